@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KVM_CHECK_EXTENSION.
+
+use crate::arch::cpu;
+use crate::host::ffi::*;
+use crate::model::vcpus::VcpuId;
+use crate::vm::Vm;
+
+/// How many memory slots a VM may have. Their number is limited by memory alone; this is what userspace may count on.
+pub(super) const MAX_SLOTS: u32 = 32_764;
+
+/// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM.
+pub(super) fn check(extension: usize, _vm: Option<&Vm>) -> isize {
+    let Ok(extension) = u32::try_from(extension) else { return 0 };
+    match extension {
+        KVM_CAP_IRQCHIP
+        | KVM_CAP_USER_MEMORY
+        | KVM_CAP_USER_MEMORY2
+        | KVM_CAP_DESTROY_MEMORY_REGION_WORKS
+        | KVM_CAP_JOIN_MEMORY_REGIONS_WORKS
+        | KVM_CAP_ONE_REG
+        | KVM_CAP_ARM_PSCI
+        | KVM_CAP_ARM_PSCI_0_2
+        | KVM_CAP_MP_STATE
+        | KVM_CAP_DEVICE_CTRL
+        | KVM_CAP_READONLY_MEM
+        | KVM_CAP_IMMEDIATE_EXIT
+        | KVM_CAP_INTERNAL_ERROR_DATA
+        | KVM_CAP_ARM_NISV_TO_USER
+        | KVM_CAP_VCPU_ATTRIBUTES
+        | KVM_CAP_ENABLE_CAP
+        | KVM_CAP_ENABLE_CAP_VM
+        | KVM_CAP_CHECK_EXTENSION_VM
+        | KVM_CAP_COUNTER_OFFSET
+        | KVM_CAP_ARM_INJECT_EXT_DABT
+        | KVM_CAP_VCPU_EVENTS
+        | KVM_CAP_SYNC_MMU
+        | KVM_CAP_IOEVENTFD
+        | KVM_CAP_IOEVENTFD_ANY_LENGTH
+        | KVM_CAP_IRQFD
+        | KVM_CAP_IRQFD_RESAMPLE => 1,
+        KVM_CAP_ARM_PTRAUTH_ADDRESS | KVM_CAP_ARM_PTRAUTH_GENERIC => cpu::features().pauth.into(),
+        KVM_CAP_ARM_VM_IPA_SIZE => cpu::features().pa_bits as isize,
+        KVM_CAP_NR_MEMSLOTS => MAX_SLOTS as isize,
+        KVM_CAP_NR_VCPUS => (crate::host::cpu::online() as usize).min(VcpuId::LIMIT) as isize,
+        KVM_CAP_MAX_VCPUS | KVM_CAP_MAX_VCPU_ID => VcpuId::LIMIT as isize,
+        KVM_CAP_IRQ_ROUTING => 4096,
+        _ => 0,
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KVM's user ABI: each ioctl is decoded here, checked, and given to the floor below.
+//!
+//! Numbers, structures and errnos are KVM/arm64's; source: Documentation/virt/kvm/api.rst and include/uapi/linux/kvm.h.
+
+mod capability;
+mod device;
+mod system;
+mod user;
+mod vcpu;
+mod vgic;
+mod vm;
+
+use crate::host::file::Node;
+use kernel::prelude::*;
+use system::System;
+
+/// The device nodes, there while this lives.
+pub(crate) struct Nodes {
+    _loft: Pin<KBox<Node<System>>>,
+    _kvm: Option<Pin<KBox<Node<System>>>>,
+}
+
+impl Nodes {
+    /// `/dev/loft`, and with `kvm` also `/dev/kvm`.
+    pub(crate) fn register(kvm: bool) -> Result<Self> {
+        let dynamic = kernel::bindings::MISC_DYNAMIC_MINOR as i32;
+        let loft = KBox::try_pin_init(Node::register(c"loft", dynamic, MODE), GFP_KERNEL)?;
+        let kvm = if kvm {
+            let node = KBox::try_pin_init(Node::register(c"kvm", dynamic, MODE), GFP_KERNEL);
+            Some(node.inspect_err(|_| pr_err!("/dev/kvm exists already: KVM is active, load without kvm_node=1\n"))?)
+        } else {
+            None
+        };
+        Ok(Self { _loft: loft, _kvm: kvm })
+    }
+}
+
+/// As udev's default for /dev/kvm on Debian: for everybody.
+const MODE: u16 = 0o666;

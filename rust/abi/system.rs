@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of /dev/loft itself.
+
+use super::capability;
+use crate::arch::cpu;
+use crate::host::ffi::*;
+use crate::host::file::{new_fd, FileObject, OpenNode};
+use crate::vm::{Vm, DEFAULT_IPA_BITS};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// An open /dev/loft. It has no state.
+pub(crate) struct System;
+
+impl OpenNode for System {
+    fn open() -> Result<Arc<Self>> {
+        Ok(Arc::new(System, GFP_KERNEL_ACCOUNT)?)
+    }
+}
+
+impl FileObject for System {
+    const NAME: &'static CStr = c"loft";
+
+    fn ioctl(_this: &Arc<Self>, command: u32, argument: usize) -> Result<isize> {
+        match command {
+            LOFT_KVM_GET_API_VERSION if argument == 0 => Ok(KVM_API_VERSION as isize),
+            LOFT_KVM_CREATE_VM => create_vm(argument),
+            LOFT_KVM_CHECK_EXTENSION => Ok(capability::check(argument, None)),
+            LOFT_KVM_GET_VCPU_MMAP_SIZE if argument == 0 => Ok(kernel::page::PAGE_SIZE as isize),
+            LOFT_KVM_GET_API_VERSION | LOFT_KVM_GET_VCPU_MMAP_SIZE => Err(EINVAL),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+/// The machine type is the IPA size in bits, or 0 for the default.
+fn create_vm(machine: usize) -> Result<isize> {
+    if machine & !(KVM_VM_TYPE_ARM_IPA_SIZE_MASK as usize) != 0 {
+        return Err(EINVAL);
+    }
+    let limit = cpu::features().pa_bits;
+    let ipa_bits = match machine as u32 {
+        0 if limit < DEFAULT_IPA_BITS => return Err(EINVAL),
+        0 => DEFAULT_IPA_BITS,
+        bits if bits < crate::model::stage2::MIN_IPA_BITS || bits > limit => return Err(EINVAL),
+        bits => bits,
+    };
+    new_fd(Vm::new(ipa_bits)?)
+}

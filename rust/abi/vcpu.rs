@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of a vCPU.
+
+use super::{device, user};
+use crate::arch::cpu;
+use crate::host::ffi::*;
+use crate::host::file::FileObject;
+use crate::host::guest::SignalMask;
+use crate::model::psci;
+use crate::vcpu::shared::Power;
+use crate::vcpu::{onereg, Vcpu};
+use kernel::mm::virt::VmaNew;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+impl FileObject for Vcpu {
+    const NAME: &'static CStr = c"loft-vcpu";
+
+    fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize> {
+        if !this.vm.is_mine() {
+            return Err(EIO);
+        }
+        match command {
+            LOFT_KVM_RUN if argument == 0 => this.run(),
+            LOFT_KVM_RUN => Err(EINVAL),
+            LOFT_KVM_ARM_VCPU_INIT => init(this, user::read(argument)?),
+            LOFT_KVM_GET_ONE_REG => onereg::get(this, user::read(argument)?),
+            LOFT_KVM_SET_ONE_REG => onereg::set(this, user::read(argument)?),
+            LOFT_KVM_GET_REG_LIST => onereg::list(this, argument),
+            LOFT_KVM_GET_MP_STATE => {
+                let mut state: kvm_mp_state = Default::default();
+                state.mp_state = match this.shared.power() {
+                    Power::On | Power::OnPending(_) => KVM_MP_STATE_RUNNABLE,
+                    Power::Off => KVM_MP_STATE_STOPPED,
+                    Power::Suspended => KVM_MP_STATE_SUSPENDED,
+                };
+                user::write(argument, &state)?;
+                Ok(0)
+            }
+            LOFT_KVM_SET_MP_STATE => {
+                let state: kvm_mp_state = user::read(argument)?;
+                this.shared.set_power(match state.mp_state {
+                    KVM_MP_STATE_RUNNABLE => Power::On,
+                    KVM_MP_STATE_STOPPED => Power::Off,
+                    KVM_MP_STATE_SUSPENDED => Power::Suspended,
+                    _ => return Err(EINVAL),
+                });
+                Ok(0)
+            }
+            LOFT_KVM_SET_SIGNAL_MASK => set_signal_mask(this, argument),
+            LOFT_KVM_HAS_DEVICE_ATTR => device::vcpu_has(this, &user::read(argument)?),
+            LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
+            LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn mmap(&self, vma: &VmaNew) -> Result {
+        self.run_page.mmap(vma)
+    }
+}
+
+const POWER_OFF: u32 = 1 << KVM_ARM_VCPU_POWER_OFF;
+const PSCI_0_2: u32 = 1 << KVM_ARM_VCPU_PSCI_0_2;
+const PTRAUTH: u32 = 1 << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1 << KVM_ARM_VCPU_PTRAUTH_GENERIC;
+
+fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
+    if request.target != KVM_ARM_TARGET_GENERIC_V8 {
+        return Err(EINVAL);
+    }
+    let [features, rest @ ..] = request.features;
+    if rest.iter().any(|word| *word != 0) || features >> (KVM_ARM_VCPU_HAS_EL2 + 1) != 0 {
+        return Err(ENOENT);
+    }
+    let pauth = if cpu::features().pauth { PTRAUTH } else { 0 };
+    if features & !(POWER_OFF | PSCI_0_2 | pauth) != 0 {
+        return Err(EINVAL);
+    }
+    // The two halves of pointer authentication come together.
+    if features & PTRAUTH != 0 && features & PTRAUTH != PTRAUTH {
+        return Err(EINVAL);
+    }
+    let lasting = features & !POWER_OFF;
+    let mut state = vcpu.state.lock();
+    if state.features.is_some_and(|before| before != lasting) {
+        return Err(EINVAL);
+    }
+    {
+        let mut config = vcpu.vm.config.lock();
+        match config.vcpu_features {
+            Some(others) if others != lasting => return Err(EINVAL),
+            Some(_) => {}
+            None => {
+                config.vcpu_features = Some(lasting);
+                config.set_pointer_auth(vcpu.vm.ipa_bits, features & PTRAUTH != 0);
+                config.firmware.psci.version =
+                    if features & PSCI_0_2 != 0 { psci::Version::LATEST } else { psci::Version::V0_1 };
+            }
+        }
+    }
+    state.features = Some(lasting);
+    state.core().reset(None);
+    vcpu.shared.set_initialised();
+    vcpu.shared.set_power(if features & POWER_OFF != 0 { Power::Off } else { Power::On });
+    Ok(0)
+}
+
+/// `struct kvm_signal_mask` ends in a `sigset_t` of the length it says; a null pointer takes the mask away.
+fn set_signal_mask(vcpu: &Vcpu, argument: usize) -> Result<isize> {
+    let mask = if argument == 0 {
+        None
+    } else {
+        let length: u32 = user::read(argument)?;
+        if length as usize != size_of::<u64>() {
+            return Err(EINVAL);
+        }
+        let bits: [u8; 8] = user::read(argument.checked_add(size_of::<u32>()).ok_or(EFAULT)?)?;
+        Some(SignalMask::new(u64::from_le_bytes(bits)))
+    };
+    vcpu.state.lock().signals = mask;
+    Ok(0)
+}

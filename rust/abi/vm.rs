@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of a VM.
+
+use super::{capability, device, user};
+use crate::host::ffi::*;
+use crate::host::file::{new_fd, FileObject};
+use crate::model::types::Ipa;
+use crate::model::vcpus::VcpuId;
+use crate::model::vgic::{IntId, Line};
+use crate::vcpu::Vcpu;
+use crate::vm::memory::MemSlot;
+use crate::vm::Vm;
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+use kernel::sync::Arc;
+
+impl FileObject for Vm {
+    const NAME: &'static CStr = c"loft-vm";
+
+    fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize> {
+        if !this.is_mine() {
+            return Err(EIO);
+        }
+        match command {
+            LOFT_KVM_CHECK_EXTENSION => Ok(capability::check(argument, Some(this))),
+            LOFT_KVM_CREATE_VCPU => create_vcpu(this, argument),
+            LOFT_KVM_SET_USER_MEMORY_REGION => {
+                let region: kvm_userspace_memory_region = user::read(argument)?;
+                let flags = KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES;
+                set_memory(this, region.slot, region.flags, flags, region.guest_phys_addr, region.memory_size, region.userspace_addr)
+            }
+            LOFT_KVM_SET_USER_MEMORY_REGION2 => {
+                let region: kvm_userspace_memory_region2 = user::read(argument)?;
+                let flags = KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES;
+                set_memory(this, region.slot, region.flags, flags, region.guest_phys_addr, region.memory_size, region.userspace_addr)
+            }
+            LOFT_KVM_ARM_PREFERRED_TARGET => {
+                let mut init: kvm_vcpu_init = Default::default();
+                init.target = KVM_ARM_TARGET_GENERIC_V8;
+                user::write(argument, &init)?;
+                Ok(0)
+            }
+            LOFT_KVM_CREATE_DEVICE => device::create(this, argument),
+            LOFT_KVM_IRQ_LINE => irq_line(this, user::read(argument)?),
+            LOFT_KVM_IRQFD => this.events.irqfd(this, user::read(argument)?),
+            LOFT_KVM_IOEVENTFD => this.events.ioeventfd(user::read(argument)?),
+            LOFT_KVM_SET_GSI_ROUTING => this.events.set_routing(this, argument),
+            LOFT_KVM_ENABLE_CAP => enable_capability(this, user::read(argument)?),
+            LOFT_KVM_ARM_SET_COUNTER_OFFSET => set_counter_offset(this, user::read(argument)?),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn release(&self) {
+        self.events.close();
+    }
+}
+
+fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
+    let number = u32::try_from(number).map_err(|_| EINVAL)?;
+    if number as usize >= VcpuId::LIMIT {
+        return Err(EINVAL);
+    }
+    let config = vm.config.lock();
+    // The interrupt controller was built for the vCPUs that there were.
+    if vm.gic.is_ready() {
+        return Err(EBUSY);
+    }
+    if vm.vcpu_by_number(number).is_some() {
+        return Err(EEXIST);
+    }
+    let id = VcpuId::new(vm.vcpu_count()).ok_or(EINVAL)?;
+    drop(config);
+    let vcpu = Vcpu::new(vm.clone(), id, number)?;
+    let config = vm.config.lock();
+    if vm.vcpu_count() != id.index() {
+        return Err(EEXIST);
+    }
+    vm.add_vcpu(vcpu.shared.clone())?;
+    drop(config);
+    new_fd(vcpu)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn set_memory(vm: &Vm, slot: u32, flags: u32, known: u32, ipa: u64, size: u64, hva: u64) -> Result<isize> {
+    const PAGE: u64 = kernel::page::PAGE_SIZE as u64;
+    // The upper half of the number is the address space, of which arm64 has one.
+    if flags & !known != 0 || slot >> 16 != 0 || slot >= capability::MAX_SLOTS {
+        return Err(EINVAL);
+    }
+    if !Ipa::new(ipa).is_aligned(PAGE) || size % PAGE != 0 || hva % PAGE != 0 {
+        return Err(EINVAL);
+    }
+    if ipa.checked_add(size).is_none() || !crate::host::mm::is_user_range(hva, size) {
+        return Err(EINVAL);
+    }
+    let _config = vm.config.lock();
+    vm.memory.set_slot(MemSlot { id: slot, ipa, size, hva, flags })?;
+    Ok(0)
+}
+
+fn irq_line(vm: &Vm, request: kvm_irq_level) -> Result<isize> {
+    let irq = request.irq();
+    let kind = irq >> KVM_ARM_IRQ_TYPE_SHIFT & KVM_ARM_IRQ_TYPE_MASK;
+    let vcpu = irq >> KVM_ARM_IRQ_VCPU_SHIFT & KVM_ARM_IRQ_VCPU_MASK;
+    let vcpu2 = irq >> KVM_ARM_IRQ_VCPU2_SHIFT & KVM_ARM_IRQ_VCPU2_MASK;
+    let vcpu = vcpu2 * (KVM_ARM_IRQ_VCPU_MASK + 1) + vcpu;
+    let number = irq & KVM_ARM_IRQ_NUM_MASK;
+    let high = request.level != 0;
+    match kind {
+        KVM_ARM_IRQ_TYPE_PPI => {
+            if !vm.gic.is_created() {
+                return Err(ENXIO);
+            }
+            let target = vm.vcpu_by_number(vcpu).ok_or(EINVAL)?;
+            let id = IntId::new(number).filter(|id| id.is_ppi()).ok_or(EINVAL)?;
+            vm.set_irq_level(Line::private(target.id, id).ok_or(EINVAL)?, high)?;
+        }
+        KVM_ARM_IRQ_TYPE_SPI => {
+            if !vm.gic.is_created() {
+                return Err(ENXIO);
+            }
+            let id = IntId::new(number).filter(|id| id.is_spi()).ok_or(EINVAL)?;
+            vm.set_irq_level(Line::spi(id).ok_or(EINVAL)?, high)?;
+        }
+        // Interrupts of a controller in userspace.
+        KVM_ARM_IRQ_TYPE_CPU if vm.gic.is_created() => return Err(ENXIO),
+        _ => return Err(EINVAL),
+    }
+    Ok(0)
+}
+
+fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isize> {
+    if request.flags != 0 {
+        return Err(EINVAL);
+    }
+    match request.cap {
+        KVM_CAP_ARM_NISV_TO_USER => {
+            vm.tell_undescribed();
+            Ok(0)
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+fn set_counter_offset(vm: &Vm, request: kvm_arm_counter_offset) -> Result<isize> {
+    if request.reserved != 0 {
+        return Err(EINVAL);
+    }
+    vm.offsets.virtual_.store(request.counter_offset, Relaxed);
+    vm.offsets.physical.store(request.counter_offset, Relaxed);
+    vm.offsets.fixed.store(true, Relaxed);
+    Ok(0)
+}

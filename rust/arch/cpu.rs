@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this machine's CPUs are.
+
+use crate::host::errno::eopnotsupp;
+use crate::model::sysreg::{regs::*, Encoding};
+use kernel::prelude::*;
+use kernel::sync::SetOnce;
+
+/// The features that loft itself uses. The same on all CPUs: they come from the kernel's sanitised registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Features {
+    /// Pointer authentication, which the host uses as well.
+    pub(crate) pauth: bool,
+    /// FEAT_RAS: DISR_EL1 and virtual SErrors with a syndrome.
+    pub(crate) ras: bool,
+    /// FEAT_S2FWB: stage 2 can make all of the guest's memory accesses write-back.
+    pub(crate) fwb: bool,
+    /// FEAT_FGT: HFGRTR_EL2 and its like exist.
+    pub(crate) fgt: bool,
+    /// FEAT_FGT2.
+    pub(crate) fgt2: bool,
+    /// FEAT_HCX: HCRX_EL2 exists.
+    pub(crate) hcx: bool,
+    /// FEAT_XNX: stage 2 tells EL0 and EL1 execution apart.
+    pub(crate) xnx: bool,
+    /// FEAT_DIT.
+    pub(crate) dit: bool,
+    /// FEAT_EVT: HCR_EL2.TID4 and its like.
+    pub(crate) evt: bool,
+    /// How many bits a VMID has: 8 or 16.
+    pub(crate) vmid_bits: u32,
+    /// How many bits a physical address has.
+    pub(crate) pa_bits: u32,
+    /// List registers of the GIC.
+    pub(crate) list_registers: usize,
+    /// ICH_VTR_EL2.
+    pub(crate) vtr: u64,
+    /// The counter's frequency in Hz.
+    pub(crate) counter_hz: u32,
+    /// Instruction fetches see data writes (CTR_EL0.DIC).
+    pub(crate) dic: bool,
+}
+
+static FEATURES: SetOnce<Features> = SetOnce::new();
+
+/// What the kernel has settled on for the identification register `encoding`, over all CPUs.
+pub(crate) fn sanitised(encoding: Encoding) -> u64 {
+    // SAFETY: Looks the register up in a table; an unknown one is 0 and a warning, and loft asks for known ones.
+    unsafe { kernel::bindings::read_sanitised_ftr_reg(encoding.linux()) }
+}
+
+/// An identification register of the host's: as sanitised, or this CPU's where that is what identifies it.
+pub(crate) fn id_register(encoding: Encoding) -> u64 {
+    match encoding {
+        MIDR_EL1::ENCODING => read!(MIDR_EL1),
+        REVIDR_EL1::ENCODING => read!(REVIDR_EL1),
+        AIDR_EL1::ENCODING => read!(AIDR_EL1),
+        _ => sanitised(encoding),
+    }
+}
+
+/// What the host's firmware answers about a workaround (SMCCC_ARCH_FEATURES): 0 needed, 1 not needed, negative unknown.
+pub(crate) fn workaround(function: u32) -> i32 {
+    // SAFETY: A firmware call that changes nothing.
+    unsafe { crate::host::ffi::loft_smccc_workaround(function) }
+}
+
+/// The features; [`probe`] has run before anything else of the module.
+pub(crate) fn features() -> &'static Features {
+    static NONE: Features = Features {
+        pauth: false,
+        ras: false,
+        fwb: false,
+        fgt: false,
+        fgt2: false,
+        hcx: false,
+        xnx: false,
+        dit: false,
+        evt: false,
+        vmid_bits: 8,
+        pa_bits: 32,
+        list_registers: 1,
+        vtr: 0,
+        counter_hz: 1,
+        dic: false,
+    };
+    FEATURES.as_ref().unwrap_or(&NONE)
+}
+
+/// Checks that loft can work here; says what is missing where it cannot.
+pub(crate) fn probe() -> Result {
+    if CurrentEL::EL.get(read!(CurrentEL)) != 2 {
+        pr_err!("the kernel does not run at EL2: loft needs a CPU with VHE and a kernel started at EL2 (without kvm-arm.mode=nvhe or protected, not itself in a VM)\n");
+        return Err(ENODEV);
+    }
+    if !HCR_EL2::E2H.is_set(read!(HCR_EL2)) {
+        pr_err!("HCR_EL2.E2H is not set: loft needs a CPU with VHE (Armv8.1)\n");
+        return Err(ENODEV);
+    }
+    let pfr0 = sanitised(ID_AA64PFR0_EL1::ENCODING);
+    if ID_AA64PFR0_EL1::GIC.get(pfr0) == 0 || !ICC_SRE_EL2::SRE.is_set(read!(ICC_SRE_EL2)) {
+        pr_err!("no GICv3 system registers: loft needs a GICv3 or later\n");
+        return Err(ENXIO);
+    }
+    if kernel::page::PAGE_SIZE != 4096 {
+        pr_err!("the kernel's pages are {} KiB: loft supports 4 KiB only\n", kernel::page::PAGE_SIZE / 1024);
+        return Err(eopnotsupp());
+    }
+    let mmfr0 = sanitised(ID_AA64MMFR0_EL1::ENCODING);
+    let mmfr1 = sanitised(ID_AA64MMFR1_EL1::ENCODING);
+    let mmfr2 = sanitised(ID_AA64MMFR2_EL1::ENCODING);
+    if ID_AA64MMFR0_EL1::TGRAN4_2.get(mmfr0) == ID_AA64MMFR0_EL1::TGRAN4_2_NI {
+        pr_err!("the CPU has no 4 KiB pages at stage 2\n");
+        return Err(eopnotsupp());
+    }
+    let fgt = ID_AA64MMFR0_EL1::FGT.get(mmfr0);
+    // Linux boots late CPUs that lack a feature only without it: so what the boot CPUs have, all have.
+    // SAFETY: Reads the kernel's capabilities.
+    let pauth = unsafe { crate::host::ffi::loft_cpus_have_pauth() };
+    // SAFETY: Reads a constant of the machine.
+    let hz = unsafe { crate::host::ffi::loft_cntfrq() };
+    let features = Features {
+        pauth,
+        ras: ID_AA64PFR0_EL1::RAS.get(pfr0) != 0,
+        fwb: ID_AA64MMFR2_EL1::FWB.get(mmfr2) != 0,
+        fgt: fgt != 0,
+        fgt2: fgt >= ID_AA64MMFR0_EL1::FGT_FGT2,
+        hcx: ID_AA64MMFR1_EL1::HCX.get(mmfr1) != 0,
+        xnx: ID_AA64MMFR1_EL1::XNX.get(mmfr1) != 0,
+        dit: ID_AA64PFR0_EL1::DIT.get(pfr0) != 0,
+        evt: ID_AA64MMFR2_EL1::EVT.get(mmfr2) >= ID_AA64MMFR2_EL1::EVT_IMP,
+        vmid_bits: if ID_AA64MMFR1_EL1::VMIDBits.get(mmfr1) == ID_AA64MMFR1_EL1::VMIDBits_16 { 16 } else { 8 },
+        pa_bits: match ID_AA64MMFR0_EL1::PARANGE.get(mmfr0) {
+            0 => 32,
+            1 => 36,
+            2 => 40,
+            3 => 42,
+            4 => 44,
+            // Stage 2 has no LPA2 here, so 48 bits are all that it can give out.
+            _ => 48,
+        },
+        list_registers: super::gic::list_registers(),
+        vtr: super::gic::vtr(),
+        counter_hz: u32::try_from(hz).unwrap_or(1).max(1),
+        dic: CTR_EL0::DIC.is_set(sanitised(CTR_EL0::ENCODING)),
+    };
+    FEATURES.populate(features);
+    Ok(())
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The GIC's CPU interface: the virtual one that guests use (ICH_*), and what of the physical one (ICC_*) the fast exits
+//! need. IHI 0069, chapter 12.
+
+use super::isb;
+use crate::model::sysreg::regs::*;
+use crate::model::vgic::{CpuIf, LrFile};
+use core::arch::asm;
+
+/// How many list registers there are (ICH_VTR_EL2.ListRegs).
+pub(crate) fn list_registers() -> usize {
+    (ICH_VTR_EL2::ListRegs.get(read!(ICH_VTR_EL2)) as usize).wrapping_add(1).min(16)
+}
+
+/// ICH_VTR_EL2.
+pub(crate) fn vtr() -> u64 {
+    read!(ICH_VTR_EL2)
+}
+
+macro_rules! each_lr {
+    ($index:expr, $do:ident $(, $value:expr)?) => {
+        match $index {
+            0 => $do!(ICH_LR0_EL2 $(, $value)?), 1 => $do!(ICH_LR1_EL2 $(, $value)?),
+            2 => $do!(ICH_LR2_EL2 $(, $value)?), 3 => $do!(ICH_LR3_EL2 $(, $value)?),
+            4 => $do!(ICH_LR4_EL2 $(, $value)?), 5 => $do!(ICH_LR5_EL2 $(, $value)?),
+            6 => $do!(ICH_LR6_EL2 $(, $value)?), 7 => $do!(ICH_LR7_EL2 $(, $value)?),
+            8 => $do!(ICH_LR8_EL2 $(, $value)?), 9 => $do!(ICH_LR9_EL2 $(, $value)?),
+            10 => $do!(ICH_LR10_EL2 $(, $value)?), 11 => $do!(ICH_LR11_EL2 $(, $value)?),
+            12 => $do!(ICH_LR12_EL2 $(, $value)?), 13 => $do!(ICH_LR13_EL2 $(, $value)?),
+            14 => $do!(ICH_LR14_EL2 $(, $value)?), _ => $do!(ICH_LR15_EL2 $(, $value)?),
+        }
+    };
+}
+
+/// Reads the list registers that are in use, and what the guest did to the rest of the interface.
+pub(crate) fn read_lists(lists: &mut LrFile) {
+    for (index, lr) in lists.lr.iter_mut().enumerate().take(lists.count.into()) {
+        *lr = each_lr!(index, read);
+    }
+    if lists.needs_hcr() {
+        lists.hcr = read!(ICH_HCR_EL2);
+    }
+    lists.vmcr = read!(ICH_VMCR_EL2);
+}
+
+/// Writes the list registers that changed, and ICH_HCR_EL2, which makes the interface work. The guest sees it after the
+/// ERET.
+pub(crate) fn write_lists(lists: &LrFile) {
+    for (index, lr) in lists.lr.iter().enumerate().take(lists.to_write.into()) {
+        each_lr!(index, write, *lr);
+    }
+    write!(ICH_HCR_EL2, lists.hcr);
+}
+
+/// Stops the interface, so that it raises no maintenance interrupt while the host runs.
+pub(crate) fn stop() {
+    write!(ICH_HCR_EL2, 0);
+}
+
+/// ICH_VMCR_EL2 as the guest has it now.
+pub(crate) fn read_vmcr() -> u64 {
+    read!(ICH_VMCR_EL2)
+}
+
+/// Puts what outlives a run of the guest into the CPU. Accesses to ICC_SRE_EL1 trap from here on where the CPU can.
+pub(crate) fn load(vmcr: u64, priorities: &CpuIf) {
+    write!(ICH_VMCR_EL2, vmcr);
+    let n = CpuIf::nr_apr(super::cpu::features().vtr);
+    macro_rules! one {
+        ($i:literal, $ap0:ident, $ap1:ident) => {
+            if n > $i {
+                write!($ap0, priorities.ap0r[$i]);
+                write!($ap1, priorities.ap1r[$i]);
+            }
+        };
+    }
+    one!(0, ICH_AP0R0_EL2, ICH_AP1R0_EL2);
+    one!(1, ICH_AP0R1_EL2, ICH_AP1R1_EL2);
+    one!(2, ICH_AP0R2_EL2, ICH_AP1R2_EL2);
+    one!(3, ICH_AP0R3_EL2, ICH_AP1R3_EL2);
+}
+
+/// Takes it from the CPU.
+pub(crate) fn save(vmcr: &mut u64, priorities: &mut CpuIf) {
+    *vmcr = read!(ICH_VMCR_EL2);
+    let n = CpuIf::nr_apr(super::cpu::features().vtr);
+    macro_rules! one {
+        ($i:literal, $ap0:ident, $ap1:ident) => {
+            if n > $i {
+                priorities.ap0r[$i] = read!($ap0);
+                priorities.ap1r[$i] = read!($ap1);
+            }
+        };
+    }
+    one!(0, ICH_AP0R0_EL2, ICH_AP1R0_EL2);
+    one!(1, ICH_AP0R1_EL2, ICH_AP1R1_EL2);
+    one!(2, ICH_AP0R2_EL2, ICH_AP1R2_EL2);
+    one!(3, ICH_AP0R3_EL2, ICH_AP1R3_EL2);
+}
+
+/// The INTID of the highest-priority interrupt that is pending for the host on this CPU; 1023 if there is none.
+#[inline]
+pub(crate) fn pending() -> u64 {
+    read!(ICC_HPPIR1_EL1) & 0xff_ffff
+}
+
+/// Acknowledges the interrupt that [`pending`] named and drops its priority. It stays active, so it is not signalled
+/// again until it is deactivated: by [`deactivate`], or by the guest through a list register with the HW bit. (The host
+/// runs with ICC_CTLR_EL1.EOImode = 1, as every Linux at EL2 does.) Returns the INTID.
+pub(crate) fn acknowledge() -> u64 {
+    let intid = read!(ICC_IAR1_EL1) & 0xff_ffff;
+    // SAFETY: A barrier: acknowledging is complete before the priority drops (IHI 0069, 4.1.4).
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
+    write!(ICC_EOIR1_EL1, intid);
+    isb();
+    intid
+}
+
+/// Deactivates a physical interrupt that is active on this CPU.
+pub(crate) fn deactivate(intid: u64) {
+    write!(ICC_DIR_EL1, intid);
+    isb();
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's world in the CPU: the EL2 registers that make EL1 and EL0 a guest's.
+//!
+//! Three depths. [`load`]/[`put`] when the vCPU's thread gets a CPU and loses it: whatever the host's kernel at EL2 does
+//! not feel. [`run`]: what it would feel, and so is exchanged around each run of the guest. `entry.S`: HCR_EL2, VBAR_EL2,
+//! SP_EL0 and one key, exchanged last and first.
+
+use super::cpu::features;
+use super::el1::{self, HostUser, InCpu, Saved};
+use super::frame::{loft_enter, Frame};
+use super::tlb::Vttbr;
+use super::{isb, timer};
+use crate::host::ffi;
+use crate::vcpu::core::Core;
+use crate::vcpu::fast;
+use crate::model::sysreg::{regs::*, Field};
+use core::marker::PhantomData;
+
+/// What is the same for each run of a vCPU.
+pub(crate) struct Control {
+    /// VTTBR_EL2.
+    pub(crate) vttbr: Vttbr,
+    /// VTCR_EL2.
+    pub(crate) vtcr: u64,
+    /// CNTVOFF_EL2.
+    pub(crate) virtual_offset: u64,
+    /// The guest's physical counter is not the machine's, so reading it traps.
+    pub(crate) trap_counter: bool,
+    /// VPIDR_EL2: what the guest reads from MIDR_EL1.
+    pub(crate) midr: u64,
+}
+
+/// What the host had where a loaded vCPU is.
+#[derive(Default)]
+pub(crate) struct HostWorld {
+    user: HostUser,
+    mdcr: u64,
+    hcrx: u64,
+    sre: u64,
+}
+
+/// CPTR_EL2 in its E2H layout is CPACR_EL1's, with two more traps: the trace unit is bit 28 in both, the activity
+/// monitors are bit 30 (DDI 0487, D24.2.33).
+const CPTR_TAM: Field = Field::new(30, 1);
+
+/// HCR_EL2 while the guest runs. Whatever is not virtualised traps, so that it can be made UNDEFINED.
+pub(crate) fn guest_hcr() -> u64 {
+    let cpu = features();
+    let mut hcr = HCR_EL2::E2H.mask()
+        | HCR_EL2::RW.mask()
+        | HCR_EL2::VM.mask()
+        // Stage-1 walks of the guest's that reach device memory are faults, not accesses to a device.
+        | HCR_EL2::PTW.mask()
+        // Set/way invalidation would drop another's data: it becomes clean and invalidate, and traps.
+        | HCR_EL2::SWIO.mask()
+        | HCR_EL2::TSW.mask()
+        // Maintenance that the guest means for one CPU is done on all: its vCPU may move.
+        | HCR_EL2::FB.mask()
+        | HCR_EL2::BSU.of(HCR_EL2::BSU_IS)
+        | HCR_EL2::IMO.mask()
+        | HCR_EL2::FMO.mask()
+        | HCR_EL2::AMO.mask()
+        | HCR_EL2::TWI.mask()
+        | HCR_EL2::TWE.mask()
+        | HCR_EL2::TSC.mask()
+        | HCR_EL2::TIDCP.mask()
+        | HCR_EL2::TACR.mask()
+        | HCR_EL2::TLOR.mask()
+        | HCR_EL2::TID1.mask()
+        | HCR_EL2::TID3.mask();
+    hcr |= if cpu.evt { HCR_EL2::TID4.mask() } else { HCR_EL2::TID2.mask() };
+    if cpu.ras {
+        hcr |= HCR_EL2::TEA.mask() | HCR_EL2::TERR.mask();
+    }
+    if cpu.fwb {
+        hcr |= HCR_EL2::FWB.mask();
+    }
+    if cpu.pauth {
+        hcr |= HCR_EL2::API.mask() | HCR_EL2::APK.mask();
+    }
+    hcr
+}
+
+/// Puts a guest into this CPU; the thread must stay here until [`put`], so preemption is off or a preempt notifier set.
+pub(crate) fn load(frame: &mut Frame, control: &Control, saved: &Saved) -> HostWorld {
+    let cpu = features();
+    let mut host = HostWorld {
+        user: el1::load(saved, cpu.pauth, cpu.ras),
+        mdcr: read!(MDCR_EL2),
+        sre: read!(ICC_SRE_EL2),
+        hcrx: 0,
+    };
+    frame.host_vbar = read!(VBAR_EL2);
+    frame.host_hcr = read!(HCR_EL2);
+    // SAFETY: The frame stays in place until `put`, as part of the pinned vCPU.
+    unsafe { ffi::loft_set_loaded_frame((&raw mut *frame).cast()) };
+
+    write!(VTTBR_EL2, control.vttbr.0);
+    write!(VTCR_EL2, control.vtcr);
+    write!(VPIDR_EL2, control.midr);
+    timer::set_offset(control.virtual_offset);
+    timer::trap_physical(control.trap_counter);
+
+    // Debug, the PMU, statistical profiling and trace are the host's. HPMN says how many counters the host has.
+    let mdcr = MDCR_EL2::HPMN.mask() & host.mdcr
+        | MDCR_EL2::TPM.mask()
+        | MDCR_EL2::TPMCR.mask()
+        | MDCR_EL2::TPMS.mask()
+        | MDCR_EL2::TTRF.mask()
+        | MDCR_EL2::TDRA.mask()
+        | MDCR_EL2::TDOSA.mask()
+        | MDCR_EL2::TDA.mask();
+    write!(MDCR_EL2, mdcr);
+    if cpu.hcx {
+        // Nothing of what HCRX_EL2 enables is virtualised.
+        host.hcrx = read!(HCRX_EL2);
+        write!(HCRX_EL2, 0);
+    }
+    if cpu.fgt {
+        // Zero traps nothing that is older than the fine-grained traps, and all that came after (the `n` bits).
+        write!(HFGRTR_EL2, 0);
+        write!(HFGWTR_EL2, 0);
+        write!(HFGITR_EL2, 0);
+        write!(HDFGRTR_EL2, 0);
+        write!(HDFGWTR_EL2, 0);
+    }
+    if cpu.fgt2 {
+        write!(HFGRTR2_EL2, 0);
+        write!(HFGWTR2_EL2, 0);
+        write!(HFGITR2_EL2, 0);
+        write!(HDFGRTR2_EL2, 0);
+        write!(HDFGWTR2_EL2, 0);
+    }
+    write!(ICC_SRE_EL2, host.sre & !ICC_SRE_EL2::Enable.mask());
+    isb();
+    host
+}
+
+/// Takes the guest out of this CPU.
+pub(crate) fn put(saved: &mut Saved, host: &HostWorld) {
+    let cpu = features();
+    el1::save(saved, &host.user, cpu.pauth, cpu.ras);
+    timer::untrap_physical();
+    write!(MDCR_EL2, host.mdcr);
+    write!(ICC_SRE_EL2, host.sre);
+    if cpu.hcx {
+        write!(HCRX_EL2, host.hcrx);
+    }
+    // No guest of this VMID is in the CPU any more, so nothing may walk its tables speculatively either.
+    write!(VTTBR_EL2, 0);
+    // SAFETY: As in `load`.
+    unsafe { ffi::loft_set_loaded_frame(core::ptr::null_mut()) };
+    isb();
+}
+
+/// The guest's registers in the CPU, for as long as the borrow lives.
+pub(crate) fn in_cpu<'a>(_loaded: &'a mut HostWorld) -> InCpu<'a> {
+    InCpu(PhantomData)
+}
+
+/// Runs the guest of `core`, which is loaded on this CPU, until an exit that the vector does not answer; interrupts are
+/// masked. Returns the reason.
+pub(crate) fn run_core(core: &mut Core) -> u64 {
+    let cptr = read!(CPTR_EL2);
+    let mdscr = read!(MDSCR_EL1);
+    let dit = if features().dit { read!(DIT) } else { 0 };
+    write!(CPTR_EL2, CPACR_EL1::FPEN.of(3) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask());
+    // The host's breakpoints and single step are not the guest's; its own view of the register is emulated.
+    if mdscr != 0 {
+        write!(MDSCR_EL1, 0);
+    }
+    let core: *mut Core = core;
+    // SAFETY: The frame is the first field of `core`, and its address carries access to all of it, for the handlers
+    // below. `core` is borrowed mutably by the caller, and nobody else uses it until this returns.
+    let reason = unsafe { loft_enter(core.cast()) };
+    write!(CPTR_EL2, cptr);
+    if mdscr != 0 {
+        write!(MDSCR_EL1, mdscr);
+    }
+    if features().dit {
+        // The guest's PSTATE.DIT is not what the host's constant-time code counts on.
+        write!(DIT, dit);
+    }
+    isb();
+    reason
+}
+
+const _: () = assert!(core::mem::offset_of!(Core, frame) == 0);
+
+/// The vector's handlers: the one place where the CPU calls up into the floor above.
+///
+/// # Safety
+///
+/// Called by `entry.S` with the frame that [`run_core`] passed, interrupts masked and the guest in the CPU.
+#[no_mangle]
+unsafe extern "C" fn loft_fast_sync(frame: *mut Frame, esr: u64) -> u64 {
+    // SAFETY: See `run_core`: the frame's address is the core's, which nobody else uses now.
+    fast::sync(unsafe { &mut *frame.cast::<Core>() }, esr)
+}
+
+/// # Safety
+///
+/// As [`loft_fast_sync`].
+#[no_mangle]
+unsafe extern "C" fn loft_fast_irq(frame: *mut Frame) -> u64 {
+    // SAFETY: As above.
+    fast::irq(unsafe { &mut *frame.cast::<Core>() })
+}
+
+/// # Safety
+///
+/// As [`loft_fast_sync`].
+#[no_mangle]
+unsafe extern "C" fn loft_fast_serror(frame: *mut Frame) -> u64 {
+    // SAFETY: As above.
+    fast::serror(unsafe { &mut *frame.cast::<Core>() })
+}
+
+/// Puts another VTTBR_EL2 into the CPU: the guest that is loaded has got a new VMID.
+pub(crate) fn set_vttbr(vttbr: Vttbr) {
+    write!(VTTBR_EL2, vttbr.0);
+}
+
+/// The syndrome that a virtual SError brings.
+pub(crate) fn set_serror_syndrome(iss: u32) {
+    write!(VSESR_EL2, iss.into());
+}
+
+/// Whether the virtual SError that HCR_EL2.VSE asked for still waits: the CPU clears the bit when the guest takes it.
+/// Called when the guest has been left, so the bit is looked for in what the vector saved.
+pub(crate) fn serror_is_pending(frame: &Frame) -> bool {
+    HCR_EL2::VSE.is_set(frame.left_hcr)
+}
+
+/// The registers that say what a synchronous exit or a fault was about. Valid until interrupts are unmasked.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Syndrome {
+    pub(crate) esr: u64,
+    pub(crate) far: u64,
+    pub(crate) hpfar: u64,
+}
+
+impl Syndrome {
+    #[inline(always)]
+    pub(crate) fn read() -> Self {
+        Self {
+            esr: read!(ESR_EL2),
+            far: read!(FAR_EL2),
+            hpfar: read!(HPFAR_EL2),
+        }
+    }
+}
+
+/// ELR_EL2 in a fast exit: the guest's PC.
+#[inline(always)]
+pub(crate) fn pc() -> u64 {
+    read!(ELR_EL2)
+}
+
+/// Moves the guest past the instruction that trapped, in a fast exit.
+#[inline(always)]
+pub(crate) fn skip_instruction() {
+    write!(ELR_EL2, read!(ELR_EL2).wrapping_add(4));
+    // The instruction has been executed, so a BTYPE that it would have cleared is cleared, and a step taken.
+    let spsr = read!(SPSR_EL2);
+    const BTYPE_SS: u64 = 0b11 << 10 | 1 << 21;
+    if spsr & BTYPE_SS != 0 {
+        write!(SPSR_EL2, spsr & !BTYPE_SS);
+    }
+}
+
+/// SPSR_EL2 in a fast exit: the guest's PSTATE.
+#[inline(always)]
+pub(crate) fn pstate() -> u64 {
+    read!(SPSR_EL2)
+}
+
+/// The IPA that the guest's virtual address `far` translates to, in a fast exit: stage 1 is walked again, as a read of
+/// EL1's. `None` if it no longer translates. The guest's PAR_EL1 is kept.
+pub(crate) fn translate(far: u64) -> Option<u64> {
+    let par = read!(PAR_EL1);
+    // SAFETY: With HCR_EL2.TGE = 0 the instruction walks the guest's tables and writes PAR_EL1 only.
+    unsafe { core::arch::asm!("at s1e1r, {}", in(reg) far, options(nostack, preserves_flags)) };
+    isb();
+    let walked = read!(PAR_EL1);
+    write!(PAR_EL1, par);
+    (walked & 1 == 0).then_some(walked & 0xf_ffff_ffff_f000 | far & 0xfff)
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The structures of KVM's user ABI that are copied from and to userspace as a whole.
+
+use super::ffi::*;
+use kernel::transmute::{AsBytes, FromBytes};
+
+macro_rules! from_user {
+    ($($name:ident),* $(,)?) => { $(
+        // SAFETY: A C structure of integers, or of unions of integers: every bit pattern is a value.
+        unsafe impl FromBytes for $name {}
+    )* };
+}
+
+macro_rules! to_user {
+    ($($name:ident: $size:literal),* $(,)?) => { $(
+        // The fields fill the structure: there is no padding that could carry kernel memory out.
+        const _: () = assert!(size_of::<$name>() == $size);
+        // SAFETY: As the line above says.
+        unsafe impl AsBytes for $name {}
+    )* };
+}
+
+from_user! {
+    kvm_arm_counter_offset,
+    kvm_create_device,
+    kvm_device_attr,
+    kvm_enable_cap,
+    kvm_ioeventfd,
+    kvm_irq_level,
+    kvm_irqfd,
+    kvm_mp_state,
+    kvm_one_reg,
+    kvm_userspace_memory_region,
+    kvm_userspace_memory_region2,
+    kvm_vcpu_init,
+}
+
+to_user! {
+    kvm_create_device: 12,
+    kvm_mp_state: 4,
+    kvm_vcpu_init: 32,
+}
+
+impl kvm_irq_level {
+    /// The interrupt that is meant; the union's other name is for what x86 returns.
+    pub(crate) fn irq(&self) -> u32 {
+        // SAFETY: Both fields of the union are a `u32`.
+        unsafe { self.__bindgen_anon_1.irq }
+    }
+}

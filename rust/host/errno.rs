@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Error numbers of the user ABI that the kernel crate does not name.
+
+use kernel::bindings;
+use kernel::error::Error;
+
+/// ENOSYS.
+pub(crate) fn enosys() -> Error {
+    Error::from_errno(-(bindings::ENOSYS as i32))
+}
+
+/// EOPNOTSUPP.
+pub(crate) fn eopnotsupp() -> Error {
+    Error::from_errno(-(bindings::EOPNOTSUPP as i32))
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files whose behaviour is a Rust type: the device node, and the anonymous files for VMs, vCPUs and devices.
+//!
+//! `kernel::miscdevice` leaves `file_operations::owner` empty, so a module could go away under an open file. Here it is
+//! always set: `rmmod` is refused with EBUSY as long as any of these files is open.
+
+use super::ffi;
+use core::ffi::{c_int, c_uint};
+use core::marker::PhantomData;
+use kernel::bindings;
+use kernel::mm::virt::VmaNew;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::types::{ForeignOwnable, Opaque};
+
+/// What an open file does.
+pub(crate) trait FileObject: Send + Sync + Sized + 'static {
+    /// As it stands in `/proc/PID/fd`.
+    const NAME: &'static CStr;
+
+    /// `ioctl(2)`. `ENOTTY` for a command that this kind of file does not have.
+    fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize>;
+
+    /// `mmap(2)`.
+    fn mmap(&self, _vma: &VmaNew) -> Result {
+        Err(ENODEV)
+    }
+
+    /// The last reference to the file is gone.
+    fn release(&self) {}
+}
+
+/// The C side of a [`FileObject`].
+struct Ops<T>(PhantomData<T>);
+
+impl<T: FileObject> Ops<T> {
+    const OPS: bindings::file_operations = bindings::file_operations {
+        owner: crate::THIS_MODULE.as_ptr(),
+        release: Some(Self::release),
+        unlocked_ioctl: Some(Self::ioctl),
+        compat_ioctl: None,
+        mmap: Some(Self::mmap),
+        llseek: Some(bindings::noop_llseek),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `file` is an open file with these operations, so its private data came from `Arc::into_foreign`.
+    unsafe fn borrow<'a>(file: *mut bindings::file) -> kernel::sync::ArcBorrow<'a, T> {
+        // SAFETY: By the requirement; it is released only in `release`, after every other call.
+        unsafe { <Arc<T> as ForeignOwnable>::borrow(ffi::loft_file_private(file)) }
+    }
+
+    unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: The last call for this file; it gives back the reference that opening made.
+        let this = unsafe { <Arc<T> as ForeignOwnable>::from_foreign(ffi::loft_file_private(file)) };
+        this.release();
+        0
+    }
+
+    unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, argument: usize) -> isize {
+        // SAFETY: The kernel calls this for an open file of ours.
+        let this: Arc<T> = unsafe { Self::borrow(file) }.into();
+        match T::ioctl(&this, command, argument) {
+            Ok(value) => value,
+            Err(error) => error.to_errno() as isize,
+        }
+    }
+
+    unsafe extern "C" fn mmap(file: *mut bindings::file, vma: *mut bindings::vm_area_struct) -> c_int {
+        // SAFETY: As in `ioctl`; `vma` is being set up and not yet visible to others.
+        let (this, vma) = unsafe { (Self::borrow(file), VmaNew::from_raw(vma)) };
+        match this.mmap(vma) {
+            Ok(()) => 0,
+            Err(error) => error.to_errno(),
+        }
+    }
+}
+
+/// A new file descriptor of the current process for `object`, as KVM's ioctls return one.
+pub(crate) fn new_fd<T: FileObject>(object: Arc<T>) -> Result<isize> {
+    let data = object.into_foreign();
+    // SAFETY: The operations and the name are static; `data` is what they expect.
+    let fd = unsafe {
+        ffi::loft_anon_inode_getfd(
+            T::NAME.as_char_ptr().cast(),
+            &Ops::<T>::OPS,
+            data.cast(),
+            (bindings::O_RDWR | bindings::O_CLOEXEC) as c_int,
+        )
+    };
+    if fd < 0 {
+        // SAFETY: No file was made, so the reference is still ours.
+        drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
+        return Err(Error::from_errno(fd));
+    }
+    Ok(fd as isize)
+}
+
+/// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by `T::default()`-like
+/// [`Node::open`].
+#[pin_data(PinnedDrop)]
+pub(crate) struct Node<T: OpenNode> {
+    #[pin]
+    misc: Opaque<bindings::miscdevice>,
+    _object: PhantomData<T>,
+}
+
+/// A [`FileObject`] that a device node opens.
+pub(crate) trait OpenNode: FileObject {
+    fn open() -> Result<Arc<Self>>;
+}
+
+// SAFETY: Registering and deregistering may be done from any thread.
+unsafe impl<T: OpenNode> Send for Node<T> {}
+// SAFETY: A `&Node` gives access to nothing.
+unsafe impl<T: OpenNode> Sync for Node<T> {}
+
+struct NodeOps<T>(PhantomData<T>);
+
+impl<T: OpenNode> NodeOps<T> {
+    const OPS: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
+        ..Ops::<T>::OPS
+    };
+
+    unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        match T::open() {
+            Ok(object) => {
+                // SAFETY: The file is being opened: nobody else uses its private data.
+                unsafe { (*file).private_data = object.into_foreign().cast() };
+                0
+            }
+            Err(error) => error.to_errno(),
+        }
+    }
+}
+
+impl<T: OpenNode> Node<T> {
+    /// Registers `/dev/<name>`, readable and writable for `mode`, under the minor number `minor`.
+    pub(crate) fn register(name: &'static CStr, minor: c_int, mode: u16) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
+                let mut misc: bindings::miscdevice = pin_init::zeroed();
+                misc.minor = minor;
+                misc.name = name.as_char_ptr().cast();
+                misc.fops = &NodeOps::<T>::OPS;
+                misc.mode = mode;
+                // SAFETY: `slot` is pinned and valid for writes; it is deregistered before it goes away.
+                unsafe {
+                    slot.write(misc);
+                    kernel::error::to_result(bindings::misc_register(slot))
+                }
+            }),
+            _object: PhantomData,
+        })
+    }
+}
+
+#[pinned_drop]
+impl<T: OpenNode> PinnedDrop for Node<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Registered in `register`.
+        unsafe { bindings::misc_deregister(self.misc.get()) };
+    }
+}

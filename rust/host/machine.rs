@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What loft holds of the machine while it is loaded: two private interrupts of each CPU.
+//!
+//! The guest's virtual timer and the GIC's maintenance interrupt arrive as exits and no handler of the host's ever runs,
+//! but they have to be enabled at each CPU's redistributor, and that takes an owner.
+
+use super::ffi;
+use core::ffi::{c_int, c_uint, c_void};
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::prelude::*;
+
+/// One private interrupt, requested on all CPUs.
+struct Ppi {
+    irq: c_uint,
+    token: *mut c_void,
+}
+
+impl Ppi {
+    fn request(irq: c_uint, name: &'static CStr, what: &str) -> Result<Self> {
+        if irq == 0 {
+            pr_err!("the firmware does not describe the {what} interrupt\n");
+            return Err(ENXIO);
+        }
+        let mut token = core::ptr::null_mut();
+        // SAFETY: The name is static, the handler is in this module, which frees the interrupt before it goes.
+        let ret = unsafe { ffi::loft_request_ppi(irq, name.as_char_ptr().cast(), &mut token) };
+        if ret != 0 {
+            pr_err!("the {what} interrupt has an owner, probably KVM: boot with kvm-arm.mode=none\n");
+            return Err(EBUSY);
+        }
+        Ok(Self { irq, token })
+    }
+
+    fn intid(&self) -> u32 {
+        // SAFETY: The interrupt exists.
+        u32::try_from(unsafe { ffi::loft_irq_intid(self.irq) }).unwrap_or(0)
+    }
+}
+
+impl Drop for Ppi {
+    fn drop(&mut self) {
+        // SAFETY: Requested in `request`, disabled on all CPUs by then.
+        unsafe { ffi::loft_free_ppi(self.irq, self.token) };
+    }
+}
+
+/// Linux's numbers, for the hotplug callbacks.
+static IRQS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+/// The GIC's, for the exits.
+static INTIDS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+
+/// The INTID of the physical interrupt behind the guest's virtual timer.
+#[inline]
+pub(crate) fn timer_intid() -> u64 {
+    INTIDS[0].load(Ordering::Relaxed).into()
+}
+
+/// The INTID of the maintenance interrupt.
+#[inline]
+pub(crate) fn maintenance_intid() -> u64 {
+    INTIDS[1].load(Ordering::Relaxed).into()
+}
+
+unsafe extern "C" fn online(_cpu: c_uint) -> c_int {
+    for irq in &IRQS {
+        // SAFETY: Requested; runs on the CPU that comes up.
+        unsafe { kernel::bindings::enable_percpu_irq(irq.load(Ordering::Relaxed), kernel::bindings::IRQ_TYPE_NONE) };
+    }
+    0
+}
+
+unsafe extern "C" fn offline(_cpu: c_uint) -> c_int {
+    for irq in &IRQS {
+        // SAFETY: Requested; runs on the CPU that goes down.
+        unsafe { kernel::bindings::disable_percpu_irq(irq.load(Ordering::Relaxed)) };
+    }
+    0
+}
+
+/// The interrupts, enabled on each CPU that is online; the scheduler looks for preempt notifiers.
+pub(crate) struct Machine {
+    state: c_int,
+    _timer: Ppi,
+    _maintenance: Ppi,
+    _notifiers: super::guest::NotifiersOn,
+}
+
+// SAFETY: Made and dropped by module init and exit; nothing else uses it.
+unsafe impl Send for Machine {}
+// SAFETY: As above.
+unsafe impl Sync for Machine {}
+
+impl Machine {
+    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
+        // SAFETY: These read the firmware's tables.
+        let (timer, maintenance) = unsafe { (ffi::loft_virtual_timer_irq(), ffi::loft_maintenance_irq()) };
+        let timer = Ppi::request(timer, c"loft-timer", "virtual timer")?;
+        let maintenance = Ppi::request(maintenance, c"loft-gic", "GIC maintenance")?;
+        for (n, ppi) in [&timer, &maintenance].into_iter().enumerate() {
+            if let (Some(irq), Some(intid)) = (IRQS.get(n), INTIDS.get(n)) {
+                irq.store(ppi.irq, Ordering::Relaxed);
+                intid.store(ppi.intid(), Ordering::Relaxed);
+            }
+        }
+        // SAFETY: The callbacks are in this module and are removed in `drop`.
+        let state = unsafe { ffi::loft_cpuhp_online(Some(online), Some(offline)) };
+        if state < 0 {
+            return Err(Error::from_errno(state));
+        }
+        KBox::pin(
+            Self {
+                state,
+                _timer: timer,
+                _maintenance: maintenance,
+                _notifiers: super::guest::NotifiersOn::new(),
+            },
+            GFP_KERNEL,
+        )
+        .map_err(Into::into)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // SAFETY: Calls `offline` on each CPU, then the interrupts are freed.
+        unsafe { ffi::loft_cpuhp_remove(self.state) };
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linux as loft needs it, where the `kernel` crate has no abstraction yet.
+//!
+//! Each file wraps one thing, with a safe interface, as it would be sent to the `kernel` crate. The C side of what is
+//! inline or a macro in C is `shim.c`.
+
+pub(crate) mod abi;
+pub(crate) mod cpu;
+pub(crate) mod errno;
+pub(crate) mod file;
+pub(crate) mod guest;
+pub(crate) mod kick;
+pub(crate) mod machine;
+pub(crate) mod mm;
+pub(crate) mod page;
+pub(crate) mod random;
+pub(crate) mod shared;
+pub(crate) mod sync;
+pub(crate) mod time;
+pub(crate) mod wait;
+
+/// What bindgen made of `bindings.h`.
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    unused_imports
+)]
+pub(crate) mod ffi {
+    use ::kernel::bindings::{
+        cpumask, file, file_operations, lock_class_key, mm_struct, mmu_notifier_range, module, page, preempt_notifier, preempt_ops,
+        raw_spinlock, rcuwait, user_fpsimd_state, wait_queue_entry, wait_queue_head,
+    };
+    use ::kernel::ffi;
+
+    include!(env!("LOFT_BINDINGS"));
+}

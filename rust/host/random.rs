@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The host's random numbers.
+
+/// Fills `words` from the kernel's generator.
+pub(crate) fn fill(words: &mut [u64]) {
+    // SAFETY: The slice is valid for writes of its length.
+    unsafe { kernel::bindings::get_random_bytes(words.as_mut_ptr().cast(), core::mem::size_of_val(words)) };
+}

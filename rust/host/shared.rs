@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct kvm_run`: the page that a vCPU shares with its VMM.
+
+use super::ffi::kvm_run;
+use core::mem::offset_of;
+use kernel::mm::virt::VmaNew;
+use kernel::page::{Page, PAGE_SIZE};
+use kernel::prelude::*;
+
+/// The page with a `struct kvm_run` at its start, which userspace maps and may write at any time.
+///
+/// So each access is one volatile access, and nothing read from here is believed without a check.
+pub(crate) struct RunPage {
+    page: Page,
+}
+
+const _: () = assert!(size_of::<kvm_run>() <= PAGE_SIZE);
+
+impl RunPage {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            page: Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?,
+        })
+    }
+
+    /// Maps the page at the first address of `vma`; offset 0 and the size of one page are all there is to map.
+    pub(crate) fn mmap(&self, vma: &VmaNew) -> Result {
+        if vma.end() - vma.start() > PAGE_SIZE {
+            return Err(EINVAL);
+        }
+        vma.set_dontexpand();
+        let mixed = vma.set_mixedmap();
+        mixed.vm_insert_page(vma.start(), &self.page)
+    }
+
+    /// Writes `value` at the byte `offset` of `struct kvm_run`.
+    pub(crate) fn write<T: Copy>(&self, offset: usize, value: T) {
+        self.at(offset, |field: *mut T| {
+            // SAFETY: `at` gives a valid place for a `T`.
+            unsafe { field.write_volatile(value) }
+        });
+    }
+
+    /// Reads the `T` at the byte `offset` of `struct kvm_run`.
+    pub(crate) fn read<T: Copy + kernel::transmute::FromBytes>(&self, offset: usize) -> T {
+        // SAFETY: `at` gives a valid place for a `T`, and a `T` may have any bit pattern.
+        self.at(offset, |field: *mut T| unsafe { field.read_volatile() })
+    }
+
+    fn at<T, R>(&self, offset: usize, access: impl FnOnce(*mut T) -> R) -> R {
+        // The offsets are constants, so this is settled at compile time.
+        let offset = if offset + size_of::<T>() <= PAGE_SIZE && offset % align_of::<T>() == 0 { offset } else { 0 };
+        // SAFETY: The page is allocated without highmem, so it has an address for as long as it lives.
+        let base = unsafe { super::page::address_of(self.page.as_ptr()) };
+        // SAFETY: Inside the page and aligned, by the line above.
+        access(unsafe { base.add(offset) }.cast::<T>())
+    }
+}
+
+/// Offsets of the fields of `struct kvm_run` that loft uses.
+pub(crate) mod field {
+    use super::*;
+    pub(crate) const IMMEDIATE_EXIT: usize = offset_of!(kvm_run, immediate_exit__unsafe);
+    pub(crate) const EXIT_REASON: usize = offset_of!(kvm_run, exit_reason);
+    /// The union of what each exit reason tells.
+    pub(crate) const DETAIL: usize = offset_of!(kvm_run, __bindgen_anon_1);
+    /// `mmio.data`, behind `mmio.phys_addr`.
+    pub(crate) const MMIO_DATA: usize = DETAIL + 8;
+}
+
+const _: () = assert!(field::MMIO_DATA == field::DETAIL + 8);

@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: GPL-2.0
+/* See shim.h. */
+#include <linux/acpi.h>
+#include <linux/anon_inodes.h>
+#include <linux/arm-smccc.h>
+#include <linux/cpuhotplug.h>
+#include <linux/entry-virt.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/interrupt.h>
+#include <linux/kvm_host.h>
+#include <linux/irq.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/of.h>
+#include <linux/of_irq.h>
+#include <linux/percpu.h>
+#include <linux/pgtable.h>
+#include <linux/poll.h>
+#include <linux/preempt.h>
+#include <linux/rcuwait.h>
+#include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/spinlock.h>
+#include <linux/timekeeping.h>
+#include <asm/cpufeature.h>
+#include <asm/neon.h>
+#include <clocksource/arm_arch_timer.h>
+#include "shim.h"
+
+void loft_raw_spin_lock_init(struct raw_spinlock *lock, const char *name, struct lock_class_key *key)
+{
+#ifdef CONFIG_DEBUG_SPINLOCK
+	__raw_spin_lock_init(lock, name, key, LD_WAIT_SPIN);
+#else
+	raw_spin_lock_init(lock);
+#endif
+}
+
+void loft_raw_spin_lock(struct raw_spinlock *lock)
+{
+	raw_spin_lock(lock);
+}
+
+void loft_raw_spin_unlock(struct raw_spinlock *lock)
+{
+	raw_spin_unlock(lock);
+}
+
+unsigned long loft_raw_spin_lock_irqsave(struct raw_spinlock *lock)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+void loft_raw_spin_unlock_irqrestore(struct raw_spinlock *lock, unsigned long flags)
+{
+	raw_spin_unlock_irqrestore(lock, flags);
+}
+
+void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key)
+{
+#ifdef CONFIG_DEBUG_SPINLOCK
+	__rwlock_init(lock, name, key);
+#else
+	rwlock_init((rwlock_t *)lock);
+#endif
+}
+
+void loft_read_lock(void *lock)
+{
+	read_lock((rwlock_t *)lock);
+}
+
+void loft_read_unlock(void *lock)
+{
+	read_unlock((rwlock_t *)lock);
+}
+
+void loft_write_lock(void *lock)
+{
+	write_lock((rwlock_t *)lock);
+}
+
+void loft_write_unlock(void *lock)
+{
+	write_unlock((rwlock_t *)lock);
+}
+
+void loft_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void loft_preempt_enable(void)
+{
+	preempt_enable();
+}
+
+void loft_local_irq_disable(void)
+{
+	local_irq_disable();
+}
+
+void loft_local_irq_enable(void)
+{
+	local_irq_enable();
+}
+
+unsigned long loft_local_irq_save(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return flags;
+}
+
+void loft_local_irq_restore(unsigned long flags)
+{
+	local_irq_restore(flags);
+}
+
+unsigned int loft_smp_processor_id(void)
+{
+	return raw_smp_processor_id();
+}
+
+bool loft_need_resched(void)
+{
+	return need_resched();
+}
+
+void loft_cond_resched(void)
+{
+	cond_resched();
+}
+
+void loft_yield(void)
+{
+	yield();
+}
+
+unsigned int loft_nr_cpu_ids(void)
+{
+	return nr_cpu_ids;
+}
+
+unsigned int loft_num_online_cpus(void)
+{
+	return num_online_cpus();
+}
+
+void loft_on_each_cpu(void (*function)(void *))
+{
+	on_each_cpu(function, NULL, 1);
+}
+
+void loft_guest_enter_irqoff(void)
+{
+	guest_timing_enter_irqoff();
+	guest_state_enter_irqoff();
+}
+
+void loft_guest_exit_irqoff(void)
+{
+	guest_state_exit_irqoff();
+}
+
+/* The tick that ended the guest's run is taken before the guest's time is accounted, so that it counts as the guest's. */
+void loft_guest_tick_irqoff(void)
+{
+	local_irq_enable();
+	isb(); /* a pending interrupt is taken here, not after the accounting */
+	local_irq_disable();
+	guest_timing_exit_irqoff();
+}
+
+bool loft_guest_work_pending(void)
+{
+	return __xfer_to_guest_mode_work_pending();
+}
+
+int loft_guest_handle_work(void)
+{
+	return xfer_to_guest_mode_handle_work();
+}
+
+void loft_preempt_notifier_init(struct preempt_notifier *notifier, const struct preempt_ops *ops)
+{
+	preempt_notifier_init(notifier, (struct preempt_ops *)ops);
+}
+
+void loft_preempt_notifiers_inc(void)
+{
+	preempt_notifier_inc();
+}
+
+void loft_preempt_notifiers_dec(void)
+{
+	preempt_notifier_dec();
+}
+
+DEFINE_PER_CPU(void *, loft_loaded_frame);
+
+void loft_set_loaded_frame(void *frame)
+{
+	this_cpu_write(loft_loaded_frame, frame);
+}
+
+void loft_neon_begin(struct user_fpsimd_state *host)
+{
+	kernel_neon_begin(host);
+}
+
+void loft_neon_end(struct user_fpsimd_state *host)
+{
+	kernel_neon_end(host);
+}
+
+int loft_rcuwait_block(struct rcuwait *wait, bool (*done)(void *arg), void *arg, s64 deadline_ns)
+{
+	ktime_t deadline = ns_to_ktime(deadline_ns);
+	int ret = 0;
+
+	prepare_to_rcuwait(wait);
+	for (;;) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (done(arg))
+			break;
+		if (signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
+		if (deadline_ns == KTIME_MAX)
+			schedule();
+		else if (!schedule_hrtimeout(&deadline, HRTIMER_MODE_ABS))
+			break;
+	}
+	finish_rcuwait(wait);
+	return ret;
+}
+
+void loft_rcuwait_init(struct rcuwait *wait)
+{
+	rcuwait_init(wait);
+}
+
+void loft_sigprocmask(void *set, void *old)
+{
+	sigprocmask(SIG_SETMASK, set, old);
+}
+
+u64 loft_real_time(u64 *counter)
+{
+	struct system_time_snapshot snapshot;
+
+	ktime_get_snapshot_id(CLOCK_REALTIME, &snapshot);
+	*counter = snapshot.cycles;
+	return ktime_to_ns(snapshot.systime);
+}
+
+int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags)
+{
+	return anon_inode_getfd(name, ops, data, flags);
+}
+
+void *loft_file_private(struct file *file)
+{
+	return file->private_data;
+}
+
+struct page *loft_virt_to_page(const void *address)
+{
+	return virt_to_page(address);
+}
+
+u64 loft_page_to_phys(struct page *page)
+{
+	return page_to_phys(page);
+}
+
+void *loft_phys_to_virt(u64 physical)
+{
+	return phys_to_virt(physical);
+}
+
+u64 loft_virt_to_phys(const void *address)
+{
+	return virt_to_phys((void *)address);
+}
+
+void loft_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+/*
+ * How large a leaf the host maps `address` with, as a shift; 0 where it maps nothing. The tables are only read: with
+ * interrupts off they cannot be freed, since that waits for every CPU (as for get_user_pages_fast()).
+ */
+unsigned int loft_host_leaf_shift(struct mm_struct *mm, unsigned long address)
+{
+	unsigned int shift = 0;
+	unsigned long flags;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+	p4d_t *p4dp;
+	pud_t *pudp;
+	pmd_t *pmdp;
+
+	local_irq_save(flags);
+	pgd = READ_ONCE(*pgd_offset(mm, address));
+	if (pgd_none(pgd))
+		goto out;
+	p4dp = p4d_offset_lockless(pgd_offset(mm, address), pgd, address);
+	p4d = READ_ONCE(*p4dp);
+	if (p4d_none(p4d) || !p4d_present(p4d))
+		goto out;
+	pudp = pud_offset_lockless(p4dp, p4d, address);
+	pud = READ_ONCE(*pudp);
+	if (pud_none(pud) || !pud_present(pud))
+		goto out;
+	if (pud_leaf(pud)) {
+		shift = PUD_SHIFT;
+		goto out;
+	}
+	pmdp = pmd_offset_lockless(pudp, pud, address);
+	pmd = READ_ONCE(*pmdp);
+	if (pmd_none(pmd) || !pmd_present(pmd))
+		goto out;
+	shift = pmd_leaf(pmd) ? PMD_SHIFT : PAGE_SHIFT;
+out:
+	local_irq_restore(flags);
+	return shift;
+}
+
+/*
+ * The page at `address` of the current process, for as long as the caller needs to map it: a reference, no pin. Whoever
+ * reads gets it writable where that costs nothing, so that the guest's first write does not fault again.
+ */
+int loft_get_page(unsigned long address, bool write, bool *writable, struct page **page)
+{
+	int got;
+
+	*writable = true;
+	if (get_user_pages_fast_only(address, 1, FOLL_WRITE, page) == 1)
+		return 0;
+	*writable = write;
+	got = get_user_pages_unlocked(address, 1, page, (write ? FOLL_WRITE : 0) | FOLL_HWPOISON);
+	return got == 1 ? 0 : got < 0 ? got : -EFAULT;
+}
+
+bool loft_range_blockable(const struct mmu_notifier_range *range)
+{
+	return mmu_notifier_range_blockable(range);
+}
+
+void loft_mmgrab(struct mm_struct *mm)
+{
+	mmgrab(mm);
+}
+
+void loft_mmdrop(struct mm_struct *mm)
+{
+	mmdrop(mm);
+}
+
+struct mm_struct *loft_current_mm(void)
+{
+	return current->mm;
+}
+
+bool loft_access_ok(unsigned long address, unsigned long size)
+{
+	return access_ok((void __user *)address, size);
+}
+
+#define TIMER_PPI_VIRTUAL 2 /* the third interrupt of the timer's node: secure, non-secure, virtual, hypervisor */
+
+static unsigned int loft_of_irq(const char *compatible, int index)
+{
+	struct device_node *node = of_find_compatible_node(NULL, NULL, compatible);
+	unsigned int irq = node ? irq_of_parse_and_map(node, index) : 0;
+
+	of_node_put(node);
+	return irq;
+}
+
+#ifdef CONFIG_ACPI
+/* The maintenance interrupt of the first CPU that the MADT lists; it is a PPI, so the same on all. */
+static unsigned int loft_acpi_maintenance_irq(void)
+{
+	struct acpi_table_header *table;
+	unsigned int gsi = 0;
+	unsigned long at, end;
+	int irq;
+
+	if (ACPI_FAILURE(acpi_get_table(ACPI_SIG_MADT, 0, &table)))
+		return 0;
+	at = (unsigned long)table + sizeof(struct acpi_table_madt);
+	end = (unsigned long)table + table->length;
+	while (at + sizeof(struct acpi_subtable_header) <= end) {
+		struct acpi_subtable_header *entry = (void *)at;
+
+		if (entry->type == ACPI_MADT_TYPE_GENERIC_INTERRUPT &&
+		    at + offsetofend(struct acpi_madt_generic_interrupt, vgic_interrupt) <= end) {
+			gsi = ((struct acpi_madt_generic_interrupt *)at)->vgic_interrupt;
+			break;
+		}
+		if (!entry->length)
+			break;
+		at += entry->length;
+	}
+	acpi_put_table(table);
+	if (!gsi)
+		return 0;
+	irq = acpi_register_gsi(NULL, gsi, ACPI_LEVEL_SENSITIVE, ACPI_ACTIVE_HIGH);
+	return irq < 0 ? 0 : irq;
+}
+
+static unsigned int loft_acpi_timer_irq(void)
+{
+	struct acpi_table_header *table;
+	struct acpi_table_gtdt *gtdt;
+	int irq;
+
+	if (ACPI_FAILURE(acpi_get_table(ACPI_SIG_GTDT, 0, &table)))
+		return 0;
+	gtdt = (struct acpi_table_gtdt *)table;
+	irq = acpi_register_gsi(NULL, gtdt->virtual_timer_interrupt,
+				gtdt->virtual_timer_flags & ACPI_GTDT_INTERRUPT_MODE ? ACPI_EDGE_SENSITIVE : ACPI_LEVEL_SENSITIVE,
+				gtdt->virtual_timer_flags & ACPI_GTDT_INTERRUPT_POLARITY ? ACPI_ACTIVE_LOW : ACPI_ACTIVE_HIGH);
+	acpi_put_table(table);
+	return irq < 0 ? 0 : irq;
+}
+#endif
+
+unsigned int loft_virtual_timer_irq(void)
+{
+#ifdef CONFIG_ACPI
+	if (!acpi_disabled)
+		return loft_acpi_timer_irq();
+#endif
+	return loft_of_irq("arm,armv8-timer", TIMER_PPI_VIRTUAL);
+}
+
+unsigned int loft_maintenance_irq(void)
+{
+#ifdef CONFIG_ACPI
+	if (!acpi_disabled)
+		return loft_acpi_maintenance_irq();
+#endif
+	return loft_of_irq("arm,gic-v3", 0);
+}
+
+/* The GIC's number of an interrupt of the GIC's own domain. */
+unsigned long loft_irq_intid(unsigned int irq)
+{
+	struct irq_data *data = irq_get_irq_data(irq);
+
+	while (data && data->parent_data)
+		data = data->parent_data;
+	return data ? irqd_to_hwirq(data) : 0;
+}
+
+/* Reached only if a line of the guest's rises while the host's interrupts are on: loft masks them before. */
+static irqreturn_t loft_ppi_handler(int irq, void *token)
+{
+	return IRQ_HANDLED;
+}
+
+int loft_request_ppi(unsigned int irq, const char *name, void **token)
+{
+	int __percpu *unused = alloc_percpu(int);
+	int ret;
+
+	if (!unused)
+		return -ENOMEM;
+	ret = request_percpu_irq(irq, loft_ppi_handler, name, unused);
+	if (ret)
+		free_percpu(unused);
+	else
+		*token = (__force void *)unused;
+	return ret;
+}
+
+void loft_free_ppi(unsigned int irq, void *token)
+{
+	free_percpu_irq(irq, (__force void __percpu *)token);
+	free_percpu((__force void __percpu *)token);
+}
+
+int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned int cpu))
+{
+	return cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/loft:online", online, offline);
+}
+
+void loft_cpuhp_remove(int state)
+{
+	cpuhp_remove_state(state);
+}
+
+bool loft_cpus_have_pauth(void)
+{
+	return system_supports_address_auth();
+}
+
+u64 loft_cntfrq(void)
+{
+	return arch_timer_get_cntfrq();
+}
+
+int loft_smccc_workaround(u32 function)
+{
+	struct arm_smccc_res res;
+
+	arm_smccc_1_1_invoke(ARM_SMCCC_ARCH_FEATURES_FUNC_ID, function, &res);
+	return (int)res.a0;
+}
+
+struct loft_watch {
+	poll_table table;
+	struct wait_queue_entry *entry;
+};
+
+static void loft_watch_queue(struct file *file, struct wait_queue_head *head, poll_table *table)
+{
+	struct loft_watch *watch = container_of(table, struct loft_watch, table);
+
+	add_wait_queue_priority_exclusive(head, watch->entry);
+}
+
+int loft_eventfd_watch(struct file *file, struct wait_queue_entry *entry, void *unused,
+		       int (*wake)(struct wait_queue_entry *, unsigned int, int, void *))
+{
+	struct loft_watch watch = { .entry = entry };
+
+	init_waitqueue_func_entry(entry, wake);
+	init_poll_funcptr(&watch.table, loft_watch_queue);
+	return vfs_poll(file, &watch.table);
+}

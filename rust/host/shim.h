@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Linux's inline functions and macros as plain functions, for Rust. One line of C each where that is possible: whatever
+ * decides something is written in Rust. bindgen reads this file, so it names the kernel's types but includes little.
+ */
+#ifndef LOFT_SHIM_H
+#define LOFT_SHIM_H
+
+#include <linux/types.h>
+
+struct cpumask;
+struct file;
+struct file_operations;
+struct lock_class_key;
+struct mm_struct;
+struct module;
+struct page;
+struct mmu_notifier_range;
+struct preempt_notifier;
+struct preempt_ops;
+struct raw_spinlock;
+struct rcuwait;
+struct user_fpsimd_state;
+struct wait_queue_entry;
+struct wait_queue_head;
+
+/* Locks. The raw spin lock is also taken with interrupts off, in the exception vector. */
+void loft_raw_spin_lock_init(struct raw_spinlock *lock, const char *name, struct lock_class_key *key);
+void loft_raw_spin_lock(struct raw_spinlock *lock);
+void loft_raw_spin_unlock(struct raw_spinlock *lock);
+unsigned long loft_raw_spin_lock_irqsave(struct raw_spinlock *lock);
+void loft_raw_spin_unlock_irqrestore(struct raw_spinlock *lock, unsigned long flags);
+void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key);
+void loft_read_lock(void *lock);
+void loft_read_unlock(void *lock);
+void loft_write_lock(void *lock);
+void loft_write_unlock(void *lock);
+
+/* The CPU that this thread runs on. */
+void loft_preempt_disable(void);
+void loft_preempt_enable(void);
+void loft_local_irq_disable(void);
+void loft_local_irq_enable(void);
+unsigned long loft_local_irq_save(void);
+void loft_local_irq_restore(unsigned long flags);
+unsigned int loft_smp_processor_id(void);
+bool loft_need_resched(void);
+void loft_cond_resched(void);
+void loft_yield(void);
+unsigned int loft_nr_cpu_ids(void);
+unsigned int loft_num_online_cpus(void);
+void loft_on_each_cpu(void (*function)(void *));
+
+/* Entering and leaving a guest, as the scheduler, RCU, lockdep and CPU-time accounting see it. */
+void loft_guest_enter_irqoff(void);
+void loft_guest_exit_irqoff(void);
+void loft_guest_tick_irqoff(void);
+bool loft_guest_work_pending(void);
+int loft_guest_handle_work(void);
+void loft_preempt_notifier_init(struct preempt_notifier *notifier, const struct preempt_ops *ops);
+void loft_preempt_notifiers_inc(void);
+void loft_preempt_notifiers_dec(void);
+
+/* The vCPU that is loaded on this CPU, for loft_host_exception in entry.S. */
+void loft_set_loaded_frame(void *frame);
+
+/* Floating point. */
+void loft_neon_begin(struct user_fpsimd_state *host);
+void loft_neon_end(struct user_fpsimd_state *host);
+
+/* Sleeping until something happens: `done(arg)` is asked with the task state already set, so no wake-up is lost. */
+int loft_rcuwait_block(struct rcuwait *wait, bool (*done)(void *arg), void *arg, s64 deadline_ns);
+void loft_rcuwait_init(struct rcuwait *wait);
+
+/* Signals: both are sigset_t. */
+void loft_sigprocmask(void *set, void *old);
+
+/* Clocks. */
+u64 loft_real_time(u64 *counter);
+
+/* Files. */
+int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags);
+void *loft_file_private(struct file *file);
+
+/* Memory. */
+struct page *loft_virt_to_page(const void *address);
+u64 loft_page_to_phys(struct page *page);
+void *loft_phys_to_virt(u64 physical);
+u64 loft_virt_to_phys(const void *address);
+void loft_put_page(struct page *page);
+unsigned int loft_host_leaf_shift(struct mm_struct *mm, unsigned long address);
+int loft_get_page(unsigned long address, bool write, bool *writable, struct page **page);
+bool loft_range_blockable(const struct mmu_notifier_range *range);
+void loft_mmgrab(struct mm_struct *mm);
+void loft_mmdrop(struct mm_struct *mm);
+struct mm_struct *loft_current_mm(void);
+bool loft_access_ok(unsigned long address, unsigned long size);
+
+/* Interrupts: Linux's numbers of the PPIs, from the device tree or ACPI; 0 where there is none. */
+unsigned int loft_virtual_timer_irq(void);
+unsigned int loft_maintenance_irq(void);
+unsigned long loft_irq_intid(unsigned int irq);
+int loft_request_ppi(unsigned int irq, const char *name, void **token);
+void loft_free_ppi(unsigned int irq, void *token);
+int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned int cpu));
+void loft_cpuhp_remove(int state);
+
+/* CPU features that the host has settled on. */
+bool loft_cpus_have_pauth(void);
+u64 loft_cntfrq(void);
+int loft_smccc_workaround(u32 function);
+
+/* Events. */
+int loft_eventfd_watch(struct file *file, struct wait_queue_entry *entry, void *poll,
+		       int (*wake)(struct wait_queue_entry *, unsigned int, int, void *));
+
+#endif

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! loft: a hypervisor for 64-bit Arm servers with VHE, as a loadable module.
+//!
+//! The floors, each using only those below it:
+//!
+//! - [`abi`]: KVM's user ABI, decoded at the door
+//! - [`vm`]: a virtual machine: memory, interrupts, events
+//! - [`vcpu`]: a virtual CPU: the run loop, fast and slow exits, its registers
+//! - [`model`]: pure models of hardware; no Linux and no `unsafe` in them
+//! - [`host`]: Linux, where the kernel crate has no abstraction yet
+//! - [`arch`]: the CPU
+//!
+//! `unsafe` is allowed in the last two only.
+
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+
+mod abi;
+#[allow(unsafe_code)]
+mod arch;
+#[allow(unsafe_code)]
+mod host;
+// Public, for the models' items are judged by the package that tests them as well.
+pub mod model;
+mod vcpu;
+mod vm;
+
+module! {
+    type: Loft,
+    name: "loft",
+    authors: ["The loft developers"],
+    description: "Hypervisor for 64-bit Arm servers with VHE",
+    license: "GPL",
+    params: {
+        kvm_node: u8 {
+            default: 0,
+            description: "1: also register the name /dev/kvm, for programs that cannot be told a device path",
+        },
+        fast: u8 {
+            default: 1,
+            description: "0: answer every exit the slow way (for comparing the two)",
+        },
+    },
+}
+
+struct Loft {
+    // Fields are dropped in this order: no new VM can come before the interrupts are given back.
+    _nodes: abi::Nodes,
+    _machine: Pin<KBox<host::machine::Machine>>,
+}
+
+impl kernel::Module for Loft {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let _ = module;
+        arch::cpu::probe()?;
+        let machine = host::machine::Machine::new()?;
+        vm::vmid::init()?;
+        let nodes = abi::Nodes::register(*module_parameters::kvm_node.value() != 0)?;
+        Ok(Loft {
+            _nodes: nodes,
+            _machine: machine,
+        })
+    }
+}
+
+/// Whether exits are answered in the vector (the parameter `fast`).
+fn fast_exits() -> bool {
+    *module_parameters::fast.value() != 0
+}

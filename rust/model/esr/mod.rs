@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Exception syndromes (ESR_ELx): decoding those that a guest's exits bring, and building those that a guest is given.
+//!
+//! DDI 0487, D24.2.45 (ESR_EL2): bits 31:26 are the class (EC), 25 the instruction length (IL), 24:0 the syndrome (ISS).
+
+mod abort;
+
+pub use abort::{Abort, FaultStatus};
+
+use super::sysreg::regs::ESR_ELx;
+use super::sysreg::Encoding;
+
+/// What kind of exception it was. AArch32-only classes are `Other`: no guest has AArch32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExceptionClass {
+    /// No class of its own: an UNDEFINED instruction, mostly.
+    Unknown,
+    /// WFI, WFE, WFIT or WFET trapped.
+    Wfx,
+    /// SIMD and floating point access trapped.
+    FpAccess,
+    /// Pointer authentication instruction or key register trapped.
+    PointerAuth,
+    /// A jump to a place that is no branch target.
+    BranchTarget,
+    /// PSTATE.IL was set.
+    IllegalState,
+    /// SVC.
+    Svc,
+    /// HVC.
+    Hvc,
+    /// SMC trapped.
+    Smc,
+    /// MSR, MRS or system instruction trapped.
+    Sysreg,
+    /// SVE access trapped.
+    SveAccess,
+    /// ERET trapped.
+    Eret,
+    /// Pointer authentication failed.
+    PointerAuthFailure,
+    /// SME access trapped.
+    SmeAccess,
+    /// Instruction abort from a lower exception level: at EL2, stage 2's.
+    InstructionAbortLower,
+    /// Instruction abort from the same level: at EL2, the host's own.
+    InstructionAbortSame,
+    /// PC not aligned.
+    PcAlignment,
+    /// Data abort from a lower exception level: at EL2, stage 2's.
+    DataAbortLower,
+    /// Data abort from the same level: at EL2, the host's own.
+    DataAbortSame,
+    /// SP not aligned.
+    SpAlignment,
+    /// Memory copy or set instruction trapped.
+    MemoryOperation,
+    /// SError.
+    SError,
+    /// Hardware breakpoint, from a lower level.
+    BreakpointLower,
+    /// Software step, from a lower level.
+    SoftwareStepLower,
+    /// Watchpoint, from a lower level.
+    WatchpointLower,
+    /// BRK.
+    Brk,
+    /// Any other, by its number.
+    Other(u8),
+}
+
+impl ExceptionClass {
+    /// The class with this number (EC).
+    pub const fn new(ec: u8) -> Self {
+        match ec {
+            0x00 => Self::Unknown,
+            0x01 => Self::Wfx,
+            0x07 => Self::FpAccess,
+            0x09 => Self::PointerAuth,
+            0x0d => Self::BranchTarget,
+            0x0e => Self::IllegalState,
+            0x15 => Self::Svc,
+            0x16 => Self::Hvc,
+            0x17 => Self::Smc,
+            0x18 => Self::Sysreg,
+            0x19 => Self::SveAccess,
+            0x1a => Self::Eret,
+            0x1c => Self::PointerAuthFailure,
+            0x1d => Self::SmeAccess,
+            0x20 => Self::InstructionAbortLower,
+            0x21 => Self::InstructionAbortSame,
+            0x22 => Self::PcAlignment,
+            0x24 => Self::DataAbortLower,
+            0x25 => Self::DataAbortSame,
+            0x26 => Self::SpAlignment,
+            0x27 => Self::MemoryOperation,
+            0x2f => Self::SError,
+            0x30 => Self::BreakpointLower,
+            0x32 => Self::SoftwareStepLower,
+            0x34 => Self::WatchpointLower,
+            0x3c => Self::Brk,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Its number (EC).
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Unknown => 0x00,
+            Self::Wfx => 0x01,
+            Self::FpAccess => 0x07,
+            Self::PointerAuth => 0x09,
+            Self::BranchTarget => 0x0d,
+            Self::IllegalState => 0x0e,
+            Self::Svc => 0x15,
+            Self::Hvc => 0x16,
+            Self::Smc => 0x17,
+            Self::Sysreg => 0x18,
+            Self::SveAccess => 0x19,
+            Self::Eret => 0x1a,
+            Self::PointerAuthFailure => 0x1c,
+            Self::SmeAccess => 0x1d,
+            Self::InstructionAbortLower => 0x20,
+            Self::InstructionAbortSame => 0x21,
+            Self::PcAlignment => 0x22,
+            Self::DataAbortLower => 0x24,
+            Self::DataAbortSame => 0x25,
+            Self::SpAlignment => 0x26,
+            Self::MemoryOperation => 0x27,
+            Self::SError => 0x2f,
+            Self::BreakpointLower => 0x30,
+            Self::SoftwareStepLower => 0x32,
+            Self::WatchpointLower => 0x34,
+            Self::Brk => 0x3c,
+            Self::Other(ec) => ec,
+        }
+    }
+}
+
+/// The value of an ESR_ELx.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Esr(u64);
+
+impl Esr {
+    /// From the register.
+    pub const fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// For the register.
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// A syndrome of a 32-bit instruction, or of no instruction.
+    pub const fn build(class: ExceptionClass, iss: u32) -> Self {
+        Self(
+            ESR_ELx::EC.of(class.number() as u64)
+                | ESR_ELx::IL.mask()
+                | ESR_ELx::ISS.of(iss as u64),
+        )
+    }
+
+    /// The number of its class.
+    pub const fn ec(self) -> u8 {
+        ESR_ELx::EC.get(self.0) as u8
+    }
+
+    /// Its class.
+    pub const fn class(self) -> ExceptionClass {
+        ExceptionClass::new(self.ec())
+    }
+
+    /// Bits 24:0, whose meaning depends on the class.
+    pub const fn iss(self) -> u32 {
+        ESR_ELx::ISS.get(self.0) as u32
+    }
+
+    /// Whether the instruction that trapped has 32 bits; all of AArch64's have.
+    pub const fn is_32bit(self) -> bool {
+        ESR_ELx::IL.is_set(self.0)
+    }
+
+    /// The immediate of HVC, SMC, SVC or BRK.
+    pub const fn immediate(self) -> u16 {
+        self.iss() as u16
+    }
+
+    /// The access, if a system register or instruction trapped.
+    pub const fn sysreg(self) -> SysregAccess {
+        SysregAccess(self.iss())
+    }
+
+    /// Which of WFI, WFE and their timed forms trapped.
+    pub const fn wfx(self) -> Wfx {
+        match self.iss() & 3 {
+            0 => Wfx::Wfi,
+            1 => Wfx::Wfe,
+            2 => Wfx::Wfit,
+            _ => Wfx::Wfet,
+        }
+    }
+
+    /// The register with the timeout of a WFIT or WFET, if the CPU says (bit 2, RV).
+    pub const fn wfx_register(self) -> Option<u8> {
+        if self.iss() & 1 << 2 == 0 {
+            None
+        } else {
+            Some((self.iss() >> 5 & 31) as u8)
+        }
+    }
+
+    /// The abort, if it was one.
+    pub const fn abort(self) -> Abort {
+        Abort::new(self.0)
+    }
+
+    /// What an UNDEFINED instruction gives.
+    pub const fn undefined() -> Self {
+        Self::build(ExceptionClass::Unknown, 0)
+    }
+
+    /// What a trapped access (`self`) to a register that the guest does not have gives: UNDEFINED, but with FEAT_IDST a
+    /// read in the Feature ID space is reported as the trap that it was.
+    pub const fn undefined_sysreg(self, idst: bool) -> Self {
+        let access = self.sysreg();
+        if idst && access.is_read() && access.encoding().is_feature_id() {
+            Self::build(ExceptionClass::Sysreg, self.iss())
+        } else {
+            Self::undefined()
+        }
+    }
+
+    /// An SError with this syndrome (KVM_SET_VCPU_EVENTS), 25 bits.
+    pub const fn serror(iss: u32) -> Self {
+        Self::build(ExceptionClass::SError, iss)
+    }
+}
+
+/// A trapped access to a system register, or a trapped system instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SysregAccess(u32);
+
+impl SysregAccess {
+    /// Which register.
+    pub const fn encoding(self) -> Encoding {
+        // ISS: op0 21:20, op2 19:17, op1 16:14, CRn 13:10, Rt 9:5, CRm 4:1, direction 0.
+        Encoding::new(
+            (self.0 >> 20 & 3) as u8,
+            (self.0 >> 14 & 7) as u8,
+            (self.0 >> 10 & 15) as u8,
+            (self.0 >> 1 & 15) as u8,
+            (self.0 >> 17 & 7) as u8,
+        )
+    }
+
+    /// The general purpose register; 31 is XZR.
+    pub const fn rt(self) -> u8 {
+        (self.0 >> 5 & 31) as u8
+    }
+
+    /// Whether it is MRS; a system instruction without a result is a write.
+    pub const fn is_read(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+/// WFI, WFE and their timed forms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wfx {
+    /// Wait for interrupt.
+    Wfi,
+    /// Wait for event.
+    Wfe,
+    /// Wait for interrupt, with a timeout.
+    Wfit,
+    /// Wait for event, with a timeout.
+    Wfet,
+}

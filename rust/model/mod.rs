@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pure models of hardware.
+//!
+//! Nothing in here knows Linux: `core` only, no allocation, no `unsafe`. The same files are compiled into the module
+//! and into the Cargo package `tests/model`, where they run on any machine; paths start with `crate::model` or
+//! `super` so that both find them.
+
+#![forbid(unsafe_code)]
+// In the module this is a private tree, in the test package a public one: `pub` is right in one of them only.
+#![allow(unreachable_pub)]
+
+pub mod esr;
+pub mod inject;
+pub mod onereg;
+pub mod psci;
+pub mod smccc;
+pub mod stage2;
+pub mod sysreg;
+pub mod timer;
+pub mod types;
+pub mod vcpus;
+pub mod vgic;

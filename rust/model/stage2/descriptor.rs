@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Stage-2 descriptors: their bits (DDI 0487, D8.3, "Translation table descriptor formats" and D8.4, D8.6 for the
+//! attributes of stage 2), and no other file knows them.
+//!
+//! An invalid descriptor's bits 63:1 are ignored by the CPU. Two of them are used:
+//!
+//! - `LOCKED`: a CPU that holds the shared lock is changing this descriptor with break-before-make. The rest is zero.
+//! - `DEAD`: a leaf that the holder of the exclusive lock made invalid, and whose memory awaits cache maintenance. All its
+//!   other bits are as they were, so that the output address is still known.
+
+use super::attributes::{Attributes, Leaf, MemType, Perm};
+use super::level::Level;
+use super::platform::Table;
+use crate::model::types::HostPa;
+
+/// Some bits of a descriptor.
+#[derive(Clone, Copy)]
+struct Field {
+    shift: u32,
+    mask: u64,
+}
+
+impl Field {
+    /// Bits `high` to `low`.
+    const fn bits(high: u32, low: u32) -> Self {
+        Self {
+            shift: low & 63,
+            mask: (u64::MAX >> (63u32.wrapping_sub(high) & 63)) & (u64::MAX << (low & 63)),
+        }
+    }
+
+    const fn get(self, descriptor: u64) -> u64 {
+        (descriptor & self.mask) >> (self.shift & 63)
+    }
+
+    const fn put(self, value: u64) -> u64 {
+        (value << (self.shift & 63)) & self.mask
+    }
+}
+
+/// Valid.
+const VALID: u64 = Field::bits(0, 0).mask;
+/// In a valid descriptor: a table above level 3, a page at level 3; clear in a block.
+const TABLE_OR_PAGE: u64 = Field::bits(1, 1).mask;
+/// The memory type.
+const MEM_ATTR: Field = Field::bits(5, 2);
+/// Data access permissions.
+const S2AP: Field = Field::bits(7, 6);
+/// Shareability.
+const SH: Field = Field::bits(9, 8);
+/// The access flag.
+const AF: u64 = Field::bits(10, 10).mask;
+/// The output address, or the next table's address. Bits below the level's size are zero.
+const OUTPUT: u64 = Field::bits(47, 12).mask;
+/// Execute-never.
+const XN: Field = Field::bits(54, 53);
+/// In an invalid descriptor: being changed under the shared lock. Bits 58:55 are for software in valid ones too.
+const LOCKED: u64 = Field::bits(55, 55).mask;
+/// In an invalid descriptor: a leaf whose memory awaits cache maintenance.
+const DEAD: u64 = Field::bits(56, 56).mask;
+
+/// S2AP, bit 0: reads are allowed.
+const S2AP_READ: u64 = 0b01;
+/// S2AP, bit 1: writes are allowed.
+const S2AP_WRITE: u64 = 0b10;
+
+/// SH: inner shareable, which all CPUs of the host are together. Device and non-cacheable memory ignore it.
+const SH_INNER: u64 = 0b11;
+
+/// XN: executable at EL1 and EL0. Without FEAT_XNX, bit 53 is RES0 and bit 54 alone decides; with it, 0b01 and 0b11 tell
+/// EL1 from EL0. This value and [`XN_NEVER`] mean the same either way, and no others are used.
+const XN_EXECUTE: u64 = 0b00;
+/// XN: executable nowhere.
+const XN_NEVER: u64 = 0b10;
+
+/// MemAttr: Device-nGnRE, with or without FEAT_S2FWB.
+const MEM_DEVICE_NGNRE: u64 = 0b0001;
+/// MemAttr: Normal, inner and outer non-cacheable; with FEAT_S2FWB, Normal non-cacheable unless stage 1 says Device.
+const MEM_NORMAL_NC: u64 = 0b0101;
+/// MemAttr without FEAT_S2FWB: Normal, inner and outer write-back; stage 1 may weaken it.
+const MEM_NORMAL_WB: u64 = 0b1111;
+/// MemAttr with FEAT_S2FWB: Normal write-back whatever stage 1 says.
+const MEM_FORCE_WB: u64 = 0b0110;
+
+/// What a descriptor says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Nothing is here.
+    Empty,
+    /// Someone is changing it under the shared lock: come again.
+    Locked,
+    /// Unmapped under the exclusive lock, awaiting cache maintenance.
+    Dead(Leaf),
+    /// The next table.
+    Table(Table),
+    /// A block or page.
+    Leaf(Leaf),
+}
+
+/// The descriptor format that this CPU was told to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// HCR_EL2.FWB is set, which needs FEAT_S2FWB. It changes what MemAttr means, and stage 2 then forces cacheability,
+    /// so that no cache maintenance is needed for data.
+    pub fwb: bool,
+}
+
+impl Format {
+    /// No mapping.
+    pub(super) const EMPTY: u64 = 0;
+
+    /// The marker of a descriptor that is being changed.
+    pub(super) const LOCK: u64 = LOCKED;
+
+    /// A descriptor that points at `table`.
+    pub(super) const fn table(table: Table) -> u64 {
+        VALID | TABLE_OR_PAGE | (table.pa().raw() & OUTPUT)
+    }
+
+    /// The block or page descriptor.
+    pub(super) const fn leaf(self, leaf: Leaf) -> u64 {
+        let Attributes { perm, mem, young } = leaf.attributes;
+        let mut descriptor = VALID | (leaf.pa.raw() & OUTPUT) | SH.put(SH_INNER);
+        if let Level::L3 = leaf.level {
+            descriptor |= TABLE_OR_PAGE;
+        }
+        if perm.r {
+            descriptor |= S2AP.put(S2AP_READ);
+        }
+        if perm.w {
+            descriptor |= S2AP.put(S2AP_WRITE);
+        }
+        descriptor |= XN.put(if perm.x { XN_EXECUTE } else { XN_NEVER });
+        if young {
+            descriptor |= AF;
+        }
+        descriptor
+            | MEM_ATTR.put(match (mem, self.fwb) {
+                (MemType::Normal, true) => MEM_FORCE_WB,
+                (MemType::Normal, false) => MEM_NORMAL_WB,
+                (MemType::NormalNc, _) => MEM_NORMAL_NC,
+                (MemType::Device, _) => MEM_DEVICE_NGNRE,
+            })
+    }
+
+    /// The same leaf, invalid, and remembered as one that awaits cache maintenance.
+    pub(super) const fn dead(self, leaf: Leaf) -> u64 {
+        (self.leaf(leaf) & !VALID) | DEAD
+    }
+
+    /// What `descriptor`, found in a table of `level`, says.
+    ///
+    /// An encoding that the architecture reserves at this level is empty, as it is for the CPU.
+    pub(super) const fn decode(self, level: Level, descriptor: u64) -> Entry {
+        let next_or_page = descriptor & TABLE_OR_PAGE != 0;
+        if descriptor & VALID == 0 {
+            return if descriptor & LOCKED != 0 {
+                Entry::Locked
+            } else if descriptor & DEAD != 0 {
+                Entry::Dead(self.decode_leaf(level, descriptor))
+            } else {
+                Entry::Empty
+            };
+        }
+        match level {
+            Level::L3 if next_or_page => Entry::Leaf(self.decode_leaf(level, descriptor)),
+            Level::L1 | Level::L2 if !next_or_page => {
+                Entry::Leaf(self.decode_leaf(level, descriptor))
+            }
+            Level::L0 | Level::L1 | Level::L2 if next_or_page => {
+                Entry::Table(Table::from_output(HostPa::new(descriptor & OUTPUT)))
+            }
+            _ => Entry::Empty,
+        }
+    }
+
+    const fn decode_leaf(self, level: Level, descriptor: u64) -> Leaf {
+        let access = S2AP.get(descriptor);
+        Leaf {
+            level,
+            pa: HostPa::new(descriptor & OUTPUT).align_down(level.size()),
+            attributes: Attributes {
+                perm: Perm {
+                    r: access & S2AP_READ != 0,
+                    w: access & S2AP_WRITE != 0,
+                    x: XN.get(descriptor) == XN_EXECUTE,
+                },
+                mem: match MEM_ATTR.get(descriptor) {
+                    MEM_NORMAL_NC => MemType::NormalNc,
+                    MEM_NORMAL_WB if !self.fwb => MemType::Normal,
+                    MEM_FORCE_WB if self.fwb => MemType::Normal,
+                    // Nothing else is ever written; of all types it is the one that assumes least.
+                    _ => MemType::Device,
+                },
+                young: descriptor & AF != 0,
+            },
+        }
+    }
+}

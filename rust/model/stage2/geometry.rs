@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How large an IPA space is, and where its lookup starts.
+//!
+//! Stage 2 may concatenate up to 16 tables at the start level (DDI 0487, D8.2, "Concatenated translation tables"), which
+//! resolves four more bits there. The fewest levels that can hold the IPA space are used: a level less is a memory access
+//! less for every TLB miss of the guest, and the root, at most 64 KiB, is allocated once per VM.
+//!
+//! | IPA bits | start level | root tables |
+//! |---|---|---|
+//! | 32..=34 | 2 | 4..=16 |
+//! | 35..=43 | 1 | 1..=16 |
+//! | 44..=48 | 0 | 1 |
+//!
+//! 48 is the end of it: without FEAT_LPA2's VTCR_EL2.DS, which loft does not set, the 4 KiB granule translates at most 48
+//! bits to at most 48 bits. A CPU with larger physical addresses works; memory above 2^48 cannot be mapped on it.
+
+use super::level::{Level, ENTRIES, INDEX_BITS, PAGE_SIZE};
+use super::platform::{Slot, Table};
+use crate::model::types::{HostPa, Ipa};
+
+/// The largest input and output address, in bits, that a 4 KiB granule has without FEAT_LPA2.
+pub const MAX_ADDRESS_BITS: u32 = 48;
+
+/// The smallest IPA space that loft offers, in bits.
+pub const MIN_IPA_BITS: u32 = 32;
+
+/// log2 of the most tables that may be concatenated at the start level.
+const MAX_CONCATENATION_BITS: u32 = 4;
+
+/// Why there is no such IPA space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeometryError {
+    /// Fewer than [`MIN_IPA_BITS`] IPA bits.
+    TooSmall,
+    /// More IPA bits than the CPU has physical address bits, or than [`MAX_ADDRESS_BITS`].
+    TooLarge,
+    /// Not a number of physical address bits that ID_AA64MMFR0_EL1.PARange can say.
+    BadPaBits,
+}
+
+/// The shape of a stage-2 translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    ipa_bits: u32,
+    pa_bits: u32,
+    ps: u8,
+    start: Level,
+    root_bits: u32,
+}
+
+impl Geometry {
+    /// An IPA space of `ipa_bits` bits on a CPU with `pa_bits` bits of physical address.
+    pub const fn new(ipa_bits: u32, pa_bits: u32) -> Result<Self, GeometryError> {
+        // VTCR_EL2.PS has the encoding of PARange. What lies above 48 bits is not reachable, see the top of this file.
+        let (ps, pa_bits) = match pa_bits {
+            32 => (0, 32),
+            36 => (1, 36),
+            40 => (2, 40),
+            42 => (3, 42),
+            44 => (4, 44),
+            48 | 52 | 56 => (5, MAX_ADDRESS_BITS),
+            _ => return Err(GeometryError::BadPaBits),
+        };
+        if ipa_bits < MIN_IPA_BITS {
+            return Err(GeometryError::TooSmall);
+        }
+        // DDI 0487, AArch64.S2MinTxSZ: an input size above the implemented physical address size faults at level 0. It
+        // also keeps a start at level 0 to CPUs with 44 bits or more, as AArch64.S2InvalidSL wants.
+        if ipa_bits > pa_bits {
+            return Err(GeometryError::TooLarge);
+        }
+        let start = if ipa_bits <= Level::L1.shift() + MAX_CONCATENATION_BITS {
+            Level::L2
+        } else if ipa_bits <= Level::L0.shift() + MAX_CONCATENATION_BITS {
+            Level::L1
+        } else {
+            Level::L0
+        };
+        Ok(Self {
+            ipa_bits,
+            pa_bits,
+            ps,
+            start,
+            root_bits: ipa_bits.saturating_sub(start.shift() + INDEX_BITS),
+        })
+    }
+
+    /// Bits of the IPA space.
+    pub const fn ipa_bits(&self) -> u32 {
+        self.ipa_bits
+    }
+
+    /// Bits of the host's physical addresses that can be mapped.
+    pub const fn pa_bits(&self) -> u32 {
+        self.pa_bits
+    }
+
+    /// VTCR_EL2.T0SZ.
+    pub const fn t0sz(&self) -> u8 {
+        64u32.wrapping_sub(self.ipa_bits) as u8
+    }
+
+    /// VTCR_EL2.SL0 for the 4 KiB granule: the start levels 2, 1, 0 are 0, 1, 2.
+    pub const fn sl0(&self) -> u8 {
+        2u8.wrapping_sub(self.start.number())
+    }
+
+    /// VTCR_EL2.PS.
+    pub const fn ps(&self) -> u8 {
+        self.ps
+    }
+
+    /// The level of the root.
+    pub const fn start_level(&self) -> Level {
+        self.start
+    }
+
+    /// How many tables lie side by side at the root.
+    pub const fn root_tables(&self) -> usize {
+        1 << (self.root_bits & (usize::BITS - 1))
+    }
+
+    /// Bytes of the root, which is also the alignment that VTTBR_EL2.BADDR wants of it.
+    pub const fn root_size(&self) -> u64 {
+        (self.root_tables() as u64).wrapping_mul(PAGE_SIZE)
+    }
+
+    /// The most tables that one [`map`](super::Stage2::map) takes from its cache.
+    pub const fn tables_per_map(&self) -> usize {
+        3u8.wrapping_sub(self.start.number()) as usize
+    }
+
+    /// The end of the IPA space.
+    pub const fn end(&self) -> Ipa {
+        Ipa::new(1 << (self.ipa_bits & 63))
+    }
+
+    /// Whether `size` bytes from `pa` can be mapped.
+    pub const fn can_output(&self, pa: HostPa, size: u64) -> bool {
+        let end = 1u64 << (self.pa_bits & 63);
+        match pa.checked_add(size) {
+            Some(last) => last.raw() <= end,
+            None => false,
+        }
+    }
+
+    /// The root's descriptor for `ipa`, which lies in the IPA space.
+    pub(super) fn root_slot(&self, root: Table, ipa: Ipa) -> Slot {
+        let index = ipa.raw() >> self.start.shift();
+        let table = (index >> INDEX_BITS) & (self.root_tables() as u64).wrapping_sub(1);
+        Slot::new(root.nth(table), index as u16 & (ENTRIES - 1))
+    }
+}

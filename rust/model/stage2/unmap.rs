@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Unmapping, and freeing the tables that are left empty. Runs under the exclusive lock.
+
+use super::attributes::MemType;
+use super::descriptor::{Entry, Format};
+use super::level::{Level, ENTRIES, PAGE_SHIFT};
+use super::map::{MapError, Mapped, Mapping};
+use super::platform::{Cache, Platform, Slot, Table};
+use super::stale::{Graveyard, Stale};
+use super::visit::{Position, Work};
+use super::Stage2;
+use crate::model::types::Ipa;
+use core::ops::{ControlFlow, Range};
+
+/// Whether the descriptor of `level` that `ipa` begins translates nothing outside of `ipa..end`.
+fn covers(level: Level, ipa: Ipa, end: Ipa) -> bool {
+    ipa.is_aligned(level.size())
+        && end
+            .checked_sub(ipa)
+            .is_some_and(|bytes| bytes >= level.size())
+}
+
+impl<P: Platform> Stage2<P> {
+    /// Unmaps everything that `range` touches, blocks that reach beyond it included, looking at about `limit` descriptors.
+    ///
+    /// Returns where to go on, or `None` at the end. What lies before has left the page tables and all TLBs when this
+    /// returns, the tables that it left empty are freed, and the host may reuse the pages.
+    ///
+    /// A block that is only partly in `range` goes as a whole. Splitting it would need a table, which a notifier that
+    /// may not sleep cannot promise, and the guest simply faults the rest in again. It is rare besides: while the host
+    /// maps memory as one large folio it has no reason to unmap a part of it.
+    ///
+    /// Unmapping the whole IPA space frees all tables and leaves a root of zeroes: that is how a VM's tables are destroyed.
+    #[must_use = "the range may not be through"]
+    pub fn unmap(&mut self, range: Range<Ipa>, limit: usize) -> Option<Ipa> {
+        let range = self.clamp(&range);
+        let mut work = Work::new(limit);
+        if self.format.fwb {
+            return self.unlink(range, &mut work);
+        }
+        // The host's caches may be cleaned only when no CPU can reach the memory any more. So first all leaves die, then
+        // comes one flush for all of them, and then each is cleaned and forgotten.
+        let next = self.kill(range.clone(), &mut work);
+        let rest = self.unlink(
+            range.start..next.unwrap_or(range.end),
+            &mut Work::unlimited(),
+        );
+        next.or(rest)
+    }
+
+    /// Maps `want` where [`map`](Stage2::map) met a table: drops the table and everything below it, then maps.
+    ///
+    /// For a block that has become possible: after dirty logging, or after the host has put its pages together.
+    pub fn collapse(&mut self, cache: &mut impl Cache, want: &Mapping) -> Result<Mapped, MapError> {
+        match self.map(cache, want) {
+            Err(MapError::TableInTheWay) => {}
+            other => return other,
+        }
+        let at = self.descend(want.ipa, want.level);
+        if let Entry::Table(table) = at.entry {
+            let mut stale = Stale::new();
+            let mut graves = Graveyard::new();
+            self.platform.store(at.slot, Format::EMPTY);
+            stale.add_table(want.ipa..want.ipa.wrapping_add(want.level.size()));
+            if let Level::L1 = at.level {
+                self.bury_children(table, &mut graves);
+            }
+            graves.bury(&self.platform, table);
+            stale.flush(&self.platform);
+            graves.release(&self.platform);
+        }
+        self.map(cache, want).map(|_| Mapped::Replaced)
+    }
+
+    /// Makes the leaves of RAM in `range` invalid, and all CPUs forget them.
+    fn kill(&mut self, range: Range<Ipa>, work: &mut Work) -> Option<Ipa> {
+        let mut stale = Stale::new();
+        let next = self.for_each_leaf(range, work, |at, leaf, base, work| {
+            if leaf.attributes.mem == MemType::Normal {
+                self.platform.store(at.slot, self.format.dead(leaf));
+                stale.add_leaf(base, leaf.level);
+                // Its pages will have to be cleaned, which takes longer than looking at a descriptor.
+                work.spend((leaf.level.size() >> PAGE_SHIFT) as usize);
+            }
+            ControlFlow::Continue(())
+        });
+        stale.flush(&self.platform);
+        next
+    }
+
+    /// Empties the descriptors that map a part of `range`, dead ones included, and frees the tables that are left empty.
+    fn unlink(&mut self, range: Range<Ipa>, work: &mut Work) -> Option<Ipa> {
+        let mut stale = Stale::new();
+        let mut graves = Graveyard::new();
+        let next = self.unlink_range(range, work, &mut stale, &mut graves);
+        stale.flush(&self.platform);
+        graves.release(&self.platform);
+        next
+    }
+
+    fn unlink_range(
+        &mut self,
+        range: Range<Ipa>,
+        work: &mut Work,
+        stale: &mut Stale,
+        graves: &mut Graveyard,
+    ) -> Option<Ipa> {
+        let end = range.end;
+        let mut ipa = range.start;
+        while ipa < end {
+            if work.is_spent() {
+                return Some(ipa);
+            }
+            // A level 3 table that goes as a whole is unlinked without a look at its 512 descriptors.
+            let deepest = if covers(Level::L2, ipa, end) {
+                Level::L2
+            } else {
+                Level::L3
+            };
+            let mut at = self.descend(ipa, deepest);
+            let last = loop {
+                work.spend(1);
+                let base = ipa.align_down(at.level.size());
+                ipa = base.wrapping_add(at.level.size());
+                self.unlink_one(&at, base, stale, graves);
+                if ipa >= end || work.is_spent() {
+                    break base;
+                }
+                let Some(slot) = at.slot.following() else {
+                    break base;
+                };
+                let next = self.read(at.level, slot);
+                if let Entry::Table(_) = next.entry {
+                    if at.level != Level::L2 || !covers(Level::L2, ipa, end) {
+                        break base;
+                    }
+                }
+                at = next;
+            };
+            self.prune(&at, last, stale, graves);
+        }
+        None
+    }
+
+    /// Empties the descriptor at `at`, which begins at `base`. If it is a table it is one of level 3.
+    fn unlink_one(&self, at: &Position, base: Ipa, stale: &mut Stale, graves: &mut Graveyard) {
+        match at.entry {
+            Entry::Leaf(leaf) => {
+                self.platform.store(at.slot, Format::EMPTY);
+                stale.add_leaf(base, leaf.level);
+            }
+            Entry::Dead(leaf) => {
+                self.platform.after_data(leaf.pa, leaf.level.size());
+                self.platform.store(at.slot, Format::EMPTY);
+            }
+            Entry::Table(table) => {
+                self.platform.store(at.slot, Format::EMPTY);
+                stale.add_table(base..base.wrapping_add(at.level.size()));
+                if !self.format.fwb {
+                    self.clean_pages(table);
+                }
+                graves.bury(&self.platform, table);
+            }
+            // Nobody else holds a lock, so nothing can be locked.
+            Entry::Empty | Entry::Locked => {}
+        }
+    }
+
+    /// Frees the table of `at`, and those above it, as far as they are empty. `ipa` is translated by `at`.
+    ///
+    /// Whether a table is empty is found out by looking, beginning behind the descriptors that were just emptied: there
+    /// the next mapping usually is. A count per table would cost every `map` a second atomic operation, on a cache line
+    /// that all vCPUs share.
+    fn prune(&self, at: &Position, ipa: Ipa, stale: &mut Stale, graves: &mut Graveyard) {
+        let mut at = *at;
+        while at.level > self.geometry.start_level() && self.is_empty(&at) {
+            let above = match at.level {
+                Level::L3 => Level::L2,
+                Level::L2 => Level::L1,
+                Level::L1 | Level::L0 => Level::L0,
+            };
+            let parent = self.descend(ipa, above);
+            if parent.entry != Entry::Table(at.slot.table()) {
+                return;
+            }
+            self.platform.store(parent.slot, Format::EMPTY);
+            stale.add_empty_table(ipa);
+            graves.bury(&self.platform, at.slot.table());
+            at = parent;
+        }
+    }
+
+    /// Whether all descriptors of the table of `at` are empty.
+    fn is_empty(&self, at: &Position) -> bool {
+        let first = (at.slot.index() as u16).wrapping_add(1);
+        (0..ENTRIES).all(|i| {
+            let slot = Slot::new(at.slot.table(), first.wrapping_add(i));
+            self.platform.load(slot) == Format::EMPTY
+        })
+    }
+
+    /// Cleans the dead pages of a level 3 table.
+    fn clean_pages(&self, table: Table) {
+        for index in 0..ENTRIES {
+            if let Entry::Dead(leaf) = self.read(Level::L3, Slot::new(table, index)).entry {
+                self.platform.after_data(leaf.pa, leaf.level.size());
+            }
+        }
+    }
+
+    /// Buries the level 3 tables below a level 2 table.
+    fn bury_children(&self, table: Table, graves: &mut Graveyard) {
+        for index in 0..ENTRIES {
+            if let Entry::Table(child) = self.read(Level::L2, Slot::new(table, index)).entry {
+                graves.bury(&self.platform, child);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The policy of the identification registers: one line per field that a guest may see.
+//!
+//! **A field without a line is zero**, so that what the architecture adds tomorrow stays hidden until somebody decides.
+//! `Fixed(0)` is zero too, but says that the field is one of those which KVM lets userspace write: it is in the mask of
+//! KVM_ARM_GET_REG_WRITABLE_MASKS.
+//! A feature is hidden or works. These stay hidden although the host may have them, with what they wait for:
+//! SVE, SME, FP8 (FPMR), MTE, GCS (state to save); MOPS, LS64, CMOW (HCRX_EL2); SCTLR2, TCR2, permission indirection
+//! and overlays, DoubleFault2, THE (EL1 registers to save and HCRX_EL2); PMU, SPE, TRBE, BRBE, trace, AMU, MPAM (not
+//! virtualised); ECV (CNTPOFF); WFxT (a trapped WFIT has a timeout); LPA2 and 52-bit addresses (stage 2 has 48);
+//! EL2, EL3, VHE, nesting, stage-2 features and AArch32 (a guest has AArch64 EL1 and EL0).
+
+use super::regs;
+use super::{Encoding, Field};
+
+/// One field.
+pub(super) struct FieldRule {
+    /// The register it is in.
+    pub(super) register: Encoding,
+    /// The field.
+    pub(super) field: Field,
+    /// What a new VM gets.
+    pub(super) take: Take,
+    /// Which other values promise less.
+    pub(super) safe: Safe,
+    /// Whether userspace may lower it.
+    pub(super) writable: bool,
+    /// The least that it can be lowered to.
+    pub(super) least: i8,
+}
+
+/// What a new VM gets.
+pub(super) enum Take {
+    /// The host's value.
+    Host,
+    /// The host's value, or this if that is less.
+    AtMost(u64),
+    /// This.
+    Fixed(u64),
+    /// The host's value if the VM has pointer authentication, else 0.
+    PointerAuth,
+    /// 1 if the host has a GICv3.
+    Gic,
+    /// See `csv`.
+    Csv2,
+    /// See `csv`.
+    Csv3,
+    /// The host's value, or the VM's address range if that is less.
+    PhysicalRange,
+}
+
+/// Which values promise less than another.
+pub(super) enum Safe {
+    /// Lower ones.
+    Lower,
+    /// Higher ones.
+    Higher,
+    /// This one.
+    Exactly(i8),
+}
+
+impl FieldRule {
+    const fn new(register: Encoding, field: Field, take: Take) -> Self {
+        Self {
+            register,
+            field,
+            take,
+            safe: Safe::Lower,
+            writable: true,
+            least: i8::MIN,
+        }
+    }
+
+    const fn read_only(self) -> Self {
+        Self {
+            writable: false,
+            ..self
+        }
+    }
+
+    const fn at_least(self, least: i8) -> Self {
+        Self { least, ..self }
+    }
+
+    const fn safe(self, safe: Safe) -> Self {
+        Self { safe, ..self }
+    }
+}
+
+macro_rules! rules {
+    ($($register:ident { $($field:ident: $take:expr $(=> $method:ident $(($arg:expr))?)*;)* })*) => {
+        &[$($(
+            FieldRule::new(regs::$register::ENCODING, regs::$register::$field, $take) $(.$method($($arg)?))*,
+        )*)*]
+    };
+}
+
+use Take::{AtMost, Csv2, Csv3, Fixed, Gic, Host, PhysicalRange, PointerAuth};
+
+/// All rules.
+pub(super) static RULES: &[FieldRule] = rules! {
+    ID_AA64PFR0_EL1 {
+        EL0: AtMost(regs::ID_AA64PFR0_EL1::EL0_IMP) => at_least(1);
+        EL1: AtMost(regs::ID_AA64PFR0_EL1::EL1_IMP) => at_least(1);
+        EL2: Fixed(0);
+        EL3: Fixed(0);
+        FP: Host => read_only;
+        AdvSIMD: Host => read_only;
+        GIC: Gic;
+        // RASv1p1 adds registers; ERR* of version 1 read as zero.
+        RAS: AtMost(regs::ID_AA64PFR0_EL1::RAS_IMP);
+        SEL2: Fixed(0);
+        DIT: Host;
+        CSV2: Csv2;
+        CSV3: Csv3;
+    }
+    ID_AA64PFR1_EL1 {
+        BT: Host;
+        SSBS: Host;
+        RAS_frac: Fixed(0);
+        CSV2_frac: AtMost(regs::ID_AA64PFR1_EL1::CSV2_frac_CSV2_1p1);
+        DF2: Fixed(0);
+    }
+    ID_AA64ZFR0_EL1 {
+        SVEver: Fixed(0);
+        AES: Fixed(0);
+        BitPerm: Fixed(0);
+        BF16: Fixed(0);
+        SHA3: Fixed(0);
+        SM4: Fixed(0);
+        I8MM: Fixed(0);
+        F32MM: Fixed(0);
+        F64MM: Fixed(0);
+    }
+    ID_AA64DFR0_EL1 {
+        DebugVer: AtMost(regs::ID_AA64DFR0_EL1::DebugVer_IMP) => at_least(regs::ID_AA64DFR0_EL1::DebugVer_IMP as i8);
+        PMUVer: Fixed(0);
+        BRPs: Host => read_only;
+        WRPs: Host;
+        CTX_CMPs: Host => read_only;
+        DoubleLock: Fixed(regs::ID_AA64DFR0_EL1::DoubleLock_NI);
+    }
+    ID_AA64ISAR0_EL1 {
+        AES: Host;
+        SHA1: Host;
+        SHA2: Host;
+        CRC32: Host;
+        ATOMIC: Host;
+        RDM: Host;
+        SHA3: Host;
+        SM3: Host;
+        SM4: Host;
+        DP: Host;
+        FHM: Host;
+        TS: Host;
+        TLB: Host;
+        RNDR: Host;
+    }
+    ID_AA64ISAR1_EL1 {
+        DPB: Host;
+        APA: PointerAuth => read_only;
+        API: PointerAuth => read_only;
+        JSCVT: Host;
+        FCMA: Host;
+        LRCPC: Host;
+        GPA: PointerAuth => read_only;
+        GPI: PointerAuth => read_only;
+        FRINTTS: Host;
+        SB: Host;
+        SPECRES: Host;
+        BF16: Host;
+        DGH: Host;
+        I8MM: Host;
+        XS: Host;
+        LS64: Fixed(0);
+    }
+    ID_AA64ISAR2_EL1 {
+        WFxT: Fixed(0);
+        RPRES: Host;
+        GPA3: PointerAuth => read_only;
+        APA3: PointerAuth => read_only;
+        MOPS: Fixed(0);
+        BC: Host;
+        PAC_frac: PointerAuth => read_only;
+        CLRBHB: Host;
+        RPRFM: Host;
+        CSSC: Host;
+        LUT: Host;
+        ATS1A: Host;
+    }
+    ID_AA64ISAR3_EL1 {
+        FAMINMAX: Host;
+        LSFE: Host;
+        LSUI: Host;
+        FPRCVT: Host;
+    }
+    ID_AA64MMFR0_EL1 {
+        PARANGE: PhysicalRange;
+        ASIDBITS: Host => read_only;
+        BIGEND: Host;
+        SNSMEM: Fixed(0);
+        BIGENDEL0: Host;
+        TGRAN16: AtMost(regs::ID_AA64MMFR0_EL1::TGRAN16_IMP);
+        TGRAN64: Host;
+        TGRAN4: AtMost(regs::ID_AA64MMFR0_EL1::TGRAN4_IMP);
+        TGRAN16_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN16_2_NI) => safe(Safe::Exactly(1));
+        TGRAN64_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN64_2_NI) => safe(Safe::Exactly(1));
+        TGRAN4_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN4_2_NI) => safe(Safe::Exactly(1));
+        EXS: Host;
+        ECV: Fixed(0);
+    }
+    ID_AA64MMFR1_EL1 {
+        // 2 is access flag and dirty state; 3 needs TCR2_EL1.
+        HAFDBS: AtMost(regs::ID_AA64MMFR1_EL1::HAFDBS_DBM);
+        HPDS: Host;
+        LO: Host;
+        PAN: Host;
+        SpecSEI: Host => safe(Safe::Higher);
+        XNX: Host => read_only;
+        TWED: Host;
+        ETS: Host;
+        HCX: Fixed(0);
+        AFP: Host;
+        TIDCP1: Host;
+        ECBHB: Host;
+    }
+    ID_AA64MMFR2_EL1 {
+        CnP: Host;
+        UAO: Host;
+        LSM: Host;
+        IESB: Host;
+        VARange: AtMost(regs::ID_AA64MMFR2_EL1::VARange_52);
+        ST: Host;
+        AT: Host;
+        IDS: Host => read_only;
+        TTL: Host;
+        BBM: Host;
+        E0PD: Host;
+    }
+    ID_AA64MMFR3_EL1 {
+        TCRX: Fixed(0);
+        SCTLRX: Fixed(0);
+        S1PIE: Fixed(0);
+        S1POE: Fixed(0);
+    }
+    CTR_EL0 {
+        IminLine: Host;
+        L1Ip: Host => safe(Safe::Exactly(regs::CTR_EL0::L1Ip_VIPT as i8));
+        DminLine: Host;
+        ERG: Host => read_only;
+        CWG: Host => read_only;
+        IDC: Host;
+        DIC: Host;
+        TminLine: Host => read_only;
+    }
+};

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The table of system registers: one row per register that a guest or its VMM can see, in the order of the encodings.
+//!
+//! The row drives everything: what a trapped access does, where the value is, what reset makes of it, whether ONE_REG
+//! and GET_REG_LIST have it. A register without a row is UNDEFINED for the guest and unknown to userspace: that is how
+//! whatever loft does not virtualise is hidden (PMU, SVE, SME, MTE, trace, activity monitors, MPAM, SCTLR2, TCR2,
+//! permission indirection and overlays, SCXTNUM, everything implementation defined, EL2).
+
+use super::context::Reg;
+use super::idregs::{IdReg, IdRegs};
+use super::regs;
+use super::rows::TABLE;
+use super::Encoding;
+
+/// One register.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The architecture's name.
+    pub name: &'static str,
+    /// Its encoding.
+    pub encoding: Encoding,
+    /// When the register exists at all; otherwise as if it had no row.
+    pub when: When,
+    /// Where its value is.
+    pub home: Home,
+    /// What a guest's access does, if it traps.
+    pub guest: Guest,
+    /// What userspace may do.
+    pub user: User,
+    /// Its value after reset, where that is not another's business (identification registers, timers, GIC).
+    pub reset: Reset,
+}
+
+/// Where a register's value is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// In the CPU while the vCPU is loaded, in the context otherwise.
+    Cpu(Reg),
+    /// In the context; in the CPU only while the guest itself runs (pointer authentication keys: the host uses its own).
+    Entry(Reg),
+    /// In the context; in the CPU while the guest owns the debug registers.
+    Debug(Reg),
+    /// In the context only.
+    Mem(Reg),
+    /// In the VM's identification registers.
+    Id(IdReg),
+    /// The generic timer's.
+    Timer(TimerReg),
+    /// The interrupt controller's.
+    Gic(GicReg),
+    /// CCSIDR_EL1: the geometry of the cache that CSSELR_EL1 selects.
+    CacheGeometry,
+    /// OSLAR_EL1: bit 0 goes to OSLSR_EL1.OSLK.
+    OsLock,
+    /// Data cache maintenance by set/way.
+    SetWay,
+    /// Always this value.
+    Const(u64),
+}
+
+/// A register of the generic timer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the architecture's names
+pub enum TimerReg {
+    CntvCtl,
+    CntvCval,
+    CntvTval,
+    Cntvct,
+    CntpCtl,
+    CntpCval,
+    CntpTval,
+    Cntpct,
+}
+
+/// A register of the GIC's CPU interface that traps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GicReg {
+    /// ICC_SGI1R_EL1: send a group 1 SGI.
+    Sgi1,
+    /// ICC_ASGI1R_EL1: send an SGI of the other security state's group 1; with one security state, as group 0.
+    Asgi1,
+    /// ICC_SGI0R_EL1: send a group 0 SGI.
+    Sgi0,
+    /// ICC_SRE_EL1: reads as 7 (SRE, DFB, DIB), fixed.
+    Sre,
+    /// ICC_DIR_EL1: deactivate; traps only with ICH_HCR_EL2.TDIR.
+    Dir,
+}
+
+/// What a trapped access of the guest does. An access that is not named is UNDEFINED.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Guest {
+    /// Reads and writes reach the home.
+    ReadWrite,
+    /// Reads reach the home.
+    ReadOnly,
+    /// Writes reach the home.
+    WriteOnly,
+    /// Reads reach the home, writes are ignored.
+    WriteIgnored,
+    /// Reads as zero, writes are ignored.
+    RazWi,
+    /// The register is there for userspace only.
+    Undefined,
+}
+
+impl Guest {
+    /// Whether this access is UNDEFINED.
+    pub const fn is_undefined(self, write: bool) -> bool {
+        match self {
+            Self::ReadWrite | Self::WriteIgnored | Self::RazWi => false,
+            Self::ReadOnly => write,
+            Self::WriteOnly => !write,
+            Self::Undefined => true,
+        }
+    }
+}
+
+/// What ONE_REG does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum User {
+    /// Not there: -ENOENT, not listed.
+    Hidden,
+    /// Get and set the home as it is.
+    Plain,
+    /// OSLSR_EL1: only OSLK may be changed ([`set_oslsr`]).
+    OsLock,
+    /// CLIDR_EL1: must suit CTR_EL0 ([`set_clidr`](super::cache::set_clidr)).
+    Clidr,
+    /// [`IdRegs::set`] decides.
+    IdReg,
+    /// MIDR, REVIDR, AIDR: only the present value, unless the VM made them writable ([`IdRegs::set_implementation`]).
+    Implementation,
+    /// Through the timer: setting a counter moves its offset, CTL's ISTATUS is ignored.
+    Timer,
+}
+
+/// A register's value after reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reset {
+    /// This value. What the architecture leaves UNKNOWN is zero.
+    To(u64),
+    /// [`mpidr`] of the vCPU's number.
+    Mpidr,
+    /// [`clidr`](super::cache::clidr) of CTR_EL0.
+    Clidr,
+    /// Not in this table.
+    Elsewhere,
+}
+
+/// The condition for a register to exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// It always does.
+    Always,
+    /// FEAT_PAuth is in the guest's identification registers.
+    PointerAuth,
+    /// FEAT_RAS is.
+    Ras,
+    /// FEAT_LOR is.
+    Lor,
+    /// The VM has an in-kernel GICv3.
+    Gic,
+}
+
+/// What of [`When`] holds for a VM. Made once, when its identification registers can no longer change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features(u8);
+
+impl Features {
+    /// Reads them from the guest's identification registers; `gic`: whether the VM has an in-kernel GICv3.
+    pub fn new(ids: &IdRegs, gic: bool) -> Self {
+        let mut bits = Self::bit(When::Always);
+        if ids.has_pointer_auth() {
+            bits |= Self::bit(When::PointerAuth);
+        }
+        if ids.field(regs::ID_AA64PFR0_EL1::ENCODING, regs::ID_AA64PFR0_EL1::RAS) != 0 {
+            bits |= Self::bit(When::Ras);
+        }
+        if ids.field(regs::ID_AA64MMFR1_EL1::ENCODING, regs::ID_AA64MMFR1_EL1::LO) != 0 {
+            bits |= Self::bit(When::Lor);
+        }
+        if gic {
+            bits |= Self::bit(When::Gic);
+        }
+        if ids.field(
+            regs::ID_AA64MMFR2_EL1::ENCODING,
+            regs::ID_AA64MMFR2_EL1::IDS,
+        ) != 0
+        {
+            bits |= Self::IDST;
+        }
+        Self(bits)
+    }
+
+    const IDST: u8 = 1 << 7;
+
+    const fn bit(when: When) -> u8 {
+        1 << when as u8
+    }
+
+    /// Whether the guest has FEAT_IDST: how a read of a missing identification register is reported
+    /// ([`crate::model::esr::Esr::undefined_sysreg`]).
+    pub const fn idst(self) -> bool {
+        self.0 & Self::IDST != 0
+    }
+
+    /// Whether the condition holds.
+    pub const fn has(self, when: When) -> bool {
+        matches!(when, When::Always) || self.0 & Self::bit(when) != 0
+    }
+}
+
+impl Row {
+    pub(super) const fn new(
+        name: &'static str,
+        encoding: Encoding,
+        home: Home,
+        guest: Guest,
+        user: User,
+    ) -> Self {
+        Self {
+            name,
+            encoding,
+            when: When::Always,
+            home,
+            guest,
+            user,
+            reset: Reset::Elsewhere,
+        }
+    }
+
+    pub(super) const fn when(self, when: When) -> Self {
+        Self { when, ..self }
+    }
+
+    pub(super) const fn reset(self, reset: Reset) -> Self {
+        Self { reset, ..self }
+    }
+
+    /// A register of the context that userspace saves and restores, zero after reset.
+    pub(super) const fn plain(name: &'static str, encoding: Encoding, home: Home) -> Self {
+        Self::new(name, encoding, home, Guest::ReadWrite, User::Plain).reset(Reset::To(0))
+    }
+
+    pub(super) const fn raz_wi(name: &'static str, encoding: Encoding) -> Self {
+        Self::new(name, encoding, Home::Const(0), Guest::RazWi, User::Hidden)
+    }
+
+    pub(super) const fn write_only(name: &'static str, encoding: Encoding, home: Home) -> Self {
+        Self::new(name, encoding, home, Guest::WriteOnly, User::Hidden)
+    }
+
+    pub(super) const fn id(name: &'static str, encoding: Encoding, user: User) -> Self {
+        match IdReg::new(encoding) {
+            Some(id) => Self::new(name, encoding, Home::Id(id), Guest::ReadOnly, user),
+            None => panic!("not an identification register"),
+        }
+    }
+
+    pub(super) const fn timer(
+        name: &'static str,
+        encoding: Encoding,
+        reg: TimerReg,
+        user: User,
+    ) -> Self {
+        let guest = match reg {
+            TimerReg::Cntvct | TimerReg::Cntpct => Guest::ReadOnly,
+            _ => Guest::ReadWrite,
+        };
+        Self::new(name, encoding, Home::Timer(reg), guest, user)
+    }
+
+    /// The register of the context that holds the value, if one does.
+    pub const fn context(&self) -> Option<Reg> {
+        match self.home {
+            Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => Some(reg),
+            _ => None,
+        }
+    }
+
+    /// Whether a VM with `features` has it.
+    pub const fn exists(&self, features: Features) -> bool {
+        features.has(self.when)
+    }
+
+    /// Whether ONE_REG reaches it.
+    pub fn is_listed(&self, features: Features) -> bool {
+        self.user != User::Hidden && self.exists(features)
+    }
+}
+
+/// The row of an encoding; `None` is UNDEFINED for the guest and -ENOENT for userspace. Whether the VM has the
+/// register: [`Row::exists`].
+pub fn lookup(encoding: Encoding) -> Option<&'static Row> {
+    TABLE
+        .binary_search_by_key(&encoding, |row| row.encoding)
+        .ok()
+        .and_then(|at| TABLE.get(at))
+}
+
+/// Resets a vCPU's context: `vcpu` is its number, `ctr` the guest's CTR_EL0. Registers without a row (SP_EL1, ELR_EL1,
+/// SPSR_EL1) become zero.
+pub fn reset(context: &mut [u64; Reg::COUNT], vcpu: u32, ctr: u64) {
+    *context = [0; Reg::COUNT];
+    for row in TABLE {
+        let value = match row.reset {
+            Reset::To(value) => value,
+            Reset::Mpidr => mpidr(vcpu),
+            Reset::Clidr => super::cache::clidr(ctr),
+            Reset::Elsewhere => continue,
+        };
+        if let Some(slot) = row.context().and_then(|reg| context.get_mut(reg.index())) {
+            *slot = value;
+        }
+    }
+}
+
+/// PSTATE after reset: EL1h, with debug exceptions, SError, IRQ and FIQ masked.
+pub const RESET_PSTATE: u64 = regs::SPSR_EL1::M_EL1h
+    | regs::SPSR_EL1::D.mask()
+    | regs::SPSR_EL1::A.mask()
+    | regs::SPSR_EL1::I.mask()
+    | regs::SPSR_EL1::F.mask();
+
+/// SCTLR_EL1 after reset: MMU and caches off, little endian, and ones where a CPU without the later features has RES1.
+pub const RESET_SCTLR: u64 = regs::SCTLR_EL1::SA.mask()
+    | regs::SCTLR_EL1::SA0.mask()
+    | regs::SCTLR_EL1::CP15BEN.mask()
+    | regs::SCTLR_EL1::nAA.mask()
+    | regs::SCTLR_EL1::nTWI.mask()
+    | regs::SCTLR_EL1::nTWE.mask()
+    | regs::SCTLR_EL1::EIS.mask()
+    | regs::SCTLR_EL1::SPAN.mask();
+
+/// OSLSR_EL1 after reset: the OS lock is implemented (OSLM is 0b10) and open.
+pub const RESET_OSLSR: u64 = regs::OSLSR_EL1::OSLM1.mask();
+
+/// MPIDR_EL1 of a vCPU: 16 vCPUs per Aff0, because an SGI's target list has 16 bits; 256 Aff0 groups per Aff1.
+pub const fn mpidr(vcpu: u32) -> u64 {
+    regs::MPIDR_EL1::RES1
+        | regs::MPIDR_EL1::Aff0.of((vcpu & 15) as u64)
+        | regs::MPIDR_EL1::Aff1.of((vcpu >> 4 & 255) as u64)
+        | regs::MPIDR_EL1::Aff2.of((vcpu >> 12 & 255) as u64)
+}
+
+/// What OSLSR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: only OSLK can change.
+pub const fn set_oslsr(value: u64) -> Option<u64> {
+    if (value ^ RESET_OSLSR) & !regs::OSLSR_EL1::OSLK.mask() == 0 {
+        Some(value)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The generic timer (DDI 0487, D12.2): a counter seen through an offset, and a timer that compares it.
+
+use super::sysreg::regs::CNT_CTL;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// How fast the counter runs.
+///
+/// # Invariants
+///
+/// Not zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frequency(u32);
+
+impl Frequency {
+    /// From CNTFRQ_EL0, in Hz; `None` for zero, which firmware may have left there.
+    pub const fn new(hz: u32) -> Option<Self> {
+        if hz == 0 {
+            None
+        } else {
+            // INVARIANT: not zero.
+            Some(Self(hz))
+        }
+    }
+
+    /// In Hz.
+    pub const fn hz(self) -> u32 {
+        self.0
+    }
+
+    /// How long this many ticks take, in ns, rounded up so that whoever waits that long is not early. `u64::MAX` if it
+    /// is longer than that (585 years).
+    pub const fn to_ns(self, ticks: u64) -> u64 {
+        scale(ticks, self.0 as u64, NS_PER_SECOND)
+    }
+
+    /// How many ticks this many ns take, rounded up; `u64::MAX` if more.
+    pub const fn to_ticks(self, ns: u64) -> u64 {
+        scale(ns, NS_PER_SECOND, self.0 as u64)
+    }
+}
+
+/// `value * multiply / divide`, rounded up, saturating. Both factors are below 2^32 and not zero, so that the product of
+/// a remainder and a factor fits; there is no 128-bit division in the kernel.
+const fn scale(value: u64, divide: u64, multiply: u64) -> u64 {
+    let whole = (value / divide).saturating_mul(multiply);
+    let part = (value % divide) * multiply;
+    whole.saturating_add(part.div_ceil(divide))
+}
+
+/// What a counter shows: the physical counter minus an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offset(u64);
+
+impl Offset {
+    /// From CNTVOFF_EL2 or its like.
+    pub const fn new(ticks: u64) -> Self {
+        Self(ticks)
+    }
+
+    /// The offset that makes the counter show `shown` when the physical counter is `physical`.
+    pub const fn showing(physical: u64, shown: u64) -> Self {
+        Self(physical.wrapping_sub(shown))
+    }
+
+    /// For CNTVOFF_EL2 or its like.
+    pub const fn ticks(self) -> u64 {
+        self.0
+    }
+
+    /// What the counter shows when the physical counter is `physical`.
+    pub const fn count(self, physical: u64) -> u64 {
+        physical.wrapping_sub(self.0)
+    }
+}
+
+/// A timer's registers. `now`, below, is what the timer's own counter shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timer {
+    /// CTL, without ISTATUS.
+    ctl: u64,
+    /// CVAL.
+    cval: u64,
+}
+
+impl Timer {
+    /// From CTL and CVAL.
+    pub const fn new(ctl: u64, cval: u64) -> Self {
+        let mut timer = Self { ctl: 0, cval };
+        timer.write_ctl(ctl);
+        timer
+    }
+
+    /// Whether ENABLE is set.
+    pub const fn is_enabled(&self) -> bool {
+        CNT_CTL::ENABLE.is_set(self.ctl)
+    }
+
+    /// Whether IMASK is set.
+    pub const fn is_masked(&self) -> bool {
+        CNT_CTL::IMASK.is_set(self.ctl)
+    }
+
+    /// Whether the time has come: an unsigned comparison, so that a CVAL near 2^64 is never reached.
+    pub const fn is_due(&self, now: u64) -> bool {
+        self.is_enabled() && now >= self.cval
+    }
+
+    /// The timer's interrupt line.
+    pub const fn line(&self, now: u64) -> bool {
+        self.is_due(now) && !self.is_masked()
+    }
+
+    /// A read of CTL.
+    pub const fn read_ctl(&self, now: u64) -> u64 {
+        self.ctl | CNT_CTL::ISTATUS.of(self.is_due(now) as u64)
+    }
+
+    /// CTL as it is saved: without ISTATUS.
+    pub const fn ctl(&self) -> u64 {
+        self.ctl
+    }
+
+    /// A write to CTL; ISTATUS is read-only, the other bits are RES0.
+    pub const fn write_ctl(&mut self, value: u64) {
+        self.ctl = value & (CNT_CTL::ENABLE.mask() | CNT_CTL::IMASK.mask());
+    }
+
+    /// CVAL.
+    pub const fn cval(&self) -> u64 {
+        self.cval
+    }
+
+    /// A write to CVAL.
+    pub const fn write_cval(&mut self, value: u64) {
+        self.cval = value;
+    }
+
+    /// A read of TVAL: the ticks left, as a signed 32-bit number in the low half.
+    pub const fn read_tval(&self, now: u64) -> u64 {
+        self.cval.wrapping_sub(now) & 0xffff_ffff
+    }
+
+    /// A write to TVAL: the low half is a signed number of ticks from now.
+    pub const fn write_tval(&mut self, value: u64, now: u64) {
+        self.cval = now.wrapping_add(value as u32 as i32 as i64 as u64);
+    }
+
+    /// In how many ticks the line will rise by itself: `Some(0)` if it is up, `None` if it will not.
+    pub const fn next_event(&self, now: u64) -> Option<u64> {
+        if self.is_enabled() && !self.is_masked() {
+            Some(self.cval.saturating_sub(now))
+        } else {
+            None
+        }
+    }
+}

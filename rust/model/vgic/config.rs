@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What userspace decides before the interrupt controller exists.
+
+use super::intid::IntId;
+use super::table::{GICD_IIDR, GICD_TYPER2};
+use super::Error;
+
+/// GICD_IIDR without its revision: the product that KVM calls itself ('K'), by Arm. A VM that was saved under KVM finds
+/// what it knows.
+const IIDR: u32 = (0x4b << 24) | 0x43b;
+
+const REVISION_SHIFT: u32 = 12;
+const REVISION_MASK: u32 = 0xf << REVISION_SHIFT;
+
+/// The number of interrupts and the revision of the programming interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    nr_irqs: Option<u16>,
+    revision: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            nr_irqs: None,
+            revision: 3,
+        }
+    }
+}
+
+impl Config {
+    /// Sets the number of SGIs, PPIs and SPIs together: 64 to 1024, a multiple of 32.
+    ///
+    /// Errors: [`Error::Invalid`] for another number, [`Error::Busy`] if it was set before.
+    pub fn set_nr_irqs(&mut self, n: u32) -> Result<(), Error> {
+        if !(64..=1024).contains(&n) || n % 32 != 0 {
+            return Err(Error::Invalid);
+        }
+        if self.nr_irqs.is_some() {
+            return Err(Error::Busy);
+        }
+        self.nr_irqs = Some(n as u16);
+        Ok(())
+    }
+
+    /// SGIs, PPIs and SPIs together; 256 if nobody has said.
+    pub fn nr_irqs(&self) -> u32 {
+        self.nr_irqs.unwrap_or(256).into()
+    }
+
+    /// How many shared interrupts there are to be.
+    pub fn nr_spis(&self) -> usize {
+        self.nr_irqs().saturating_sub(IntId::PRIVATE) as usize
+    }
+
+    /// GICD_IIDR.Revision. 2: groups can be configured and are honoured. 3: GICR_CTLR says that LPIs can be disabled and
+    /// invalidated through registers.
+    pub fn revision(&self) -> u8 {
+        self.revision
+    }
+
+    /// Reads a distributor register before there is a distributor.
+    ///
+    /// Errors: [`Error::Busy`] for those that come with it.
+    pub fn user_read(&self, offset: u32) -> Result<u32, Error> {
+        match offset {
+            GICD_IIDR => Ok(iidr(self.revision)),
+            GICD_TYPER2 => Ok(0),
+            _ => Err(Error::Busy),
+        }
+    }
+
+    /// Writes a distributor register before there is a distributor.
+    ///
+    /// Errors: [`Error::Busy`] for those that come with it, [`Error::Invalid`] for a value that is not supported.
+    pub fn user_write(&mut self, offset: u32, value: u32) -> Result<(), Error> {
+        match offset {
+            GICD_IIDR => {
+                self.revision = parse_iidr(value)?;
+                Ok(())
+            }
+            GICD_TYPER2 if value == 0 => Ok(()),
+            GICD_TYPER2 => Err(Error::Invalid),
+            _ => Err(Error::Busy),
+        }
+    }
+}
+
+/// GICD_IIDR.
+pub(super) fn iidr(revision: u8) -> u32 {
+    IIDR | (u32::from(revision) << REVISION_SHIFT)
+}
+
+/// The revision in a value of GICD_IIDR, if it is one that we can be.
+pub(super) fn parse_iidr(value: u32) -> Result<u8, Error> {
+    if value & !REVISION_MASK != IIDR {
+        return Err(Error::Invalid);
+    }
+    match (value & REVISION_MASK) >> REVISION_SHIFT {
+        revision @ 2..=3 => Ok(revision as u8),
+        _ => Err(Error::Invalid),
+    }
+}

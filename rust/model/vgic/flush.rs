@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the model into the list registers, at entry to the guest.
+//!
+//! There may be more interrupts than list registers. Then:
+//!
+//! - Pending interrupts go first, most urgent first: an interrupt that the guest must not wait for is never outside
+//!   while a less urgent pending one is inside. Those that the guest's own group enables hold back come last.
+//! - One list register is kept for the active interrupt that was acknowledged last, which is the next one that the guest
+//!   will deactivate in EOImode 0 (unless there is only one list register at all). The rest may stay outside.
+//! - If pending ones stay outside, NPIE brings the guest out when it has acknowledged all that it can see. If active ones
+//!   stay outside, their deactivation finds no list register and increments EOIcount, and LRENPIE brings the guest out.
+//! - UIE is not used: with one list register it would be asserted for ever, and the two above say everything.
+//!
+//! None of these is asserted at the moment of entry, so an entry always makes progress. The same holds for the group
+//! conditions: only changes of the guest's group enables are asked for, because they change which interrupts count.
+//!
+//! In EOImode 1 the guest deactivates in any order and on any vCPU, and EOIcount does not tell which interrupt it was:
+//! then every write to DIR traps (TDIR). The guest can change its EOI mode without an exit, but not usefully: it does so
+//! with its groups disabled, and enabling a group exits.
+
+use super::intid::{IntId, Line};
+use super::irq::{InLr, Irq};
+use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
+use super::View;
+use crate::model::vcpus::VcpuId;
+
+/// The first `CAP` of the interrupts that are added, and how many were added in all.
+pub(super) struct Best<const CAP: usize> {
+    keys: [u32; CAP],
+    len: usize,
+    pub(super) total: usize,
+}
+
+impl<const CAP: usize> Best<CAP> {
+    pub(super) fn new() -> Self {
+        Self {
+            keys: [u32::MAX; CAP],
+            len: 0,
+            total: 0,
+        }
+    }
+
+    /// Lower ranks come first, among them lower priorities, which are more urgent, among them lower INTIDs.
+    pub(super) fn add(&mut self, rank: u8, priority: u8, id: IntId) {
+        let key = (u32::from(rank) << 24) | (u32::from(priority) << 16) | id.get();
+        self.total = self.total.saturating_add(1);
+        let at = self.keys.partition_point(|&k| k < key);
+        // Insert, and let what was last fall off.
+        let mut carried = key;
+        for slot in self.keys.iter_mut().skip(at) {
+            core::mem::swap(slot, &mut carried);
+        }
+        self.len = self.total.min(CAP);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = IntId> + '_ {
+        self.keys
+            .iter()
+            .take(self.len)
+            .filter_map(|key| IntId::new(key & 0xffff))
+    }
+}
+
+impl View<'_> {
+    /// See [`super::Gic::flush`].
+    pub(super) fn flush(&mut self, cpu: VcpuId, file: &mut LrFile, hw_active: bool) {
+        let Some(redist) = self.redists.get_mut(cpu.index()) else {
+            return;
+        };
+        if redist.resident {
+            return;
+        }
+        redist.resident = true;
+        let stale = file.count;
+        file.count = 0;
+        file.hw_mapped = false;
+        file.hcr = quiet_hcr(file.vmcr);
+        if !redist.work.is_empty() {
+            self.fill(cpu, file, hw_active);
+        }
+        for old in file
+            .lr
+            .iter_mut()
+            .take(stale.into())
+            .skip(file.count.into())
+        {
+            *old = 0;
+        }
+        file.to_write = file.count.max(stale);
+    }
+
+    fn fill(&mut self, cpu: VcpuId, file: &mut LrFile, hw_active: bool) {
+        let mut pending = Best::<{ super::lrs::MAX_LRS }>::new();
+        let mut active = Best::<{ super::lrs::MAX_LRS }>::new();
+        if let Some(redist) = self.redists.get(cpu.index()) {
+            for id in redist.work.iter() {
+                let Some(irq) = self.irq(Line::seen_by(cpu, id)) else {
+                    continue;
+                };
+                if irq.active {
+                    active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id);
+                } else if irq.raised() && self.dist.forwards(irq.group1) {
+                    let held_back = !group_enabled(file.vmcr, irq.group1);
+                    pending.add(held_back.into(), irq.priority, id);
+                }
+            }
+        }
+
+        let room = file.limit();
+        let kept = usize::from(room > 1).max(room.saturating_sub(pending.total));
+        let actives = active.total.min(kept).min(room);
+        let pendings = pending.total.min(room.saturating_sub(actives));
+        for id in active.iter().take(actives) {
+            self.load(cpu, id, file, pending.total == pendings, hw_active);
+        }
+        for id in pending.iter().take(pendings) {
+            self.load(cpu, id, file, true, hw_active);
+        }
+
+        if pending.total > pendings {
+            file.hcr |= hcr::NPIE;
+        }
+        if active.total > actives {
+            file.hcr |= hcr::LRENPIE;
+        }
+        if pending.total > pendings || active.total > actives {
+            // A group that the guest disables now may be what fills the list registers.
+            file.hcr |= disable_events(file.vmcr);
+        }
+        if let Some(redist) = self.redists.get_mut(cpu.index()) {
+            redist.in_lrs = file.count > 0;
+        }
+    }
+
+    fn load(&mut self, cpu: VcpuId, id: IntId, file: &mut LrFile, again: bool, hw_active: bool) {
+        let physical = match self.redists.get(cpu.index()).and_then(|r| r.hw) {
+            Some(map) if hw_active && map.id == id => Some(map.physical),
+            _ => None,
+        };
+        let line = Line::seen_by(cpu, id);
+        let forwards = self
+            .irq(line)
+            .is_some_and(|irq| self.dist.forwards(irq.group1));
+        let Some(irq) = self.irq_mut(line) else {
+            return;
+        };
+        let (value, note) = list_register(
+            irq,
+            id,
+            again && irq.target == Some(cpu),
+            forwards,
+            physical,
+        );
+        if file.push(value) {
+            irq.lr = Some(note);
+            if note.latched {
+                irq.latch = false;
+            }
+            file.hw_mapped |= note.hw;
+        }
+    }
+}
+
+/// What the list register for an interrupt holds.
+///
+/// A level-sensitive interrupt is never given as pending while it is active: whether it is pending again is decided by
+/// its line and its latch when it is deactivated, and the EOI bit gives us that moment. Without anything to do at that moment (the
+/// line is low, nobody watches) the bit stays clear and the guest's EOI costs no exit. An edge may be both, unless
+/// it must not simply become pending at its end (not `again`): because it is routed to another vCPU by now, or because
+/// a more urgent one may be waiting outside. Then its end exits too.
+///
+/// A linked one gets no EOI bit: the field is the physical INTID, and the physical line tells when to come back. It is
+/// never pending and active either: while it is active, the physical GIC holds what is pending.
+fn list_register(
+    irq: &Irq,
+    id: IntId,
+    again: bool,
+    forwards: bool,
+    physical: Option<u16>,
+) -> (u64, InLr) {
+    let wanted = irq.raised() && forwards;
+    let pending = wanted && (!irq.active || (irq.edge && again && physical.is_none()));
+    let at_end = if irq.edge {
+        wanted && !again
+    } else {
+        irq.line || irq.watched || (irq.active && irq.latch)
+    };
+    let note = InLr {
+        pending,
+        latched: pending && irq.edge,
+        eoi: physical.is_none() && at_end,
+        hw: physical.is_some(),
+    };
+    let mut value = u64::from(id.get()) | (u64::from(irq.priority) << lr::PRIORITY_SHIFT);
+    if irq.active {
+        value |= lr::ACTIVE;
+    }
+    if note.pending {
+        value |= lr::PENDING;
+    }
+    if irq.group1 {
+        value |= lr::GROUP1;
+    }
+    if note.eoi {
+        value |= lr::EOI;
+    }
+    if let Some(physical) = physical {
+        value |= lr::HW | (u64::from(physical & 0x1fff) << lr::PHYSICAL_SHIFT);
+    }
+    (value, note)
+}
+
+/// ICH_HCR_EL2 for a guest with nothing to do: exit when it enables a group, trap DIR if it uses it.
+fn quiet_hcr(vmcr: u64) -> u64 {
+    let mut value = hcr::EN;
+    if vmcr & vmcr::VENG0 == 0 {
+        value |= hcr::VGRP0EIE;
+    }
+    if vmcr & vmcr::VENG1 == 0 {
+        value |= hcr::VGRP1EIE;
+    }
+    if vmcr & vmcr::VEOIM != 0 {
+        value |= hcr::TDIR;
+    }
+    value
+}
+
+/// Exit when the guest disables a group that it has enabled.
+fn disable_events(vmcr: u64) -> u64 {
+    let mut value = 0;
+    if vmcr & vmcr::VENG0 != 0 {
+        value |= hcr::VGRP0DIE;
+    }
+    if vmcr & vmcr::VENG1 != 0 {
+        value |= hcr::VGRP1DIE;
+    }
+    value
+}

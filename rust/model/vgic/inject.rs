@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where interrupts come from: device lines and SGIs. And where they go: routing by affinity.
+
+use super::intid::{IntId, Line};
+use super::redist::Redist;
+use super::{Error, Notify, View};
+use crate::model::vcpus::{bits, VcpuId};
+
+/// Which register the guest wrote to raise SGIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SgiReg {
+    /// ICC_SGI1R_EL1.
+    Sgi1,
+    /// ICC_ASGI1R_EL1: the other security state, which does not exist here. Acts as ICC_SGI0R_EL1.
+    Asgi1,
+    /// ICC_SGI0R_EL1.
+    Sgi0,
+}
+
+/// A value of ICC_SGI1R_EL1 and its like.
+#[derive(Clone, Copy)]
+struct SgiTargets {
+    id: u32,
+    /// Aff2, Aff1 and 0.
+    cluster: u32,
+    /// Aff0 of bit 0 of the list: 16 times RS.
+    first: u32,
+    list: u16,
+    all_others: bool,
+    /// There is no vCPU with an Aff3.
+    nobody: bool,
+}
+
+impl SgiTargets {
+    fn decode(value: u64) -> Self {
+        let field = |shift: u32, mask: u64| ((value >> shift) & mask) as u32;
+        Self {
+            id: field(24, 0xf),
+            cluster: (field(16, 0xff) << 8) | (field(32, 0xff) << 16),
+            first: field(44, 0xf) * 16,
+            list: field(0, 0xffff) as u16,
+            all_others: field(40, 1) != 0,
+            nobody: field(48, 0xff) != 0,
+        }
+    }
+}
+
+impl View<'_> {
+    /// Brings the work sets up to date with an interrupt that changed. One in a list register stays where it is until
+    /// it comes back.
+    pub(super) fn place(&mut self, line: Line) {
+        let Some(irq) = self.irq_mut(line) else {
+            return;
+        };
+        let (had, want) = (irq.holder, irq.wanted_by());
+        if irq.lr.is_some() || had == want {
+            return;
+        }
+        irq.holder = want;
+        let id = line.id();
+        if let Some(redist) = had.and_then(|vcpu| self.redists.get_mut(vcpu.index())) {
+            redist.work.remove(id);
+        }
+        if let Some(redist) = want.and_then(|vcpu| self.redists.get_mut(vcpu.index())) {
+            redist.work.insert(id);
+        }
+    }
+
+    /// An interrupt has become pending: who has to be kicked for it.
+    pub(super) fn raise(&mut self, line: Line) -> Option<VcpuId> {
+        self.place(line);
+        let irq = self.irq(line)?;
+        irq.kick_when_raised()
+            .filter(|_| self.dist.forwards(irq.group1))
+    }
+
+    /// The priority, group, enable or route of an interrupt has changed: who has to be kicked for it. Unlike a new edge
+    /// this changes what the list register of a running vCPU should say.
+    pub(super) fn rearrange(&mut self, line: Line) -> Option<VcpuId> {
+        self.place(line);
+        let irq = self.irq(line)?;
+        if irq.lr.is_none() && !(irq.raised() && self.dist.forwards(irq.group1)) {
+            return None;
+        }
+        irq.holder
+    }
+
+    /// See [`super::Gic::set_level`].
+    pub(super) fn set_level(&mut self, line: Line, high: bool) -> Result<Option<VcpuId>, Error> {
+        if line.id().is_sgi() {
+            return Err(Error::Invalid);
+        }
+        let irq = self.irq_mut(line).ok_or(Error::Invalid)?;
+        if irq.edge {
+            if !high || irq.latch {
+                return Ok(None);
+            }
+            irq.latch = true;
+        } else {
+            if irq.line == high {
+                return Ok(None);
+            }
+            irq.line = high;
+        }
+        if high {
+            Ok(self.raise(line))
+        } else {
+            // A running vCPU keeps it pending in its list register until it exits: at worst a spurious interrupt,
+            // which the architecture allows for, and cheaper than an exit for every lowered line.
+            self.place(line);
+            Ok(None)
+        }
+    }
+
+    /// See [`super::Gic::by_affinity`].
+    pub(super) fn by_affinity(&self, affinity: u32) -> Option<VcpuId> {
+        let usual = Redist::usual_index(affinity).filter(|vcpu| {
+            self.redists
+                .get(vcpu.index())
+                .is_some_and(|redist| redist.affinity == affinity)
+        });
+        if usual.is_some() || self.dist.usual_affinities {
+            return usual;
+        }
+        let at = self.redists.iter().position(|r| r.affinity == affinity)?;
+        VcpuId::new(at)
+    }
+
+    /// Whether every vCPU has the affinity that its index suggests, so that no other needs looking for.
+    pub(super) fn note_affinities(&mut self) {
+        let usual = (0..).zip(self.redists.iter()).all(|(n, redist)| {
+            VcpuId::new(n).is_some_and(|vcpu| Redist::usual_affinity(vcpu) == redist.affinity)
+        });
+        self.dist.usual_affinities = usual;
+    }
+
+    /// See [`super::Gic::sgi`].
+    pub(super) fn sgi(&mut self, from: VcpuId, reg: SgiReg, value: u64, notify: &mut dyn Notify) {
+        let sgi = SgiTargets::decode(value);
+        let Some(id) = IntId::new(sgi.id) else {
+            return;
+        };
+        if sgi.all_others {
+            for target in (0..self.redists.len()).filter_map(VcpuId::new) {
+                if target != from {
+                    self.raise_sgi(target, id, reg, notify);
+                }
+            }
+        } else if sgi.nobody {
+        } else if self.dist.usual_affinities {
+            for bit in bits(sgi.list.into()) {
+                let affinity = sgi.cluster | (sgi.first + bit);
+                if let Some(target) = self.by_affinity(affinity) {
+                    self.raise_sgi(target, id, reg, notify);
+                }
+            }
+        } else {
+            // One pass over the vCPUs instead of one for each of 16 bits.
+            for n in 0..self.redists.len() {
+                let listed = self.redists.get(n).is_some_and(|redist| {
+                    let aff0 = redist.affinity & 0xff;
+                    let bit = aff0.wrapping_sub(sgi.first);
+                    redist.affinity & !0xff == sgi.cluster && bit < 16 && (sgi.list >> bit) & 1 != 0
+                });
+                if let Some(target) = VcpuId::new(n).filter(|_| listed) {
+                    self.raise_sgi(target, id, reg, notify);
+                }
+            }
+        }
+    }
+
+    /// With one security state (GICD_CTLR.DS), ICC_SGI1R_EL1 raises the SGI in whichever group its target has it, the
+    /// other two only if it is in group 0.
+    fn raise_sgi(&mut self, target: VcpuId, id: IntId, reg: SgiReg, notify: &mut dyn Notify) {
+        let line = Line::seen_by(target, id);
+        let Some(irq) = self.irq_mut(line) else {
+            return;
+        };
+        if (irq.group1 && reg != SgiReg::Sgi1) || irq.latch {
+            return;
+        }
+        irq.latch = true;
+        if let Some(vcpu) = self.raise(line) {
+            notify.kick(vcpu);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interrupt numbers, and the lines that lead into the interrupt controller.
+
+use crate::model::vcpus::VcpuId;
+
+/// The number of an SGI, PPI or SPI (IHI 0069, "INTIDs").
+///
+/// # Invariants
+///
+/// The number is at most [`IntId::MAX`]: the special INTIDs 1020 to 1023 are not interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntId(u16);
+
+impl IntId {
+    /// The highest SPI.
+    pub const MAX: u32 = 1019;
+
+    /// How many interrupts each PE has for itself: 16 SGIs and 16 PPIs.
+    pub const PRIVATE: u32 = 32;
+
+    /// The interrupt with this number, if it is not special or an LPI.
+    pub const fn new(intid: u32) -> Option<Self> {
+        if intid <= Self::MAX {
+            // INVARIANT: just checked.
+            Some(Self(intid as u16))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The number, for a slice.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// 0 to 15: raised by software on another PE.
+    pub const fn is_sgi(self) -> bool {
+        self.0 < 16
+    }
+
+    /// 16 to 31: a device that each PE has for itself.
+    pub const fn is_ppi(self) -> bool {
+        self.0 >= 16 && self.0 < 32
+    }
+
+    /// 32 and up: a device that the PEs share.
+    pub const fn is_spi(self) -> bool {
+        self.0 >= 32
+    }
+}
+
+/// One interrupt of one VM: a private interrupt needs the vCPU that it belongs to, an SPI does not.
+///
+/// # Invariants
+///
+/// There is a vCPU if and only if the interrupt is private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    bank: Option<VcpuId>,
+    id: IntId,
+}
+
+impl Line {
+    /// A shared interrupt.
+    pub const fn spi(id: IntId) -> Option<Self> {
+        if id.is_spi() {
+            // INVARIANT: an SPI, without vCPU.
+            Some(Self { bank: None, id })
+        } else {
+            None
+        }
+    }
+
+    /// A private interrupt of one vCPU.
+    pub const fn private(vcpu: VcpuId, id: IntId) -> Option<Self> {
+        if id.is_spi() {
+            None
+        } else {
+            // INVARIANT: private, with vCPU.
+            Some(Self {
+                bank: Some(vcpu),
+                id,
+            })
+        }
+    }
+
+    /// What `vcpu` means by this number.
+    pub const fn seen_by(vcpu: VcpuId, id: IntId) -> Self {
+        // INVARIANT: the vCPU is kept for private interrupts only.
+        Self {
+            bank: if id.is_spi() { None } else { Some(vcpu) },
+            id,
+        }
+    }
+
+    /// The vCPU that a private interrupt belongs to.
+    pub const fn bank(self) -> Option<VcpuId> {
+        self.bank
+    }
+
+    /// The interrupt's number.
+    pub const fn id(self) -> IntId {
+        self.id
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The image of one vCPU's virtual CPU interface: list registers, ICH_HCR_EL2, ICH_VMCR_EL2 (IHI 0069, "AArch64
+//! virtualization control System registers").
+
+/// The architecture's limit on list registers.
+pub const MAX_LRS: usize = 16;
+
+/// Fields of ICH_LR<n>_EL2.
+pub mod lr {
+    /// State: pending.
+    pub const PENDING: u64 = 1 << 62;
+    /// State: active. With [`PENDING`], both.
+    pub const ACTIVE: u64 = 1 << 63;
+    /// Both bits of the state; neither set: the list register is free.
+    pub const STATE: u64 = PENDING | ACTIVE;
+    /// Linked to the physical interrupt in bits 44:32, deactivated with it.
+    pub const HW: u64 = 1 << 61;
+    /// Group 1.
+    pub const GROUP1: u64 = 1 << 60;
+    /// With HW clear: becoming free asserts a maintenance interrupt.
+    pub const EOI: u64 = 1 << 41;
+    /// Bits 55:48.
+    pub const PRIORITY_SHIFT: u32 = 48;
+    /// Bits 44:32 with HW set.
+    pub const PHYSICAL_SHIFT: u32 = 32;
+}
+
+/// Fields of ICH_HCR_EL2.
+pub mod hcr {
+    /// The virtual CPU interface works at all.
+    pub const EN: u64 = 1 << 0;
+    /// Maintenance interrupt while EOIcount is not zero.
+    pub const LRENPIE: u64 = 1 << 2;
+    /// Maintenance interrupt while no list register is pending.
+    pub const NPIE: u64 = 1 << 3;
+    /// Maintenance interrupt while the guest has group 0 enabled.
+    pub const VGRP0EIE: u64 = 1 << 4;
+    /// Maintenance interrupt while the guest has group 0 disabled.
+    pub const VGRP0DIE: u64 = 1 << 5;
+    /// Maintenance interrupt while the guest has group 1 enabled.
+    pub const VGRP1EIE: u64 = 1 << 6;
+    /// Maintenance interrupt while the guest has group 1 disabled.
+    pub const VGRP1DIE: u64 = 1 << 7;
+    /// The guest's ICC_DIR_EL1 writes trap.
+    pub const TDIR: u64 = 1 << 14;
+    /// Bits 31:27: deactivations of interrupts that were in no list register.
+    pub const EOICOUNT_SHIFT: u32 = 27;
+    /// EOIcount, shifted down.
+    pub const EOICOUNT_MASK: u64 = 0x1f;
+}
+
+/// Fields of ICH_VMCR_EL2.
+pub mod vmcr {
+    /// Group 0 enabled.
+    pub const VENG0: u64 = 1 << 0;
+    /// Group 1 enabled.
+    pub const VENG1: u64 = 1 << 1;
+    /// VAckCtl: RES0 with the system register interface.
+    pub const VFIQEN: u64 = 1 << 3;
+    /// One binary point for both groups.
+    pub const VCBPR: u64 = 1 << 4;
+    /// EOImode: a write to EOIR drops the priority only, deactivation is a write to DIR.
+    pub const VEOIM: u64 = 1 << 9;
+    /// Binary point of group 1, bits 20:18.
+    pub const VBPR1_SHIFT: u32 = 18;
+    /// Binary point of group 0, bits 23:21.
+    pub const VBPR0_SHIFT: u32 = 21;
+    /// Priority mask, bits 31:24.
+    pub const VPMR_SHIFT: u32 = 24;
+}
+
+/// What the hardware gets at entry and gives back at exit. One per vCPU.
+#[derive(Clone, Debug)]
+pub struct LrFile {
+    /// ICH_LR<n>_EL2.
+    pub lr: [u64; MAX_LRS],
+    /// How many list registers, from 0 up, hold an interrupt: what to read at exit.
+    pub count: u8,
+    /// How many list registers, from 0 up, differ from the zero that the hardware has: what to write at entry.
+    pub to_write: u8,
+    /// ICH_HCR_EL2, whole, with EOIcount. At exit only EOIcount matters, and only if [`LrFile::needs_hcr`].
+    pub hcr: u64,
+    /// ICH_VMCR_EL2. The guest writes it; flush reads the group enables and the EOI mode. After a maintenance interrupt it
+    /// must be read back before the next flush: the guest's group enables may be what the interrupt was for.
+    pub vmcr: u64,
+    /// A list register is linked to the physical interrupt.
+    pub hw_mapped: bool,
+    limit: u8,
+}
+
+impl LrFile {
+    /// An empty file for hardware with this many list registers (ICH_VTR_EL2.ListRegs + 1). 0 counts as 1, more than 16
+    /// as 16.
+    pub fn new(list_registers: usize) -> Self {
+        Self {
+            lr: [0; MAX_LRS],
+            count: 0,
+            to_write: 0,
+            hcr: hcr::EN,
+            vmcr: 0,
+            hw_mapped: false,
+            limit: list_registers.clamp(1, MAX_LRS) as u8,
+        }
+    }
+
+    /// How many list registers the hardware has.
+    pub fn limit(&self) -> usize {
+        self.limit.into()
+    }
+
+    /// Notes that list register `n` is free (its bit in ICH_ELRSR_EL2 is set): no need to read it.
+    pub fn mark_empty(&mut self, n: usize) {
+        if let Some(lr) = self.lr.get_mut(n) {
+            *lr &= !lr::STATE;
+        }
+    }
+
+    /// Whether sync needs ICH_HCR_EL2 read back.
+    pub fn needs_hcr(&self) -> bool {
+        self.hcr & hcr::LRENPIE != 0
+    }
+
+    /// The guest uses EOImode 1.
+    pub(super) fn split_eoi(&self) -> bool {
+        self.vmcr & vmcr::VEOIM != 0
+    }
+
+    pub(super) fn eoi_count(&self) -> usize {
+        ((self.hcr >> hcr::EOICOUNT_SHIFT) & hcr::EOICOUNT_MASK) as usize
+    }
+
+    /// Appends a list register. False: there is no room.
+    pub(super) fn push(&mut self, value: u64) -> bool {
+        if self.count >= self.limit {
+            return false;
+        }
+        if let Some(lr) = self.lr.get_mut(usize::from(self.count)) {
+            *lr = value;
+        }
+        self.count = self.count.saturating_add(1);
+        true
+    }
+}
+
+/// Whether the guest's CPU interface has this group enabled.
+pub(super) fn group_enabled(vmcr: u64, group1: bool) -> bool {
+    vmcr & if group1 { vmcr::VENG1 } else { vmcr::VENG0 } != 0
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From an address to a register: the tables in `table` say what there is, this looks it up.
+
+use super::intid::{IntId, Line};
+use super::irq::Irq;
+use super::table::{Fresh, Register, DIST, REDIST};
+use super::{Error, Notify, Stale, View};
+use crate::model::vcpus::VcpuId;
+
+/// Which part of the interrupt controller's memory an offset is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The distributor, 64 KiB.
+    Dist,
+    /// The redistributor of a vCPU, 128 KiB: RD_base, then SGI_base.
+    Redist(VcpuId),
+}
+
+impl Frame {
+    /// Bytes of address space that the frame takes.
+    pub const fn size(self) -> u32 {
+        match self {
+            Frame::Dist => 0x1_0000,
+            Frame::Redist(_) => 0x2_0000,
+        }
+    }
+
+    /// The name of the register at `offset`, for traces.
+    pub fn register(self, offset: u32) -> Option<&'static str> {
+        let table = self.table();
+        let after = table.partition_point(|register| register.offset <= offset);
+        let register = after.checked_sub(1).and_then(|n| table.get(n))?;
+        (offset.wrapping_sub(register.offset) < register.len).then_some(register.name)
+    }
+
+    fn table(self) -> &'static [Register] {
+        match self {
+            Frame::Dist => &DIST,
+            Frame::Redist(_) => &REDIST,
+        }
+    }
+
+    fn bank(self) -> Option<VcpuId> {
+        match self {
+            Frame::Dist => None,
+            Frame::Redist(vcpu) => Some(vcpu),
+        }
+    }
+}
+
+/// One access, as a register's functions see it.
+pub(super) struct Access {
+    /// Whose redistributor; none: the distributor.
+    pub(super) bank: Option<VcpuId>,
+    /// Who makes it; none: userspace.
+    pub(super) by: Option<VcpuId>,
+    /// In the frame.
+    pub(super) offset: u32,
+    /// Bytes.
+    pub(super) size: u8,
+    /// The first interrupt that it concerns.
+    first: u32,
+    /// How many, in registers that have a field for each.
+    count: u32,
+}
+
+impl Access {
+    /// The interrupts that it concerns, with their places in the value. In the distributor, private interrupts are not
+    /// there (affinity routing is always on).
+    pub(super) fn lines(&self) -> impl Iterator<Item = (u32, Line)> {
+        let (bank, first) = (self.bank, self.first);
+        (0..self.count).filter_map(move |n| {
+            let id = IntId::new(first.saturating_add(n))?;
+            let line = match bank {
+                Some(vcpu) => Line::private(vcpu, id),
+                None => Line::spi(id),
+            };
+            Some((n, line?))
+        })
+    }
+
+    /// Those whose bit is set in `value`.
+    pub(super) fn lines_in(&self, value: u64) -> impl Iterator<Item = Line> {
+        self.lines()
+            .filter(move |(n, _)| (value >> (n & 63)) & 1 != 0)
+            .map(|(_, line)| line)
+    }
+}
+
+impl View<'_> {
+    pub(super) fn mmio_read(
+        &self,
+        by: VcpuId,
+        frame: Frame,
+        offset: u32,
+        size: u8,
+    ) -> Result<u64, Error> {
+        match self.find(Some(by), frame, offset, size)? {
+            None => Ok(0),
+            Some((register, access)) => {
+                if register.fresh_read {
+                    self.check(&access, u64::MAX, |_| true)?;
+                }
+                Ok((register.read)(self, &access))
+            }
+        }
+    }
+
+    pub(super) fn mmio_write(
+        &mut self,
+        by: VcpuId,
+        frame: Frame,
+        offset: u32,
+        size: u8,
+        value: u64,
+        notify: &mut dyn Notify,
+    ) -> Result<(), Error> {
+        match self.find(Some(by), frame, offset, size)? {
+            None => Ok(()),
+            Some((register, access)) => {
+                self.check_write(register, &access, value)?;
+                (register.write)(self, &access, value, notify)
+            }
+        }
+    }
+
+    /// The register at an offset; none if the access is to be ignored.
+    pub(super) fn find(
+        &self,
+        by: Option<VcpuId>,
+        frame: Frame,
+        offset: u32,
+        size: u8,
+    ) -> Result<Option<(&'static Register, Access)>, Error> {
+        if offset >= frame.size() || !matches!(size, 1 | 2 | 4 | 8) {
+            return Err(Error::BadAccess);
+        }
+        if let Some(vcpu) = frame.bank() {
+            self.redists.get(vcpu.index()).ok_or(Error::NoVcpu)?;
+        }
+        let table = frame.table();
+        let after = table.partition_point(|register| register.offset <= offset);
+        let Some(register) = after.checked_sub(1).and_then(|n| table.get(n)) else {
+            return Ok(None);
+        };
+        let within = offset.wrapping_sub(register.offset);
+        if within >= register.len || register.sizes & size == 0 || offset % u32::from(size) != 0 {
+            return Ok(None);
+        }
+        let bits = u32::from(register.bits);
+        let (first, count) = if bits == 0 {
+            (0, 0)
+        } else {
+            let count = (u32::from(size) * 8 / bits).max(1);
+            (within * 8 / bits, count)
+        };
+        if bits != 0 && first >= self.nr_irqs() {
+            return Ok(None);
+        }
+        let access = Access {
+            bank: frame.bank(),
+            by,
+            offset,
+            size,
+            first,
+            count,
+        };
+        Ok(Some((register, access)))
+    }
+
+    pub(super) fn check_write(
+        &self,
+        register: &Register,
+        access: &Access,
+        value: u64,
+    ) -> Result<(), Error> {
+        match register.fresh_write {
+            Fresh::Never => Ok(()),
+            Fresh::Held => self.check(access, value, |_| true),
+            Fresh::Pending => self.check(access, value, |irq| irq.lr.is_some_and(|lr| lr.pending)),
+        }
+    }
+
+    /// Fails if one of the interrupts in `value` is in a list register and `matters`.
+    pub(super) fn check(
+        &self,
+        access: &Access,
+        value: u64,
+        matters: impl Fn(&Irq) -> bool,
+    ) -> Result<(), Error> {
+        let mut stale = Stale::default();
+        for line in access.lines_in(value) {
+            stale.add(access.by, self.irq(line).filter(|irq| matters(irq)));
+        }
+        stale.check()
+    }
+}

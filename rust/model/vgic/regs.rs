@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the registers do when the guest accesses them.
+
+use super::intid::Line;
+use super::irq::Irq;
+use super::mmio::Access;
+use super::{config as setup, Error, Notify, Stale, View};
+use crate::model::vcpus::VcpuId;
+
+/// Priorities have 5 bits, as KVM's: the most that every GICv3 implements.
+const PRIORITY_BITS: u8 = 0xf8;
+
+/// GICD_CTLR.EnableGrp0 and EnableGrp1.
+pub(super) const ENABLES: u32 = 3;
+/// GICD_CTLR.ARE and DS: affinity routing and one security state, always.
+const ARE_DS: u32 = (1 << 4) | (1 << 6);
+
+/// GICD_TYPER.No1N: no 1 of N routing.
+const NO_1_OF_N: u32 = 1 << 25;
+/// GICD_TYPER.IDbits: 10 bits of INTID.
+const ID_BITS: u32 = 9 << 19;
+
+/// The bits of STATUSR: RRD, WRD, RWOD, WROD.
+pub(super) const STATUS: u32 = 0xf;
+
+/// Reads as zero.
+pub(super) fn zero(_: &View<'_>, _: &Access) -> u64 {
+    0
+}
+
+/// Ignores the write.
+pub(super) fn ignore(
+    _: &mut View<'_>,
+    _: &Access,
+    _: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    Ok(())
+}
+
+/// PIDR2 says GICv3, the others say nothing.
+pub(super) fn id_register(_: &View<'_>, access: &Access) -> u64 {
+    if access.offset & 0xffff == 0xffe8 {
+        0x3b
+    } else {
+        0
+    }
+}
+
+pub(super) fn ctlr(gic: &View<'_>, _: &Access) -> u64 {
+    u64::from(gic.dist.enables | ARE_DS)
+}
+
+/// Enabling a group kicks those who were waiting for it. Disabling one is complete when RWP reads as zero, which it
+/// always does: so what is in list registers has to come back first.
+pub(super) fn set_ctlr(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    let enables = value as u32 & ENABLES;
+    if gic.dist.enables & !enables != 0 {
+        let mut stale = Stale::default();
+        for (vcpu, redist) in (0..).map_while(VcpuId::new).zip(gic.redists.iter()) {
+            if redist.in_lrs {
+                stale.add_vcpu(access.by, Some(vcpu));
+            }
+        }
+        stale.check()?;
+    }
+    let enabled = enables & !gic.dist.enables != 0;
+    gic.dist.enables = enables;
+    if enabled {
+        for (vcpu, redist) in (0..).map_while(VcpuId::new).zip(gic.redists.iter()) {
+            if !redist.work.is_empty() {
+                notify.kick(vcpu);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn typer(gic: &View<'_>, _: &Access) -> u64 {
+    let lines = (gic.nr_irqs() / 32).saturating_sub(1);
+    u64::from(lines | ID_BITS | NO_1_OF_N)
+}
+
+pub(super) fn iidr(gic: &View<'_>, _: &Access) -> u64 {
+    setup::iidr(gic.dist.revision).into()
+}
+
+pub(super) fn status(gic: &View<'_>, _: &Access) -> u64 {
+    gic.dist.status.into()
+}
+
+/// Writing 1 clears a bit.
+pub(super) fn clear_status(
+    gic: &mut View<'_>,
+    _: &Access,
+    value: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    gic.dist.status &= !(value as u32);
+    Ok(())
+}
+
+/// From revision 3 on: LPIs could be disabled (CES) and invalidated (IR) through registers.
+pub(super) fn redist_ctlr(gic: &View<'_>, _: &Access) -> u64 {
+    if gic.dist.revision >= 3 {
+        (1 << 1) | (1 << 2)
+    } else {
+        0
+    }
+}
+
+/// KVM shows no revision here.
+pub(super) fn redist_iidr(_: &View<'_>, _: &Access) -> u64 {
+    setup::iidr(0).into()
+}
+
+pub(super) fn redist_typer(gic: &View<'_>, access: &Access) -> u64 {
+    let Some(redist) = access.bank.and_then(|vcpu| gic.redists.get(vcpu.index())) else {
+        return 0;
+    };
+    let value = (u64::from(redist.affinity) << 32)
+        | (u64::from(redist.number) << 8)
+        | (u64::from(redist.last) << 4);
+    half(value, access)
+}
+
+pub(super) fn redist_status(gic: &View<'_>, access: &Access) -> u64 {
+    let redist = access.bank.and_then(|vcpu| gic.redists.get(vcpu.index()));
+    redist.map_or(0, |redist| redist.status.into())
+}
+
+/// Writing 1 clears a bit.
+pub(super) fn clear_redist_status(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    if let Some(redist) = access
+        .bank
+        .and_then(|vcpu| gic.redists.get_mut(vcpu.index()))
+    {
+        redist.status &= !(value as u32);
+    }
+    Ok(())
+}
+
+/// The part of a 64-bit register that an access of 4 or 8 bytes asks for.
+fn half(value: u64, access: &Access) -> u64 {
+    match (access.size, access.offset & 4) {
+        (8, _) => value,
+        (_, 0) => value & 0xffff_ffff,
+        _ => value >> 32,
+    }
+}
+
+/// One bit for each interrupt.
+pub(super) fn gather(gic: &View<'_>, access: &Access, bit: impl Fn(&Irq) -> bool) -> u64 {
+    access
+        .lines()
+        .filter(|&(_, line)| gic.irq(line).is_some_and(&bit))
+        .fold(0, |value, (n, _)| value | (1 << (n & 63)))
+}
+
+/// Changes something that decides how an interrupt is presented, and kicks who presents it.
+fn change(gic: &mut View<'_>, line: Line, notify: &mut dyn Notify, f: impl FnOnce(&mut Irq)) {
+    let Some(irq) = gic.irq_mut(line) else {
+        return;
+    };
+    let before = *irq;
+    f(irq);
+    if *irq != before {
+        if let Some(vcpu) = gic.rearrange(line) {
+            notify.kick(vcpu);
+        }
+    }
+}
+
+pub(super) fn group(gic: &View<'_>, access: &Access) -> u64 {
+    gather(gic, access, |irq| irq.group1)
+}
+
+pub(super) fn set_group(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    for (n, line) in access.lines() {
+        let group1 = (value >> (n & 63)) & 1 != 0;
+        change(gic, line, notify, |irq| irq.group1 = group1);
+    }
+    Ok(())
+}
+
+pub(super) fn enabled(gic: &View<'_>, access: &Access) -> u64 {
+    gather(gic, access, |irq| irq.enabled)
+}
+
+pub(super) fn set_enabled(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    for line in access.lines_in(value) {
+        change(gic, line, notify, |irq| irq.enabled = true);
+    }
+    Ok(())
+}
+
+pub(super) fn clear_enabled(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    for line in access.lines_in(value) {
+        if let Some(irq) = gic.irq_mut(line) {
+            irq.enabled = false;
+            gic.place(line);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn pending(gic: &View<'_>, access: &Access) -> u64 {
+    gather(gic, access, Irq::pending)
+}
+
+pub(super) fn set_pending(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    for line in access.lines_in(value) {
+        match gic.irq_mut(line) {
+            Some(irq) if !irq.latch => irq.latch = true,
+            _ => continue,
+        }
+        if let Some(vcpu) = gic.raise(line) {
+            notify.kick(vcpu);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn clear_pending(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    for line in access.lines_in(value) {
+        if let Some(irq) = gic.irq_mut(line) {
+            irq.latch = false;
+            gic.place(line);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn active(gic: &View<'_>, access: &Access) -> u64 {
+    gather(gic, access, |irq| irq.active)
+}
+
+pub(super) fn set_active(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    for line in access.lines_in(value) {
+        if let Some(irq) = gic.irq_mut(line) {
+            if !irq.active {
+                irq.depth = 0;
+            }
+            irq.active = true;
+            gic.place(line);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn clear_active(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    for line in access.lines_in(value) {
+        match gic.irq_mut(line) {
+            Some(irq) if irq.active => irq.active = false,
+            _ => continue,
+        }
+        if let Some(vcpu) = gic.raise(line) {
+            notify.kick(vcpu);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn priority(gic: &View<'_>, access: &Access) -> u64 {
+    access.lines().fold(0, |value, (n, line)| {
+        let priority = gic.irq(line).map_or(0, |irq| irq.priority);
+        value | (u64::from(priority) << ((n * 8) & 63))
+    })
+}
+
+pub(super) fn set_priority(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    for (n, line) in access.lines() {
+        let priority = (value >> ((n * 8) & 63)) as u8 & PRIORITY_BITS;
+        change(gic, line, notify, |irq| irq.priority = priority);
+    }
+    Ok(())
+}
+
+pub(super) fn config(gic: &View<'_>, access: &Access) -> u64 {
+    access
+        .lines()
+        .filter(|&(_, line)| gic.irq(line).is_some_and(|irq| irq.edge))
+        .fold(0, |value, (n, _)| value | (2 << ((n * 2) & 63)))
+}
+
+pub(super) fn set_config(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    for (n, line) in access.lines() {
+        let edge = (value >> ((n * 2) & 63)) & 2 != 0;
+        change(gic, line, notify, |irq| irq.edge = edge);
+    }
+    Ok(())
+}
+
+/// Aff3 and the routing mode, in the upper word and bit 31, are not there.
+pub(super) fn route(gic: &View<'_>, access: &Access) -> u64 {
+    access.lines().fold(0, |_, (_, line)| {
+        let route = gic.irq(line).map_or(0, |irq| irq.route);
+        half(route.into(), access)
+    })
+}
+
+pub(super) fn set_route(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    if access.offset & 4 != 0 {
+        return Ok(());
+    }
+    let route = value as u32 & 0xff_ffff;
+    let target = gic.by_affinity(route);
+    for (_, line) in access.lines() {
+        change(gic, line, notify, |irq| {
+            irq.route = route;
+            irq.target = target;
+        });
+    }
+    Ok(())
+}

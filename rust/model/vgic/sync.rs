@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the list registers back into the model, after an exit.
+
+use super::flush::Best;
+use super::intid::{IntId, Line};
+use super::irq::Irq;
+use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
+use super::{Error, Notify, Stale, View};
+use crate::model::vcpus::VcpuId;
+
+/// What sync found out about the physical interrupt that is linked to a private one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncReport {
+    /// The guest deactivated it through its list register, and with it the hardware deactivated the physical one.
+    pub hw_deactivated: bool,
+}
+
+impl View<'_> {
+    /// See [`super::Gic::sync`].
+    pub(super) fn sync(
+        &mut self,
+        cpu: VcpuId,
+        file: &mut LrFile,
+        notify: &mut dyn Notify,
+    ) -> SyncReport {
+        let mut report = SyncReport::default();
+        match self.redists.get_mut(cpu.index()) {
+            Some(redist) if redist.resident => {
+                redist.resident = false;
+                redist.in_lrs = false;
+            }
+            _ => return report,
+        }
+        // Found while the notes still tell what was outside. In EOImode 1 every deactivation trapped, and what is counted
+        // is noise. EOImode 0 deactivates in the reverse order of acknowledgement, and what was acknowledged within one
+        // run of the guest must have preempted in the order of priority.
+        let mut outside = Best::<{ hcr::EOICOUNT_MASK as usize }>::new();
+        if file.needs_hcr() && file.eoi_count() > 0 && !file.split_eoi() {
+            self.each_active(cpu, |id, irq| {
+                if irq.lr.is_none() {
+                    outside.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id);
+                }
+            });
+        }
+        let mut deepest = 0;
+        if file.count > 0 {
+            self.each_active(cpu, |_, irq| deepest = irq.depth.max(deepest));
+        }
+        for &value in file.lr.iter().take(file.count.into()) {
+            report.hw_deactivated |= self.fold(cpu, value, deepest.saturating_add(1), notify);
+        }
+        for id in outside.iter().take(file.eoi_count()) {
+            let line = Line::seen_by(cpu, id);
+            self.end_active(line, notify);
+            self.hand_over(cpu, line, notify);
+        }
+        file.hcr &= !(hcr::EOICOUNT_MASK << hcr::EOICOUNT_SHIFT);
+        report
+    }
+
+    fn each_active(&self, cpu: VcpuId, mut f: impl FnMut(IntId, &Irq)) {
+        let Some(redist) = self.redists.get(cpu.index()) else {
+            return;
+        };
+        for id in redist.work.iter() {
+            if let Some(irq) = self.irq(Line::seen_by(cpu, id)).filter(|irq| irq.active) {
+                f(id, irq);
+            }
+        }
+    }
+
+    /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged. True: a
+    /// linked physical interrupt was deactivated.
+    fn fold(&mut self, cpu: VcpuId, value: u64, depth: u8, notify: &mut dyn Notify) -> bool {
+        let Some(id) = IntId::new((value & 0xffff_ffff) as u32) else {
+            return false;
+        };
+        let line = Line::seen_by(cpu, id);
+        let Some(irq) = self.irq_mut(line) else {
+            return false;
+        };
+        let Some(note) = irq.lr.take() else {
+            return false;
+        };
+        let pending = value & lr::PENDING != 0;
+        let acknowledged = note.pending && !pending;
+        let ended = value & lr::STATE == 0 && (irq.active || acknowledged);
+        if acknowledged {
+            irq.depth = depth;
+        }
+        irq.active = value & lr::ACTIVE != 0;
+        if note.latched {
+            irq.latch |= pending;
+        } else if acknowledged {
+            irq.latch = false;
+        }
+        let level = !irq.edge;
+        self.place(line);
+        if ended && level && id.is_spi() {
+            notify.deactivated(id);
+        }
+        self.hand_over(cpu, line, notify);
+        ended && note.hw
+    }
+
+    /// Ends the active state of an interrupt that is in no list register. False: it had none.
+    fn end_active(&mut self, line: Line, notify: &mut dyn Notify) -> bool {
+        let Some(irq) = self.irq_mut(line).filter(|irq| irq.active) else {
+            return false;
+        };
+        irq.active = false;
+        let level = !irq.edge;
+        if level && line.id().is_spi() {
+            notify.deactivated(line.id());
+        }
+        self.place(line);
+        true
+    }
+
+    /// An interrupt that left this vCPU's list registers may belong to another one by now.
+    fn hand_over(&self, from: VcpuId, line: Line, notify: &mut dyn Notify) {
+        if let Some(irq) = self.irq(line) {
+            match irq.kick_when_raised() {
+                Some(vcpu) if vcpu != from && self.dist.forwards(irq.group1) => notify.kick(vcpu),
+                _ => (),
+            }
+        }
+    }
+
+    /// See [`super::Gic::deactivate`].
+    pub(super) fn deactivate(
+        &mut self,
+        by: VcpuId,
+        intid: u64,
+        vmcr: u64,
+        notify: &mut dyn Notify,
+    ) -> Result<(), Error> {
+        // Without EOImode 1 a write to DIR does nothing; so does one of an INTID that does not exist.
+        if vmcr & vmcr::VEOIM == 0 {
+            return Ok(());
+        }
+        let Some(id) = u32::try_from(intid & 0xff_ffff).ok().and_then(IntId::new) else {
+            return Ok(());
+        };
+        let line = Line::seen_by(by, id);
+        let mut stale = Stale::default();
+        stale.add(Some(by), self.irq(line));
+        stale.check()?;
+        if self.end_active(line, notify) {
+            if let Some(vcpu) = self.raise(line) {
+                notify.kick(vcpu);
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`super::Gic::has_pending`].
+    pub(super) fn has_pending(&self, cpu: VcpuId, vmcr: u64) -> bool {
+        let Some(redist) = self.redists.get(cpu.index()) else {
+            return false;
+        };
+        let mask = ((vmcr >> vmcr::VPMR_SHIFT) & 0xff) as u8;
+        redist.work.iter().any(|id| {
+            self.irq(Line::seen_by(cpu, id)).is_some_and(|irq| {
+                irq.raised()
+                    && !irq.active
+                    && irq.priority < mask
+                    && self.dist.forwards(irq.group1)
+                    && group_enabled(vmcr, irq.group1)
+            })
+        })
+    }
+}

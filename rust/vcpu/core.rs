@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
+
+use super::shared::Shared;
+use crate::arch::el1::Saved;
+use crate::arch::fp::Fp;
+use crate::arch::frame::Frame;
+use crate::arch::tlb::Vttbr;
+use crate::arch::world::{self, Control, HostWorld, Syndrome};
+use crate::arch::{cpu, gic, timer, tlb};
+use crate::host::guest::Resident;
+use crate::host::machine;
+use crate::model::inject::{self, Before, Vector};
+use crate::model::esr::{Abort, Esr};
+use crate::model::sysreg::table::Features;
+use crate::model::smccc::Firmware;
+use crate::model::sysreg::regs::{CNT_CTL, ICH_HCR_EL2};
+use crate::model::sysreg::Reg;
+use crate::model::timer::Timer;
+use crate::model::vcpus::VcpuId;
+use crate::model::vgic::{hcr, CpuIf, IntId, Line, LrFile};
+use crate::vm::gic::{After, PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI};
+use crate::vm::Vm;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// A vCPU's state, as its own thread has it.
+///
+/// While it is loaded, part of it is in the CPU instead; `get` and `set` find a register where it is.
+#[repr(C)]
+pub(crate) struct Core {
+    /// First, so that the vector's handlers find the rest behind it (`arch::world`).
+    pub(crate) frame: Frame,
+    pub(crate) fp: Fp,
+    saved: Saved,
+    control: Control,
+    /// What the host had in the CPU; there while the vCPU is loaded.
+    host: Option<HostWorld>,
+    pub(crate) id: VcpuId,
+    pub(crate) vm: Arc<Vm>,
+    pub(crate) shared: Arc<Shared>,
+    /// Which registers the guest has.
+    pub(crate) features: Features,
+    /// What the last synchronous exit was about.
+    pub(crate) syndrome: Syndrome,
+    /// The address of the last abort, where HPFAR_EL2 does not have it.
+    pub(crate) walked_ipa: Option<u64>,
+
+    /// The image of the list registers, and ICH_VMCR_EL2 while the vCPU is not loaded.
+    pub(crate) lists: LrFile,
+    /// The rest of the virtual CPU interface.
+    pub(crate) interface: CpuIf,
+    /// The physical interrupt behind the virtual timer has been acknowledged on this CPU and not deactivated yet.
+    hw_active: bool,
+    /// What the model takes the virtual timer's line for.
+    timer_line: bool,
+    /// What a fast exit could not do there: vCPUs to be woken, EOIs to be told of.
+    pub(crate) after: After,
+
+    /// CNTV_CTL_EL0 while the guest does not run, CNTV_CVAL_EL0 while the vCPU is not loaded.
+    pub(crate) vtimer: Timer,
+    /// The physical timer, which is emulated.
+    pub(crate) ptimer: Timer,
+    /// The emulated timer's line.
+    ptimer_line: bool,
+    /// A virtual SError waits to be taken: HCR_EL2.VSE.
+    pub(crate) serror: Option<u32>,
+
+    /// SPSR_abt, _und, _irq and _fiq, which userspace saves and restores.
+    pub(crate) spsr_aarch32: [u64; 4],
+    /// What the VM's firmware calls answer.
+    pub(crate) firmware: Firmware,
+    /// Exits are answered in the vector where that is possible.
+    pub(crate) fast: bool,
+    /// How many WFEs in a row have been skipped.
+    wfes: u32,
+}
+
+impl Core {
+    pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, shared: Arc<Shared>) -> Self {
+        let cpu = cpu::features();
+        let firmware = vm.config.lock().firmware;
+        Self {
+            frame: Frame::new(cpu.pauth),
+            fp: Fp::new(),
+            saved: Saved::new(),
+            control: Control {
+                vttbr: Vttbr(0),
+                vtcr: vm.memory.vtcr(),
+                virtual_offset: 0,
+                trap_counter: false,
+                midr: 0,
+            },
+            host: None,
+            id,
+            vm,
+            shared,
+            features: Features::default(),
+            syndrome: Syndrome::default(),
+            walked_ipa: None,
+            lists: LrFile::new(cpu.list_registers),
+            interface: CpuIf::new(cpu.vtr),
+            hw_active: false,
+            timer_line: false,
+            after: After::default(),
+            vtimer: Timer::default(),
+            ptimer: Timer::default(),
+            ptimer_line: false,
+            serror: None,
+            spsr_aarch32: [0; 4],
+            firmware,
+            fast: crate::fast_exits(),
+            wfes: 0,
+        }
+    }
+
+    /// The value of a register of the context, wherever it is.
+    pub(crate) fn get(&mut self, reg: Reg) -> u64 {
+        match reg {
+            Reg::ApiaKeyLo => self.frame.guest_key[0],
+            Reg::ApiaKeyHi => self.frame.guest_key[1],
+            _ => self
+                .host
+                .as_mut()
+                .and_then(|host| world::in_cpu(host).get(reg))
+                .unwrap_or_else(|| self.saved.get(reg)),
+        }
+    }
+
+    /// Sets a register of the context, wherever it is.
+    pub(crate) fn set(&mut self, reg: Reg, value: u64) {
+        match reg {
+            Reg::ApiaKeyLo => self.frame.guest_key[0] = value,
+            Reg::ApiaKeyHi => self.frame.guest_key[1] = value,
+            _ => {
+                if let Some(host) = self.host.as_mut() {
+                    if world::in_cpu(host).set(reg, value) {
+                        return;
+                    }
+                }
+                self.saved.set(reg, value);
+            }
+        }
+    }
+
+    /// General-purpose register `n`; 31 is XZR.
+    pub(crate) fn x(&self, n: u8) -> u64 {
+        self.frame.x.get(usize::from(n)).copied().unwrap_or(0)
+    }
+
+    /// Sets general-purpose register `n`; 31 is XZR.
+    pub(crate) fn set_x(&mut self, n: u8, value: u64) {
+        if let Some(x) = self.frame.x.get_mut(usize::from(n)) {
+            *x = value;
+        }
+    }
+
+    /// Moves past the instruction that trapped, outside of a fast exit.
+    pub(crate) fn skip(&mut self) {
+        self.frame.pc = self.frame.pc.wrapping_add(4);
+        self.frame.pstate = inject::step_pstate(self.frame.pstate);
+    }
+
+    /// Makes the guest take an exception to EL1, outside of a fast exit. `far` where the syndrome has an address.
+    pub(crate) fn inject(&mut self, esr: Esr, far: Option<u64>) {
+        let before = Before {
+            pc: self.frame.pc,
+            pstate: self.frame.pstate,
+            vbar: self.get(Reg::VbarEl1),
+            sctlr: self.get(Reg::SctlrEl1),
+        };
+        let after = inject::enter_el1(&before, Vector::Sync);
+        self.set(Reg::ElrEl1, after.elr);
+        self.set(Reg::SpsrEl1, after.spsr);
+        self.set(Reg::EsrEl1, esr.raw());
+        if let Some(far) = far {
+            self.set(Reg::FarEl1, far);
+        }
+        self.frame.pc = after.pc;
+        self.frame.pstate = after.pstate;
+    }
+
+    /// Makes the instruction that trapped UNDEFINED.
+    pub(crate) fn inject_undefined(&mut self) {
+        self.inject(Esr::undefined(), None);
+    }
+
+    /// The guest's virtual counter.
+    pub(crate) fn virtual_counter(&self) -> u64 {
+        timer::counter().wrapping_sub(self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed))
+    }
+
+    /// The guest's physical counter.
+    pub(crate) fn physical_counter(&self) -> u64 {
+        timer::counter().wrapping_sub(self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed))
+    }
+
+    /// Before each run: what others may have changed about the VM. The vCPU may be loaded or not; interrupts on.
+    pub(crate) fn refresh(&mut self) {
+        let vttbr = self.vm.memory.vttbr();
+        self.control.virtual_offset = self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed);
+        self.control.trap_counter = self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed) != 0;
+        if vttbr != self.control.vttbr {
+            self.control.vttbr = vttbr;
+            if self.host.is_some() {
+                world::set_vttbr(vttbr);
+            }
+        }
+        let mut hcr = world::guest_hcr();
+        if self.serror.is_some() {
+            hcr |= crate::model::sysreg::regs::HCR_EL2::VSE.mask();
+        }
+        self.frame.guest_hcr = hcr;
+    }
+
+    /// Sets what does not change once the VM runs.
+    pub(crate) fn start(&mut self) {
+        self.control.midr = self.vm.midr();
+        self.firmware = self.vm.config.lock().firmware;
+        self.features = self.vm.with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
+    }
+
+    /// Everything that has to be in the CPU just before the guest runs; interrupts are off.
+    pub(crate) fn prepare(&mut self) {
+        timer::set_virtual_ctl(self.vtimer.ctl());
+        if let Some(syndrome) = self.serror.filter(|_| cpu::features().ras) {
+            world::set_serror_syndrome(syndrome);
+        }
+        self.update_ptimer();
+        self.fill_lists();
+        gic::write_lists(&self.lists);
+    }
+
+    /// Moves what is pending into the list registers' image.
+    fn fill_lists(&mut self) {
+        let Some(mut model) = self.vm.gic.lock() else {
+            // No interrupt controller: each access to its registers traps, and is UNDEFINED.
+            self.lists.hcr = hcr::EN | hcr::TDIR | NO_GIC;
+            return;
+        };
+        model.flush(self.id, &mut self.lists, self.hw_active);
+        drop(model);
+        if self.hw_active && !self.lists.hw_mapped && !self.timer_line {
+            // The guest has turned the timer off before it took the interrupt.
+            gic::deactivate(machine::timer_intid());
+            self.hw_active = false;
+        }
+    }
+
+    /// Takes back from the CPU what the host would feel; interrupts are off.
+    pub(crate) fn retire(&mut self) {
+        let ctl = timer::virtual_ctl();
+        timer::set_virtual_ctl(0);
+        self.vtimer.write_ctl(ctl);
+        self.take_lists(output(ctl));
+        gic::stop();
+        if self.serror.is_some() && !world::serror_is_pending(&self.frame) {
+            self.serror = None;
+        }
+    }
+
+    /// Folds the list registers back into the model. `line`: the virtual timer's.
+    fn take_lists(&mut self, line: bool) {
+        let Some(mut model) = self.vm.gic.lock() else { return };
+        gic::read_lists(&mut self.lists);
+        if line != self.timer_line {
+            self.timer_line = line;
+            if let Some(kick) = ppi(self.id, VIRTUAL_TIMER_PPI).and_then(|ppi| model.set_level(ppi, line).ok()).flatten() {
+                debug_assert!(kick == self.id);
+            }
+        }
+        let report = model.sync(self.id, &mut self.lists, &mut self.after);
+        if report.hw_deactivated {
+            self.hw_active = false;
+        }
+    }
+
+    /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
+    pub(crate) fn refresh_lists(&mut self) -> bool {
+        self.take_lists(output(timer::virtual_ctl()));
+        self.after.kicks.remove(self.id);
+        if self.after.any_deactivated {
+            return false;
+        }
+        self.fill_lists();
+        gic::write_lists(&self.lists);
+        true
+    }
+
+    /// The list registers' contents go back to the model, if the guest has them; returns ICH_VMCR_EL2.
+    pub(crate) fn give_lists_back(&mut self) -> u64 {
+        let resident = self.vm.gic.lock().is_some_and(|model| model.is_resident(self.id));
+        if resident {
+            self.take_lists(output(timer::virtual_ctl()));
+        }
+        self.lists.vmcr
+    }
+
+    /// Whether a WFE may be skipped in the vector: a few in a row, then the host gets to look for somebody else to run.
+    pub(crate) fn spare_wfe(&mut self) -> bool {
+        const IN_A_ROW: u32 = 64;
+        self.wfes = self.wfes.wrapping_add(1) % IN_A_ROW;
+        self.wfes != 0
+    }
+
+    /// In a fast exit: the virtual timer's physical interrupt is pending. It is acknowledged, so that it stays quiet until
+    /// the guest has handled its own.
+    pub(crate) fn timer_fired(&mut self) -> bool {
+        if gic::acknowledge() == machine::timer_intid() {
+            self.hw_active = true;
+        }
+        self.refresh_lists()
+    }
+
+    /// The emulated timer's line follows its counter.
+    pub(crate) fn update_ptimer(&mut self) {
+        let line = self.ptimer.line(self.physical_counter());
+        if line != self.ptimer_line {
+            self.ptimer_line = line;
+            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), ppi(self.id, PHYSICAL_TIMER_PPI)) {
+                let _ = model.set_level(ppi, line);
+            }
+        }
+    }
+
+    /// The virtual timer's line while the vCPU is not in the guest: for WFI, and before the guest next runs.
+    pub(crate) fn update_vtimer(&mut self) {
+        let line = self.virtual_timer().line(self.virtual_counter());
+        if line != self.timer_line {
+            self.timer_line = line;
+            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), ppi(self.id, VIRTUAL_TIMER_PPI)) {
+                let _ = model.set_level(ppi, line);
+            }
+        }
+    }
+
+    /// The virtual timer while the vCPU is not in the guest.
+    pub(crate) fn virtual_timer(&self) -> Timer {
+        if self.host.is_some() {
+            Timer::new(self.vtimer.ctl(), timer::virtual_cval())
+        } else {
+            self.vtimer
+        }
+    }
+
+    /// In how many ticks the next of the two timers fires; `None` if neither will.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        let virtual_ = self.virtual_timer().next_event(self.virtual_counter());
+        let physical = self.ptimer.next_event(self.physical_counter());
+        match (virtual_, physical) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whether the guest would take an interrupt, outside of the guest.
+    pub(crate) fn has_interrupt(&mut self) -> bool {
+        self.update_vtimer();
+        self.update_ptimer();
+        let vmcr = self.lists.vmcr;
+        self.vm.gic.lock().is_some_and(|mut model| model.has_pending(self.id, vmcr))
+    }
+
+    /// Keeps what the exit was about, before interrupts are unmasked.
+    pub(crate) fn note_syndrome(&mut self) {
+        self.syndrome = Syndrome::read();
+    }
+
+    /// The address of the last abort.
+    pub(crate) fn fault_ipa(&self) -> u64 {
+        self.walked_ipa.unwrap_or_else(|| Abort::ipa(self.syndrome.hpfar, self.syndrome.far).raw())
+    }
+
+    /// The timers out of reset.
+    pub(crate) fn reset_timers(&mut self) {
+        self.vtimer = Timer::default();
+        self.ptimer = Timer::default();
+        if self.host.is_some() {
+            timer::set_virtual_cval(0);
+        }
+    }
+
+    /// Runs the guest once; interrupts are off. Returns the reason for leaving.
+    pub(crate) fn run_guest(&mut self) -> u64 {
+        world::run_core(self)
+    }
+}
+
+impl Resident for Core {
+    fn load(&mut self) {
+        let cpu_number = crate::host::cpu::current();
+        self.control.vttbr = self.vm.memory.vttbr();
+        self.frame.guest_key = [self.saved.get(Reg::ApiaKeyLo), self.saved.get(Reg::ApiaKeyHi)];
+        if self.vm.last_ran(cpu_number, self.id) {
+            tlb::flush_local_stage1(self.control.vttbr);
+        }
+        self.host = Some(world::load(&mut self.frame, &self.control, &self.saved));
+        gic::load(self.lists.vmcr, &self.interface);
+        timer::set_virtual_cval(self.vtimer.cval());
+    }
+
+    fn put(&mut self) {
+        self.vtimer.write_cval(timer::virtual_cval());
+        gic::save(&mut self.lists.vmcr, &mut self.interface);
+        if self.hw_active {
+            gic::deactivate(machine::timer_intid());
+            self.hw_active = false;
+        }
+        if let Some(host) = self.host.take() {
+            world::put(&mut self.saved, &host);
+        }
+        self.saved.set(Reg::ApiaKeyLo, self.frame.guest_key[0]);
+        self.saved.set(Reg::ApiaKeyHi, self.frame.guest_key[1]);
+    }
+}
+
+/// ICH_HCR_EL2's traps for everything: group 0, group 1 and what they share.
+const NO_GIC: u64 = ICH_HCR_EL2::TALL0.mask() | ICH_HCR_EL2::TALL1.mask() | ICH_HCR_EL2::TC.mask();
+
+/// Whether a timer with this CTL asserts its line: ISTATUS is the hardware's comparison.
+fn output(ctl: u64) -> bool {
+    CNT_CTL::ENABLE.is_set(ctl) && CNT_CTL::ISTATUS.is_set(ctl) && !CNT_CTL::IMASK.is_set(ctl)
+}
+
+fn ppi(vcpu: VcpuId, intid: u32) -> Option<Line> {
+    Line::private(vcpu, IntId::new(intid)?)
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A virtual CPU.
+//!
+//! [`Vcpu`] is the file that userspace has. [`core::Core`] is what moves into the CPU and out of it. [`shared::Shared`] is
+//! what the rest of the VM reaches. The run loop is in [`run`]; exits are answered by [`fast`] in the vector, else by
+//! [`slow`], else by userspace.
+
+pub(crate) mod core;
+pub(crate) mod fast;
+mod mmio;
+pub(crate) mod onereg;
+mod run;
+pub(crate) mod shared;
+mod slow;
+mod smc;
+mod sysreg;
+
+use self::core::Core;
+use crate::host::guest::{HostFp, Scheduled, SignalMask};
+use crate::host::shared::RunPage;
+use crate::model::sysreg::table;
+use crate::model::sysreg::Reg;
+use crate::model::vcpus::VcpuId;
+use crate::vm::memory::TableCache;
+use crate::vm::Vm;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+use shared::{Power, Shared, Start};
+
+/// A vCPU, as userspace has it open.
+#[pin_data]
+pub(crate) struct Vcpu {
+    pub(crate) vm: Arc<Vm>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) run_page: RunPage,
+    /// One ioctl at a time.
+    #[pin]
+    pub(crate) state: Mutex<State>,
+}
+
+/// What the ioctls of a vCPU work on.
+pub(crate) struct State {
+    core: Pin<KBox<Scheduled<Core>>>,
+    fp: Pin<KBox<HostFp>>,
+    cache: TableCache,
+    /// What userspace has to have done before the guest goes on.
+    answer: run::Answer,
+    /// KVM_SET_SIGNAL_MASK.
+    pub(crate) signals: Option<SignalMask>,
+    /// KVM_ARM_VCPU_INIT's features; `None` before.
+    pub(crate) features: Option<u32>,
+    started: bool,
+}
+
+impl Vcpu {
+    /// A vCPU that userspace numbers `number`, for index `id`.
+    pub(crate) fn new(vm: Arc<Vm>, id: VcpuId, number: u32) -> Result<Arc<Self>> {
+        let mpidr = table::mpidr(number);
+        let shared = Shared::new(id, number, mpidr & crate::model::psci::AFFINITY)?;
+        let core = KBox::pin_init(Scheduled::new(Core::new(id, vm.clone(), shared.clone())), GFP_KERNEL_ACCOUNT)?;
+        let state = State {
+            core,
+            fp: KBox::pin(HostFp::new(), GFP_KERNEL_ACCOUNT)?,
+            cache: TableCache::new()?,
+            answer: run::Answer::None,
+            signals: None,
+            features: None,
+            started: false,
+        };
+        Arc::pin_init(
+            try_pin_init!(Self {
+                vm,
+                shared,
+                run_page: RunPage::new()?,
+                state <- new_mutex!(state, "loft::Vcpu::state"),
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+}
+
+impl State {
+    /// The vCPU's registers, in memory.
+    pub(crate) fn core(&mut self) -> &mut Core {
+        self.core.as_mut().in_memory()
+    }
+
+    /// Whether the VM has run with this vCPU.
+    pub(crate) fn has_run(&self) -> bool {
+        self.started
+    }
+}
+
+impl Core {
+    /// Out of reset. Where to start comes from CPU_ON, or is userspace's to set.
+    pub(crate) fn reset(&mut self, start: Option<Start>) {
+        self.frame.x = [0; 31];
+        self.frame.sp_el0 = 0;
+        self.frame.pc = start.map_or(0, |start| start.pc);
+        self.frame.pstate = table::RESET_PSTATE;
+        if let (Some(start), Some(x0)) = (start, self.frame.x.first_mut()) {
+            *x0 = start.context;
+        }
+        for row in crate::model::sysreg::TABLE {
+            let Some(reg) = row.context() else { continue };
+            let value = match row.reset {
+                table::Reset::To(value) => value,
+                table::Reset::Mpidr => table::mpidr(self.shared.number),
+                table::Reset::Clidr => crate::model::sysreg::cache::clidr(self.cache_type()),
+                table::Reset::Elsewhere => continue,
+            };
+            self.set(reg, value);
+        }
+        self.reset_timers();
+        self.serror = None;
+    }
+
+    /// CTR_EL0 as the guest sees it.
+    pub(crate) fn cache_type(&self) -> u64 {
+        use crate::model::sysreg::{regs::CTR_EL0, IdReg};
+        IdReg::new(CTR_EL0::ENCODING).map_or(0, |id| self.vm.with_ids(|ids| ids.get(id)))
+    }
+
+    /// MPIDR_EL1.
+    pub(crate) fn mpidr(&mut self) -> u64 {
+        self.get(Reg::MpidrEl1)
+    }
+}
+
+/// Whether PSCI takes this state for on.
+pub(crate) fn counts_as_on(power: Power) -> bool {
+    !matches!(power, Power::Off)
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KVM_GET_ONE_REG, KVM_SET_ONE_REG, KVM_GET_REG_LIST.
+
+use super::core::Core;
+use super::{State, Vcpu};
+use crate::host::ffi::{kvm_one_reg};
+use crate::model::onereg::{self, CoreReg, OneReg};
+use crate::model::smccc::firmware::FwError;
+use crate::model::sysreg::idregs::IdError;
+use crate::model::sysreg::table::{self, Features, Home, TimerReg, User};
+use crate::model::sysreg::{cache, lookup, regs, Encoding, Reg};
+use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+fn decode(id: u64) -> Result<OneReg> {
+    OneReg::from_id(id).map_err(|error| match error {
+        onereg::IdError::NotFound => ENOENT,
+        onereg::IdError::Invalid => EINVAL,
+    })
+}
+
+/// The vCPU must have been initialised: KVM answers ENOEXEC before.
+fn features(vcpu: &Vcpu, state: &State) -> Result<Features> {
+    state.features.ok_or(ENOEXEC)?;
+    Ok(vcpu.vm.with_ids(|ids| Features::new(ids, vcpu.vm.gic.is_created())))
+}
+
+/// Reads one register into the memory that the request names.
+pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
+    let mut state = vcpu.state.lock();
+    let features = features(vcpu, &state)?;
+    let reg = decode(request.id)?;
+    let value = match reg {
+        OneReg::Core(reg) => get_core(state.core(), reg),
+        OneReg::Firmware(reg) => vcpu.vm.config.lock().firmware.get(reg).into(),
+        OneReg::Sysreg(encoding) => get_sysreg(vcpu, state.core(), features, encoding)?.into(),
+        OneReg::CacheGeometry(csselr) => cache::ccsidr(state.core().cache_type(), csselr.into()).into(),
+    };
+    let bytes = value.to_le_bytes();
+    let size = onereg::size(request.id);
+    let mut writer = UserSlice::new(UserPtr::from_addr(request.addr as usize), size).writer();
+    writer.write_slice(bytes.get(..size).ok_or(EINVAL)?)?;
+    Ok(0)
+}
+
+/// Sets one register from the memory that the request names.
+pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
+    let mut state = vcpu.state.lock();
+    let features = features(vcpu, &state)?;
+    let reg = decode(request.id)?;
+    let size = onereg::size(request.id);
+    let mut bytes = [0; 16];
+    let mut reader = UserSlice::new(UserPtr::from_addr(request.addr as usize), size).reader();
+    reader.read_slice(bytes.get_mut(..size).ok_or(EINVAL)?)?;
+    let value = u128::from_le_bytes(bytes);
+    match reg {
+        OneReg::Core(reg) => set_core(state.core(), reg, value)?,
+        OneReg::Firmware(reg) => {
+            let ran = state.has_run();
+            let mut config = vcpu.vm.config.lock();
+            let psci_0_2 = config.vcpu_features.is_some_and(|bits| bits & 1 << crate::host::ffi::KVM_ARM_VCPU_PSCI_0_2 != 0);
+            let ran = ran || config.started;
+            config.firmware.set(reg, value as u64, psci_0_2, ran).map_err(|error| match error {
+                FwError::Invalid => EINVAL,
+                FwError::Busy => EBUSY,
+            })?;
+            let firmware = config.firmware;
+            drop(config);
+            state.core().firmware = firmware;
+        }
+        OneReg::Sysreg(encoding) => set_sysreg(vcpu, state.core(), features, encoding, value as u64)?,
+        OneReg::CacheGeometry(csselr) => {
+            let ctr = state.core().cache_type();
+            if u128::from(cache::ccsidr(ctr, csselr.into())) != value {
+                return Err(EINVAL);
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn get_core(core: &mut Core, reg: CoreReg) -> u128 {
+    match reg {
+        CoreReg::X(n) => core.x(n).into(),
+        CoreReg::Sp => core.frame.sp_el0.into(),
+        CoreReg::Pc => core.frame.pc.into(),
+        CoreReg::Pstate => core.frame.pstate.into(),
+        CoreReg::SpEl1 => core.get(Reg::SpEl1).into(),
+        CoreReg::ElrEl1 => core.get(Reg::ElrEl1).into(),
+        CoreReg::SpsrEl1 => core.get(Reg::SpsrEl1).into(),
+        CoreReg::SpsrAarch32(n) => core.spsr_aarch32.get(usize::from(n)).copied().unwrap_or(0).into(),
+        CoreReg::V(n) => core.fp.v.get(usize::from(n)).copied().unwrap_or(0),
+        CoreReg::Fpsr => core.fp.fpsr.into(),
+        CoreReg::Fpcr => core.fp.fpcr.into(),
+    }
+}
+
+fn set_core(core: &mut Core, reg: CoreReg, value: u128) -> Result {
+    let word = value as u64;
+    match reg {
+        CoreReg::X(n) => core.set_x(n, word),
+        CoreReg::Sp => core.frame.sp_el0 = word,
+        CoreReg::Pc => core.frame.pc = word,
+        CoreReg::Pstate => {
+            if !onereg::pstate_is_valid(word) {
+                return Err(EINVAL);
+            }
+            core.frame.pstate = word;
+        }
+        CoreReg::SpEl1 => core.set(Reg::SpEl1, word),
+        CoreReg::ElrEl1 => core.set(Reg::ElrEl1, word),
+        CoreReg::SpsrEl1 => core.set(Reg::SpsrEl1, word),
+        CoreReg::SpsrAarch32(n) => {
+            if let Some(spsr) = core.spsr_aarch32.get_mut(usize::from(n)) {
+                *spsr = word;
+            }
+        }
+        CoreReg::V(n) => {
+            if let Some(v) = core.fp.v.get_mut(usize::from(n)) {
+                *v = value;
+            }
+        }
+        CoreReg::Fpsr => core.fp.fpsr = word & u64::from(u32::MAX),
+        CoreReg::Fpcr => core.fp.fpcr = word & u64::from(u32::MAX),
+    }
+    Ok(())
+}
+
+fn get_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encoding) -> Result<u64> {
+    let row = lookup(encoding).filter(|row| row.is_listed(features)).ok_or(ENOENT)?;
+    Ok(match row.home {
+        Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => core.get(reg),
+        Home::Id(id) => vcpu.vm.with_ids(|ids| ids.get(id)),
+        Home::Timer(reg) => super::sysreg::read_timer(core, reg),
+        Home::Const(value) => value,
+        Home::CacheGeometry | Home::Gic(_) | Home::OsLock | Home::SetWay => return Err(ENOENT),
+    })
+}
+
+fn set_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encoding, value: u64) -> Result {
+    let row = lookup(encoding).filter(|row| row.is_listed(features)).ok_or(ENOENT)?;
+    match (row.user, row.home) {
+        (User::Hidden, _) => return Err(ENOENT),
+        (User::IdReg | User::Implementation, Home::Id(id)) => {
+            let mut guard = vcpu.vm.config.lock();
+            let config = &mut *guard;
+            let ran = config.started;
+            if row.user == User::IdReg {
+                config.ids.set(&config.limit, id, value, ran)
+            } else {
+                config.ids.set_implementation(id, value, false, ran)
+            }
+            .map_err(|error| match error {
+                IdError::Invalid => EINVAL,
+                IdError::Fixed => EBUSY,
+            })?;
+        }
+        (User::OsLock, _) => {
+            let value = table::set_oslsr(value).ok_or(EINVAL)?;
+            core.set(Reg::OslsrEl1, value);
+        }
+        (User::Clidr, _) => {
+            let value = cache::set_clidr(core.cache_type(), value).ok_or(EINVAL)?;
+            core.set(Reg::ClidrEl1, value);
+        }
+        (_, Home::Timer(reg)) => set_timer(vcpu, core, reg, value),
+        _ => match row.context() {
+            Some(reg) => core.set(reg, value),
+            None => return Err(EINVAL),
+        },
+    }
+    let _ = regs::CTR_EL0::ENCODING;
+    Ok(())
+}
+
+/// Setting a counter moves its offset, for all vCPUs, unless the VM's offsets were set as such.
+fn set_timer(vcpu: &Vcpu, core: &mut Core, reg: TimerReg, value: u64) {
+    let offsets = &vcpu.vm.offsets;
+    let now = crate::arch::timer::counter();
+    let fixed = offsets.fixed.load(Relaxed);
+    match reg {
+        TimerReg::CntvCtl => core.vtimer.write_ctl(value),
+        TimerReg::CntvCval => core.vtimer.write_cval(value),
+        TimerReg::CntpCtl => core.ptimer.write_ctl(value),
+        TimerReg::CntpCval => core.ptimer.write_cval(value),
+        TimerReg::Cntvct if !fixed => offsets.virtual_.store(now.wrapping_sub(value), Relaxed),
+        TimerReg::Cntpct if !fixed => offsets.physical.store(now.wrapping_sub(value), Relaxed),
+        _ => {}
+    }
+}
+
+/// Writes all identifiers, if there is room for them; their number in any case.
+pub(crate) fn list(vcpu: &Vcpu, address: usize) -> Result<isize> {
+    let state = vcpu.state.lock();
+    let features = features(vcpu, &state)?;
+    let header = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>());
+    let (mut reader, mut writer) = header.reader_writer();
+    let room: u64 = reader.read()?;
+    let count = OneReg::list(features).count() as u64;
+    writer.write(&count)?;
+    if room < count {
+        return Err(E2BIG);
+    }
+    let start = address.checked_add(size_of::<u64>()).ok_or(EFAULT)?;
+    let bytes = (count as usize).checked_mul(size_of::<u64>()).ok_or(EFAULT)?;
+    let mut writer = UserSlice::new(UserPtr::from_addr(start), bytes).writer();
+    for reg in OneReg::list(features) {
+        writer.write(&reg.id())?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KVM_RUN.
+//!
+//! Three loops, each around the next. The outermost has the vCPU loaded (wherever the scheduler puts the thread) and may
+//! sleep: it serves page faults, waits, and what else needs the host's memory. The middle one has the guest's floating
+//! point registers in the CPU as well. The innermost is the guest and its fast exits.
+//!
+//! The FP/SIMD registers are given back before anything that may sleep in the host's code: kernel-mode NEON does not
+//! nest, and paging memory in may itself use it (checksums, encryption).
+
+use super::core::Core;
+use super::fast::Leave;
+use super::mmio::Load;
+use super::shared::{Power, Shared};
+use super::slow::{self, Next};
+use super::{State, Vcpu};
+use crate::arch::cpu;
+use crate::host::cpu::{self as host_cpu, IrqOff};
+use crate::host::ffi::*;
+use crate::host::guest::{self, Loaded, SignalMask};
+use crate::host::shared::{field, RunPage};
+use crate::host::{time, wait};
+use crate::model::timer::Frequency;
+use crate::vm::memory::Fault;
+use kernel::prelude::*;
+
+/// What userspace's part in an exit was, to be finished when it comes back.
+#[derive(Clone, Copy)]
+pub(super) enum Answer {
+    None,
+    /// A load from a device: the data is in the run page.
+    Load(Load),
+    /// An instruction that userspace has done: go on behind it.
+    Skip,
+}
+
+/// Why KVM_RUN returns.
+#[derive(Clone, Copy)]
+pub(super) enum Exit {
+    /// A device is read or written.
+    Mmio { ipa: u64, data: u64, size: u8, write: bool },
+    /// The guest has asked for the end, or crashed.
+    System { kind: u32, flags: Option<u64> },
+    /// An access that only userspace could make out, to `ipa`.
+    NoSyndrome { esr: u64, ipa: u64 },
+    /// KVM cannot go on.
+    Internal,
+    /// The guest is in a state that cannot be run.
+    FailEntry,
+    /// A signal, or userspace asked for it.
+    Interrupted,
+}
+
+/// What has to be done before the guest runs again, with the FP registers given back.
+#[derive(Clone, Copy)]
+pub(super) enum HostWork {
+    /// Signals, rescheduling, task work.
+    Pending,
+    /// What others asked for.
+    Requests,
+    /// Another vCPU wants this one out of the guest.
+    Held,
+    /// A new VMID.
+    Vmid,
+    /// The guest's memory.
+    Fault(slow::MemoryFault),
+    /// The interrupt controller's registers, which the vector could not serve.
+    Gic(slow::GicAccess),
+    /// Wait for an interrupt.
+    Wait,
+    /// Let another thread run.
+    Yield,
+    /// Tell others.
+    After,
+    /// Out to userspace.
+    Leave(Exit, Answer),
+    /// Out, with an errno.
+    Error(Error),
+}
+
+impl Vcpu {
+    /// Runs the guest until userspace is needed.
+    pub(crate) fn run(&self) -> Result<isize> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.features.is_none() {
+            return Err(ENOEXEC);
+        }
+        if !state.started {
+            self.vm.start()?;
+            state.core().start();
+            state.started = true;
+        }
+        match core::mem::replace(&mut state.answer, Answer::None) {
+            Answer::None => {}
+            Answer::Load(load) => {
+                let data: u64 = self.run_page.read(field::MMIO_DATA);
+                load.complete(state.core(), data);
+            }
+            Answer::Skip => state.core().skip(),
+        }
+        if self.run_page.read::<u8>(field::IMMEDIATE_EXIT) != 0 {
+            return Err(EINTR);
+        }
+        let mask = state.signals.as_ref().map(SignalMask::activate);
+        let State { core, fp, cache, answer, .. } = state;
+        let exit = core.as_mut().loaded(|loaded| loop {
+            let work = fp.with(|| {
+                loaded.with(|core| core.fp.load());
+                let work = run_until_host(loaded, &self.shared);
+                loaded.with(|core| core.fp.save());
+                work
+            });
+            match self.host_work(loaded, cache, work) {
+                Ok(()) => {}
+                Err(Stop::Exit(exit, then)) => {
+                    *answer = then;
+                    break Ok(exit);
+                }
+                Err(Stop::Errno(error)) => break Err(error),
+            }
+        });
+        drop(mask);
+        exit.and_then(|exit| write_exit(&self.run_page, exit))
+    }
+}
+
+/// Why the outermost loop ends.
+enum Stop {
+    Exit(Exit, Answer),
+    Errno(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        if error == EINTR {
+            Self::Exit(Exit::Interrupted, Answer::None)
+        } else {
+            Self::Errno(error)
+        }
+    }
+}
+
+impl Vcpu {
+    /// Does what the middle loop could not. Interrupts and preemption are on, and this may sleep.
+    fn host_work(&self, loaded: &mut Loaded<'_, Core>, cache: &mut crate::vm::memory::TableCache, work: HostWork) -> Result<(), Stop> {
+        match work {
+            HostWork::Pending => guest::handle_work()?,
+            HostWork::Requests => self.serve_requests(loaded)?,
+            HostWork::Held => self.shared.waiter.block(wait::NEVER, || !self.shared.is_held())?,
+            HostWork::Vmid => {
+                self.vm.memory.vmid.renew();
+                loaded.with(Core::refresh);
+            }
+            HostWork::Fault(fault) => return self.serve_fault(loaded, cache, fault),
+            HostWork::Gic(access) => self.serve_gic(loaded, access),
+            HostWork::Wait => self.wait_for_interrupt(loaded)?,
+            HostWork::Yield => host_cpu::yield_now(),
+            HostWork::After => {}
+            HostWork::Leave(exit, answer) => return Err(Stop::Exit(exit, answer)),
+            HostWork::Error(error) => return Err(Stop::Errno(error)),
+        }
+        let after = loaded.with(|core| core::mem::take(&mut core.after));
+        self.vm.kick_all(&after.kicks);
+        if after.any_deactivated {
+            self.vm.events.deactivated(&self.vm, &after.deactivated);
+        }
+        Ok(())
+    }
+
+    /// What others asked this vCPU to look at.
+    fn serve_requests(&self, loaded: &mut Loaded<'_, Core>) -> Result<(), Stop> {
+        let _ = self.shared.take_requests();
+        loop {
+            match self.shared.power() {
+                Power::On => break,
+                Power::OnPending(_) => {
+                    if let Some(start) = self.shared.take_start() {
+                        loaded.with(|core| core.reset(Some(start)));
+                    }
+                }
+                Power::Off => self.shared.waiter.block(wait::NEVER, || self.shared.power() != Power::Off)?,
+                Power::Suspended => {
+                    self.wait_for_interrupt(loaded)?;
+                    if self.shared.power() == Power::Suspended {
+                        return Err(Stop::Exit(Exit::System { kind: KVM_SYSTEM_EVENT_WAKEUP, flags: None }, Answer::None));
+                    }
+                }
+            }
+        }
+        loaded.with(Core::refresh);
+        Ok(())
+    }
+
+    fn serve_fault(
+        &self,
+        loaded: &mut Loaded<'_, Core>,
+        cache: &mut crate::vm::memory::TableCache,
+        fault: slow::MemoryFault,
+    ) -> Result<(), Stop> {
+        let memory = &self.vm.memory;
+        if fault.access_flag && memory.make_young(fault.ipa) {
+            return Ok(());
+        }
+        match memory.fault(cache, fault.ipa, fault.write, fault.exec, |address| self.vm.host_leaf_shift(address)) {
+            Ok(Fault::Resolved) => Ok(()),
+            Ok(Fault::Device) => match loaded.with(|core| slow::device_access(core, fault)) {
+                Next::Resume => Ok(()),
+                Next::Host(HostWork::Leave(exit, answer)) => self.write_or_signal(exit, answer),
+                Next::Host(HostWork::Error(error)) => Err(Stop::Errno(error)),
+                Next::Host(HostWork::Gic(access)) => {
+                    self.serve_gic(loaded, access);
+                    Ok(())
+                }
+                Next::Host(_) => Ok(()),
+            },
+            // Another thread of the VMM's is changing its memory; a signal ends the wait for it.
+            Err(error) if error == EAGAIN => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// An access to state that may be in another vCPU's list registers: those vCPUs are kept out of the guest for it.
+    fn serve_gic(&self, loaded: &mut Loaded<'_, Core>, access: slow::GicAccess) {
+        let Err(others) = loaded.with(|core| access.attempt(core)) else { return };
+        self.vm.with_guests_out(&others, || {
+            let _ = loaded.with(|core| access.attempt(core));
+        });
+    }
+
+    /// A store that an ioeventfd waits for does not go to userspace.
+    fn write_or_signal(&self, exit: Exit, answer: Answer) -> Result<(), Stop> {
+        if let Exit::Mmio { ipa, data, size, write: true } = exit {
+            if self.vm.events.store(ipa, data, size) {
+                return Ok(());
+            }
+        }
+        Err(Stop::Exit(exit, answer))
+    }
+
+    /// WFI: sleeps until the guest has an interrupt, first for a moment awake.
+    fn wait_for_interrupt(&self, loaded: &mut Loaded<'_, Core>) -> Result {
+        if self.shared.has_requests() || loaded.with(Core::has_interrupt) {
+            return Ok(());
+        }
+        let deadline = {
+            let ticks = loaded.with(|core| core.next_timer());
+            let hz = Frequency::new(cpu::features().counter_hz);
+            match (ticks, hz) {
+                (Some(ticks), Some(hz)) => time::monotonic_ns().saturating_add_unsigned(hz.to_ns(ticks)),
+                _ => wait::NEVER,
+            }
+        };
+        self.shared.waiter.block(deadline, || self.shared.has_requests() || loaded.with(Core::has_interrupt))
+    }
+}
+
+/// The middle loop: runs the guest until the host has to do something that may sleep.
+fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
+    loaded.with(Core::refresh);
+    loop {
+        if guest::work_pending() {
+            return HostWork::Pending;
+        }
+        if shared.has_requests() {
+            if shared.is_held() {
+                return HostWork::Held;
+            }
+            let requests = shared.take_requests();
+            if requests & super::shared::Request::Power as u32 != 0 {
+                return HostWork::Requests;
+            }
+        }
+        let next = loaded.with(|core| match enter(core, shared) {
+            None if core.vm.memory.vmid.is_current() => Next::Resume,
+            None => Next::Host(HostWork::Vmid),
+            Some(Leave::Interrupt) => Next::Resume,
+            Some(Leave::Sync) => slow::handle(core),
+            Some(Leave::SError) => slow::serror(core),
+            Some(Leave::HostException) => Next::Host(HostWork::Leave(Exit::Internal, Answer::None)),
+        });
+        match next {
+            Next::Host(work) => return work,
+            Next::Resume => {
+                if loaded.with(|core| !core.after.kicks.is_empty() || core.after.any_deactivated) {
+                    return HostWork::After;
+                }
+            }
+        }
+    }
+}
+
+/// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
+fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
+    let off = IrqOff::new();
+    shared.entering(host_cpu::current());
+    if guest::work_pending() || shared.has_requests() || !core.vm.memory.vmid.is_current() {
+        shared.left();
+        return None;
+    }
+    core.prepare();
+    guest::enter_irqoff();
+    let leave = Leave::new(core.run_guest());
+    core.note_syndrome();
+    guest::exit_irqoff();
+    shared.left();
+    core.retire();
+    guest::take_interrupts();
+    drop(off);
+    Some(leave)
+}
+
+/// Tells userspace.
+fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
+    let reason = match exit {
+        Exit::Mmio { ipa, data, size, write } => {
+            page.write(field::DETAIL, ipa);
+            page.write(field::MMIO_DATA, data);
+            page.write(field::DETAIL + 16, u32::from(size));
+            page.write(field::DETAIL + 20, u8::from(write));
+            KVM_EXIT_MMIO
+        }
+        Exit::System { kind, flags } => {
+            page.write(field::DETAIL, kind);
+            page.write(field::DETAIL + 4, u32::from(flags.is_some()));
+            page.write(field::DETAIL + 8, flags.unwrap_or(0));
+            KVM_EXIT_SYSTEM_EVENT
+        }
+        Exit::NoSyndrome { esr, ipa } => {
+            page.write(field::DETAIL, esr);
+            page.write(field::DETAIL + 8, ipa);
+            KVM_EXIT_ARM_NISV
+        }
+        Exit::Internal => {
+            page.write(field::DETAIL, KVM_INTERNAL_ERROR_EMULATION);
+            page.write(field::DETAIL + 4, 0u32);
+            KVM_EXIT_INTERNAL_ERROR
+        }
+        Exit::FailEntry => {
+            page.write(field::DETAIL, 0u64);
+            page.write(field::DETAIL + 8, host_cpu::current());
+            KVM_EXIT_FAIL_ENTRY
+        }
+        Exit::Interrupted => {
+            page.write(field::EXIT_REASON, KVM_EXIT_INTR);
+            return Err(EINTR);
+        }
+    };
+    page.write(field::EXIT_REASON, reason);
+    Ok(0)
+}

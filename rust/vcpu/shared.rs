@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What others may do to a vCPU: interrupt it, wake it, ask something of it.
+//!
+//! The question of each kick is whether the vCPU has to be told. It is answered without a lock:
+//!
+//! ```text
+//! vCPU's thread, interrupts off        somebody else
+//!   mode := Guest        (A)             requests |= bit, or GIC state under its lock   (C)
+//!   full barrier                         full barrier
+//!   look at requests, GIC  (B)           look at mode     (D)
+//!   enter the guest                      Guest: interrupt the CPU
+//! ```
+//!
+//! This is the store-buffering litmus test: with full barriers between A and B, and between C and D, it cannot be that B
+//! misses C and D misses A. If D sees Guest, the interrupt makes the CPU leave, or arrives before the ERET, where it
+//! stays pending and makes the guest exit at once, since interrupts are masked from A on. If D does not see it, B sees C.
+
+use crate::host::kick::Ipi;
+use crate::host::wait::Waiter;
+use crate::model::vcpus::VcpuId;
+use core::sync::atomic::{fence, AtomicU32, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{new_spinlock, Arc, SpinLock};
+
+/// Not in the guest, or on the way out.
+const OUTSIDE: u32 = 0;
+/// In the guest, or on the way in, on the CPU with this number minus one.
+const GUEST_ON: u32 = 1;
+
+/// What is asked of a vCPU before it next runs the guest.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Request {
+    /// Look at the interrupts.
+    Interrupt = 1 << 0,
+    /// Look at the power state.
+    Power = 1 << 1,
+}
+
+/// PSCI's view of a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Power {
+    /// Runs, or would if its VMM let it.
+    On,
+    /// CPU_ON has been called for it, it has not started yet.
+    OnPending(Start),
+    /// Off, until CPU_ON.
+    Off,
+    /// KVM_MP_STATE_SUSPENDED: waits for an interrupt on the VMM's behalf.
+    Suspended,
+}
+
+/// Where CPU_ON or a reset starts a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Start {
+    pub(crate) pc: u64,
+    pub(crate) context: u64,
+}
+
+/// The part of a vCPU that all of the VM reaches.
+#[pin_data]
+pub(crate) struct Shared {
+    /// Its index in the VM.
+    pub(crate) id: VcpuId,
+    /// The number that userspace gave it.
+    pub(crate) number: u32,
+    /// Its affinity, as in MPIDR_EL1.
+    pub(crate) affinity: u64,
+    mode: AtomicU32,
+    requests: AtomicU32,
+    /// How many want it out of the guest.
+    holds: AtomicU32,
+    #[pin]
+    ipi: Ipi,
+    #[pin]
+    pub(crate) waiter: Waiter,
+    #[pin]
+    power: SpinLock<Power>,
+    /// KVM_ARM_VCPU_INIT has been called.
+    initialised: AtomicU32,
+}
+
+impl Shared {
+    pub(crate) fn new(id: VcpuId, number: u32, affinity: u64) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                id,
+                number,
+                affinity,
+                mode: AtomicU32::new(OUTSIDE),
+                requests: AtomicU32::new(0),
+                holds: AtomicU32::new(0),
+                ipi <- Ipi::new(),
+                waiter <- Waiter::new(),
+                power <- new_spinlock!(Power::On, "loft::Shared::power"),
+                initialised: AtomicU32::new(0),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// The vCPU is about to enter the guest on `cpu`; interrupts are off. What was asked before is seen after this.
+    #[inline]
+    pub(crate) fn entering(&self, cpu: u32) {
+        self.mode.store(GUEST_ON.wrapping_add(cpu), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The vCPU has left the guest, or did not enter it.
+    #[inline]
+    pub(crate) fn left(&self) {
+        self.mode.store(OUTSIDE, Ordering::Release);
+    }
+
+    /// Asks for something; the vCPU leaves the guest or wakes up for it.
+    pub(crate) fn request(&self, request: Request) {
+        self.requests.fetch_or(request as u32, Ordering::Relaxed);
+        self.tell();
+    }
+
+    /// Something changed that the vCPU looks at on its way into the guest.
+    fn tell(&self) {
+        fence(Ordering::SeqCst);
+        match self.mode.load(Ordering::Relaxed) {
+            OUTSIDE => self.waiter.wake(),
+            on => self.ipi.send(on.wrapping_sub(GUEST_ON)),
+        }
+    }
+
+    /// The vCPU has a new interrupt.
+    pub(crate) fn interrupt(&self) {
+        self.request(Request::Interrupt);
+    }
+
+    /// The same from a fast exit of another vCPU, where nobody can be woken: true if this vCPU is in a guest and has been
+    /// interrupted, false if it needs [`Shared::interrupt`].
+    pub(crate) fn interrupt_running(&self) -> bool {
+        self.requests.fetch_or(Request::Interrupt as u32, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        match self.mode.load(Ordering::Relaxed) {
+            OUTSIDE => false,
+            on => {
+                self.ipi.send(on.wrapping_sub(GUEST_ON));
+                true
+            }
+        }
+    }
+
+    /// Whether anything is asked for.
+    #[inline]
+    pub(crate) fn has_requests(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) | self.holds.load(Ordering::Relaxed) != 0
+    }
+
+    /// What is asked for, as bits of [`Request`]; it is the caller's to do now.
+    pub(crate) fn take_requests(&self) -> u32 {
+        self.requests.swap(0, Ordering::Acquire)
+    }
+
+    /// Keeps the vCPU out of the guest until [`Shared::release`]; it may still be on its way out.
+    pub(crate) fn hold(&self) {
+        self.holds.fetch_add(1, Ordering::Relaxed);
+        self.tell();
+    }
+
+    /// Undoes one [`Shared::hold`].
+    pub(crate) fn release(&self) {
+        self.holds.fetch_sub(1, Ordering::Release);
+        self.waiter.wake();
+    }
+
+    /// Whether somebody keeps it out.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holds.load(Ordering::Acquire) != 0
+    }
+
+    /// The power state.
+    pub(crate) fn power(&self) -> Power {
+        *self.power.lock()
+    }
+
+    /// Sets the power state and tells the vCPU.
+    pub(crate) fn set_power(&self, power: Power) {
+        *self.power.lock() = power;
+        self.request(Request::Power);
+    }
+
+    /// CPU_ON: false if the vCPU is on already, or about to be.
+    pub(crate) fn power_on(&self, start: Start) -> bool {
+        {
+            let mut power = self.power.lock();
+            if *power != Power::Off {
+                return false;
+            }
+            *power = Power::OnPending(start);
+        }
+        self.request(Request::Power);
+        true
+    }
+
+    /// The vCPU starts where CPU_ON said, if it was called.
+    pub(crate) fn take_start(&self) -> Option<Start> {
+        let mut power = self.power.lock();
+        match *power {
+            Power::OnPending(start) => {
+                *power = Power::On;
+                Some(start)
+            }
+            _ => None,
+        }
+    }
+
+    /// KVM_ARM_VCPU_INIT has been called.
+    pub(crate) fn set_initialised(&self) {
+        self.initialised.store(1, Ordering::Release);
+    }
+
+    pub(crate) fn is_initialised(&self) -> bool {
+        self.initialised.load(Ordering::Acquire) != 0
+    }
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Slow exits: with the host's world back, but not yet in a place that may sleep.
+
+use super::core::Core;
+use super::mmio::Load;
+use super::run::{Answer, Exit, HostWork};
+use super::smc;
+use super::sysreg::{self, Outcome};
+use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
+use crate::model::sysreg::regs::SPSR_EL1;
+
+/// What follows an exit.
+pub(super) enum Next {
+    /// Into the guest.
+    Resume,
+    /// Not before this.
+    Host(HostWork),
+}
+
+/// An access of the guest's that stage 2 did not allow.
+#[derive(Clone, Copy)]
+pub(super) struct MemoryFault {
+    pub(super) ipa: u64,
+    pub(super) write: bool,
+    pub(super) exec: bool,
+    /// All that is missing is the access flag.
+    pub(super) access_flag: bool,
+    abort: Abort,
+    esr: u64,
+    far: u64,
+}
+
+/// Ends KVM_RUN.
+fn leave(exit: Exit, answer: Answer) -> Next {
+    Next::Host(HostWork::Leave(exit, answer))
+}
+
+/// A synchronous exit.
+pub(super) fn handle(core: &mut Core) -> Next {
+    if SPSR_EL1::nRW.is_set(core.frame.pstate) {
+        // The guest went to AArch32, which its identification registers say it does not have, but the CPU has. Nothing
+        // here knows how to go on from there; it runs again when userspace has set a PSTATE that it can run.
+        return leave(Exit::FailEntry, Answer::None);
+    }
+    let esr = Esr::new(core.syndrome.esr);
+    match esr.class() {
+        ExceptionClass::Hvc => smc::call(core),
+        ExceptionClass::Smc => {
+            core.skip();
+            if esr.immediate() != 0 {
+                core.set_x(0, crate::model::smccc::NOT_SUPPORTED);
+                return Next::Resume;
+            }
+            smc::call(core)
+        }
+        ExceptionClass::Sysreg => match sysreg::access(core, esr.sysreg()) {
+            Outcome::Done => {
+                core.skip();
+                Next::Resume
+            }
+            Outcome::Undefined => {
+                let syndrome = esr.undefined_sysreg(core.features.idst());
+                core.inject(syndrome, None);
+                Next::Resume
+            }
+            Outcome::NeedsHost => {
+                core.skip();
+                Next::Resume
+            }
+        },
+        ExceptionClass::Wfx => {
+            core.skip();
+            match esr.wfx() {
+                Wfx::Wfi | Wfx::Wfit => Next::Host(HostWork::Wait),
+                Wfx::Wfe | Wfx::Wfet => Next::Host(HostWork::Yield),
+            }
+        }
+        ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => memory_abort(core, esr),
+        // Whatever else traps is something that the guest does not have.
+        _ => {
+            core.inject_undefined();
+            Next::Resume
+        }
+    }
+}
+
+fn memory_abort(core: &mut Core, esr: Esr) -> Next {
+    let abort = esr.abort();
+    let far = core.syndrome.far;
+    let ipa = core.fault_ipa();
+    let fault = abort.fault();
+    let permission = matches!(fault, FaultStatus::Permission(_));
+    match fault {
+        FaultStatus::Translation(_) | FaultStatus::Permission(_) | FaultStatus::AccessFlag(_) => {}
+        FaultStatus::UnsupportedExclusive => {
+            let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::UnsupportedExclusive);
+            core.inject(syndrome, Some(far));
+            return Next::Resume;
+        }
+        // An external abort, or what the architecture has for features that no guest has.
+        _ => {
+            external_abort(core, abort, far);
+            return Next::Resume;
+        }
+    }
+    if ipa >= core.vm.memory.end() {
+        let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::AddressSize(0));
+        core.inject(syndrome, Some(far));
+        return Next::Resume;
+    }
+    // The walk of a stage-1 table only reads, unless it is the access flag that it could not write.
+    let write = if abort.is_on_walk() { permission } else { !abort.is_instruction() && abort.is_write() };
+    Next::Host(HostWork::Fault(MemoryFault {
+        ipa,
+        write,
+        exec: abort.is_instruction() && !abort.is_on_walk(),
+        access_flag: matches!(fault, FaultStatus::AccessFlag(_)),
+        abort,
+        esr: esr.raw(),
+        far,
+    }))
+}
+
+/// What a bus without anything there gives.
+fn external_abort(core: &mut Core, abort: Abort, far: u64) {
+    let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::External);
+    core.inject(syndrome, Some(far));
+}
+
+/// An access to what is not memory.
+pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
+    let abort = fault.abort;
+    if fault.exec || abort.is_on_walk() {
+        external_abort(core, abort, fault.far);
+        return Next::Resume;
+    }
+    if abort.is_cache_maintenance() {
+        core.skip();
+        return Next::Resume;
+    }
+    let ipa = fault.ipa;
+    if !abort.is_described() {
+        if core.vm.tells_undescribed() {
+            return leave(Exit::NoSyndrome { esr: fault.esr & 0x1ff_ffff, ipa }, Answer::None);
+        }
+        return Next::Host(HostWork::Error(crate::host::errno::enosys()));
+    }
+    if let Some((frame, offset)) = core.vm.gic.frame(ipa) {
+        return Next::Host(HostWork::Gic(GicAccess { abort, frame, offset }));
+    }
+    let (size, rt) = (abort.size(), abort.register());
+    if abort.is_write() {
+        let data = core.x(rt) & (u64::MAX >> 64u32.saturating_sub(u32::from(size).saturating_mul(8)).min(63));
+        core.skip();
+        leave(Exit::Mmio { ipa, data, size, write: true }, Answer::None)
+    } else {
+        leave(Exit::Mmio { ipa, data: 0, size, write: false }, Answer::Load(Load { abort }))
+    }
+}
+
+/// An access to the interrupt controller that the vector could not answer.
+#[derive(Clone, Copy)]
+pub(super) struct GicAccess {
+    pub(super) abort: Abort,
+    pub(super) frame: crate::model::vgic::Frame,
+    pub(super) offset: u32,
+}
+
+impl GicAccess {
+    /// Does it, if no other vCPU has in its list registers what it is about; else says which have.
+    pub(super) fn attempt(self, core: &mut Core) -> core::result::Result<(), crate::model::vcpus::VcpuSet> {
+        use crate::model::vgic::Error as GicError;
+        let (id, rt, size) = (core.id, self.abort.register(), self.abort.size());
+        let done = if self.abort.is_write() {
+            let value = core.x(rt);
+            match core.vm.gic.lock() {
+                Some(mut model) => model.mmio_write(id, self.frame, self.offset, size, value, &mut core.after).map(|()| None),
+                None => Ok(None),
+            }
+        } else {
+            match core.vm.gic.lock() {
+                Some(mut model) => model.mmio_read(id, self.frame, self.offset, size).map(Some),
+                None => Ok(None),
+            }
+        };
+        match done {
+            Ok(value) => {
+                if let Some(value) = value {
+                    core.set_x(rt, super::mmio::extend(value, &self.abort));
+                }
+                core.skip();
+                Ok(())
+            }
+            Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => Err(stale.others),
+            Err(_) => {
+                // Not a register, or not with this size: as KVM, which ignores it.
+                if !self.abort.is_write() {
+                    core.set_x(rt, 0);
+                }
+                core.skip();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An SError that arrived while the guest ran. It may be the guest's doing, so it is the guest's.
+pub(super) fn serror(core: &mut Core) -> Next {
+    core.serror = Some(core.serror.unwrap_or(0));
+    Next::Resume
+}

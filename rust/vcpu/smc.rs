@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Firmware calls (SMCCC): those that the vector did not answer.
+
+use super::core::Core;
+use super::run::{Answer, Exit, HostWork};
+use super::shared::{Power, Start};
+use super::slow::Next;
+use crate::host::ffi::{
+    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2, KVM_SYSTEM_EVENT_SHUTDOWN,
+    KVM_SYSTEM_EVENT_SUSPEND,
+};
+use crate::host::time;
+use crate::model::psci::{self, code, Action, CpuOnOutcome, SystemEvent};
+use crate::model::smccc::{self, trng, Call, Counter};
+use crate::model::vcpus::VcpuId;
+
+/// KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2.
+const SHUTDOWN_FLAG_PSCI_OFF2: u64 = 1;
+
+/// A call by HVC or SMC; the PC is behind the instruction.
+pub(super) fn call(core: &mut Core) -> Next {
+    let [function, x1, x2, x3, ..] = core.frame.x;
+    let stolen_time = false;
+    let answer = match smccc::decide(&core.firmware, function as u32, [x1, x2, x3], stolen_time) {
+        Call::Return(values) => values,
+        Call::Psci(action) => return power(core, action),
+        Call::Random { bits, wide } => {
+            let mut entropy = [0; 3];
+            crate::host::random::fill(&mut entropy);
+            trng::random(bits, wide, entropy)
+        }
+        Call::StolenTime => [smccc::NOT_SUPPORTED, 0, 0, 0],
+        Call::Ptp(counter) => {
+            let (real_ns, now) = time::real_with_counter();
+            let offset = match counter {
+                Counter::Virtual => &core.vm.offsets.virtual_,
+                Counter::Physical => &core.vm.offsets.physical,
+            };
+            smccc::ptp(real_ns, now.wrapping_sub(offset.load(kernel::sync::atomic::Relaxed)))
+        }
+    };
+    set_result(core, answer);
+    Next::Resume
+}
+
+fn set_result(core: &mut Core, values: [u64; 4]) {
+    for (x, value) in core.frame.x.iter_mut().zip(values) {
+        *x = value;
+    }
+}
+
+fn value(core: &mut Core, code: i64) -> Next {
+    set_result(core, [code as u64, 0, 0, 0]);
+    Next::Resume
+}
+
+fn power(core: &mut Core, action: Action) -> Next {
+    match action {
+        Action::Return(code) => value(core, code),
+        Action::Suspend => {
+            set_result(core, [code::SUCCESS as u64, 0, 0, 0]);
+            Next::Host(HostWork::Wait)
+        }
+        Action::CpuOff => {
+            core.shared.set_power(Power::Off);
+            value(core, code::SUCCESS)
+        }
+        Action::CpuOn { target, entry, context } => {
+            let outcome = match core.vm.vcpu_by_affinity(target) {
+                None => CpuOnOutcome::NoSuchCpu,
+                Some(vcpu) if vcpu.power_on(Start { pc: entry, context }) => CpuOnOutcome::Started,
+                Some(_) => CpuOnOutcome::AlreadyOn,
+            };
+            let code = outcome.code(core.firmware.psci.version);
+            value(core, code)
+        }
+        Action::AffinityInfo { mask, value: affinity } => {
+            let vm = core.vm.clone();
+            let vcpus = (0..).map_while(|index| VcpuId::new(index).and_then(|id| vm.vcpu(id)));
+            let code = psci::affinity_info(mask, affinity, vcpus.map(|vcpu| (vcpu.affinity, super::counts_as_on(vcpu.power()))));
+            value(core, code)
+        }
+        Action::System(event) => {
+            core.vm.for_each_vcpu(|vcpu| vcpu.set_power(Power::Off));
+            set_result(core, [code::INTERNAL_FAILURE as u64, 0, 0, 0]);
+            let (kind, flags) = match event {
+                SystemEvent::Off => (KVM_SYSTEM_EVENT_SHUTDOWN, 0),
+                SystemEvent::Off2 => (KVM_SYSTEM_EVENT_SHUTDOWN, SHUTDOWN_FLAG_PSCI_OFF2),
+                SystemEvent::Reset => (KVM_SYSTEM_EVENT_RESET, 0),
+                SystemEvent::Reset2 => (KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2.into()),
+            };
+            Next::Host(HostWork::Leave(Exit::System { kind, flags: Some(flags) }, Answer::None))
+        }
+        Action::SystemSuspend => {
+            Next::Host(HostWork::Leave(Exit::System { kind: KVM_SYSTEM_EVENT_SUSPEND, flags: None }, Answer::None))
+        }
+    }
+}

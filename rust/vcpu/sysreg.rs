@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Trapped system registers: the table's rows put into effect. Used by the fast exits and by the slow ones alike.
+
+use super::core::Core;
+use crate::model::esr::SysregAccess;
+use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
+use crate::model::sysreg::{cache, lookup, regs, IdReg, Reg};
+use crate::model::vgic::SgiReg;
+
+/// What became of an access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It is done; the PC is still at the instruction.
+    Done,
+    /// The guest must take an exception instead.
+    Undefined,
+    /// It cannot be done in a fast exit.
+    NeedsHost,
+}
+
+/// Does the access.
+pub(crate) fn access(core: &mut Core, access: SysregAccess) -> Outcome {
+    let write = !access.is_read();
+    let Some(row) = lookup(access.encoding())
+        .filter(|row| row.exists(core.features) && !row.guest.is_undefined(write))
+    else {
+        return Outcome::Undefined;
+    };
+    if write {
+        if matches!(row.guest, Guest::RazWi | Guest::WriteIgnored) {
+            return Outcome::Done;
+        }
+        let value = core.x(access.rt());
+        store(core, row.home, value)
+    } else {
+        let value = if row.guest == Guest::RazWi { 0 } else { fetch(core, row.home) };
+        core.set_x(access.rt(), value);
+        Outcome::Done
+    }
+}
+
+fn fetch(core: &mut Core, home: Home) -> u64 {
+    match home {
+        Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => core.get(reg),
+        Home::Id(id) => id_register(core, id),
+        Home::Timer(reg) => read_timer(core, reg),
+        Home::Gic(GicReg::Sre) => 7,
+        Home::Gic(_) | Home::OsLock | Home::SetWay => 0,
+        Home::CacheGeometry => {
+            let ctr = IdReg::new(regs::CTR_EL0::ENCODING).map_or(0, |id| id_register(core, id));
+            cache::ccsidr(ctr, core.get(Reg::CsselrEl1))
+        }
+        Home::Const(value) => value,
+    }
+}
+
+fn id_register(core: &Core, id: IdReg) -> u64 {
+    core.vm.ids.as_ref().map_or(0, |ids| ids.get(id))
+}
+
+fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
+    match home {
+        Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => core.set(reg, value),
+        Home::Timer(reg) => write_timer(core, reg, value),
+        Home::OsLock => {
+            let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OslsrEl1), value & 1);
+            core.set(Reg::OslsrEl1, oslsr);
+        }
+        Home::Gic(reg) => return interrupt_controller(core, reg, value),
+        // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
+        // has turned its caches off, which stage 2 sees to where that is not coherent anyway.
+        Home::SetWay => return Outcome::NeedsHost,
+        Home::Id(_) | Home::CacheGeometry | Home::Const(_) => {}
+    }
+    Outcome::Done
+}
+
+fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
+    let sgi = match reg {
+        GicReg::Sgi1 => SgiReg::Sgi1,
+        GicReg::Asgi1 => SgiReg::Asgi1,
+        GicReg::Sgi0 => SgiReg::Sgi0,
+        GicReg::Sre => return Outcome::Done,
+        GicReg::Dir => return deactivate(core, value),
+    };
+    if let Some(mut model) = core.vm.gic.lock() {
+        model.sgi(core.id, sgi, value, &mut core.after);
+    }
+    Outcome::Done
+}
+
+/// ICC_DIR_EL1, which traps while the model has to know of deactivations.
+fn deactivate(core: &mut Core, value: u64) -> Outcome {
+    let vmcr = core.give_lists_back();
+    let done = match core.vm.gic.lock() {
+        Some(mut model) => model.deactivate(core.id, value, vmcr, &mut core.after),
+        None => return Outcome::Undefined,
+    };
+    // Back into the list registers, where the fast exit has them.
+    core.after.kicks.insert(core.id);
+    match done {
+        Ok(()) => Outcome::Done,
+        Err(_) => Outcome::NeedsHost,
+    }
+}
+
+/// Reads a timer's register. The virtual timer's do not trap; userspace reads them through here.
+pub(super) fn read_timer(core: &mut Core, reg: TimerReg) -> u64 {
+    let (virtual_now, physical_now) = (core.virtual_counter(), core.physical_counter());
+    match reg {
+        TimerReg::CntvCtl => core.virtual_timer().read_ctl(virtual_now),
+        TimerReg::CntvCval => core.virtual_timer().cval(),
+        TimerReg::CntvTval => core.virtual_timer().read_tval(virtual_now),
+        TimerReg::Cntvct => virtual_now,
+        TimerReg::CntpCtl => core.ptimer.read_ctl(physical_now),
+        TimerReg::CntpCval => core.ptimer.cval(),
+        TimerReg::CntpTval => core.ptimer.read_tval(physical_now),
+        TimerReg::Cntpct => physical_now,
+    }
+}
+
+/// Writes the emulated timer's register: only those trap.
+fn write_timer(core: &mut Core, reg: TimerReg, value: u64) {
+    let now = core.physical_counter();
+    match reg {
+        TimerReg::CntpCtl => core.ptimer.write_ctl(value),
+        TimerReg::CntpCval => core.ptimer.write_cval(value),
+        TimerReg::CntpTval => core.ptimer.write_tval(value, now),
+        _ => return,
+    }
+    core.update_ptimer();
+    core.after.kicks.insert(core.id);
+}

@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest's memory: the slots that the VMM gave it, and the stage-2 tables that make them its own.
+//!
+//! The memory is the VMM's: a page is mapped when the guest first touches it, and unmapped when the host says that the
+//! VMM's mapping is about to change (`Follower`). Nothing is pinned. A fault therefore works like this:
+//!
+//! 1. note the number of changes so far;
+//! 2. find the host's page, which may sleep, and take no lock for it;
+//! 3. take the lock for reading, and map the page only if nothing that concerns it has changed since 1, or is changing.
+//!
+//! A change takes the lock for writing, says that it is under way, and unmaps; so either it sees the mapping of step 3,
+//! or step 3 sees the change. A slot that is deleted or moved is such a change too.
+
+use super::vmid::Vmid;
+use crate::arch::tlb::{self, Vttbr};
+use crate::arch::{cpu, dsb_ishst};
+use crate::host::mm::{Follower, HostPage};
+use crate::host::page;
+use crate::host::sync::RwLock;
+use crate::model::stage2::{
+    Age, Cache, Coherency, Format, Geometry, GeometryError, Level, MapError, Mapping, MemType, Memory, Perm, Slot as Entry, Stage2,
+    Table, Tlb, PAGE_SIZE,
+};
+use crate::model::sysreg::regs::VTCR_EL2;
+use crate::model::types::{HostPa, Ipa};
+use core::ops::Range;
+use kernel::prelude::*;
+use kernel::sync::{new_spinlock, static_lock_class, Arc, SpinLock};
+
+/// How many descriptors are looked at before the lock is let go for others.
+const CHUNK: usize = 1024;
+
+/// One memory slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemSlot {
+    pub(crate) id: u32,
+    pub(crate) ipa: u64,
+    pub(crate) size: u64,
+    pub(crate) hva: u64,
+    pub(crate) flags: u32,
+}
+
+impl MemSlot {
+    pub(crate) fn readonly(&self) -> bool {
+        self.flags & crate::host::ffi::KVM_MEM_READONLY != 0
+    }
+    fn end(&self) -> u64 {
+        self.ipa.wrapping_add(self.size)
+    }
+    fn hva_end(&self) -> u64 {
+        self.hva.wrapping_add(self.size)
+    }
+}
+
+/// All slots of a VM, in the order of their addresses; replaced as a whole.
+pub(crate) struct Slots(KVec<MemSlot>);
+
+impl Slots {
+    /// The slot that has `ipa`.
+    pub(crate) fn find(&self, ipa: u64) -> Option<&MemSlot> {
+        let at = self.0.partition_point(|slot| slot.end() <= ipa);
+        self.0.get(at).filter(|slot| slot.ipa <= ipa)
+    }
+
+    /// The slot that userspace numbered `id`.
+    pub(crate) fn by_id(&self, id: u32) -> Option<&MemSlot> {
+        self.0.iter().find(|slot| slot.id == id)
+    }
+
+    /// The IPA ranges that the host's addresses in `range` are mapped at.
+    fn ipas(&self, range: Range<u64>) -> impl Iterator<Item = Range<Ipa>> + '_ {
+        self.0.iter().filter_map(move |slot| {
+            let start = range.start.max(slot.hva);
+            let end = range.end.min(slot.hva_end());
+            (start < end).then(|| {
+                let from = slot.ipa.wrapping_add(start.wrapping_sub(slot.hva));
+                let to = slot.ipa.wrapping_add(end.wrapping_sub(slot.hva));
+                Ipa::new(from).align_down(PAGE_SIZE)..Ipa::new(to.wrapping_add(PAGE_SIZE - 1)).align_down(PAGE_SIZE)
+            })
+        })
+    }
+}
+
+/// The machine under the stage-2 tables.
+pub(crate) struct Platform {
+    vmid: Arc<Vmid>,
+    root: Table,
+}
+
+impl Platform {
+    fn vttbr(&self) -> Vttbr {
+        use crate::model::sysreg::regs::VTTBR_EL2;
+        Vttbr(VTTBR_EL2::VMID.of(self.vmid.number()) | self.root.pa().raw())
+    }
+}
+
+impl Memory for Platform {
+    fn load(&self, entry: Entry) -> u64 {
+        page::load(entry)
+    }
+    fn cmpxchg(&self, entry: Entry, old: u64, new: u64) -> Result<(), u64> {
+        page::cmpxchg(entry, old, new)
+    }
+    fn store(&self, entry: Entry, new: u64) {
+        page::store(entry, new);
+    }
+    fn free(&self, table: Table) {
+        page::free_tables(table, PAGE_SIZE);
+    }
+}
+
+/// From here on, one invalidation of everything is quicker than one for each granule.
+const FLUSH_ALL_FROM: u64 = 512;
+
+impl Tlb for Platform {
+    fn publish(&self) {
+        dsb_ishst();
+    }
+    fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>) {
+        let shift = leaf.map_or(Level::L3.shift(), Level::shift);
+        let count = stale.end.raw().wrapping_sub(stale.start.raw()) >> shift;
+        if count >= FLUSH_ALL_FROM {
+            tlb::flush_all(self.vttbr());
+        } else {
+            tlb::flush_ipas(self.vttbr(), stale.start.raw(), count.max(1), shift);
+        }
+    }
+    fn flush_local(&self, ipa: Ipa, level: Level) {
+        // Broadcast is more than is asked for, and right.
+        tlb::flush_ipas(self.vttbr(), ipa.align_down(level.size()).raw(), 1, level.shift());
+    }
+}
+
+impl Coherency for Platform {
+    fn before_data(&self, pa: HostPa, size: u64) {
+        if !cpu::features().fwb {
+            page::clean_to_poc(pa, size);
+        }
+    }
+    fn before_exec(&self, pa: HostPa, size: u64) {
+        if !cpu::features().dic {
+            page::sync_instructions(pa, size);
+        }
+    }
+    fn after_data(&self, pa: HostPa, size: u64) {
+        page::clean_to_poc(pa, size);
+    }
+}
+
+/// What of the host's memory is changing, or has.
+struct Changes {
+    /// How many have ended.
+    count: u64,
+    /// How many are under way.
+    under_way: u32,
+    /// What those are about, together.
+    range: Range<u64>,
+}
+
+impl Changes {
+    fn begin(&mut self, range: Range<u64>) {
+        self.range = if self.under_way == 0 {
+            range
+        } else {
+            self.range.start.min(range.start)..self.range.end.max(range.end)
+        };
+        self.under_way = self.under_way.wrapping_add(1);
+    }
+
+    fn end(&mut self) {
+        self.count = self.count.wrapping_add(1);
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Whether what was found out about `address` after `count` changes may be wrong by now.
+    fn concern(&self, address: u64, count: u64) -> bool {
+        self.count != count || (self.under_way != 0 && self.range.contains(&address))
+    }
+}
+
+struct Tables {
+    stage2: Stage2<Platform>,
+    changes: Changes,
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        let geometry = *self.stage2.geometry();
+        let mut next = Some(Ipa::new(0));
+        while let Some(at) = next {
+            next = self.stage2.unmap(at..geometry.end(), CHUNK);
+        }
+        page::free_tables(self.stage2.root(), geometry.root_size());
+    }
+}
+
+/// The guest's memory.
+#[pin_data]
+pub(crate) struct GuestMemory {
+    #[pin]
+    tables: RwLock<Tables>,
+    #[pin]
+    slots: SpinLock<Arc<Slots>>,
+    root: Table,
+    geometry: Geometry,
+    pub(crate) vmid: Arc<Vmid>,
+}
+
+/// How a fault was served.
+pub(crate) enum Fault {
+    /// The guest may try again.
+    Resolved,
+    /// The address is not the guest's memory, or is read-only memory that was written: a device's.
+    Device,
+}
+
+/// Tables that a vCPU keeps ready, so that none has to be allocated under a lock.
+pub(crate) struct TableCache(KVec<Table>);
+
+impl TableCache {
+    /// More than one fault can use: a path of tables, and one to split a block into.
+    const ENOUGH: usize = 6;
+
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(KVec::with_capacity(Self::ENOUGH, GFP_KERNEL_ACCOUNT)?))
+    }
+
+    fn fill(&mut self) -> Result {
+        while self.0.len() < Self::ENOUGH {
+            self.0.push(page::alloc_tables(PAGE_SIZE)?, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(())
+    }
+}
+
+impl Cache for TableCache {
+    fn take(&mut self) -> Option<Table> {
+        self.0.pop()
+    }
+    fn put(&mut self, table: Table) {
+        // There is room: it came from here.
+        if self.0.push_within_capacity(table).is_err() {
+            page::free_tables(table, PAGE_SIZE);
+        }
+    }
+}
+
+impl Drop for TableCache {
+    fn drop(&mut self) {
+        while let Some(table) = self.0.pop() {
+            page::free_tables(table, PAGE_SIZE);
+        }
+    }
+}
+
+impl GuestMemory {
+    pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
+        let geometry = Geometry::new(ipa_bits, cpu::features().pa_bits).map_err(|error| match error {
+            GeometryError::TooSmall | GeometryError::TooLarge | GeometryError::BadPaBits => EINVAL,
+        })?;
+        let vmid = Arc::new(Vmid::new(), GFP_KERNEL_ACCOUNT)?;
+        let slots = Arc::new(Slots(KVec::new()), GFP_KERNEL_ACCOUNT)?;
+        let root = page::alloc_tables(geometry.root_size())?;
+        let platform = Platform { vmid: vmid.clone(), root };
+        let format = Format { fwb: cpu::features().fwb };
+        let Some(stage2) = Stage2::new(platform, geometry, root, format) else {
+            page::free_tables(root, geometry.root_size());
+            return Err(ENOMEM);
+        };
+        let changes = Changes { count: 0, under_way: 0, range: 0..0 };
+        Arc::pin_init(
+            pin_init!(Self {
+                tables <- RwLock::new(Tables { stage2, changes }, c"loft::Stage2::mmu", static_lock_class!()),
+                slots <- new_spinlock!(slots, "loft::Slots"),
+                root,
+                geometry,
+                vmid,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// VTTBR_EL2 for this guest, with the VMID that it has now.
+    pub(crate) fn vttbr(&self) -> Vttbr {
+        Platform { vmid: self.vmid.clone(), root: self.root }.vttbr()
+    }
+
+    /// VTCR_EL2 for this guest.
+    pub(crate) fn vtcr(&self) -> u64 {
+        VTCR_EL2::RES1
+            | VTCR_EL2::T0SZ.of(self.geometry.t0sz().into())
+            | VTCR_EL2::SL0.of(self.geometry.sl0().into())
+            | VTCR_EL2::PS.of(self.geometry.ps().into())
+            | VTCR_EL2::TG0.of(VTCR_EL2::TG0_4K)
+            | VTCR_EL2::SH0.of(VTCR_EL2::SH0_INNER)
+            | VTCR_EL2::ORGN0.of(VTCR_EL2::ORGN0_WBWA)
+            | VTCR_EL2::IRGN0.of(VTCR_EL2::IRGN0_WBWA)
+            | VTCR_EL2::VS.of(if cpu::features().vmid_bits == 16 { VTCR_EL2::VS_16BIT } else { VTCR_EL2::VS_8BIT })
+    }
+
+    /// The first address that the guest does not have.
+    pub(crate) fn end(&self) -> u64 {
+        self.geometry.end().raw()
+    }
+
+    /// The slots as they are now.
+    pub(crate) fn slots(&self) -> Arc<Slots> {
+        self.slots.lock().clone()
+    }
+
+    /// Adds, changes or (with size 0) deletes a slot, as KVM_SET_USER_MEMORY_REGION. One caller at a time.
+    pub(crate) fn set_slot(&self, new: MemSlot) -> Result {
+        use crate::host::ffi::KVM_MEM_READONLY;
+        let slots = self.slots();
+        let old = slots.by_id(new.id).copied();
+        if new.size == 0 {
+            let old = old.ok_or(EINVAL)?;
+            return self.replace(&slots, Some(old), None);
+        }
+        if new.ipa.checked_add(new.size).is_none_or(|end| end > self.end()) {
+            return Err(EFAULT);
+        }
+        if let Some(old) = old {
+            // A slot can be moved, and change its flags, but not its size, its memory or its being read-only.
+            if old.size != new.size || old.hva != new.hva || (old.flags ^ new.flags) & KVM_MEM_READONLY != 0 {
+                return Err(EINVAL);
+            }
+            if old.ipa == new.ipa && old.flags == new.flags {
+                return Ok(());
+            }
+        }
+        if slots.0.iter().any(|slot| slot.id != new.id && slot.ipa < new.end() && new.ipa < slot.end()) {
+            return Err(EEXIST);
+        }
+        self.replace(&slots, old, Some(new))
+    }
+
+    /// Puts `new` in the place of `old`; what the guest had mapped through `old` is gone when this returns.
+    fn replace(&self, slots: &Slots, old: Option<MemSlot>, new: Option<MemSlot>) -> Result {
+        let mut list = KVec::with_capacity(slots.0.len() + 1, GFP_KERNEL_ACCOUNT)?;
+        let mut rest = new;
+        for slot in &slots.0 {
+            if old.is_some_and(|old| old.id == slot.id) {
+                continue;
+            }
+            if let Some(first) = rest.filter(|new| new.ipa < slot.ipa) {
+                list.push_within_capacity(first)?;
+                rest = None;
+            }
+            list.push_within_capacity(*slot)?;
+        }
+        if let Some(last) = rest {
+            list.push_within_capacity(last)?;
+        }
+        let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
+
+        let moved = old.filter(|old| new.is_none_or(|new| new.ipa != old.ipa));
+        if let Some(old) = moved {
+            self.tables.write().changes.begin(old.hva..old.hva_end());
+        }
+        let replaced = core::mem::replace(&mut *self.slots.lock(), list);
+        drop(replaced);
+        if let Some(old) = moved {
+            self.unmap(Ipa::new(old.ipa)..Ipa::new(old.end()), true);
+            self.tables.write().changes.end();
+        }
+        Ok(())
+    }
+
+    fn unmap(&self, range: Range<Ipa>, may_sleep: bool) {
+        let mut at = range.start;
+        loop {
+            let next = self.tables.write().stage2.unmap(at..range.end, CHUNK);
+            match next {
+                Some(next) => at = next,
+                None => return,
+            }
+            if may_sleep {
+                crate::host::cpu::cond_resched();
+            }
+        }
+    }
+
+    /// Serves the guest's fault at `ipa`. `leaf_shift` says how the host maps an address. `EFAULT`: the VMM's memory is not
+    /// there; other errors are the host's.
+    pub(crate) fn fault(
+        &self,
+        cache: &mut TableCache,
+        ipa: u64,
+        write: bool,
+        exec: bool,
+        leaf_shift: impl Fn(u64) -> u32,
+    ) -> Result<Fault> {
+        let slots = self.slots();
+        let Some(slot) = slots.find(ipa) else {
+            return Ok(Fault::Device);
+        };
+        if write && slot.readonly() {
+            return Ok(Fault::Device);
+        }
+        let address = slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) & !(PAGE_SIZE - 1);
+        cache.fill()?;
+        let count = self.tables.read().changes.count;
+        let host_page = HostPage::get(address, write)?;
+        let mut level = match leaf_shift(address) {
+            shift if shift >= Level::L1.shift() => Level::L1,
+            shift if shift >= Level::L2.shift() => Level::L2,
+            _ => Level::L3,
+        };
+        loop {
+            let size = level.size();
+            let start = ipa & !(size - 1);
+            let host_start = address & !(size - 1);
+            let fits = start >= slot.ipa
+                && start.checked_add(size).is_some_and(|end| end <= slot.end())
+                && start.wrapping_sub(slot.ipa) == host_start.wrapping_sub(slot.hva);
+            if level == Level::L3 || (fits && level >= self.geometry.start_level()) {
+                break;
+            }
+            level = level.next().unwrap_or(Level::L3);
+        }
+        let want = Mapping {
+            ipa: Ipa::new(ipa).align_down(level.size()),
+            pa: host_page.pa().align_down(level.size()),
+            level,
+            perm: Perm::new(true, host_page.writable() && !slot.readonly(), exec || cpu::features().dic),
+            mem: MemType::Normal,
+        };
+        let tables = self.tables.read();
+        if tables.changes.concern(address, count) {
+            return Ok(Fault::Resolved); // the guest faults again, and then sees what has changed
+        }
+        let mapped = match tables.stage2.map(cache, &want) {
+            Err(MapError::TableInTheWay) => {
+                // Pages were mapped here before the host made a block of them. One page more does no harm.
+                let one = Mapping {
+                    ipa: Ipa::new(ipa).align_down(PAGE_SIZE),
+                    pa: host_page.pa(),
+                    level: Level::L3,
+                    ..want
+                };
+                tables.stage2.map(cache, &one)
+            }
+            other => other,
+        };
+        match mapped {
+            Ok(_) => {
+                if want.perm.w {
+                    host_page.set_dirty();
+                }
+                Ok(Fault::Resolved)
+            }
+            Err(MapError::CacheEmpty | MapError::Busy | MapError::TableInTheWay) => Ok(Fault::Resolved),
+            Err(MapError::IpaTooLarge) => Ok(Fault::Device),
+            Err(_) => Err(EFAULT),
+        }
+    }
+
+    /// Serves an access flag fault: the page is in use again. `false`: it has gone, and needs [`GuestMemory::fault`].
+    pub(crate) fn make_young(&self, ipa: u64) -> bool {
+        self.tables.read().stage2.make_young(Ipa::new(ipa))
+    }
+
+    fn age_all(&self, range: Range<u64>, what: Age) -> bool {
+        let slots = self.slots();
+        let mut young = false;
+        for range in slots.ipas(range) {
+            let mut at = range.start;
+            loop {
+                let aged = self.tables.read().stage2.age(at..range.end, what, CHUNK);
+                young |= aged.young;
+                match aged.next {
+                    Some(next) => at = next,
+                    None => break,
+                }
+            }
+        }
+        young
+    }
+}
+
+impl Follower for GuestMemory {
+    fn changing(&self, range: Range<u64>, may_sleep: bool) {
+        self.tables.write().changes.begin(range.clone());
+        let slots = self.slots();
+        for ipas in slots.ipas(range) {
+            self.unmap(ipas, may_sleep);
+        }
+    }
+
+    fn changed(&self, _range: Range<u64>) {
+        self.tables.write().changes.end();
+    }
+
+    fn age(&self, range: Range<u64>, flush: bool) -> bool {
+        self.age_all(range, if flush { Age::ClearAndFlush } else { Age::Clear })
+    }
+
+    fn is_young(&self, range: Range<u64>) -> bool {
+        self.age_all(range, Age::Test)
+    }
+
+    fn ends(&self) {
+        self.unmap(Ipa::new(0)..self.geometry.end(), true);
+    }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A virtual machine: its memory, its interrupt controller, its vCPUs and its events.
+
+pub(crate) mod events;
+pub(crate) mod gic;
+pub(crate) mod memory;
+pub(crate) mod vmid;
+
+use crate::arch::cpu;
+use crate::host::mm::Following;
+use crate::model::psci;
+use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
+use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
+use crate::model::sysreg::{regs, IdReg, IdRegs};
+use crate::model::vcpus::VcpuId;
+use crate::vcpu::shared::Shared;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SetOnce, SpinLock};
+use memory::GuestMemory;
+
+/// The IPA size of a VM whose maker does not say one, as KVM's.
+pub(crate) const DEFAULT_IPA_BITS: u32 = 40;
+
+/// One VM. The VM's file, its vCPUs' and its devices' files hold references.
+#[pin_data]
+pub(crate) struct Vm {
+    /// Its memory, while the VMM's address space is followed.
+    pub(crate) memory: Arc<GuestMemory>,
+    following: Pin<KBox<Following<GuestMemory>>>,
+    pub(crate) ipa_bits: u32,
+    /// What is set up before vCPUs run.
+    #[pin]
+    pub(crate) config: Mutex<Config>,
+    /// The vCPUs, in the order they were made; only ever added to.
+    #[pin]
+    vcpus: SpinLock<KVec<Arc<Shared>>>,
+    /// The interrupt controller.
+    #[pin]
+    pub(crate) gic: gic::VmGic,
+    /// ioeventfds, irqfds and the routing of GSIs.
+    #[pin]
+    pub(crate) events: events::Events,
+    /// The identification registers, when the first vCPU has run and they can no longer change.
+    pub(crate) ids: SetOnce<IdRegs>,
+    /// What the guest's counters are behind the machine's.
+    pub(crate) offsets: Offsets,
+    /// For each CPU of the host, which vCPU ran there last, plus one.
+    last_ran: KVVec<Atomic<u32>>,
+    /// KVM_CAP_ARM_NISV_TO_USER.
+    tells_undescribed: Atomic<bool>,
+}
+
+/// What of a VM may change until its first vCPU runs.
+pub(crate) struct Config {
+    /// The identification registers as userspace has set them.
+    pub(crate) ids: IdRegs,
+    /// The most that it may set them to.
+    pub(crate) limit: IdRegs,
+    /// The features of the first KVM_ARM_VCPU_INIT, which all others must repeat.
+    pub(crate) vcpu_features: Option<u32>,
+    pub(crate) firmware: Firmware,
+    /// A vCPU has run.
+    pub(crate) started: bool,
+}
+
+impl Config {
+    fn new(ipa_bits: u32) -> Self {
+        let limit = guest_ids(ipa_bits, false);
+        Self { ids: limit.clone(), limit, vcpu_features: None, firmware: firmware(), started: false }
+    }
+
+    /// Settles whether the vCPUs have pointer authentication.
+    pub(crate) fn set_pointer_auth(&mut self, ipa_bits: u32, pointer_auth: bool) {
+        self.limit = guest_ids(ipa_bits, pointer_auth);
+        self.ids = self.limit.clone();
+    }
+}
+
+/// What a guest's identification registers can be at most on this host.
+fn guest_ids(ipa_bits: u32, pointer_auth: bool) -> IdRegs {
+    let mut host = IdRegs::new();
+    for encoding in HOST_SOURCES {
+        if let Some(id) = IdReg::new(encoding) {
+            host.assign(id, cpu::id_register(encoding));
+        }
+    }
+    let config = IdConfig {
+        pointer_auth,
+        gic: true,
+        ipa_bits: ipa_bits as u8,
+        spectre_v2_unaffected: false,
+        meltdown_unaffected: false,
+    };
+    IdRegs::for_guest(&host, &config)
+}
+
+/// What firmware calls answer in a new VM.
+fn firmware() -> Firmware {
+    let state = |function| match cpu::workaround(function) {
+        0 => Mitigation::Mitigated,
+        1 => Mitigation::Unaffected,
+        _ => Mitigation::Vulnerable,
+    };
+    Firmware {
+        psci: psci::Config { version: psci::Version::LATEST, system_suspend: false },
+        bitmaps: Bitmaps::NEW,
+        spectre_v2: state(smccc::function::ARCH_WORKAROUND_1),
+        spectre_v4: state(smccc::function::ARCH_WORKAROUND_2),
+        spectre_bhb: state(smccc::function::ARCH_WORKAROUND_3),
+        ssbs: true,
+    }
+}
+
+/// The counters' offsets, one for all vCPUs: what a guest's counter is behind the machine's, in ticks.
+pub(crate) struct Offsets {
+    pub(crate) virtual_: Atomic<u64>,
+    pub(crate) physical: Atomic<u64>,
+    /// KVM_ARM_SET_COUNTER_OFFSET was used: the single registers no longer move them.
+    pub(crate) fixed: Atomic<bool>,
+}
+
+impl Vm {
+    /// A VM of the current process with an IPA space of `ipa_bits` bits.
+    pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
+        let memory = GuestMemory::new(ipa_bits)?;
+        let following = Following::current(memory.clone())?;
+        let now = crate::arch::timer::counter();
+        let mut last_ran = KVVec::new();
+        for _ in 0..crate::host::cpu::count() {
+            last_ran.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
+        }
+        Arc::pin_init(
+            try_pin_init!(Self {
+                memory,
+                following,
+                ipa_bits,
+                config <- new_mutex!(Config::new(*ipa_bits), "loft::Vm::config"),
+                vcpus <- new_spinlock!(KVec::new(), "loft::Vm::vcpus"),
+                gic <- gic::VmGic::new(),
+                last_ran,
+                tells_undescribed: Atomic::new(false),
+                events <- events::Events::new(),
+                ids: SetOnce::new(),
+                offsets: Offsets {
+                    virtual_: Atomic::new(now),
+                    physical: Atomic::new(0),
+                    fixed: Atomic::new(false),
+                },
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Whether the current process is the VM's VMM: nobody else may use a VM's files.
+    pub(crate) fn is_mine(&self) -> bool {
+        self.following.mm().is_current()
+    }
+
+    /// How large a piece the host maps `address` with, see [`crate::host::mm::AddressSpace::leaf_shift`].
+    pub(crate) fn host_leaf_shift(&self, address: u64) -> u32 {
+        self.following.mm().leaf_shift(address)
+    }
+
+    /// How many vCPUs there are.
+    pub(crate) fn vcpu_count(&self) -> usize {
+        self.vcpus.lock().len()
+    }
+
+    /// Adds a vCPU; the caller holds `config`, so that indices are given out one at a time.
+    pub(crate) fn add_vcpu(&self, shared: Arc<Shared>) -> Result {
+        let mut room = KVec::with_capacity(self.vcpu_count() + 1, GFP_KERNEL_ACCOUNT)?;
+        let mut vcpus = self.vcpus.lock();
+        for vcpu in vcpus.iter() {
+            room.push_within_capacity(vcpu.clone())?;
+        }
+        room.push_within_capacity(shared)?;
+        let old = core::mem::replace(&mut *vcpus, room);
+        drop(vcpus);
+        drop(old);
+        Ok(())
+    }
+
+    /// The vCPU with this index.
+    pub(crate) fn vcpu(&self, id: VcpuId) -> Option<Arc<Shared>> {
+        self.vcpus.lock().get(id.index()).cloned()
+    }
+
+    /// The vCPU that userspace made under this number.
+    pub(crate) fn vcpu_by_number(&self, number: u32) -> Option<Arc<Shared>> {
+        self.vcpus.lock().iter().find(|vcpu| vcpu.number == number).cloned()
+    }
+
+    /// The vCPU with this MPIDR_EL1 affinity.
+    pub(crate) fn vcpu_by_affinity(&self, affinity: u64) -> Option<Arc<Shared>> {
+        self.vcpus.lock().iter().find(|vcpu| vcpu.affinity == affinity).cloned()
+    }
+
+    /// Calls `each` for every vCPU.
+    pub(crate) fn for_each_vcpu(&self, mut each: impl FnMut(&Shared)) {
+        let mut index = 0;
+        while let Some(vcpu) = VcpuId::new(index).and_then(|id| self.vcpu(id)) {
+            each(&vcpu);
+            index += 1;
+        }
+    }
+
+    /// The identification registers as they are now.
+    pub(crate) fn with_ids<R>(&self, read: impl FnOnce(&IdRegs) -> R) -> R {
+        match self.ids.as_ref() {
+            Some(ids) => read(ids),
+            None => read(&self.config.lock().ids),
+        }
+    }
+
+    /// A vCPU is about to run: from now on the identification registers are fixed.
+    pub(crate) fn start(&self) -> Result {
+        if self.ids.as_ref().is_some() {
+            return Ok(());
+        }
+        if self.gic.is_created() {
+            // A controller that nobody has initialised is initialised by the first vCPU that runs, as in KVM.
+            self.gic.init(self)?;
+        }
+        let mut config = self.config.lock();
+        config.started = true;
+        let mut ids = config.ids.clone();
+        ids.finalize(self.gic.is_ready());
+        config.ids = ids.clone();
+        self.ids.populate(ids);
+        Ok(())
+    }
+
+    /// MIDR_EL1 as the guest reads it.
+    pub(crate) fn midr(&self) -> u64 {
+        IdReg::new(regs::MIDR_EL1::ENCODING).map_or(0, |id| self.with_ids(|ids| ids.get(id)))
+    }
+
+    /// Notes that `vcpu` runs on `cpu` now; whether another vCPU of this VM ran there last.
+    pub(crate) fn last_ran(&self, cpu: u32, vcpu: VcpuId) -> bool {
+        let Some(last) = self.last_ran.get(cpu as usize) else { return true };
+        let me = vcpu.index() as u32 + 1;
+        let before = last.load(Relaxed);
+        last.store(me, Relaxed);
+        before != me && before != 0
+    }
+
+    /// Whether userspace wants accesses that the CPU does not describe (KVM_CAP_ARM_NISV_TO_USER).
+    pub(crate) fn tells_undescribed(&self) -> bool {
+        self.tells_undescribed.load(Relaxed)
+    }
+
+    pub(crate) fn tell_undescribed(&self) {
+        self.tells_undescribed.store(true, Relaxed);
+    }
+}

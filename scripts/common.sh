@@ -1,0 +1,61 @@
+# Sourced by the scripts beside it: where things are kept, how progress is shown, how a cache entry is made.
+# shellcheck shell=bash
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${LOFT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/loft}
+out=$top/out
+mkdir -p "$cache" "$out"
+
+die() { printf 'loft: %s\n' "$*" >&2; exit 1; }
+say() { printf 'loft: %s\n' "$*" >&2; }
+
+# run TITLE COMMAND...: runs a long command with its output in a log; shows the title and the seconds it has taken.
+# On failure the end of the log is shown, and where the whole of it is.
+run() {
+    local title=$1 log started pid status=0
+    shift
+    mkdir -p "$cache/log"
+    log=$(mktemp "$cache/log/XXXXXX.log")
+    started=$SECONDS
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    if [ -t 2 ]; then
+        while kill -0 "$pid" 2>/dev/null; do
+            printf '\r\033[Kloft: %s ... %ds' "$title" $((SECONDS - started)) >&2
+            sleep 1
+        done
+        printf '\r\033[K' >&2
+    else
+        say "$title ..."
+    fi
+    wait "$pid" || status=$?
+    if [ "$status" -ne 0 ]; then
+        tail -n 40 "$log" >&2
+        die "$title: failed with status $status after $((SECONDS - started)) s; the whole log is $log"
+    fi
+    rm -f "$log"
+    say "$title: done in $((SECONDS - started)) s"
+}
+
+# with_lock NAME COMMAND...: one process at a time makes a cache entry; the others wait for it.
+with_lock() {
+    local name=$1
+    shift
+    exec 9>"$cache/$name.lock"
+    if ! flock -n 9; then
+        say "waiting for another process that prepares '$name'"
+        flock 9
+    fi
+    "$@"
+    exec 9>&-
+}
+
+# publish WORK FINAL: a finished directory takes its final name in one step, so a killed run leaves nothing half made.
+publish() {
+    sync -f "$1"
+    rm -rf "$2"
+    mv -T "$1" "$2"
+}
+
+digest() { sha256sum | cut -c1-16; }

@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random operations on the stage-2 tables, against a map that knows nothing of tables. The machine watches the rules.
+
+mod stage2_machine;
+
+use loft_model::model::stage2::*;
+use loft_model::model::types::{HostPa, Ipa};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use stage2_machine::{Found, Machine};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Map { ipa: u64, level: Level, perm: Perm, mem: MemType, variant: u64, tables: usize },
+    Collapse { ipa: u64, level: Level, perm: Perm, variant: u64 },
+    Relax { ipa: u64, level: Level, perm: Perm },
+    Unmap { range: Range<u64>, limit: usize },
+    Protect { range: Range<u64>, limit: usize },
+    ProtectMask { base: u64, mask: u64 },
+    Age { range: Range<u64>, what: Age, limit: usize },
+    Young { ipa: u64 },
+    Split { range: Range<u64>, level: Level, limit: usize, tables: usize },
+}
+
+/// What should be mapped: by first address.
+type Model = BTreeMap<u64, Block>;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Block {
+    level: Level,
+    pa: u64,
+    perm: Perm,
+    mem: MemType,
+    young: bool,
+}
+
+/// Few places, so that the operations meet: some around boundaries of tables of all levels, the last at the very end.
+fn place(geometry: &Geometry) -> impl Strategy<Value = u64> {
+    let end = geometry.end().raw();
+    let hubs = [0, 1 << 21, 1 << 30, (1 << 30) + (1 << 21), 3 << 30, 1 << 39, end - (1 << 30), end]
+        .into_iter()
+        .filter(move |&hub| hub <= end)
+        .collect::<Vec<_>>();
+    let near = prop_oneof![-3i64..4, 508i64..516, Just(-512), Just(1024)];
+    (proptest::sample::select(hubs), near)
+        .prop_map(move |(hub, pages)| hub.saturating_add_signed(pages * 4096).min(end - 4096))
+}
+
+fn level(geometry: &Geometry) -> impl Strategy<Value = Level> {
+    if geometry.start_level() == Level::L2 {
+        prop_oneof![6 => Just(Level::L3), 3 => Just(Level::L2)].boxed()
+    } else {
+        prop_oneof![6 => Just(Level::L3), 3 => Just(Level::L2), 1 => Just(Level::L1)].boxed()
+    }
+}
+
+fn perm() -> impl Strategy<Value = Perm> {
+    proptest::sample::select(vec![Perm::R, Perm::RW, Perm::RX, Perm::RWX])
+}
+
+fn mem() -> impl Strategy<Value = MemType> {
+    prop_oneof![8 => Just(MemType::Normal), 1 => Just(MemType::Device), 1 => Just(MemType::NormalNc)]
+}
+
+fn range(geometry: &Geometry) -> impl Strategy<Value = Range<u64>> {
+    let end = geometry.end().raw();
+    let sizes = vec![1, 4096, 4097, 3 * 4096, 2 << 20, (2 << 20) + 4096, 5 << 20, 1 << 30, 3 << 30, u64::MAX];
+    (place(geometry), proptest::sample::select(sizes), 0..2u64)
+        .prop_map(move |(start, size, odd)| start + odd..(start + odd).saturating_add(size).min(end + 4096))
+}
+
+fn limit() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1), Just(3), 1usize..600, Just(100_000)]
+}
+
+fn op(geometry: &Geometry) -> impl Strategy<Value = Op> {
+    let g = geometry;
+    let small = range(g).prop_map(|r| r.start..r.end.min(r.start + (4 << 20)));
+    let age = proptest::sample::select(vec![Age::Test, Age::Clear, Age::ClearAndFlush]);
+    prop_oneof![
+        12 => (place(g), level(g), perm(), mem(), 0..3u64, prop_oneof![4 => Just(8), 1 => 0usize..3]).prop_map(
+            |(ipa, level, perm, mem, variant, tables)| Op::Map {
+                ipa: ipa & !(level.size() - 1),
+                level,
+                perm: Perm { x: perm.x && mem == MemType::Normal, ..perm },
+                mem,
+                variant: variant / 2,
+                tables
+            }
+        ),
+        2 => (place(g), level(g), perm(), 0..2u64).prop_map(|(ipa, level, perm, variant)| Op::Collapse {
+            ipa: ipa & !(level.size() - 1),
+            level,
+            perm,
+            variant
+        }),
+        2 => (place(g), level(g), perm()).prop_map(|(ipa, level, perm)| Op::Relax { ipa, level, perm }),
+        4 => (range(g), limit()).prop_map(|(range, limit)| Op::Unmap { range, limit }),
+        2 => (range(g), limit()).prop_map(|(range, limit)| Op::Protect { range, limit }),
+        1 => (place(g), any::<u64>(), any::<u64>()).prop_map(|(base, a, b)| Op::ProtectMask { base, mask: a & b }),
+        2 => (range(g), age, limit()).prop_map(|(range, what, limit)| Op::Age { range, what, limit }),
+        1 => place(g).prop_map(|ipa| Op::Young { ipa }),
+        1 => (small, level(g), limit(), 0usize..6)
+            .prop_map(|(range, level, limit, tables)| Op::Split { range, level, limit, tables }),
+    ]
+}
+
+/// Where the host has the memory for `ipa`: two possible places, each contiguous and of no other `ipa`.
+fn output(ipa: u64, variant: u64) -> u64 {
+    let low = ipa & ((1 << 40) - 1);
+    low | u64::from(low != ipa) << 43 | (variant + 1) << 44
+}
+
+fn covering(model: &Model, ipa: u64) -> Option<(u64, Block)> {
+    let (&base, &block) = model.range(..=ipa).next_back()?;
+    (ipa < base + block.level.size()).then_some((base, block))
+}
+
+/// The blocks that touch `range`.
+fn touching(model: &Model, range: &Range<u64>) -> Vec<u64> {
+    if range.start >= range.end {
+        return Vec::new();
+    }
+    let first = covering(model, range.start).map_or(range.start, |(base, _)| base);
+    model.range(first..range.end).map(|(&base, _)| base).collect()
+}
+
+/// Replaces a block by its 512 parts, or removes it.
+fn split(model: &mut Model, base: u64, keep: bool) {
+    let Some(block) = model.remove(&base) else { return };
+    let level = block.level.next().expect("a page was split");
+    if keep {
+        for n in 0..512 {
+            let offset = n * level.size();
+            model.insert(base + offset, Block { level, pa: block.pa + offset, ..block });
+        }
+    }
+}
+
+/// What `map` should do, when there are tables enough.
+fn model_map(model: &mut Model, ipa: u64, want: Block) -> Mapped {
+    loop {
+        let Some((base, block)) = covering(model, ipa) else {
+            model.insert(ipa, want);
+            return Mapped::New;
+        };
+        let same = block.pa + (ipa - base) == want.pa && block.mem == want.mem;
+        if same && (block.level == want.level || block.perm.contains(want.perm)) {
+            let perm = block.perm.union(want.perm);
+            model.insert(base, Block { perm, young: true, ..block });
+            return if perm == block.perm { Mapped::Already } else { Mapped::Relaxed };
+        }
+        if block.level == want.level {
+            model.insert(base, want);
+            return Mapped::Replaced;
+        }
+        split(model, base, same);
+    }
+}
+
+fn compare(machine: &Machine, model: &Model, fwb: bool) {
+    let expected: Vec<Found> = model
+        .iter()
+        .map(|(&base, block)| Found {
+            base,
+            level: block.level.number(),
+            pa: block.pa,
+            perm: (block.perm.r, block.perm.w, block.perm.x),
+            mem_attr: match block.mem {
+                MemType::Normal if fwb => 0b0110,
+                MemType::Normal => 0b1111,
+                MemType::NormalNc => 0b0101,
+                MemType::Device => 0b0001,
+            },
+            young: block.young,
+        })
+        .collect();
+    let contents = machine.contents();
+    if contents != expected {
+        let wrong = contents.iter().find(|found| !expected.contains(found));
+        let missing = expected.iter().find(|found| !contents.contains(found));
+        panic!("wrong: {wrong:x?}, missing: {missing:x?}");
+    }
+}
+
+struct Run {
+    machine: Machine,
+    stage2: Stage2<Machine>,
+    model: Model,
+    hardware_af: bool,
+}
+
+impl Run {
+    fn new(geometry: Geometry, fwb: bool, hardware_af: bool) -> Self {
+        let machine = Machine::new(geometry, Format { fwb });
+        if hardware_af {
+            machine.set_hardware_access_flag();
+        }
+        let stage2 = machine.stage2();
+        Run { machine, stage2, model: Model::new(), hardware_af }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        self.machine.begin();
+        if self.hardware_af {
+            // What the CPU has made young meanwhile is young.
+            for found in self.machine.contents() {
+                let block = self.model.get_mut(&found.base).expect("compared before");
+                block.young |= found.young;
+            }
+        }
+        match op.clone() {
+            Op::Map { ipa, level, perm, mem, variant, tables } => self.map(ipa, level, perm, mem, variant, tables),
+            Op::Collapse { ipa, level, perm, variant } => self.collapse(ipa, level, perm, variant),
+            Op::Relax { ipa, level, perm } => self.relax(ipa, level, perm),
+            Op::Unmap { range, limit } => self.unmap(range, limit),
+            Op::Protect { range, limit } => self.protect(range, limit),
+            Op::ProtectMask { base, mask } => self.protect_mask(base, mask),
+            Op::Age { range, what, limit } => self.age(range, what, limit),
+            Op::Young { ipa } => {
+                let there = covering(&self.model, ipa);
+                assert_eq!(self.stage2.make_young(Ipa::new(ipa)), there.is_some());
+                if let Some((base, block)) = there {
+                    self.model.insert(base, Block { young: true, ..block });
+                }
+                assert_eq!(self.machine.counts().flushes, 0);
+            }
+            Op::Split { range, level, limit, tables } => self.split(range, level, limit, tables),
+        }
+        self.machine.at_rest(matches!(op, Op::Unmap { .. }));
+        if self.hardware_af {
+            for found in self.machine.contents() {
+                if let Some(block) = self.model.get_mut(&found.base) {
+                    assert!(found.young || !block.young || matches!(op, Op::Age { .. }), "lost {found:x?}");
+                    block.young = found.young;
+                }
+            }
+        }
+        compare(&self.machine, &self.model, self.fwb());
+    }
+
+    fn fwb(&self) -> bool {
+        self.machine.fwb()
+    }
+
+    fn map(&mut self, ipa: u64, level: Level, perm: Perm, mem: MemType, variant: u64, tables: usize) {
+        let want = Mapping { ipa: Ipa::new(ipa), pa: HostPa::new(output(ipa, variant)), level, perm, mem };
+        let mut cache = self.machine.cache(tables);
+        let result = self.stage2.map(&mut cache, &want);
+        let used = tables - cache.left;
+        let flushes = self.machine.counts().flushes;
+        match result {
+            Ok(mapped) => {
+                let block = Block { level, pa: want.pa.raw(), perm, mem, young: true };
+                assert_eq!(model_map(&mut self.model, ipa, block), mapped);
+                assert!(used <= self.stage2.geometry().tables_per_map());
+                // One for the block or page that was there, and one for each part of it that was split.
+                assert!(flushes <= used + usize::from(mapped == Mapped::Replaced));
+                assert!(mapped != Mapped::Already || flushes == used);
+                let local = self.machine.counts().local_flushes;
+                assert_eq!(local, usize::from(matches!(mapped, Mapped::Already | Mapped::Relaxed)));
+                let leaf = self.stage2.walk(want.ipa).expect("just mapped");
+                assert_eq!(leaf.output(want.ipa), want.pa);
+                assert!(leaf.attributes.perm.contains(perm) && leaf.attributes.young);
+            }
+            Err(MapError::CacheEmpty) => {
+                assert_eq!(cache.left, 0);
+                assert!(tables < self.stage2.geometry().tables_per_map());
+                // The tables that there were are put to use, and stay for the next attempt.
+                self.follow_splits(ipa, want);
+            }
+            Err(MapError::TableInTheWay) => assert!(self.machine.has_table(ipa, level)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// Splits in the model the blocks that a map that ran out of tables has split.
+    fn follow_splits(&mut self, ipa: u64, want: Mapping) {
+        while let Some((base, block)) = covering(&self.model, ipa) {
+            if !self.machine.has_table(ipa, block.level) {
+                break;
+            }
+            let same = block.pa + (ipa - base) == want.pa.raw() && block.mem == want.mem;
+            split(&mut self.model, base, same);
+        }
+    }
+
+    fn collapse(&mut self, ipa: u64, level: Level, perm: Perm, variant: u64) {
+        let pa = output(ipa, variant);
+        let mem = MemType::Normal;
+        let want = Mapping { ipa: Ipa::new(ipa), pa: HostPa::new(pa), level, perm, mem };
+        let table = self.machine.has_table(ipa, level);
+        let mut cache = self.machine.cache(8);
+        let mapped = self.stage2.collapse(&mut cache, &want).expect("there are tables enough");
+        let block = Block { level, pa, perm, mem, young: true };
+        if table {
+            for base in touching(&self.model, &(ipa..ipa + level.size())) {
+                self.model.remove(&base);
+            }
+            self.model.insert(ipa, block);
+            assert_eq!(mapped, Mapped::Replaced);
+            assert_eq!(self.machine.counts().flushes, 1);
+        } else {
+            assert_eq!(model_map(&mut self.model, ipa, block), mapped);
+        }
+    }
+
+    fn relax(&mut self, ipa: u64, level: Level, perm: Perm) {
+        let result = self.stage2.relax(Ipa::new(ipa), level, perm);
+        match covering(&self.model, ipa) {
+            None => assert_eq!(result, Err(MapError::NotMapped)),
+            Some((_, block)) if block.level < level => assert_eq!(result, Err(MapError::BlockInTheWay)),
+            Some((_, block)) if perm.x && block.mem != MemType::Normal => assert_eq!(result, Err(MapError::BadPerm)),
+            Some((base, block)) => {
+                let perm = block.perm.union(perm);
+                let expected = if perm == block.perm { Mapped::Already } else { Mapped::Relaxed };
+                assert_eq!(result, Ok(expected));
+                self.model.insert(base, Block { perm, young: true, ..block });
+                assert_eq!(self.machine.counts().local_flushes, 1);
+            }
+        }
+        assert_eq!(self.machine.counts().flushes, 0);
+    }
+
+    fn unmap(&mut self, range: Range<u64>, limit: usize) {
+        let next = self.stage2.unmap(Ipa::new(range.start)..Ipa::new(range.end), limit);
+        let done = self.done(&range, next);
+        let gone = touching(&self.model, &done);
+        let counts = self.machine.counts();
+        assert!(counts.flushes <= if self.fwb() { 1 } else { 2 }, "{counts:?}");
+        if let (Some(&first), Some(last)) = (gone.first(), gone.last()) {
+            assert_ne!(counts.flushes, 0);
+            let hull = (done.start.min(first)..done.end.max(last + self.model[last].level.size()), 2 << 20);
+            assert!(counts.flushed_bytes <= 2 * (hull.0.end - hull.0.start + hull.1), "{counts:?} for {hull:x?}");
+        }
+        for base in gone {
+            self.model.remove(&base);
+        }
+        // About `limit` descriptors, a search for neighbours in each table, and the way down to each.
+        if next.is_some() && limit > 1 {
+            assert!(counts.loads <= 4 * limit + 4096, "{counts:?} for {limit}");
+        }
+    }
+
+    /// The part of `range` that a call has done, given where it says to go on.
+    fn done(&self, range: &Range<u64>, next: Option<Ipa>) -> Range<u64> {
+        let end = (range.end.saturating_add(4095) & !4095).min(self.stage2.geometry().end().raw());
+        let start = range.start & !4095;
+        match next {
+            None => start..end,
+            Some(next) => {
+                assert!(next.raw() > start && next.raw() < end, "{next} is no progress in {range:x?}");
+                start..next.raw()
+            }
+        }
+    }
+
+    fn protect(&mut self, range: Range<u64>, limit: usize) {
+        let next = self.stage2.write_protect(Ipa::new(range.start)..Ipa::new(range.end), limit);
+        let mut writable = 0;
+        for base in touching(&self.model, &self.done(&range, next)) {
+            let block = self.model.get_mut(&base).expect("just found");
+            writable += usize::from(block.perm.w);
+            block.perm.w = false;
+        }
+        assert_eq!(self.machine.counts().flushes, usize::from(writable > 0));
+    }
+
+    fn protect_mask(&mut self, base: u64, mask: u64) {
+        let mut stale = Stale::new();
+        self.stage2.write_protect_mask(Ipa::new(base), mask, &mut stale);
+        assert_eq!(self.machine.counts().flushes, 0);
+        let mut writable = 0;
+        for bit in (0..64).filter(|bit| mask >> bit & 1 != 0) {
+            if let Some((base, block)) = covering(&self.model, base + bit * 4096) {
+                writable += usize::from(block.perm.w);
+                self.model.get_mut(&base).expect("just found").perm.w = false;
+            }
+        }
+        assert_eq!(stale.is_empty(), writable == 0);
+        self.stage2.flush(stale);
+        assert_eq!(self.machine.counts().flushes, usize::from(writable > 0));
+    }
+
+    fn age(&mut self, range: Range<u64>, what: Age, limit: usize) {
+        let aged = self.stage2.age(Ipa::new(range.start)..Ipa::new(range.end), what, limit);
+        let done = self.done(&range, aged.next);
+        let mut young = false;
+        for base in touching(&self.model, &done) {
+            let block = self.model.get_mut(&base).expect("just found");
+            young |= block.young;
+            block.young &= what == Age::Test;
+        }
+        if !self.hardware_af {
+            assert_eq!(aged.young, young);
+            assert_eq!(self.machine.counts().flushes, usize::from(young && what == Age::ClearAndFlush));
+        }
+    }
+
+    fn split(&mut self, range: Range<u64>, level: Level, limit: usize, tables: usize) {
+        let mut cache = self.machine.cache(tables);
+        let came = self.stage2.split(&mut cache, Ipa::new(range.start)..Ipa::new(range.end), level, limit);
+        let used = tables - cache.left;
+        assert_eq!(self.machine.counts().flushes, used);
+        for _ in 0..used {
+            // In order, each down to the last level before the next.
+            let first = touching(&self.model, &self.done(&range, None)).into_iter().find(|b| self.model[b].level < level);
+            split(&mut self.model, first.expect("nothing to split"), true);
+        }
+        let left = touching(&self.model, &self.done(&range, None)).into_iter().find(|b| self.model[b].level < level);
+        match came {
+            Split::Done => assert_eq!(left, None),
+            Split::More(next) => assert!(left.is_none_or(|left| left + self.model[&left].level.size() > next.raw())),
+            Split::CacheEmpty(next) => {
+                assert_eq!(cache.left, 0);
+                let left = left.expect("nothing left to split");
+                assert!((left..left + self.model[&left].level.size()).contains(&next.raw()));
+            }
+        }
+    }
+
+    /// Unmaps everything, in pieces: all tables must be gone then.
+    fn destroy(mut self) {
+        let end = self.stage2.geometry().end();
+        let mut from = Ipa::new(0);
+        self.machine.begin();
+        while let Some(next) = self.stage2.unmap(from..end, 700) {
+            assert!(next > from);
+            from = next;
+        }
+        self.machine.at_rest(true);
+        assert_eq!(self.machine.contents(), []);
+        assert_eq!(self.machine.tables(), 0, "tables leak");
+    }
+}
+
+fn run(ipa_bits: u32, fwb: bool, hardware_af: bool, ops: &[Op]) {
+    let mut run = Run::new(Geometry::new(ipa_bits, 48).expect("a good geometry"), fwb, hardware_af);
+    for op in ops {
+        run.apply(op);
+    }
+    run.destroy();
+}
+
+fn ops(ipa_bits: u32) -> impl Strategy<Value = Vec<Op>> {
+    vec(op(&Geometry::new(ipa_bits, 48).expect("a good geometry")), 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn start_at_level_1_fwb(ops in ops(40)) {
+        run(40, true, false, &ops);
+    }
+
+    #[test]
+    fn start_at_level_1_without_fwb(ops in ops(40)) {
+        run(40, false, false, &ops);
+    }
+
+    #[test]
+    fn start_at_level_2(ops in ops(33), fwb: bool) {
+        run(33, fwb, false, &ops);
+    }
+
+    #[test]
+    fn start_at_level_0(ops in ops(48), fwb: bool) {
+        run(48, fwb, false, &ops);
+    }
+
+    #[test]
+    fn hardware_sets_access_flags(ops in ops(40), fwb: bool) {
+        run(40, fwb, true, &ops);
+    }
+}

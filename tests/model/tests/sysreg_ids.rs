@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Identification registers: what a guest sees of a host, and what userspace may make of it.
+
+use loft_model::model::sysreg::idregs::{IdConfig, IdError, HOST_SOURCES};
+use loft_model::model::sysreg::{regs, Encoding, Field, IdReg, IdRegs};
+use proptest::prelude::*;
+
+const CONFIG: IdConfig = IdConfig {
+    pointer_auth: true,
+    gic: true,
+    ipa_bits: 40,
+    spectre_v2_unaffected: false,
+    meltdown_unaffected: false,
+};
+
+fn id(encoding: Encoding) -> IdReg {
+    IdReg::new(encoding).expect("an identification register")
+}
+
+/// The AArch64 feature registers, whose fields are all four bits wide.
+fn feature_registers() -> impl Iterator<Item = IdReg> {
+    (4..8).flat_map(|crm| (0..8).map(move |op2| id(Encoding::new(3, 0, 0, crm, op2))))
+}
+
+fn nibble(value: u64, at: u32) -> u64 {
+    value >> (4 * at) & 15
+}
+
+/// Which nibbles are signed numbers, from the manual.
+fn is_signed(register: Encoding, at: u32) -> bool {
+    match register {
+        regs::ID_AA64PFR0_EL1::ENCODING => at == 4 || at == 5,
+        regs::ID_AA64MMFR0_EL1::ENCODING => at == 6 || at == 7,
+        regs::ID_AA64DFR0_EL1::ENCODING => at == 9,
+        _ => false,
+    }
+}
+
+fn number(register: Encoding, at: u32, nibble: u64) -> i64 {
+    if is_signed(register, at) && nibble > 7 {
+        nibble as i64 - 16
+    } else {
+        nibble as i64
+    }
+}
+
+fn host(values: &[u64]) -> IdRegs {
+    let mut host = IdRegs::new();
+    for (encoding, value) in HOST_SOURCES.into_iter().zip(values) {
+        host.assign(id(encoding), *value);
+    }
+    // What every host has: AArch64 at EL0 and EL1, the first debug architecture at least.
+    use regs::{ID_AA64DFR0_EL1 as D, ID_AA64PFR0_EL1 as P};
+    let pfr0 = host.get(id(P::ENCODING));
+    let pfr0 = P::EL1.with(
+        P::EL0.with(pfr0, P::EL0.get(pfr0).max(1)),
+        P::EL1.get(pfr0).max(1),
+    );
+    host.assign(id(P::ENCODING), pfr0);
+    let dfr0 = host.get(id(D::ENCODING));
+    let lock = if D::DoubleLock.get(dfr0) & 1 == 0 {
+        D::DoubleLock_IMP
+    } else {
+        D::DoubleLock_NI
+    };
+    host.assign(
+        id(D::ENCODING),
+        D::DoubleLock.with(D::DebugVer.with(dfr0, D::DebugVer.get(dfr0).max(6)), lock),
+    );
+    host
+}
+
+fn hosts() -> impl Strategy<Value = IdRegs> {
+    proptest::collection::vec(any::<u64>(), HOST_SOURCES.len()).prop_map(|values| host(&values))
+}
+
+/// Fields whose guest value does not follow from "not more than the host's".
+fn is_special(register: Encoding, at: u32) -> bool {
+    match register {
+        // GIC.
+        regs::ID_AA64PFR0_EL1::ENCODING => at == 6,
+        // TGRAN16_2, TGRAN64_2, TGRAN4_2: 1 is "no".
+        regs::ID_AA64MMFR0_EL1::ENCODING => (8..=10).contains(&at),
+        // SpecSEI: higher promises less.
+        regs::ID_AA64MMFR1_EL1::ENCODING => at == 6,
+        _ => false,
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_guest_never_has_more_than_the_host(host in hosts(), pointer_auth: bool, gic: bool, ipa_bits in 32u8..=52) {
+        let guest = IdRegs::for_guest(&host, &IdConfig { pointer_auth, gic, ipa_bits, ..CONFIG });
+        for reg in feature_registers() {
+            for at in 0..16 {
+                let (have, seen) = (nibble(host.get(reg), at), nibble(guest.get(reg), at));
+                let register = reg.encoding();
+                if !is_special(register, at) {
+                    prop_assert!(
+                        seen == 0 || number(register, at, seen) <= number(register, at, have),
+                        "{:?} bits {}: host {}, guest {}", register, 4 * at, have, seen
+                    );
+                }
+            }
+        }
+        for crm in 1..4 {
+            for op2 in 0..8 {
+                prop_assert_eq!(guest.get(id(Encoding::new(3, 0, 0, crm, op2))), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn userspace_never_gets_more_than_the_limit(host in hosts(), reg in 24usize..56, value: u64, flip in 0u32..64) {
+        let limit = IdRegs::for_guest(&host, &CONFIG);
+        let reg = feature_registers().nth(reg - 24).expect("32 registers");
+        for value in [value, limit.get(reg) ^ 1 << flip, limit.get(reg)] {
+            let mut ids = limit.clone();
+            let before = ids.clone();
+            match ids.set(&limit, reg, value, false) {
+                Ok(()) => {
+                    let now = ids.get(reg);
+                    for at in 0..16 {
+                        let (most, is) = (nibble(limit.get(reg), at), nibble(now, at));
+                        let register = reg.encoding();
+                        let mask = 0xf << (4 * at);
+                        prop_assert!(reg.writable() & mask == mask || most == is, "read-only bits changed");
+                        if !is_special(register, at) {
+                            prop_assert!(number(register, at, is) <= number(register, at, most));
+                        }
+                    }
+                }
+                Err(error) => {
+                    prop_assert_eq!(error, IdError::Invalid);
+                    prop_assert_eq!(&ids, &before);
+                }
+            }
+        }
+        // The limit itself is always fine.
+        prop_assert!(limit.clone().set(&limit, reg, limit.get(reg), false).is_ok());
+    }
+
+    #[test]
+    fn a_writable_field_can_be_lowered_and_not_raised(host in hosts()) {
+        let limit = IdRegs::for_guest(&host, &CONFIG);
+        for (reg, at) in feature_registers().flat_map(|reg| (0..16).map(move |at| (reg, at))) {
+            let (register, field) = (reg.encoding(), Field::new(4 * at as u8, 4));
+            if reg.writable() & field.mask() == 0 || is_special(register, at) {
+                continue;
+            }
+            let set = |nibble: u64| limit.clone().set(&limit, reg, field.with(limit.get(reg), nibble), false);
+            let most = number(register, at, nibble(limit.get(reg), at));
+            let least = match (register, at) {
+                (regs::ID_AA64PFR0_EL1::ENCODING, 0 | 1) => 1,
+                (regs::ID_AA64DFR0_EL1::ENCODING, 0) => 6,
+                _ => -8,
+            };
+            for other in 0..16 {
+                let value = number(register, at, other);
+                // Taken for "no PMU", see the source.
+                if register == regs::ID_AA64DFR0_EL1::ENCODING && at == 2 && other == 15 {
+                    continue;
+                }
+                let fine = value == most || (least..most).contains(&value);
+                prop_assert_eq!(set(other).is_ok(), fine, "{:?} bits {}: {} of {}", register, 4 * at, value, most);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_neoverse_n1() {
+    // From its Technical Reference Manual (r4p0), with the cryptographic extension.
+    let mut host = IdRegs::new();
+    for (encoding, value) in [
+        (regs::ID_AA64PFR0_EL1::ENCODING, 0x1100_0000_1011_1112),
+        (regs::ID_AA64PFR1_EL1::ENCODING, 0x20),
+        (regs::ID_AA64DFR0_EL1::ENCODING, 0x1_1030_5408),
+        (regs::ID_AA64ISAR0_EL1::ENCODING, 0x1000_1021_1120),
+        (regs::ID_AA64ISAR1_EL1::ENCODING, 0x10_0001),
+        (regs::ID_AA64MMFR0_EL1::ENCODING, 0x10_1125),
+        (regs::ID_AA64MMFR1_EL1::ENCODING, 0x1021_2122),
+        (regs::ID_AA64MMFR2_EL1::ENCODING, 0x1011),
+        (regs::CTR_EL0::ENCODING, 0x8444_c004),
+        (regs::MIDR_EL1::ENCODING, 0x414f_d0c1),
+    ] {
+        host.assign(id(encoding), value);
+    }
+    let guest = IdRegs::for_guest(&host, &CONFIG);
+    let seen = |encoding| guest.get(id(encoding));
+    assert_eq!(seen(regs::ID_AA64PFR0_EL1::ENCODING), 0x1100_0000_1111_0011);
+    assert_eq!(seen(regs::ID_AA64PFR1_EL1::ENCODING), 0x20);
+    assert_eq!(seen(regs::ID_AA64DFR0_EL1::ENCODING), 0xf0_1030_5006);
+    assert_eq!(seen(regs::ID_AA64ISAR0_EL1::ENCODING), 0x1000_1021_1120);
+    assert_eq!(seen(regs::ID_AA64ISAR1_EL1::ENCODING), 0x10_0001);
+    // 40 bits of address; EL2's granules: none; SNSMEM is EL3's.
+    assert_eq!(seen(regs::ID_AA64MMFR0_EL1::ENCODING), 0x111_0010_0122);
+    // VHE and VMIDBits are EL2's.
+    assert_eq!(seen(regs::ID_AA64MMFR1_EL1::ENCODING), 0x1021_2002);
+    assert_eq!(seen(regs::ID_AA64MMFR2_EL1::ENCODING), 0x1011);
+    assert_eq!(seen(regs::CTR_EL0::ENCODING), 0x8444_c004);
+    assert_eq!(seen(regs::MIDR_EL1::ENCODING), 0x414f_d0c1);
+    assert!(!guest.has_pointer_auth());
+}
+
+#[test]
+fn configuration() {
+    let all = host(&[u64::MAX; HOST_SOURCES.len()]);
+    let none = host(&[0; HOST_SOURCES.len()]);
+    let pfr0 = |host: &IdRegs, config: &IdConfig| {
+        IdRegs::for_guest(host, config).get(id(regs::ID_AA64PFR0_EL1::ENCODING))
+    };
+    let (csv3, csv2, gic) = (1 << 60, 1 << 56, 1 << 24);
+    assert_eq!(
+        pfr0(
+            &none,
+            &IdConfig {
+                gic: false,
+                ..CONFIG
+            }
+        ) & (csv3 | csv2 | gic),
+        0
+    );
+    assert_eq!(pfr0(&none, &CONFIG) & (csv3 | csv2 | gic), gic);
+    assert_eq!(
+        pfr0(
+            &none,
+            &IdConfig {
+                spectre_v2_unaffected: true,
+                ..CONFIG
+            }
+        ) & (csv3 | csv2),
+        csv2
+    );
+    assert_eq!(
+        pfr0(
+            &none,
+            &IdConfig {
+                meltdown_unaffected: true,
+                ..CONFIG
+            }
+        ) & (csv3 | csv2),
+        csv3
+    );
+    assert_eq!(pfr0(&all, &CONFIG) >> 56, 0x11);
+    assert!(IdRegs::for_guest(&all, &CONFIG).has_pointer_auth());
+    assert!(!IdRegs::for_guest(
+        &all,
+        &IdConfig {
+            pointer_auth: false,
+            ..CONFIG
+        }
+    )
+    .has_pointer_auth());
+    for (bits, range) in [
+        (32, 0),
+        (36, 1),
+        (39, 1),
+        (40, 2),
+        (42, 3),
+        (44, 4),
+        (47, 4),
+        (48, 5),
+        (52, 5),
+    ] {
+        let guest = IdRegs::for_guest(
+            &all,
+            &IdConfig {
+                ipa_bits: bits,
+                ..CONFIG
+            },
+        );
+        assert_eq!(
+            guest.get(id(regs::ID_AA64MMFR0_EL1::ENCODING)) & 15,
+            range,
+            "{bits} bits"
+        );
+    }
+}
+
+#[test]
+fn features_that_are_not_virtualised_are_hidden() {
+    use regs::*;
+    let guest = IdRegs::for_guest(&host(&[0x7777_7777_7777_7777; HOST_SOURCES.len()]), &CONFIG);
+    let hidden = [
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::SVE),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL2),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL3),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::AMU),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::MPAM),
+        (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::SME),
+        (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::MTE),
+        (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::GCS),
+        (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::NMI),
+        (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::PMUVer),
+        (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::PMSVer),
+        (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::TraceBuffer),
+        (ID_AA64ISAR1_EL1::ENCODING, ID_AA64ISAR1_EL1::LS64),
+        (ID_AA64ISAR2_EL1::ENCODING, ID_AA64ISAR2_EL1::MOPS),
+        (ID_AA64ISAR2_EL1::ENCODING, ID_AA64ISAR2_EL1::WFxT),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::ECV),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::FGT),
+        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::VH),
+        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::HCX),
+        (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::NV),
+        (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::CCIDX),
+        (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::FWB),
+        (ID_AA64MMFR3_EL1::ENCODING, ID_AA64MMFR3_EL1::S1PIE),
+    ];
+    for (encoding, field) in hidden {
+        assert_eq!(
+            guest.field(encoding, field),
+            0,
+            "{encoding:?} bit {}",
+            field.shift()
+        );
+    }
+    assert_eq!(
+        guest.field(ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::DoubleLock),
+        15
+    );
+    assert_eq!(
+        guest.field(ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::DebugVer),
+        6
+    );
+    assert_eq!(
+        guest.field(ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::CSV2),
+        1
+    );
+}
+
+#[test]
+fn a_vm_that_ran_is_fixed() {
+    let limit = IdRegs::for_guest(&host(&[0x1111_1111_1111_1111; HOST_SOURCES.len()]), &CONFIG);
+    let mut ids = limit.clone();
+    let isar0 = id(regs::ID_AA64ISAR0_EL1::ENCODING);
+    let lower = regs::ID_AA64ISAR0_EL1::AES.with(limit.get(isar0), 0);
+    assert_eq!(ids.set(&limit, isar0, lower, true), Err(IdError::Fixed));
+    assert_eq!(ids.set(&limit, isar0, lower, false), Ok(()));
+    assert_eq!(ids.set(&limit, isar0, lower, true), Ok(()));
+    assert_eq!(
+        ids.set(&limit, isar0, limit.get(isar0), true),
+        Err(IdError::Fixed)
+    );
+    assert_eq!(ids.get(isar0), lower);
+}
+
+#[test]
+fn the_interrupt_controller_is_settled_last() {
+    let pfr0 = id(regs::ID_AA64PFR0_EL1::ENCODING);
+    let limit = IdRegs::for_guest(&host(&[0; HOST_SOURCES.len()]), &CONFIG);
+    let mut ids = limit.clone();
+    ids.finalize(false);
+    assert_eq!(ids.get(pfr0), limit.get(pfr0) & !(15 << 24));
+    ids.finalize(true);
+    assert_eq!(ids, limit);
+}
+
+#[test]
+fn aarch32_registers_take_anything_and_keep_nothing() {
+    let limit = IdRegs::for_guest(&host(&[u64::MAX; HOST_SOURCES.len()]), &CONFIG);
+    let mut ids = limit.clone();
+    for crm in 1..4 {
+        for op2 in 0..8 {
+            let reg = id(Encoding::new(3, 0, 0, crm, op2));
+            // ID_AFR0, ID_DFR1 and the unallocated two are plainly zero.
+            let zero = matches!((crm, op2), (1, 3) | (3, 3) | (3, 5) | (3, 7));
+            let answer = ids.set(&limit, reg, 0x1badb, false);
+            assert_eq!(
+                answer,
+                if zero { Err(IdError::Invalid) } else { Ok(()) },
+                "{crm} {op2}"
+            );
+            assert_eq!(ids.set(&limit, reg, 0, false), Ok(()));
+            assert_eq!((ids.get(reg), reg.writable()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn implementation_registers() {
+    let mut ids = IdRegs::new();
+    let midr = id(regs::MIDR_EL1::ENCODING);
+    ids.assign(midr, 0x414f_d0c1);
+    assert_eq!(
+        ids.set_implementation(midr, 0x414f_d0c1, false, true),
+        Ok(())
+    );
+    assert_eq!(
+        ids.set_implementation(midr, 1, false, false),
+        Err(IdError::Invalid)
+    );
+    assert_eq!(
+        ids.set_implementation(midr, 1, true, true),
+        Err(IdError::Fixed)
+    );
+    assert_eq!(
+        ids.set_implementation(midr, 1 << 32, true, false),
+        Err(IdError::Invalid)
+    );
+    assert_eq!(ids.set_implementation(midr, 1, true, false), Ok(()));
+    assert_eq!(ids.get(midr), 1);
+    let aidr = id(regs::AIDR_EL1::ENCODING);
+    assert_eq!(ids.set_implementation(aidr, u64::MAX, true, false), Ok(()));
+}
+
+#[test]
+fn ctr_can_be_lowered() {
+    let ctr = id(regs::CTR_EL0::ENCODING);
+    let mut values = [0; HOST_SOURCES.len()];
+    // DIC, IDC, 64-byte lines, PIPT.
+    values[HOST_SOURCES
+        .iter()
+        .position(|&e| e == regs::CTR_EL0::ENCODING)
+        .expect("a source")] = 0xb444_c004;
+    let limit = IdRegs::for_guest(&host(&values), &CONFIG);
+    assert_eq!(limit.get(ctr), 0xb444_c004);
+    let set = |value| limit.clone().set(&limit, ctr, value, false);
+    assert_eq!(set(0x9444_c004), Ok(()), "without DIC");
+    assert_eq!(set(0x8444_c003), Ok(()), "shorter instruction lines");
+    assert_eq!(set(0xb444_8004), Ok(()), "VIPT for PIPT");
+    assert_eq!(set(0xb444_4004), Err(IdError::Invalid), "AIVIVT");
+    assert_eq!(set(0xb444_0004), Err(IdError::Invalid), "VPIPT");
+    assert_eq!(set(0xb444_c005), Err(IdError::Invalid), "longer lines");
+    assert_eq!(set(0xb544_c004), Err(IdError::Invalid), "another CWG");
+    assert_eq!(
+        set(0x3444_c004),
+        Err(IdError::Invalid),
+        "without the RES1 bit"
+    );
+}
+
+#[test]
+fn a_pmu_by_mistake_is_no_pmu() {
+    let limit = IdRegs::for_guest(&host(&[0; HOST_SOURCES.len()]), &CONFIG);
+    let mut ids = limit.clone();
+    let dfr0 = id(regs::ID_AA64DFR0_EL1::ENCODING);
+    assert_eq!(
+        ids.set(&limit, dfr0, limit.get(dfr0) | 0xf00, false),
+        Ok(())
+    );
+    assert_eq!(ids, limit);
+    assert_eq!(
+        ids.set(&limit, dfr0, limit.get(dfr0) | 0x100, false),
+        Err(IdError::Invalid)
+    );
+}
+
+#[test]
+fn identification_registers_and_their_places() {
+    let mut seen = std::collections::BTreeSet::new();
+    for bits in 0..=u16::MAX {
+        let encoding = Encoding::from_bits(bits);
+        if let Some(reg) = IdReg::new(encoding) {
+            assert_eq!(reg.encoding(), encoding);
+            assert!(reg.index() < IdReg::COUNT && seen.insert(reg.index()));
+            assert!(encoding.is_feature_id());
+        }
+    }
+    assert_eq!(seen.len(), IdReg::COUNT);
+}

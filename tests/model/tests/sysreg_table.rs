@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Encodings, fields, the table of system registers, the caches that a guest sees.
+
+use loft_model::model::sysreg::table::{self, Features, Guest, Home, Reset, User, When};
+use loft_model::model::sysreg::{cache, lookup, regs, Encoding, Field, IdReg, IdRegs, Reg, TABLE};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn an_encoding_keeps_its_parts(op0 in 0u8..4, op1 in 0u8..8, crn in 0u8..16, crm in 0u8..16, op2 in 0u8..8) {
+        let e = Encoding::new(op0, op1, crn, crm, op2);
+        prop_assert_eq!((e.op0(), e.op1(), e.crn(), e.crm(), e.op2()), (op0, op1, crn, crm, op2));
+        prop_assert_eq!(Encoding::from_bits(e.bits()), e);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_parts(a: u16, b: u16) {
+        let key = |e: Encoding| (e.op0(), e.op1(), e.crn(), e.crm(), e.op2());
+        let (a, b) = (Encoding::from_bits(a), Encoding::from_bits(b));
+        prop_assert_eq!(a.cmp(&b), key(a).cmp(&key(b)));
+    }
+
+    #[test]
+    fn a_field_is_read_as_it_was_written(shift in 0u8..64, width in 1u8..=64, register: u64, value: u64) {
+        let width = width.min(64 - shift);
+        let field = Field::new(shift, width);
+        let new = field.with(register, value);
+        let ones = u128::pow(2, width.into()) - 1;
+        prop_assert_eq!(u128::from(field.get(new)), u128::from(value) & ones);
+        prop_assert_eq!(new & !field.mask(), register & !field.mask());
+        prop_assert_eq!(field.is_set(register), field.get(register) != 0);
+        prop_assert_eq!(field.of(value), field.with(0, value));
+    }
+
+    #[test]
+    fn a_signed_field_extends_its_sign(shift in 0u8..=60, value in -8i64..8, register: u64) {
+        let field = Field::signed(shift, 4);
+        prop_assert_eq!(field.number(field.with(register, value as u64)), value);
+        let field = Field::new(shift, 4);
+        prop_assert_eq!(field.number(field.with(register, value as u64)), value & 15);
+    }
+
+    #[test]
+    fn only_the_rows_are_found(bits: u16) {
+        let encoding = Encoding::from_bits(bits);
+        let slow = TABLE.iter().find(|row| row.encoding == encoding).map(|row| row.name);
+        prop_assert_eq!(lookup(encoding).map(|row| row.name), slow);
+    }
+}
+
+#[test]
+fn encodings_are_packed_as_linux_packs_them() {
+    // sys_reg(3, 0, 0, 4, 0) and the ONE_REG identifier of ID_AA64PFR0_EL1.
+    assert_eq!(regs::ID_AA64PFR0_EL1::ENCODING.linux(), 0x18_0400);
+    assert_eq!(regs::ID_AA64PFR0_EL1::ENCODING.bits(), 0xc020);
+    assert_eq!(regs::CNTV_CTL_EL0::ENCODING.bits(), 0xdf19);
+}
+
+#[test]
+fn generated_constants_are_the_architectures() {
+    assert_eq!(regs::SCTLR_EL1::M.mask(), 1);
+    assert_eq!(regs::SCTLR_EL1::EE.mask(), 1 << 25);
+    assert_eq!(regs::ID_AA64PFR0_EL1::SVE.mask(), 0xf << 32);
+    assert_eq!(regs::ID_AA64PFR0_EL1::SVE_IMP, 1);
+    assert!(regs::ID_AA64PFR0_EL1::FP.is_signed());
+    // A layout that registers share, a VHE alias, and a register of ours.
+    assert_eq!(regs::TTBR0_EL1::ASID.mask(), 0xffff << 48);
+    assert_eq!(regs::SCTLR_EL12::ENCODING, Encoding::new(3, 5, 1, 0, 0));
+    assert_eq!(regs::SCTLR_EL12::M, regs::SCTLR_EL1::M);
+    assert_eq!(regs::DBGBVR15_EL1::ENCODING, Encoding::new(2, 0, 0, 15, 4));
+}
+
+#[test]
+fn every_row_is_found_by_its_encoding() {
+    for row in TABLE {
+        assert_eq!(lookup(row.encoding).map(|found| found.name), Some(row.name));
+    }
+}
+
+#[test]
+fn a_context_register_has_one_row_at_most() {
+    let mut rows = vec![0; Reg::COUNT];
+    for reg in TABLE.iter().filter_map(|row| row.context()) {
+        rows[reg.index()] += 1;
+    }
+    let without: Vec<usize> = (0..Reg::COUNT).filter(|&reg| rows[reg] == 0).collect();
+    assert_eq!(
+        without,
+        [
+            Reg::SpEl1.index(),
+            Reg::ElrEl1.index(),
+            Reg::SpsrEl1.index()
+        ],
+        "core registers only"
+    );
+    assert!(rows.iter().all(|&n| n <= 1));
+}
+
+#[test]
+fn homes_agree_with_the_order_of_the_context() {
+    for row in TABLE {
+        if let Some(reg) = row.context() {
+            let loaded = matches!(row.home, Home::Cpu(_));
+            assert_eq!(reg.index() < Reg::LOADED, loaded, "{}", row.name);
+        }
+    }
+}
+
+#[test]
+fn rows_make_sense() {
+    for row in TABLE {
+        let stored = row.context().is_some();
+        assert_eq!(
+            matches!(row.reset, Reset::Elsewhere),
+            !stored,
+            "{}: reset and home",
+            row.name
+        );
+        assert_eq!(
+            matches!(row.home, Home::Id(_)),
+            matches!(row.user, User::IdReg | User::Implementation),
+            "{}",
+            row.name
+        );
+        if row.guest == Guest::RazWi {
+            assert_eq!(row.home, Home::Const(0), "{}", row.name);
+        }
+        if let Home::Id(id) = row.home {
+            assert_eq!(id.encoding(), row.encoding);
+            assert_eq!(id.is_implementation(), row.user == User::Implementation);
+        }
+    }
+}
+
+#[test]
+fn what_loft_does_not_virtualise_has_no_row() {
+    use regs::*;
+    let hidden = [
+        TCR2_EL1::ENCODING,
+        SCTLR2_EL1::ENCODING,
+        PIR_EL1::ENCODING,
+        POR_EL0::ENCODING,
+        ZCR_EL1::ENCODING,
+        SMCR_EL1::ENCODING,
+        SCXTNUM_EL1::ENCODING,
+        PMSELR_EL0::ENCODING,
+        TRFCR_EL1::ENCODING,
+        GCSCR_EL1::ENCODING,
+        MPAM1_EL1::ENCODING,
+        CNTVCTSS_EL0::ENCODING,
+        CCSIDR2_EL1::ENCODING,
+        SMIDR_EL1::ENCODING,
+        HCR_EL2::ENCODING,
+        // Implementation defined.
+        Encoding::new(3, 0, 11, 0, 0),
+        Encoding::new(3, 7, 15, 2, 1),
+    ];
+    for encoding in hidden {
+        assert!(lookup(encoding).is_none(), "{encoding:?}");
+    }
+}
+
+#[test]
+fn directions_of_access() {
+    let refused = |encoding, write| lookup(encoding).expect("a row").guest.is_undefined(write);
+    assert!(!refused(regs::OSLAR_EL1::ENCODING, true) && refused(regs::OSLAR_EL1::ENCODING, false));
+    assert!(refused(regs::OSLSR_EL1::ENCODING, true) && !refused(regs::OSLSR_EL1::ENCODING, false));
+    assert!(
+        refused(regs::ICC_SGI1R_EL1::ENCODING, false)
+            && !refused(regs::ICC_SGI1R_EL1::ENCODING, true)
+    );
+    assert!(refused(regs::CNTVCT_EL0::ENCODING, true));
+    assert!(!refused(regs::ACTLR_EL1::ENCODING, true));
+    assert!(
+        refused(regs::FPEXC32_EL2::ENCODING, true) && refused(regs::FPEXC32_EL2::ENCODING, false)
+    );
+    assert!(refused(regs::DC_CISW::ENCODING, false) && !refused(regs::DC_CISW::ENCODING, true));
+    assert!(refused(regs::ID_AA64ISAR0_EL1::ENCODING, true));
+}
+
+#[test]
+fn features_decide_what_exists() {
+    let key = lookup(regs::APIAKEYLO_EL1::ENCODING).expect("a row");
+    let sgi = lookup(regs::ICC_SGI1R_EL1::ENCODING).expect("a row");
+    let ras = lookup(regs::ERRIDR_EL1::ENCODING).expect("a row");
+    let lor = lookup(regs::LORC_EL1::ENCODING).expect("a row");
+    let nothing = Features::new(&IdRegs::new(), false);
+    for row in [key, sgi, ras, lor] {
+        assert!(
+            !row.exists(nothing) && !row.is_listed(nothing),
+            "{}",
+            row.name
+        );
+    }
+    assert!(!nothing.idst());
+    let mut ids = IdRegs::new();
+    let mut set =
+        |encoding, value| ids.assign(IdReg::new(encoding).expect("an ID register"), value);
+    set(
+        regs::ID_AA64ISAR1_EL1::ENCODING,
+        regs::ID_AA64ISAR1_EL1::GPI.of(1),
+    );
+    set(
+        regs::ID_AA64PFR0_EL1::ENCODING,
+        regs::ID_AA64PFR0_EL1::RAS.of(1),
+    );
+    set(
+        regs::ID_AA64MMFR1_EL1::ENCODING,
+        regs::ID_AA64MMFR1_EL1::LO.of(1),
+    );
+    set(
+        regs::ID_AA64MMFR2_EL1::ENCODING,
+        regs::ID_AA64MMFR2_EL1::IDS.of(1),
+    );
+    let all = Features::new(&ids, true);
+    for row in [key, sgi, ras, lor] {
+        assert!(row.exists(all), "{}", row.name);
+    }
+    assert!(all.idst());
+    assert!(key.is_listed(all) && !sgi.is_listed(all));
+    assert!(all.has(When::Always) && nothing.has(When::Always));
+}
+
+#[test]
+fn reset_values() {
+    assert_eq!(table::RESET_PSTATE, 0x3c5);
+    assert_eq!(table::RESET_SCTLR, 0x00c5_0078);
+    assert_eq!(table::mpidr(0), 0x8000_0000);
+    assert_eq!(table::mpidr(15), 0x8000_000f);
+    assert_eq!(table::mpidr(16), 0x8000_0100);
+    assert_eq!(table::mpidr(511), 0x8000_1f0f);
+    assert_eq!(table::mpidr(0x12345), 0x8012_3405);
+    let mut context = [u64::MAX; Reg::COUNT];
+    table::reset(&mut context, 17, 0x8444_c004);
+    assert_eq!(context[Reg::MpidrEl1.index()], 0x8000_0101);
+    assert_eq!(context[Reg::SctlrEl1.index()], 0x00c5_0078);
+    assert_eq!(context[Reg::OslsrEl1.index()], 8);
+    assert_eq!(context[Reg::Fpexc32El2.index()], 0x700);
+    assert_eq!(context[Reg::ClidrEl1.index()], cache::clidr(0x8444_c004));
+    assert_eq!(context[Reg::SpEl1.index()], 0);
+    assert_eq!(context[Reg::Dbgwcr15.index()], 0);
+}
+
+#[test]
+fn os_lock_is_all_that_userspace_may_change() {
+    assert_eq!(table::set_oslsr(8), Some(8));
+    assert_eq!(table::set_oslsr(10), Some(10));
+    for value in [0, 1, 2, 9, 12, 8 | 1 << 40] {
+        assert_eq!(table::set_oslsr(value), None, "{value:#x}");
+    }
+}
+
+#[test]
+fn caches_follow_ctr() {
+    const DIC: u64 = 1 << 29;
+    const IDC: u64 = 1 << 28;
+    // LoC 26:24, LoUU 29:27, LoUIS 23:21, Ctype1 2:0, Ctype2 5:3.
+    assert_eq!(cache::clidr(0), 1 << 24 | 1 << 27 | 1 << 21 | 0b011);
+    assert_eq!(cache::clidr(DIC), 1 << 24 | 1 << 27 | 1 << 21 | 0b010);
+    assert_eq!(cache::clidr(IDC), 2 << 24 | 0b100 << 3 | 0b001);
+    assert_eq!(cache::clidr(DIC | IDC), 1 << 24 | 0b100);
+    // 64-byte data lines, 32-byte instruction lines: log2(words) 4 and 3.
+    let ctr = 4 << 16 | 3;
+    assert_eq!(cache::ccsidr(ctr, 0), 2);
+    assert_eq!(cache::ccsidr(ctr, 1), 1);
+    assert!(
+        cache::ccsidr_is_valid(ctr, 0, 2)
+            && cache::ccsidr_is_valid(ctr, 0, 3)
+            && cache::ccsidr_is_valid(ctr, 1, 1)
+    );
+    assert!(!cache::ccsidr_is_valid(ctr, 0, 1) && !cache::ccsidr_is_valid(ctr, 1, 0));
+}
+
+proptest! {
+    #[test]
+    fn userspace_may_set_the_clidr_it_was_given(ctr: u64) {
+        prop_assert_eq!(cache::set_clidr(ctr, cache::clidr(ctr)), Some(cache::clidr(ctr)));
+    }
+
+    #[test]
+    fn no_clidr_denies_a_needed_clean(value: u64) {
+        let value = value & !regs::CLIDR_EL1::RES0;
+        let has_point = value >> 24 & 7 != 0 && (value >> 21 & 7 != 0 || value >> 27 & 7 != 0);
+        prop_assert_eq!(cache::set_clidr(0, value).is_some(), has_point);
+        prop_assert!(cache::set_clidr(1 << 28, value).is_some());
+        prop_assert_eq!(cache::set_clidr(1 << 28, value | 1 << 63), None);
+    }
+}

@@ -1,0 +1,585 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The way of single interrupts through list registers, one situation at a time.
+
+mod vgic;
+
+use loft_model::model::vgic::{hcr, lr, Frame, Line, SgiReg};
+use vgic::cpu::SPURIOUS;
+use vgic::machine::{id, line, vcpu, Heard, Machine};
+
+const LIST_REGISTERS: [usize; 4] = [1, 2, 4, 16];
+
+#[test]
+fn an_edge_is_delivered_once() {
+    for lrs in LIST_REGISTERS {
+        let mut m = Machine::new(1, lrs);
+        m.set_edge(0, 40, true);
+        m.set_level(0, 40, true);
+        m.set_level(0, 40, false);
+        assert_eq!(m.handle(0), 40);
+        assert_eq!(m.handle(0), SPURIOUS);
+        m.set_level(0, 40, true);
+        m.set_level(0, 40, true);
+        assert_eq!(m.handle(0), 40);
+        assert_eq!(
+            m.handle(0),
+            SPURIOUS,
+            "two edges before one acknowledge are one"
+        );
+    }
+}
+
+#[test]
+fn an_edge_while_active_comes_after_the_end() {
+    for lrs in LIST_REGISTERS {
+        let mut m = Machine::new(1, lrs);
+        m.set_edge(0, 40, true);
+        m.set_level(0, 40, true);
+        assert_eq!(m.acknowledge(0), 40);
+        m.set_level(0, 40, true);
+        assert_eq!(m.acknowledge(0), SPURIOUS);
+        m.eoi(0, 40);
+        assert_eq!(m.handle(0), 40);
+        assert_eq!(m.handle(0), SPURIOUS);
+    }
+}
+
+#[test]
+fn a_level_comes_again_while_the_line_is_high() {
+    for lrs in LIST_REGISTERS {
+        let mut m = Machine::new(1, lrs);
+        m.set_level(0, 40, true);
+        for _ in 0..3 {
+            assert_eq!(m.handle(0), 40);
+        }
+        assert_eq!(m.acknowledge(0), 40);
+        m.set_level(0, 40, false);
+        m.eoi(0, 40);
+        assert_eq!(m.handle(0), SPURIOUS);
+        m.set_level(0, 40, true);
+        assert_eq!(m.handle(0), 40);
+    }
+}
+
+#[test]
+fn a_level_that_is_low_again_costs_no_exit_at_its_end() {
+    let mut m = Machine::new(1, 4);
+    m.set_level(0, 40, true);
+    assert_eq!(m.acknowledge(0), 40);
+    m.set_level(0, 40, false);
+    // The guest's access to the device brought it out.
+    m.bounce(0);
+    let before = m.exits;
+    m.eoi(0, 40);
+    assert_eq!(m.exits, before);
+    // And when the line rises while it is being handled, the end is noticed.
+    m.set_level(0, 40, true);
+    assert_eq!(m.acknowledge(0), 40);
+    m.set_level(0, 40, false);
+    m.bounce(0);
+    m.set_level(0, 40, true);
+    m.eoi(0, 40);
+    assert_eq!(m.handle(0), 40);
+}
+
+#[test]
+fn the_end_of_a_watched_level_is_reported_at_once() {
+    for lrs in LIST_REGISTERS {
+        let mut m = Machine::new(1, lrs);
+        let kick = m.gic.watch(line(0, 40), true).unwrap();
+        assert_eq!(kick, None);
+        m.set_level(0, 40, true);
+        assert_eq!(m.acknowledge(0), 40);
+        m.set_level(0, 40, false);
+        m.bounce(0);
+        assert!(m.deactivated.is_empty());
+        m.eoi(0, 40);
+        assert_eq!(m.deactivated, [40]);
+        // A PPI and an edge are not reported.
+        m.set_level(0, 20, true);
+        m.set_edge(0, 41, true);
+        m.set_level(0, 41, true);
+        assert_eq!(m.acknowledge(0), 20);
+        m.set_level(0, 20, false);
+        m.eoi(0, 20);
+        assert_eq!(m.handle(0), 41);
+        m.bounce(0);
+        assert_eq!(m.deactivated, [40]);
+    }
+}
+
+#[test]
+fn watching_an_interrupt_that_is_being_handled_asks_for_an_exit() {
+    let mut m = Machine::new(1, 4);
+    m.set_level(0, 40, true);
+    assert_eq!(m.acknowledge(0), 40);
+    m.set_level(0, 40, false);
+    m.bounce(0);
+    assert_eq!(m.gic.watch(line(0, 40), true).unwrap(), Some(vcpu(0)));
+    m.bounce(0);
+    m.eoi(0, 40);
+    assert_eq!(m.deactivated, [40]);
+}
+
+#[test]
+fn more_pending_than_list_registers_drain_in_order() {
+    for lrs in LIST_REGISTERS {
+        for split in [false, true] {
+            let mut m = Machine::new(1, lrs);
+            m.cpus[0].set_split_eoi(split);
+            m.bounce(0);
+            for n in 0..40 {
+                m.set_edge(0, 32 + n, true);
+                // 32 priorities in a scrambled order.
+                m.set_priority(0, 0, 32 + n, ((n * 7 % 31) * 8) as u8);
+            }
+            for n in 0..40 {
+                m.set_level(0, 32 + n, true);
+            }
+            let mut last = 0;
+            for _ in 0..40 {
+                let intid = m.acknowledge(0);
+                assert_ne!(intid, SPURIOUS);
+                let priority = (intid - 32) * 7 % 31;
+                assert!(priority >= last);
+                last = priority;
+                m.eoi(0, intid);
+                if split {
+                    m.dir(0, intid);
+                }
+            }
+            assert_eq!(m.handle(0), SPURIOUS);
+        }
+    }
+}
+
+#[test]
+fn an_overflow_costs_few_exits() {
+    let mut m = Machine::new(1, 4);
+    for n in 0..40 {
+        m.set_edge(0, 32 + n, true);
+    }
+    for n in 0..40 {
+        m.set_level(0, 32 + n, true);
+    }
+    let before = m.exits;
+    for _ in 0..40 {
+        assert_ne!(m.handle(0), SPURIOUS);
+    }
+    assert!(m.exits - before <= 14, "{} exits", m.exits - before);
+}
+
+#[test]
+fn nested_interrupts_outside_the_list_registers_are_ended_in_order() {
+    for lrs in [1, 2, 4] {
+        let mut m = Machine::new(1, lrs);
+        let nested: Vec<u32> = (0..16).collect();
+        for &n in &nested {
+            m.set_edge(0, 32 + n, true);
+            m.set_priority(0, 0, 32 + n, 0xf0 - n as u8 * 8);
+        }
+        for &n in &nested {
+            m.set_level(0, 32 + n, true);
+            assert_eq!(m.acknowledge(0), 32 + n);
+        }
+        for &n in nested.iter().rev() {
+            // A second edge shows that each is really over, and no other.
+            m.set_level(0, 32 + n, true);
+            m.eoi(0, 32 + n);
+            assert_eq!(m.handle(0), 32 + n, "{lrs} list registers");
+        }
+        assert_eq!(m.handle(0), SPURIOUS);
+        m.exit(0);
+        for &n in &nested {
+            assert!(!m.gic.is_active(line(0, 32 + n)));
+        }
+    }
+}
+
+#[test]
+fn rewritten_priorities_do_not_confuse_the_order_of_ends() {
+    let mut m = Machine::new(1, 1);
+    for n in 0..3 {
+        m.set_edge(0, 40 + n, true);
+        m.set_priority(0, 0, 40 + n, 0xc0 - n as u8 * 0x20);
+        m.set_level(0, 40 + n, true);
+        assert_eq!(m.acknowledge(0), 40 + n);
+        // What was acknowledged first now looks most urgent.
+        m.set_priority(0, 0, 40 + n, n as u8 * 8);
+    }
+    // One that was never acknowledged, and another that takes the list register.
+    m.write_bit(0, 0x300, 0, 60);
+    m.set_priority(0, 0, 50, 0xf0);
+    m.set_level(0, 50, true);
+    for n in (0..3).rev() {
+        m.eoi(0, 40 + n);
+        m.exit(0);
+        for k in 0..3 {
+            assert_eq!(m.gic.is_active(line(0, 40 + k)), k < n, "end of {n}, {k}");
+        }
+        assert!(m.gic.is_active(line(0, 60)));
+        m.enter(0);
+    }
+}
+
+#[test]
+fn split_eoi_ends_in_any_order_and_on_any_vcpu() {
+    for lrs in LIST_REGISTERS {
+        let mut m = Machine::new(2, lrs);
+        for cpu in 0..2 {
+            m.cpus[cpu].set_split_eoi(true);
+            m.bounce(cpu);
+        }
+        for n in 40..46 {
+            m.set_edge(0, n, true);
+            m.set_level(0, n, true);
+            assert_eq!(m.acknowledge(0), n);
+            m.eoi(0, n);
+        }
+        for n in [43, 40, 45, 41, 44, 42] {
+            m.set_level(0, n, true);
+            assert_eq!(m.acknowledge(0), SPURIOUS, "still active");
+            m.dir(usize::from(n % 2 == 0), n);
+            assert_eq!(m.acknowledge(0), n);
+            m.eoi(0, n);
+        }
+    }
+}
+
+#[test]
+fn dir_means_nothing_without_split_eoi_or_without_interrupt() {
+    let mut m = Machine::new(1, 4);
+    m.set_edge(0, 40, true);
+    m.set_level(0, 40, true);
+    assert_eq!(m.acknowledge(0), 40);
+    m.exit(0);
+    let mut heard = Heard::default();
+    m.gic.deactivate(vcpu(0), 40, 0, &mut heard).unwrap();
+    assert!(m.gic.is_active(line(0, 40)));
+    let split = 1 << 9;
+    for intid in [1020, 1023, 8192, 0xff_ffff] {
+        m.gic.deactivate(vcpu(0), intid, split, &mut heard).unwrap();
+    }
+    m.gic.deactivate(vcpu(0), 40, split, &mut heard).unwrap();
+    assert!(!m.gic.is_active(line(0, 40)));
+}
+
+#[test]
+fn a_routed_interrupt_moves_but_an_active_one_stays() {
+    let mut m = Machine::new(2, 4);
+    m.set_edge(0, 40, true);
+    m.set_level(0, 40, true);
+    // Pending in a list register of vCPU 0; it moves when that vCPU comes out, for which it was kicked.
+    m.route(0, 40, 1);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert_eq!(m.acknowledge(1), 40);
+    m.route(0, 40, 0);
+    m.set_level(0, 40, true);
+    assert_eq!(m.acknowledge(0), SPURIOUS, "active on vCPU 1");
+    m.eoi(1, 40);
+    assert_eq!(m.acknowledge(1), SPURIOUS);
+    assert_eq!(m.handle(0), 40);
+    assert_eq!(m.handle(0), SPURIOUS);
+}
+
+#[test]
+fn routed_to_nobody_it_waits() {
+    let mut m = Machine::new(1, 4);
+    m.set_edge(0, 40, true);
+    m.route(0, 40, 0x55);
+    m.set_level(0, 40, true);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert!(m.read_bit(0, 0x200, 0, 40));
+    m.route(0, 40, 0);
+    assert_eq!(m.handle(0), 40);
+}
+
+#[test]
+fn a_linked_timer_uses_the_physical_interrupt() {
+    for lrs in LIST_REGISTERS {
+        let mut m = Machine::new(1, lrs);
+        m.link_timers();
+        m.set_level(0, 27, true);
+        let value = m.cpus[0].file.lr[0];
+        assert_eq!(
+            value & (lr::HW | lr::PENDING | lr::EOI),
+            lr::HW | lr::PENDING
+        );
+        assert_eq!((value >> 32) & 0x1fff, 28);
+        assert!(m.cpus[0].file.hw_mapped);
+        assert_eq!(m.acknowledge(0), 27);
+        m.set_level(0, 27, false);
+        assert!(m.timer_active[0]);
+        let before = m.exits;
+        m.eoi(0, 27);
+        assert_eq!(m.exits, before, "the hardware ends it alone");
+        assert!(!m.timer_active[0]);
+        // Still high at the end: the physical interrupt fires again.
+        m.set_level(0, 27, true);
+        assert_eq!(m.handle(0), 27);
+        assert_eq!(m.handle(0), 27);
+    }
+}
+
+#[test]
+fn without_the_physical_interrupt_a_linked_timer_is_an_ordinary_level() {
+    let mut m = Machine::new(1, 4);
+    m.link_timers();
+    m.exit(0);
+    m.gic.set_level(line(0, 27), true).unwrap();
+    m.gic.flush(vcpu(0), &mut m.cpus[0].file, false);
+    let value = m.cpus[0].file.lr[0];
+    assert_eq!(value & (lr::HW | lr::EOI), lr::EOI);
+    assert!(!m.cpus[0].file.hw_mapped);
+}
+
+#[test]
+fn sgis_reach_whom_they_name() {
+    let aff = |n: u64| (n & 0xf, n >> 4);
+    for target in [0, 1, 15, 16, 31, 33] {
+        let mut m = Machine::new(34, 4);
+        let (bit, aff1) = aff(target);
+        let value = (1 << bit) | (5 << 24) | (aff1 << 16);
+        assert_eq!(m.sgi(3, SgiReg::Sgi1, value), [target as usize]);
+        for cpu in 0..34 {
+            let expected = if cpu == target as usize { 5 } else { SPURIOUS };
+            assert_eq!(m.handle(cpu), expected);
+        }
+    }
+    let mut m = Machine::new(34, 4);
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 0xffff), (0..16).collect::<Vec<_>>());
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 0xffff | (2 << 16)), [32, 33]);
+    let all_but: Vec<_> = (0..34).filter(|&n| n != 7).collect();
+    assert_eq!(m.sgi(7, SgiReg::Sgi1, (9 << 24) | (1 << 40)), all_but);
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 0xffff | (1 << 32)), [], "no Aff2");
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 0xffff | (1 << 48)), [], "no Aff3");
+    assert_eq!(
+        m.sgi(0, SgiReg::Sgi1, 0xffff | (1 << 44)),
+        [],
+        "no Aff0 of 16"
+    );
+    m.handle(0);
+    // 16 SGIs, each its own.
+    for n in 0..16 {
+        m.sgi(0, SgiReg::Sgi1, 1 | (n << 24));
+    }
+    let mut seen: Vec<_> = (0..16).map(|_| m.handle(0)).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..16).collect::<Vec<_>>());
+}
+
+#[test]
+fn sgis_find_unusual_affinities() {
+    let mut m = Machine::new(3, 4);
+    m.gic.set_affinity(vcpu(0), 0x010203);
+    m.gic.set_affinity(vcpu(1), 0x010214);
+    m.gic.set_affinity(vcpu(2), 0x000001);
+    assert_eq!(m.gic.by_affinity(0x010203), Some(vcpu(0)));
+    assert_eq!(m.gic.by_affinity(1), Some(vcpu(2)));
+    assert_eq!(m.gic.by_affinity(0), None);
+    let cluster = (2 << 16) | (1 << 32);
+    assert_eq!(m.sgi(2, SgiReg::Sgi1, cluster | (1 << 3)), [0]);
+    assert_eq!(m.sgi(2, SgiReg::Sgi1, cluster | (1 << 4)), []);
+    assert_eq!(
+        m.sgi(2, SgiReg::Sgi1, cluster | (1 << 4) | (1 << 44)),
+        [1],
+        "range selector 1"
+    );
+    assert_eq!(m.sgi(2, SgiReg::Sgi1, 0b11), [2]);
+    m.route(0, 40, 0x010214);
+    m.set_edge(0, 40, true);
+    m.set_level(0, 40, true);
+    m.handle(1);
+    assert_eq!(m.handle(1), 40);
+}
+
+#[test]
+fn sgi_registers_respect_groups() {
+    let mut m = Machine::new(1, 4);
+    assert_eq!(m.sgi(0, SgiReg::Sgi0, 1 | (1 << 24)), []);
+    assert_eq!(m.sgi(0, SgiReg::Asgi1, 1 | (1 << 24)), []);
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 1 | (1 << 24)), [0]);
+    m.set_group(0, 0, 2, false);
+    assert_eq!(m.sgi(0, SgiReg::Sgi0, 1 | (2 << 24)), [0]);
+    m.set_group(0, 0, 3, false);
+    assert_eq!(m.sgi(0, SgiReg::Asgi1, 1 | (3 << 24)), [0]);
+    m.set_group(0, 0, 4, false);
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 1 | (4 << 24)), [0]);
+}
+
+#[test]
+fn repeated_events_kick_once() {
+    let mut m = Machine::new(2, 4);
+    m.exit(1);
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 2), [1]);
+    assert_eq!(m.sgi(0, SgiReg::Sgi1, 2), [], "already pending");
+    m.route(0, 40, 1);
+    assert_eq!(m.gic.set_level(line(0, 40), true).unwrap(), Some(vcpu(1)));
+    assert_eq!(m.gic.set_level(line(0, 40), true).unwrap(), None);
+    assert_eq!(m.gic.set_level(line(0, 40), false).unwrap(), None);
+    assert_eq!(m.gic.pulse(line(0, 40)).unwrap(), Some(vcpu(1)));
+}
+
+#[test]
+fn nothing_is_forwarded_while_the_distributor_is_off() {
+    let mut m = Machine::off(1, 4);
+    m.write(0, Frame::Dist, 0x104, 4, 0xffff_ffff);
+    assert_eq!(m.gic.set_level(line(0, 40), true).unwrap(), None);
+    assert!(!m.gic.has_pending(vcpu(0), m.cpus[0].file.vmcr));
+    m.set_group(0, 0, 41, false);
+    assert_eq!(m.gic.set_level(line(0, 41), true).unwrap(), None);
+    m.write(0, Frame::Dist, 0, 4, 2);
+    assert_eq!(m.acknowledge(0), 40);
+    assert_eq!(m.acknowledge(0), SPURIOUS, "group 0 is off");
+    m.set_level(0, 40, false);
+    m.eoi(0, 40);
+    m.write(0, Frame::Dist, 0, 4, 1);
+    assert_eq!(m.acknowledge(0), 41);
+    // Disabling takes effect on what is in list registers of running vCPUs.
+    m.eoi(0, 41);
+    m.write(0, Frame::Dist, 0, 4, 0);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+}
+
+#[test]
+fn a_disabled_interrupt_is_gone_when_the_write_returns() {
+    let mut m = Machine::new(2, 4);
+    m.set_edge(0, 40, true);
+    m.set_level(0, 40, true);
+    // Pending in a list register of vCPU 0, disabled by vCPU 1.
+    m.write_bit(1, 0x180, 0, 40);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert!(m.read_bit(1, 0x200, 0, 40), "still pending");
+    m.write_bit(1, 0x100, 0, 40);
+    assert_eq!(m.handle(0), 40);
+}
+
+#[test]
+fn waking_from_wfi_respects_masks_and_groups() {
+    let mut m = Machine::new(1, 4);
+    m.set_priority(0, 0, 40, 0x40);
+    m.exit(0);
+    m.gic.set_level(line(0, 40), true).unwrap();
+    let check = |m: &mut Machine, pmr: u8, group0: bool, group1: bool| {
+        m.cpus[0].set_pmr(pmr);
+        m.cpus[0].set_groups(group0, group1);
+        let vmcr = m.cpus[0].file.vmcr;
+        m.gic.has_pending(vcpu(0), vmcr)
+    };
+    assert!(check(&mut m, 0xff, true, true));
+    assert!(check(&mut m, 0x48, true, true));
+    assert!(!check(&mut m, 0x40, true, true));
+    assert!(!check(&mut m, 0xff, true, false));
+    assert!(check(&mut m, 0xff, false, true));
+    m.enter(0);
+    m.cpus[0].set_pmr(0xff);
+    m.settle(0);
+    assert_eq!(m.acknowledge(0), 40);
+    m.exit(0);
+    assert!(!check(&mut m, 0xff, true, true), "active");
+}
+
+#[test]
+fn an_idle_entry_programs_nothing_but_the_control_register() {
+    let mut m = Machine::new(1, 4);
+    m.bounce(0);
+    let file = &m.cpus[0].file;
+    assert_eq!((file.count, file.to_write, file.hcr), (0, 0, hcr::EN));
+    m.set_level(0, 40, true);
+    assert_eq!((m.cpus[0].file.count, m.cpus[0].file.to_write), (1, 1));
+    m.handle(0);
+    m.set_level(0, 40, false);
+    m.bounce(0);
+    let file = &m.cpus[0].file;
+    assert_eq!((file.count, file.lr[0]), (0, 0));
+    m.bounce(0);
+    assert_eq!(m.cpus[0].file.to_write, 0);
+}
+
+#[test]
+fn list_registers_are_cleared_when_they_are_no_longer_used() {
+    let mut m = Machine::new(1, 4);
+    for n in 40..43 {
+        m.set_edge(0, n, true);
+        m.set_level(0, n, true);
+    }
+    assert_eq!(m.cpus[0].file.count, 3);
+    for _ in 0..3 {
+        m.handle(0);
+    }
+    m.bounce(0);
+    assert_eq!((m.cpus[0].file.count, m.cpus[0].file.to_write), (0, 3));
+    assert_eq!(m.cpus[0].file.lr, [0; 16]);
+}
+
+#[test]
+fn flush_and_sync_out_of_turn_do_nothing() {
+    let mut m = Machine::new(1, 4);
+    m.set_edge(0, 40, true);
+    m.set_level(0, 40, true);
+    let before = m.cpus[0].file.lr;
+    m.gic.flush(vcpu(0), &mut m.cpus[0].file, false);
+    assert_eq!(m.cpus[0].file.lr, before);
+    m.exit(0);
+    let mut heard = Heard::default();
+    m.gic.sync(vcpu(0), &mut m.cpus[0].file, &mut heard);
+    m.gic.flush(vcpu(9), &mut m.cpus[0].file, false);
+    m.gic.sync(vcpu(9), &mut m.cpus[0].file, &mut heard);
+    m.enter(0);
+    assert_eq!(m.handle(0), 40);
+}
+
+#[test]
+fn lines_that_do_not_exist_are_refused() {
+    let mut m = Machine::new(1, 4);
+    assert!(m.gic.set_level(line(0, 3), true).is_err());
+    assert!(m.gic.set_level(line(0, 96), true).is_err());
+    assert!(m.gic.set_level(line(1, 27), true).is_err());
+    assert!(m.gic.watch(line(0, 96), true).is_err());
+    assert_eq!(Line::spi(id(31)), None);
+    assert_eq!(Line::private(vcpu(0), id(32)), None);
+    assert!(m.gic.map_hw(vcpu(0), Some((id(15), 30))).is_err());
+    assert!(m.gic.map_hw(vcpu(1), Some((id(27), 30))).is_err());
+}
+
+#[test]
+fn reset_leaves_the_lines_alone() {
+    let mut m = Machine::new(2, 4);
+    m.set_level(0, 40, true);
+    m.set_level(1, 20, true);
+    m.sgi(0, SgiReg::Sgi1, 2);
+    assert_eq!(m.acknowledge(0), 40);
+    for cpu in 0..2 {
+        m.exit(cpu);
+    }
+    m.gic.reset();
+    for cpu in 0..2 {
+        m.enter(cpu);
+        m.cpus[cpu].active.clear();
+        assert_eq!(m.cpus[cpu].file.count, 0);
+    }
+    assert_eq!(m.read(0, Frame::Dist, 0, 4), 0x50);
+    assert!(m.read_bit(0, 0x200, 0, 40));
+    assert!(m.read_bit(0, 0x200, 1, 20));
+    assert!(!m.read_bit(0, 0x200, 1, 0));
+    assert!(!m.read_bit(0, 0x300, 0, 40));
+    m.write(0, Frame::Dist, 0, 4, 2);
+    m.write_bit(0, 0x100, 0, 40);
+    assert!(m.cpus[0].held(40) != 0);
+}
+
+#[test]
+fn one_redistributor_can_be_reset() {
+    let mut m = Machine::new(2, 4);
+    m.set_level(0, 20, true);
+    m.sgi(1, SgiReg::Sgi1, 3);
+    m.set_level(0, 40, true);
+    m.exit(0);
+    m.gic.reset_vcpu(vcpu(0));
+    m.enter(0);
+    assert_eq!(m.handle(1), 0);
+    assert_eq!(m.handle(0), 40, "shared interrupts stay");
+    assert_eq!(m.cpus[0].held(20) | m.cpus[0].held(0), 0);
+    assert!(m.read_bit(0, 0x200, 0, 20), "the line is still high");
+}

@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random sequences of what guests and devices do, against a model that is too simple to be wrong.
+//!
+//! Compared at every acknowledge: the interrupt must be one of the most urgent that the reference would deliver there and
+//! then, and there must be none if the reference has none. So nothing is lost, nothing comes twice, nothing is active
+//! on two vCPUs, priorities hold. Compared besides: the registers that the guest reads, and who is woken from WFI.
+
+mod vgic;
+
+use loft_model::model::vgic::{Frame, SgiReg};
+use proptest::prelude::*;
+use vgic::cpu::SPURIOUS;
+use vgic::machine::{line, vcpu, Machine};
+use vgic::reference::Reference;
+
+/// SPIs that the test uses.
+const SPIS: std::ops::Range<u32> = 32..48;
+/// Edges and levels that devices raise: a few PPIs, the linked timer, the SPIs.
+const PPIS: [u32; 3] = [20, 27, 30];
+
+/// Indices are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Op {
+    Level {
+        cpu: usize,
+        n: usize,
+        high: bool,
+    },
+    Sgi {
+        from: usize,
+        list: u8,
+        n: u8,
+        others: bool,
+        reg: u8,
+    },
+    Acknowledge {
+        cpu: usize,
+    },
+    Eoi {
+        cpu: usize,
+    },
+    Dir {
+        cpu: usize,
+        n: usize,
+    },
+    Pmr {
+        cpu: usize,
+        pmr: u8,
+    },
+    Groups {
+        cpu: usize,
+        groups: u8,
+    },
+    Split {
+        cpu: usize,
+        split: bool,
+    },
+    Leave {
+        cpu: usize,
+    },
+    Enter {
+        cpu: usize,
+    },
+    Bounce {
+        cpu: usize,
+    },
+    Enable {
+        by: usize,
+        cpu: usize,
+        n: usize,
+        on: bool,
+    },
+    Priority {
+        by: usize,
+        cpu: usize,
+        n: usize,
+        priority: u8,
+    },
+    Group {
+        by: usize,
+        cpu: usize,
+        n: usize,
+        group1: bool,
+    },
+    Config {
+        by: usize,
+        n: usize,
+        edge: bool,
+    },
+    Route {
+        by: usize,
+        n: usize,
+        to: usize,
+    },
+    Pend {
+        by: usize,
+        cpu: usize,
+        n: usize,
+        on: bool,
+    },
+    Activate {
+        by: usize,
+        cpu: usize,
+        n: usize,
+        on: bool,
+    },
+    Dist {
+        by: usize,
+        groups: u8,
+    },
+    Read {
+        by: usize,
+        cpu: usize,
+        n: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let i = || 0..64usize;
+    let b = any::<bool>;
+    prop_oneof![
+        12 => (i(), i(), prop::bool::weighted(0.7)).prop_map(|(cpu, n, high)| Op::Level { cpu, n, high }),
+        4 => (i(), any::<u8>(), 0..16u8, prop::bool::weighted(0.1), 0..6u8)
+            .prop_map(|(from, list, n, others, reg)| Op::Sgi { from, list, n, others, reg }),
+        20 => i().prop_map(|cpu| Op::Acknowledge { cpu }),
+        14 => i().prop_map(|cpu| Op::Eoi { cpu }),
+        8 => (i(), i()).prop_map(|(cpu, n)| Op::Dir { cpu, n }),
+        2 => (i(), prop_oneof![Just(0xff), any::<u8>()]).prop_map(|(cpu, pmr)| Op::Pmr { cpu, pmr }),
+        1 => (i(), prop_oneof![Just(3), 0..4u8]).prop_map(|(cpu, groups)| Op::Groups { cpu, groups }),
+        1 => (i(), b()).prop_map(|(cpu, split)| Op::Split { cpu, split }),
+        1 => i().prop_map(|cpu| Op::Leave { cpu }),
+        3 => i().prop_map(|cpu| Op::Enter { cpu }),
+        2 => i().prop_map(|cpu| Op::Bounce { cpu }),
+        2 => (i(), i(), i(), prop::bool::weighted(0.7)).prop_map(|(by, cpu, n, on)| Op::Enable { by, cpu, n, on }),
+        5 => (i(), i(), i(), any::<u8>())
+            .prop_map(|(by, cpu, n, priority)| Op::Priority { by, cpu, n, priority }),
+        1 => (i(), i(), i(), prop::bool::weighted(0.7))
+            .prop_map(|(by, cpu, n, group1)| Op::Group { by, cpu, n, group1 }),
+        2 => (i(), i(), b()).prop_map(|(by, n, edge)| Op::Config { by, n, edge }),
+        3 => (i(), i(), i()).prop_map(|(by, n, to)| Op::Route { by, n, to }),
+        2 => (i(), i(), i(), b()).prop_map(|(by, cpu, n, on)| Op::Pend { by, cpu, n, on }),
+        2 => (i(), i(), i(), b()).prop_map(|(by, cpu, n, on)| Op::Activate { by, cpu, n, on }),
+        1 => (i(), prop_oneof![Just(3), 0..4u8]).prop_map(|(by, groups)| Op::Dist { by, groups }),
+        3 => (i(), i(), i()).prop_map(|(by, cpu, n)| Op::Read { by, cpu, n }),
+    ]
+}
+
+struct Test {
+    m: Machine,
+    reference: Reference,
+    /// What each vCPU has acknowledged and not yet dropped the priority of.
+    nested: Vec<Vec<u32>>,
+    /// What was dropped and not yet deactivated (EOImode 1).
+    dropped: Vec<(usize, u32)>,
+    /// Whether the guest changes active states behind its own back. In EOImode 0 it must not, if there are more
+    /// interrupts than list registers: the hardware only counts what is ended.
+    activates: bool,
+}
+
+impl Test {
+    fn new(cpus: usize, list_registers: usize, split: Option<bool>) -> Self {
+        let mut m = Machine::new(cpus, list_registers);
+        m.link_timers();
+        for cpu in 0..cpus {
+            if split == Some(true) {
+                m.cpus[cpu].set_split_eoi(true);
+                m.bounce(cpu);
+            }
+        }
+        Self {
+            m,
+            reference: Reference::new(cpus, SPIS),
+            nested: vec![Vec::new(); cpus],
+            dropped: Vec::new(),
+            activates: split == Some(true),
+        }
+    }
+
+    fn cpu(&self, n: usize) -> usize {
+        n % self.nested.len()
+    }
+
+    /// Any interrupt.
+    fn any(n: usize) -> u32 {
+        let all = 16 + PPIS.len() + SPIS.len();
+        match n % all {
+            n @ 0..16 => n as u32,
+            n @ 16..19 => PPIS[n - 16],
+            n => SPIS.start + n as u32 - 19,
+        }
+    }
+
+    fn spi(n: usize) -> u32 {
+        SPIS.start + (n % SPIS.len()) as u32
+    }
+
+    /// Whether a vCPU in the guest has it pending in a list register.
+    fn in_lr_pending(&self, intid: u32, bank: Option<usize>) -> bool {
+        (0..self.m.cpus.len())
+            .filter(|&cpu| bank.is_none_or(|b| b == cpu) && self.m.running[cpu])
+            .any(|cpu| self.m.cpus[cpu].held(intid) & (1 << 62) != 0)
+    }
+
+    /// An interrupt may have stopped being pending without anybody being told.
+    fn may_haunt(&mut self, cpu: usize, intid: u32) {
+        let irq = self.reference.irq(cpu, intid).clone();
+        if !irq.edge && !irq.pending() && self.in_lr_pending(intid, irq.bank) {
+            self.reference.irq(cpu, intid).ghost = true;
+        }
+    }
+
+    /// Ghosts are gone as soon as no list register has them.
+    fn exorcise(&mut self) {
+        for n in 0..self.reference.irqs.len() {
+            let irq = &self.reference.irqs[n];
+            if irq.ghost && !self.in_lr_pending(irq.intid, irq.bank) {
+                self.reference.irqs[n].ghost = false;
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, cpu: usize) -> u32 {
+        let before = &self.m.cpus[cpu];
+        let best = self
+            .reference
+            .forwarded(cpu)
+            .filter(|irq| before.signals(irq.group1, irq.priority))
+            .map(|irq| irq.priority)
+            .min();
+        let could: Vec<u32> = self
+            .reference
+            .forwarded(cpu)
+            .filter(|irq| before.signals(irq.group1, irq.priority) && Some(irq.priority) == best)
+            .map(|irq| irq.intid)
+            .collect();
+        // A group that is on may have a more urgent interrupt than one that cannot be signalled.
+        let shadow = self
+            .reference
+            .forwarded(cpu)
+            .filter(|irq| before.group_on(irq.group1))
+            .map(|irq| irq.priority)
+            .min();
+        let haunted = self.reference.irqs.iter().any(|irq| {
+            irq.ghost
+                && irq.bank.is_none_or(|b| b == cpu)
+                && before.held(irq.intid) & (1 << 62) != 0
+        });
+        let intid = self.m.acknowledge(cpu);
+        if intid == SPURIOUS {
+            // The highest pending one decides, even if it does not preempt but a less urgent one of the other group does.
+            if best.is_some() && best == shadow && !haunted {
+                panic!("vCPU {cpu}: nothing, expected one of {could:?}");
+            }
+            return intid;
+        }
+        let irq = self.reference.irq(cpu, intid);
+        if irq.ghost && !could.contains(&intid) {
+            assert!(!irq.active);
+        } else {
+            assert!(
+                could.contains(&intid),
+                "vCPU {cpu}: got {irq:?}, expected one of {could:?}"
+            );
+        }
+        irq.ghost = false;
+        irq.latch = false;
+        irq.active = true;
+        self.nested[cpu].push(intid);
+        intid
+    }
+
+    fn eoi(&mut self, cpu: usize) {
+        let Some(intid) = self.nested[cpu].pop() else {
+            return;
+        };
+        if self.m.cpus[cpu].split_eoi() {
+            self.dropped.push((cpu, intid));
+        } else {
+            self.reference.irq(cpu, intid).active = false;
+        }
+        self.m.eoi(cpu, intid);
+    }
+
+    fn dir(&mut self, cpu: usize, n: usize) {
+        if self.dropped.is_empty() {
+            return;
+        }
+        let n = n % self.dropped.len();
+        let (owner, intid) = self.dropped[n];
+        // An SPI may be deactivated on any vCPU that is in EOImode 1.
+        let by = if intid < 32 || !self.m.cpus[cpu].split_eoi() {
+            owner
+        } else {
+            cpu
+        };
+        if !self.m.running[by] || !self.m.cpus[by].split_eoi() {
+            return;
+        }
+        self.dropped.remove(n);
+        self.reference.irq(owner, intid).active = false;
+        self.m.dir(by, intid);
+    }
+
+    /// Interrupts that some vCPU is handling.
+    fn busy(&self, cpu: usize, intid: u32) -> bool {
+        let here = |c: usize| intid >= 32 || c == cpu;
+        (0..self.nested.len()).any(|c| here(c) && self.nested[c].contains(&intid))
+            || self.dropped.iter().any(|&(c, n)| here(c) && n == intid)
+    }
+
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Level { cpu, n, high } => {
+                let cpu = self.cpu(cpu);
+                let intid = Self::any(16 + n % (PPIS.len() + SPIS.len()));
+                let irq = self.reference.irq(cpu, intid);
+                if irq.edge {
+                    irq.latch |= high;
+                } else {
+                    irq.line = high;
+                }
+                self.m.set_level(cpu, intid, high);
+                self.may_haunt(cpu, intid);
+            }
+            Op::Sgi {
+                from,
+                list,
+                n,
+                others,
+                reg,
+            } => {
+                let from = self.cpu(from);
+                let reg = [SgiReg::Sgi0, SgiReg::Asgi1, SgiReg::Sgi1][usize::from(reg).min(2)];
+                for cpu in 0..self.nested.len() {
+                    let named = if others {
+                        cpu != from
+                    } else {
+                        (list >> cpu) & 1 != 0
+                    };
+                    let irq = self.reference.irq(cpu, n.into());
+                    irq.latch |= named && (reg == SgiReg::Sgi1 || !irq.group1);
+                }
+                let value = u64::from(list) | (u64::from(n) << 24) | (u64::from(others) << 40);
+                self.m.sgi(from, reg, value);
+            }
+            Op::Acknowledge { cpu } => {
+                let cpu = self.cpu(cpu);
+                if self.m.running[cpu] {
+                    self.acknowledge(cpu);
+                }
+            }
+            Op::Eoi { cpu } => {
+                let cpu = self.cpu(cpu);
+                if self.m.running[cpu] {
+                    self.eoi(cpu);
+                }
+            }
+            Op::Dir { cpu, n } => {
+                let cpu = self.cpu(cpu);
+                self.dir(cpu, n);
+            }
+            Op::Pmr { cpu, pmr } => {
+                let cpu = self.cpu(cpu);
+                if self.m.running[cpu] {
+                    self.m.cpus[cpu].set_pmr(pmr & 0xf8);
+                    self.m.settle(cpu);
+                }
+            }
+            Op::Groups { cpu, groups } => {
+                let cpu = self.cpu(cpu);
+                if self.m.running[cpu] {
+                    self.m.cpus[cpu].set_groups(groups & 1 != 0, groups & 2 != 0);
+                    self.m.settle(cpu);
+                }
+            }
+            Op::Split { cpu, split } => {
+                let cpu = self.cpu(cpu);
+                let idle = self.nested[cpu].is_empty() && self.dropped.is_empty();
+                // The guest changes its EOI mode while nothing is active; it has exited since.
+                if idle && !self.activates && self.m.running[cpu] {
+                    self.m.cpus[cpu].set_split_eoi(split);
+                    self.m.bounce(cpu);
+                }
+            }
+            Op::Leave { cpu } => {
+                let cpu = self.cpu(cpu);
+                self.m.exit(cpu);
+                let own = &self.m.cpus[cpu];
+                let wakes = self
+                    .reference
+                    .forwarded(cpu)
+                    .any(|irq| own.group_on(irq.group1) && irq.priority < own.pmr());
+                let vmcr = own.file.vmcr;
+                assert_eq!(self.m.gic.has_pending(vcpu(cpu), vmcr), wakes);
+            }
+            Op::Enter { cpu } => {
+                let cpu = self.cpu(cpu);
+                self.m.enter(cpu);
+            }
+            Op::Bounce { cpu } => {
+                let cpu = self.cpu(cpu);
+                self.m.bounce(cpu);
+            }
+            Op::Enable { by, cpu, n, on } => {
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                self.reference.irq(cpu, intid).enabled = on;
+                let register = if on { 0x100 } else { 0x180 };
+                self.m.write_bit(by, register, cpu, intid);
+                assert_eq!(self.m.read_bit(by, 0x100, cpu, intid), on);
+            }
+            Op::Priority {
+                by,
+                cpu,
+                n,
+                priority,
+            } => {
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                self.reference.irq(cpu, intid).priority = priority & 0xf8;
+                self.m.set_priority(by, cpu, intid, priority);
+            }
+            Op::Group { by, cpu, n, group1 } => {
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                self.reference.irq(cpu, intid).group1 = group1;
+                self.m.set_group(by, cpu, intid, group1);
+            }
+            Op::Config { by, n, edge } => {
+                let (by, intid) = (self.cpu(by), Self::spi(n));
+                self.reference.irq(by, intid).edge = edge;
+                self.m.set_edge(by, intid, edge);
+            }
+            Op::Route { by, n, to } => {
+                let (by, intid) = (self.cpu(by), Self::spi(n));
+                // Now and then nobody.
+                let affinity = to % (self.nested.len() + 1);
+                self.reference.irq(by, intid).target =
+                    (affinity < self.nested.len()).then_some(affinity);
+                self.m.route(by, intid, affinity as u64);
+            }
+            Op::Pend { by, cpu, n, on } => {
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                self.reference.irq(cpu, intid).latch = on;
+                let register = if on { 0x200 } else { 0x280 };
+                self.m.write_bit(by, register, cpu, intid);
+            }
+            Op::Activate { by, cpu, n, on } => {
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                // Not those that are being handled: their end would find nothing to end.
+                if self.activates && !self.busy(cpu, intid) && intid != 27 {
+                    self.reference.irq(cpu, intid).active = on;
+                    let register = if on { 0x300 } else { 0x380 };
+                    self.m.write_bit(by, register, cpu, intid);
+                }
+            }
+            Op::Dist { by, groups } => {
+                let by = self.cpu(by);
+                self.reference.groups = [groups & 1 != 0, groups & 2 != 0];
+                self.m.write(by, Frame::Dist, 0, 4, groups.into());
+            }
+            Op::Read { by, cpu, n } => {
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                let irq = self.reference.irq(cpu, intid).clone();
+                assert_eq!(
+                    self.m.read_bit(by, 0x200, cpu, intid),
+                    irq.pending(),
+                    "{irq:?}"
+                );
+                assert_eq!(
+                    self.m.read_bit(by, 0x300, cpu, intid),
+                    irq.active,
+                    "{irq:?}"
+                );
+            }
+        }
+        self.exorcise();
+        self.check_exclusive();
+    }
+
+    /// No shared interrupt is in the list registers of two vCPUs, or twice in one's.
+    fn check_exclusive(&self) {
+        for intid in SPIS {
+            let times: usize = self
+                .m
+                .cpus
+                .iter()
+                .map(|cpu| {
+                    let slots = &cpu.file.lr[..cpu.file.count.into()];
+                    slots
+                        .iter()
+                        .filter(|&&v| v as u32 == intid && v >> 62 != 0)
+                        .count()
+                })
+                .enumerate()
+                .map(|(cpu, n)| if self.m.running[cpu] { n } else { 0 })
+                .sum();
+            assert!(times <= 1, "{intid} is in {times} list registers");
+        }
+    }
+
+    /// Lets the guest finish everything: what the reference still wants delivered must come.
+    fn drain(&mut self) {
+        self.step(&Op::Dist { by: 0, groups: 3 });
+        for cpu in 0..self.nested.len() {
+            self.m.enter(cpu);
+            self.m.cpus[cpu].set_groups(true, true);
+            self.m.cpus[cpu].set_pmr(0xf8);
+            self.m.settle(cpu);
+            while !self.nested[cpu].is_empty() {
+                self.eoi(cpu);
+            }
+        }
+        while let Some(&(cpu, _)) = self.dropped.last() {
+            let n = self.dropped.len() - 1;
+            self.dir(cpu, n);
+        }
+        for cpu in 0..self.nested.len() {
+            loop {
+                let intid = self.acknowledge(cpu);
+                if intid == SPURIOUS {
+                    break;
+                }
+                // The driver quiets its device.
+                if intid >= 16 {
+                    self.step(&Op::Level {
+                        cpu,
+                        n: Self::device(intid),
+                        high: false,
+                    });
+                }
+                self.eoi(cpu);
+                while let Some(&(owner, _)) = self.dropped.last() {
+                    self.dir(owner, 0);
+                }
+            }
+        }
+        for cpu in 0..self.nested.len() {
+            let left: Vec<_> = self
+                .reference
+                .forwarded(cpu)
+                .filter(|irq| irq.priority < 0xf8)
+                .collect();
+            assert!(left.is_empty(), "never delivered: {left:?}");
+        }
+        for cpu in 0..self.nested.len() {
+            self.m.exit(cpu);
+        }
+        for cpu in 0..self.nested.len() {
+            for irq in self
+                .reference
+                .irqs
+                .iter()
+                .filter(|irq| irq.bank.is_none_or(|b| b == cpu))
+            {
+                assert_eq!(
+                    self.m.gic.is_active(line(cpu, irq.intid)),
+                    irq.active,
+                    "{irq:?}"
+                );
+            }
+        }
+    }
+
+    /// The inverse of what [`Op::Level`] does with `n`.
+    fn device(intid: u32) -> usize {
+        match PPIS.iter().position(|&ppi| ppi == intid) {
+            Some(n) => n,
+            None => PPIS.len() + (intid - SPIS.start) as usize,
+        }
+    }
+}
+
+fn run(cpus: usize, list_registers: usize, split: Option<bool>, ops: &[Op]) {
+    let mut test = Test::new(cpus, list_registers, split);
+    for op in ops {
+        test.step(op);
+    }
+    test.drain();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_vcpu(lrs in prop::sample::select(vec![1, 2, 4, 16]), ops in prop::collection::vec(op(), 1..300)) {
+        run(1, lrs, None, &ops);
+    }
+
+    #[test]
+    fn several_vcpus(cpus in 2..5usize, lrs in prop::sample::select(vec![1, 2, 4, 16]), ops in prop::collection::vec(op(), 1..400)) {
+        run(cpus, lrs, None, &ops);
+    }
+
+    #[test]
+    fn split_eoi(cpus in 1..4usize, lrs in prop::sample::select(vec![1, 2, 4, 16]), ops in prop::collection::vec(op(), 1..300)) {
+        run(cpus, lrs, Some(true), &ops);
+    }
+}
