@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0
 # Sourced by the scripts beside it: where things are kept, how progress is shown, how a cache entry is made.
 # shellcheck shell=bash
 set -euo pipefail

@@ -6,6 +6,7 @@
 
 mod capability;
 mod device;
+mod event;
 mod system;
 mod user;
 mod vcpu;

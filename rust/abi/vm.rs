@@ -2,7 +2,7 @@
 
 //! The ioctls of a VM.
 
-use super::{capability, device, user};
+use super::{capability, device, event, user};
 use crate::host::ffi::*;
 use crate::host::file::{new_fd, FileObject};
 use crate::model::types::Ipa;
@@ -43,9 +43,10 @@ impl FileObject for Vm {
             }
             LOFT_KVM_CREATE_DEVICE => device::create(this, argument),
             LOFT_KVM_IRQ_LINE => irq_line(this, user::read(argument)?),
-            LOFT_KVM_IRQFD => this.events.irqfd(this, user::read(argument)?),
-            LOFT_KVM_IOEVENTFD => this.events.ioeventfd(user::read(argument)?),
-            LOFT_KVM_SET_GSI_ROUTING => this.events.set_routing(this, argument),
+            LOFT_KVM_IRQFD => event::irqfd(this, user::read(argument)?),
+            LOFT_KVM_IOEVENTFD => event::ioeventfd(this, user::read(argument)?),
+            LOFT_KVM_SET_GSI_ROUTING => event::set_routing(this, argument),
+            LOFT_KVM_SIGNAL_MSI => event::signal_msi(this, user::read(argument)?),
             LOFT_KVM_ENABLE_CAP => enable_capability(this, user::read(argument)?),
             LOFT_KVM_ARM_SET_COUNTER_OFFSET => set_counter_offset(this, user::read(argument)?),
             _ => Err(ENOTTY),

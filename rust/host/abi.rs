@@ -28,8 +28,10 @@ from_user! {
     kvm_enable_cap,
     kvm_ioeventfd,
     kvm_irq_level,
+    kvm_irq_routing_entry,
     kvm_irqfd,
     kvm_mp_state,
+    kvm_msi,
     kvm_one_reg,
     kvm_userspace_memory_region,
     kvm_userspace_memory_region2,
@@ -47,5 +49,14 @@ impl kvm_irq_level {
     pub(crate) fn irq(&self) -> u32 {
         // SAFETY: Both fields of the union are a `u32`.
         unsafe { self.__bindgen_anon_1.irq }
+    }
+}
+
+impl kvm_irq_routing_entry {
+    /// The chip and the pin of a KVM_IRQ_ROUTING_IRQCHIP.
+    pub(crate) fn irqchip(&self) -> (u32, u32) {
+        // SAFETY: All bits of the union are initialised (copied from userspace or zeroed), and any bits are integers.
+        let irqchip = unsafe { self.u.irqchip };
+        (irqchip.irqchip, irqchip.pin)
     }
 }

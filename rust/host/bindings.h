@@ -4,6 +4,7 @@
  * bindings lack, and KVM's user ABI.
  */
 #include <linux/types.h>
+#include <uapi/linux/eventpoll.h>
 #include <linux/kvm.h>
 #include <linux/psci.h>
 #include "shim.h"
@@ -42,3 +43,11 @@ LOFT_IOCTL(KVM_SET_VCPU_EVENTS)
 LOFT_IOCTL(KVM_GET_DIRTY_LOG)
 LOFT_IOCTL(KVM_SIGNAL_MSI)
 LOFT_IOCTL(KVM_SET_GUEST_DEBUG)
+/* Likewise constants that a cast or an enum keeps from being one. */
+LOFT_IOCTL(EPOLLIN)
+LOFT_IOCTL(EPOLLHUP)
+LOFT_IOCTL(KVM_IOEVENTFD_FLAG_DATAMATCH)
+LOFT_IOCTL(KVM_IOEVENTFD_FLAG_PIO)
+LOFT_IOCTL(KVM_IOEVENTFD_FLAG_DEASSIGN)
+LOFT_IOCTL(KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY)
+LOFT_IOCTL(KVM_IOEVENTFD_VALID_FLAG_MASK)

@@ -8,6 +8,7 @@
 pub(crate) mod abi;
 pub(crate) mod cpu;
 pub(crate) mod errno;
+pub(crate) mod event;
 pub(crate) mod file;
 pub(crate) mod guest;
 pub(crate) mod kick;
@@ -15,6 +16,7 @@ pub(crate) mod machine;
 pub(crate) mod mm;
 pub(crate) mod page;
 pub(crate) mod random;
+pub(crate) mod rcu;
 pub(crate) mod shared;
 pub(crate) mod sync;
 pub(crate) mod time;

@@ -526,21 +526,24 @@ int loft_smccc_workaround(u32 function)
 struct loft_watch {
 	poll_table table;
 	struct wait_queue_entry *entry;
+	int ret;
 };
 
 static void loft_watch_queue(struct file *file, struct wait_queue_head *head, poll_table *table)
 {
 	struct loft_watch *watch = container_of(table, struct loft_watch, table);
 
-	add_wait_queue_priority_exclusive(head, watch->entry);
+	watch->ret = add_wait_queue_priority_exclusive(head, watch->entry);
 }
 
-int loft_eventfd_watch(struct file *file, struct wait_queue_entry *entry, void *unused,
+int loft_eventfd_watch(struct file *file, struct wait_queue_entry *entry,
 		       int (*wake)(struct wait_queue_entry *, unsigned int, int, void *))
 {
-	struct loft_watch watch = { .entry = entry };
+	struct loft_watch watch = { .entry = entry, .ret = -EINVAL };
+	__poll_t events;
 
 	init_waitqueue_func_entry(entry, wake);
 	init_poll_funcptr(&watch.table, loft_watch_queue);
-	return vfs_poll(file, &watch.table);
+	events = vfs_poll(file, &watch.table);
+	return watch.ret ?: !!(events & EPOLLIN);
 }

@@ -110,8 +110,11 @@ bool loft_cpus_have_pauth(void);
 u64 loft_cntfrq(void);
 int loft_smccc_workaround(u32 function);
 
-/* Events. */
-int loft_eventfd_watch(struct file *file, struct wait_queue_entry *entry, void *poll,
+/*
+ * Events: puts `entry` first into the wait queue of an eventfd, alone in being called. 0, 1 if the eventfd has a count, or
+ * -EBUSY.
+ */
+int loft_eventfd_watch(struct file *file, struct wait_queue_entry *entry,
 		       int (*wake)(struct wait_queue_entry *, unsigned int, int, void *));
 
 #endif

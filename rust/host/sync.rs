@@ -6,9 +6,14 @@
 //!
 //! ```text
 //! Vcpu::state      mutex      one vCPU's ioctls
-//!   Vm::config     mutex      creating vCPUs and devices, memory slots, routing
+//!   Vm::config     mutex      creating vCPUs and devices, memory slots
 //!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write
 //!       Vm::gic    raw, irq   interrupt controller state; also taken in a fast exit
+//!   Irqfds::state  mutex      irqfds, routing
+//!     (the wait queue of an eventfd)  irq   held by whoever signals it
+//!       Irqfd::route  raw, irq   where that one leads
+//!         Vm::gic
+//!         Vm::vcpus  raw, irq   finding vCPUs; nothing is taken inside
 //! ```
 
 use super::ffi;

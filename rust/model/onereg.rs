@@ -242,9 +242,9 @@ fn core(id: u64) -> Result<OneReg, IdError> {
 
 /// No VM has SVE: -ENOENT for what would be a register of it, -EINVAL for the rest.
 fn sve(id: u64) -> IdError {
-    const Z: u64 = ARM64 | 8 << SIZE_SHIFT | SVE;
-    const P: u64 = ARM64 | 5 << SIZE_SHIFT | SVE | 0x400;
-    const LENGTHS: u64 = ARM64 | 6 << SIZE_SHIFT | SVE | 0xffff;
+    const Z: u64 = ARM64 | (8 << SIZE_SHIFT) | SVE;
+    const P: u64 = ARM64 | (5 << SIZE_SHIFT) | SVE | 0x400;
+    const LENGTHS: u64 = ARM64 | (6 << SIZE_SHIFT) | SVE | 0xffff;
     match id {
         LENGTHS => IdError::NotFound,
         // 32 Z registers; 16 P registers and FFR: of 32 slices each.

@@ -262,14 +262,9 @@ impl Core {
 
     /// Folds the list registers back into the model. `line`: the virtual timer's.
     fn take_lists(&mut self, line: bool) {
+        self.set_timer_line(line);
         let Some(mut model) = self.vm.gic.lock() else { return };
         gic::read_lists(&mut self.lists);
-        if line != self.timer_line {
-            self.timer_line = line;
-            if let Some(kick) = ppi(self.id, VIRTUAL_TIMER_PPI).and_then(|ppi| model.set_level(ppi, line).ok()).flatten() {
-                debug_assert!(kick == self.id);
-            }
-        }
         let report = model.sync(self.id, &mut self.lists, &mut self.after);
         if report.hw_deactivated {
             self.hw_active = false;
@@ -313,6 +308,22 @@ impl Core {
         self.refresh_lists()
     }
 
+    /// In a fast exit, before a look at the private interrupts: their lines are the timers'.
+    pub(crate) fn update_lines(&mut self) {
+        self.set_timer_line(output(timer::virtual_ctl()));
+        self.update_ptimer();
+    }
+
+    /// The model learns of the virtual timer's line, if it has changed.
+    fn set_timer_line(&mut self, line: bool) {
+        if line != self.timer_line {
+            self.timer_line = line;
+            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), ppi(self.id, VIRTUAL_TIMER_PPI)) {
+                let _ = model.set_level(ppi, line);
+            }
+        }
+    }
+
     /// The emulated timer's line follows its counter.
     pub(crate) fn update_ptimer(&mut self) {
         let line = self.ptimer.line(self.physical_counter());
@@ -326,13 +337,7 @@ impl Core {
 
     /// The virtual timer's line while the vCPU is not in the guest: for WFI, and before the guest next runs.
     pub(crate) fn update_vtimer(&mut self) {
-        let line = self.virtual_timer().line(self.virtual_counter());
-        if line != self.timer_line {
-            self.timer_line = line;
-            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), ppi(self.id, VIRTUAL_TIMER_PPI)) {
-                let _ = model.set_level(ppi, line);
-            }
-        }
+        self.set_timer_line(self.virtual_timer().line(self.virtual_counter()));
     }
 
     /// The virtual timer while the vCPU is not in the guest.
@@ -397,6 +402,8 @@ impl Resident for Core {
         }
         self.host = Some(world::load(&mut self.frame, &self.control, &self.saved));
         gic::load(self.lists.vmcr, &self.interface);
+        // The list registers here are another vCPU's.
+        self.lists.moved();
         timer::set_virtual_cval(self.vtimer.cval());
     }
 

@@ -12,7 +12,7 @@ use crate::arch::{gic, world};
 use crate::host::{cpu, ffi, machine};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::smccc;
-use crate::model::vgic::Error as GicError;
+use crate::model::vgic::{Error as GicError, Frame};
 
 /// Into the guest again; x19 to x28 are as it left them.
 const RESUME: u64 = ffi::FRAME_RESUME as u64;
@@ -154,6 +154,9 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
     };
     if world::pstate() & crate::model::sysreg::regs::SPSR_EL1::nRW.mask() != 0 {
         return leave;
+    }
+    if matches!(frame, Frame::Redist(_)) {
+        core.update_lines();
     }
     let (rt, size, id) = (abort.register(), abort.size(), core.id);
     if abort.is_write() {

@@ -1,41 +1,82 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! ioeventfds, irqfds and the routing of GSIs.
+//! Events that go around userspace: stores of the guest's that signal an eventfd ([`ioeventfd`]), eventfds that raise an
+//! interrupt ([`irqfd`]), and which interrupt that is ([`routing`]).
 
+pub(crate) mod ioeventfd;
+mod irqfd;
+pub(crate) mod routing;
+
+use super::Vm;
+use crate::host::event::EventFd;
+use ioeventfd::{Ioeventfds, Key};
+use irqfd::Irqfds;
 use kernel::prelude::*;
+use kernel::sync::Arc;
+use routing::Routing;
 
 /// A VM's events.
 #[pin_data]
-pub(crate) struct Events {}
+pub(crate) struct Events {
+    #[pin]
+    ioeventfds: Ioeventfds,
+    /// Apart from the VM, because work that is queued refers to them.
+    irqfds: Arc<Irqfds>,
+}
 
 impl Events {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {})
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            ioeventfds <- Ioeventfds::new(),
+            irqfds: Irqfds::new()?,
+        }? Error)
     }
 
-    /// Signals the ioeventfd that waits for this store; false if none does.
-    pub(crate) fn store(&self, _ipa: u64, _data: u64, _size: u8) -> bool {
-        false
+    /// Signals the ioeventfd that waits for this store of `size` bytes, the upper ones of `data` being zero; false if
+    /// none does. Does not sleep.
+    pub(crate) fn store(&self, ipa: u64, data: u64, size: u8) -> bool {
+        self.ioeventfds.store(ipa, data, size)
     }
 
-    /// KVM_IRQFD.
-    pub(crate) fn irqfd(&self, _vm: &super::Vm, _request: crate::host::ffi::kvm_irqfd) -> Result<isize> {
-        Err(ENOTTY)
+    /// Stores that `key` describes signal the eventfd `fd` from now on. `EEXIST`: some of them signal one already.
+    pub(crate) fn assign_ioeventfd(&self, fd: i32, key: Key) -> Result {
+        self.ioeventfds.assign(EventFd::get(fd)?, key)
     }
 
-    /// KVM_IOEVENTFD.
-    pub(crate) fn ioeventfd(&self, _request: crate::host::ffi::kvm_ioeventfd) -> Result<isize> {
-        Err(ENOTTY)
+    /// Undoes [`Events::assign_ioeventfd`]; `ENOENT` if that was not done with the same arguments.
+    pub(crate) fn deassign_ioeventfd(&self, fd: i32, key: Key) -> Result {
+        self.ioeventfds.deassign(&EventFd::get(fd)?, key)
+    }
+
+    /// Signals of the eventfd `fd` raise the interrupt of `gsi` from now on. With `resample`, another eventfd, it is a level
+    /// that stays high until the guest has handled it; then that eventfd is signalled.
+    ///
+    /// Errors: `EAGAIN` without an initialised interrupt controller, `EBUSY` if `fd` is somebody's irqfd already.
+    pub(crate) fn assign_irqfd(&self, vm: &Arc<Vm>, fd: u32, gsi: u32, resample: Option<i32>) -> Result {
+        self.irqfds.assign(vm, fd, gsi, resample)
+    }
+
+    /// Undoes [`Events::assign_irqfd`]; when this returns nothing is raised any more. No error if there is nothing to undo.
+    pub(crate) fn deassign_irqfd(&self, fd: i32, gsi: u32) -> Result {
+        self.irqfds.deassign(&EventFd::get(fd)?, gsi);
+        Ok(())
     }
 
     /// KVM_SET_GSI_ROUTING.
-    pub(crate) fn set_routing(&self, _vm: &super::Vm, _address: usize) -> Result<isize> {
-        Err(ENOTTY)
+    pub(crate) fn set_routing(&self, vm: &Vm, routing: Routing) {
+        // Initialising the interrupt controller sets the default, and until then nobody asks.
+        if vm.gic.is_ready() {
+            self.irqfds.set_routing(routing);
+        }
     }
 
     /// The VM's file has been closed.
-    pub(crate) fn close(&self) {}
+    pub(crate) fn close(&self) {
+        self.irqfds.close();
+    }
 
-    /// The guest has deactivated these SPIs: their resamplers are told.
-    pub(crate) fn deactivated(&self, _vm: &super::Vm, _spis: &[u64; 16]) {}
+    /// The guest has deactivated these SPIs: their resamplers are told. May sleep.
+    pub(crate) fn deactivated(&self, vm: &Vm, spis: &[u64; 16]) {
+        self.irqfds.deactivated(vm, spis);
+    }
 }

@@ -99,12 +99,12 @@ impl VmGic {
             return Ok(());
         }
         let mut redists = KVVec::new();
-        let mut count: usize = 0;
+        let mut vcpus: usize = 0;
         let mut pushed: Result = Ok(());
         vm.for_each_vcpu(|vcpu| {
             let redist = Redist::new(affinity_bits(vcpu.affinity), vcpu.number as u16);
             pushed = pushed.and(redists.push(redist, GFP_KERNEL_ACCOUNT).map_err(Into::into));
-            count += 1;
+            vcpus += 1;
         });
         pushed?;
         let mut spis = KVVec::new();
@@ -113,22 +113,24 @@ impl VmGic {
         }
         let mut model = Gic::new(&setup.config, redists, spis).map_err(|_| EINVAL)?;
         let phys = machine::timer_intid() as u16;
-        for index in 0..count {
+        for index in 0..vcpus {
             let (Some(vcpu), Some(ppi)) = (VcpuId::new(index), IntId::new(VIRTUAL_TIMER_PPI)) else { continue };
             model.map_hw(vcpu, Some((ppi, phys))).map_err(|_| EINVAL)?;
         }
         let mut regions = KVec::new();
         for region in &setup.regions {
-            regions.push(*region, GFP_KERNEL_ACCOUNT)?;
+            // The old interface gives a base only: the region is as long as there are vCPUs.
+            let count = if setup.legacy_region { vcpus as u32 } else { region.count };
+            regions.push(Region { count, ..*region }, GFP_KERNEL_ACCOUNT)?;
             if !setup.legacy_region {
                 let last = region.first.saturating_add(region.count).saturating_sub(1) as usize;
-                if let Some(last) = VcpuId::new(last.min(count.saturating_sub(1))) {
+                if let Some(last) = VcpuId::new(last.min(vcpus.saturating_sub(1))) {
                     model.set_last(last, true);
                 }
             }
         }
         if setup.legacy_region {
-            if let Some(last) = VcpuId::new(count.saturating_sub(1)) {
+            if let Some(last) = VcpuId::new(vcpus.saturating_sub(1)) {
                 model.set_last(last, true);
             }
         }

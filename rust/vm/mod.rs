@@ -9,6 +9,7 @@ pub(crate) mod vmid;
 
 use crate::arch::cpu;
 use crate::host::mm::Following;
+use crate::host::sync::RawSpinLock;
 use crate::model::psci;
 use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
 use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
@@ -17,7 +18,7 @@ use crate::model::vcpus::VcpuId;
 use crate::vcpu::shared::Shared;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SetOnce, SpinLock};
+use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use memory::GuestMemory;
 
 /// The IPA size of a VM whose maker does not say one, as KVM's.
@@ -33,9 +34,9 @@ pub(crate) struct Vm {
     /// What is set up before vCPUs run.
     #[pin]
     pub(crate) config: Mutex<Config>,
-    /// The vCPUs, in the order they were made; only ever added to.
+    /// The vCPUs, in the order they were made; only ever added to. Also looked through in interrupts, by irqfds.
     #[pin]
-    vcpus: SpinLock<KVec<Arc<Shared>>>,
+    vcpus: RawSpinLock<KVec<Arc<Shared>>>,
     /// The interrupt controller.
     #[pin]
     pub(crate) gic: gic::VmGic,
@@ -137,7 +138,7 @@ impl Vm {
                 following,
                 ipa_bits,
                 config <- new_mutex!(Config::new(*ipa_bits), "loft::Vm::config"),
-                vcpus <- new_spinlock!(KVec::new(), "loft::Vm::vcpus"),
+                vcpus <- RawSpinLock::new(KVec::new(), c"loft::Vm::vcpus", static_lock_class!()),
                 gic <- gic::VmGic::new(),
                 last_ran,
                 tells_undescribed: Atomic::new(false),

@@ -152,7 +152,7 @@ impl Abort {
 
     /// Bytes accessed: 1, 2, 4 or 8 (SAS).
     pub const fn size(self) -> u8 {
-        1 << (self.0 >> 22 & 3)
+        1 << ((self.0 >> 22) & 3)
     }
 
     /// Whether the loaded value is sign-extended (SSE).
@@ -162,7 +162,7 @@ impl Abort {
 
     /// The register that is loaded or stored; 31 is XZR (SRT).
     pub const fn register(self) -> u8 {
-        (self.0 >> 16 & 31) as u8
+        ((self.0 >> 16) & 31) as u8
     }
 
     /// Whether the register is 64 bits wide; a 32-bit load clears the upper half (SF).

@@ -204,10 +204,10 @@ impl Esr {
 
     /// The register with the timeout of a WFIT or WFET, if the CPU says (bit 2, RV).
     pub const fn wfx_register(self) -> Option<u8> {
-        if self.iss() & 1 << 2 == 0 {
+        if self.iss() & (1 << 2) == 0 {
             None
         } else {
-            Some((self.iss() >> 5 & 31) as u8)
+            Some(((self.iss() >> 5) & 31) as u8)
         }
     }
 
@@ -247,17 +247,17 @@ impl SysregAccess {
     pub const fn encoding(self) -> Encoding {
         // ISS: op0 21:20, op2 19:17, op1 16:14, CRn 13:10, Rt 9:5, CRm 4:1, direction 0.
         Encoding::new(
-            (self.0 >> 20 & 3) as u8,
-            (self.0 >> 14 & 7) as u8,
-            (self.0 >> 10 & 15) as u8,
-            (self.0 >> 1 & 15) as u8,
-            (self.0 >> 17 & 7) as u8,
+            ((self.0 >> 20) & 3) as u8,
+            ((self.0 >> 14) & 7) as u8,
+            ((self.0 >> 10) & 15) as u8,
+            ((self.0 >> 1) & 15) as u8,
+            ((self.0 >> 17) & 7) as u8,
         )
     }
 
     /// The general purpose register; 31 is XZR.
     pub const fn rt(self) -> u8 {
-        (self.0 >> 5 & 31) as u8
+        ((self.0 >> 5) & 31) as u8
     }
 
     /// Whether it is MRS; a system instruction without a result is a write.

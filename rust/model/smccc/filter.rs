@@ -51,8 +51,8 @@ const CAPACITY: usize = 32;
 const RESERVED: [(u32, u32); 2] = [
     (function::VERSION, function::VERSION | 0xffff),
     (
-        function::VERSION | 1 << 30,
-        function::VERSION | 1 << 30 | 0xffff,
+        function::VERSION | (1 << 30),
+        function::VERSION | (1 << 30) | 0xffff,
     ),
 ];
 

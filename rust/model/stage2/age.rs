@@ -27,7 +27,7 @@ pub enum Age {
 pub struct Aged {
     /// Whether something was used since it was last aged.
     pub young: bool,
-    /// Where to go on, if not everything was looked at.
+    /// Where to go on, if there is more to look at.
     pub next: Option<Ipa>,
 }
 
@@ -42,16 +42,9 @@ impl<P: Platform> Stage2<P> {
         let next = self.for_each_leaf(range, &mut Work::new(limit), |at, leaf, base, _| {
             if what == Age::Test {
                 young |= leaf.attributes.young;
-                return if young {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                };
+                return if young { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             }
-            if self
-                .rewrite(at, leaf, |leaf| leaf.with_young(false))
-                .is_some()
-            {
+            if self.rewrite(at, leaf, |leaf| leaf.with_young(false)).is_some() {
                 young = true;
                 stale.add_leaf(base, at.level);
             }
@@ -60,6 +53,8 @@ impl<P: Platform> Stage2<P> {
         if what == Age::ClearAndFlush {
             self.flush(stale);
         }
-        Aged { young, next }
+        // A test is answered by the first one, and has nothing to go on with.
+        let answered = what == Age::Test && young;
+        Aged { young, next: next.filter(|_| !answered) }
     }
 }

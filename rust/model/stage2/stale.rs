@@ -23,10 +23,7 @@ pub struct Stale {
 impl Stale {
     /// Nothing.
     pub const fn new() -> Self {
-        Self {
-            range: None,
-            leaf: None,
-        }
+        Self { range: None, leaf: None }
     }
 
     /// Whether there is nothing to forget.

@@ -312,11 +312,11 @@ impl FieldRule {
     fn allows(&self, limit: u64, new: u64) -> bool {
         let (most, value) = (self.field.number(limit), self.field.number(new));
         value == most
-            || value >= self.least as i64
+            || value >= i64::from(self.least)
                 && match self.safe {
                     Safe::Lower => value < most,
                     Safe::Higher => value > most,
-                    Safe::Exactly(safe) => value == safe as i64,
+                    Safe::Exactly(safe) => value == i64::from(safe),
                 }
     }
 }

@@ -25,10 +25,10 @@ impl Encoding {
     /// The encoding of the register `S<op0>_<op1>_C<crn>_C<crm>_<op2>`. Each number is cut to its width.
     pub const fn new(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> Self {
         Self(
-            (op0 as u16 & 3) << 14
-                | (op1 as u16 & 7) << 11
-                | (crn as u16 & 15) << 7
-                | (crm as u16 & 15) << 3
+            ((op0 as u16 & 3) << 14)
+                | ((op1 as u16 & 7) << 11)
+                | ((crn as u16 & 15) << 7)
+                | ((crm as u16 & 15) << 3)
                 | op2 as u16 & 7,
         )
     }
@@ -50,17 +50,17 @@ impl Encoding {
 
     /// op1.
     pub const fn op1(self) -> u8 {
-        (self.0 >> 11 & 7) as u8
+        ((self.0 >> 11) & 7) as u8
     }
 
     /// CRn.
     pub const fn crn(self) -> u8 {
-        (self.0 >> 7 & 15) as u8
+        ((self.0 >> 7) & 15) as u8
     }
 
     /// CRm.
     pub const fn crm(self) -> u8 {
-        (self.0 >> 3 & 15) as u8
+        ((self.0 >> 3) & 15) as u8
     }
 
     /// op2.
@@ -70,11 +70,11 @@ impl Encoding {
 
     /// The number that Linux's `sys_reg()` makes of this encoding: the argument of `read_sanitised_ftr_reg`.
     pub const fn linux(self) -> u32 {
-        (self.op0() as u32) << 19
-            | (self.op1() as u32) << 16
-            | (self.crn() as u32) << 12
-            | (self.crm() as u32) << 8
-            | (self.op2() as u32) << 5
+        ((self.op0() as u32) << 19)
+            | ((self.op1() as u32) << 16)
+            | ((self.crn() as u32) << 12)
+            | ((self.crm() as u32) << 8)
+            | ((self.op2() as u32) << 5)
     }
 
     /// Whether this lies in the Feature ID space (DDI 0487, D24.1.2): op0 3, op1 0, 1 or 3, CRn 0, CRm 0-7.

@@ -340,8 +340,8 @@ pub const RESET_OSLSR: u64 = regs::OSLSR_EL1::OSLM1.mask();
 pub const fn mpidr(vcpu: u32) -> u64 {
     regs::MPIDR_EL1::RES1
         | regs::MPIDR_EL1::Aff0.of((vcpu & 15) as u64)
-        | regs::MPIDR_EL1::Aff1.of((vcpu >> 4 & 255) as u64)
-        | regs::MPIDR_EL1::Aff2.of((vcpu >> 12 & 255) as u64)
+        | regs::MPIDR_EL1::Aff1.of(((vcpu >> 4) & 255) as u64)
+        | regs::MPIDR_EL1::Aff2.of(((vcpu >> 12) & 255) as u64)
 }
 
 /// What OSLSR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: only OSLK can change.

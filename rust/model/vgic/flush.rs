@@ -15,9 +15,10 @@
 //! None of these is asserted at the moment of entry, so an entry always makes progress. The same holds for the group
 //! conditions: only changes of the guest's group enables are asked for, because they change which interrupts count.
 //!
-//! In EOImode 1 the guest deactivates in any order and on any vCPU, and EOIcount does not tell which interrupt it was:
-//! then every write to DIR traps (TDIR). The guest can change its EOI mode without an exit, but not usefully: it does so
-//! with its groups disabled, and enabling a group exits.
+//! In EOImode 1 the guest deactivates in any order and, what is shared, on any vCPU: EOIcount does not tell which
+//! interrupt it was, and the vCPU that writes DIR may have none in its list registers. So every write to DIR traps (TDIR),
+//! always: the guest can change its EOI mode without an exit, and in EOImode 0, which is what nearly all guests use, nobody
+//! writes DIR.
 
 use super::intid::{IntId, Line};
 use super::irq::{InLr, Irq};
@@ -72,22 +73,13 @@ impl View<'_> {
             return;
         }
         redist.resident = true;
-        let stale = file.count;
         file.count = 0;
         file.hw_mapped = false;
         file.hcr = quiet_hcr(file.vmcr);
         if !redist.work.is_empty() {
             self.fill(cpu, file, hw_active);
         }
-        for old in file
-            .lr
-            .iter_mut()
-            .take(stale.into())
-            .skip(file.count.into())
-        {
-            *old = 0;
-        }
-        file.to_write = file.count.max(stale);
+        file.finish();
     }
 
     fn fill(&mut self, cpu: VcpuId, file: &mut LrFile, hw_active: bool) {
@@ -211,17 +203,14 @@ fn list_register(
     (value, note)
 }
 
-/// ICH_HCR_EL2 for a guest with nothing to do: exit when it enables a group, trap DIR if it uses it.
+/// ICH_HCR_EL2 for a guest with nothing to do: exit when it enables a group, trap DIR.
 fn quiet_hcr(vmcr: u64) -> u64 {
-    let mut value = hcr::EN;
+    let mut value = hcr::EN | hcr::TDIR;
     if vmcr & vmcr::VENG0 == 0 {
         value |= hcr::VGRP0EIE;
     }
     if vmcr & vmcr::VENG1 == 0 {
         value |= hcr::VGRP1EIE;
-    }
-    if vmcr & vmcr::VEOIM != 0 {
-        value |= hcr::TDIR;
     }
     value
 }

@@ -77,16 +77,19 @@ pub struct LrFile {
     pub lr: [u64; MAX_LRS],
     /// How many list registers, from 0 up, hold an interrupt: what to read at exit.
     pub count: u8,
-    /// How many list registers, from 0 up, differ from the zero that the hardware has: what to write at entry.
+    /// How many list registers, from 0 up, to write at entry: those in use, and those that the hardware may still have
+    /// something else in.
     pub to_write: u8,
     /// ICH_HCR_EL2, whole, with EOIcount. At exit only EOIcount matters, and only if [`LrFile::needs_hcr`].
     pub hcr: u64,
-    /// ICH_VMCR_EL2. The guest writes it; flush reads the group enables and the EOI mode. After a maintenance interrupt it
+    /// ICH_VMCR_EL2. The guest writes it; flush reads the group enables. After a maintenance interrupt it
     /// must be read back before the next flush: the guest's group enables may be what the interrupt was for.
     pub vmcr: u64,
     /// A list register is linked to the physical interrupt.
     pub hw_mapped: bool,
     limit: u8,
+    /// How many list registers, from 0 up, may not be zero in the hardware.
+    dirty: u8,
 }
 
 impl LrFile {
@@ -101,7 +104,24 @@ impl LrFile {
             vmcr: 0,
             hw_mapped: false,
             limit: list_registers.clamp(1, MAX_LRS) as u8,
+            dirty: list_registers.clamp(1, MAX_LRS) as u8,
         }
+    }
+
+    /// The vCPU comes to a CPU on which another one may have run since: the next entry writes all list registers. Whoever
+    /// leaves the CPU need not clear them, except for a hypervisor that expects it, as KVM does.
+    pub fn moved(&mut self) {
+        self.dirty = self.limit;
+    }
+
+    /// The list registers that flush leaves unused are zero, and the caller is told to write those that are not zero in
+    /// the hardware.
+    pub(super) fn finish(&mut self) {
+        for unused in self.lr.iter_mut().skip(self.count.into()) {
+            *unused = 0;
+        }
+        self.to_write = self.count.max(self.dirty);
+        self.dirty = self.count;
     }
 
     /// How many list registers the hardware has.
@@ -119,11 +139,6 @@ impl LrFile {
     /// Whether sync needs ICH_HCR_EL2 read back.
     pub fn needs_hcr(&self) -> bool {
         self.hcr & hcr::LRENPIE != 0
-    }
-
-    /// The guest uses EOImode 1.
-    pub(super) fn split_eoi(&self) -> bool {
-        self.vmcr & vmcr::VEOIM != 0
     }
 
     pub(super) fn eoi_count(&self) -> usize {

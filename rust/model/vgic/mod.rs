@@ -359,7 +359,8 @@ where
         self.view().sync(vcpu, file, notify)
     }
 
-    /// The guest wrote `value` to ICC_DIR_EL1 and it trapped, because flush set TDIR.
+    /// The guest wrote `value` to ICC_DIR_EL1, which traps. `vmcr` is what the guest has at this moment: with EOImode 0
+    /// the write means nothing.
     ///
     /// Errors: [`Error::NeedSync`].
     pub fn deactivate(

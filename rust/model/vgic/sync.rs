@@ -32,11 +32,11 @@ impl View<'_> {
             }
             _ => return report,
         }
-        // Found while the notes still tell what was outside. In EOImode 1 every deactivation trapped, and what is counted
-        // is noise. EOImode 0 deactivates in the reverse order of acknowledgement, and what was acknowledged within one
-        // run of the guest must have preempted in the order of priority.
+        // Found while the notes still tell what was outside. Only EOImode 0 counts, since DIR traps; it deactivates in the
+        // reverse order of acknowledgement, and what was acknowledged within one run of the guest must have preempted in
+        // the order of priority.
         let mut outside = Best::<{ hcr::EOICOUNT_MASK as usize }>::new();
-        if file.needs_hcr() && file.eoi_count() > 0 && !file.split_eoi() {
+        if file.needs_hcr() && file.eoi_count() > 0 {
             self.each_active(cpu, |id, irq| {
                 if irq.lr.is_none() {
                     outside.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id);

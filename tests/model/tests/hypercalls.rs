@@ -278,6 +278,23 @@ proptest! {
 }
 
 #[test]
+fn versions_without_features_are_not_quick() {
+    for version in [Version::V0_1, Version::V0_2] {
+        let firmware = Firmware {
+            psci: at(version),
+            ..FIRMWARE
+        };
+        for function in [0x8400_0000, 0x8400_000a] {
+            assert_eq!(
+                quick(&firmware, function, 0x8400_0000),
+                None,
+                "{function:#x} in {version:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_quick() {
     assert_eq!(quick(&FIRMWARE, 0x8000_0000, 0), Some(0x1_0001));
     assert_eq!(quick(&FIRMWARE, 0x8400_0000, 0), Some(0x1_0003));

@@ -77,7 +77,7 @@ fn count(outcomes: &[Outcome], which: Outcome) -> usize {
 #[test]
 fn two_fault_on_one_page() {
     let mapping = page(RAM, Perm::RWX);
-    faults(3, &[], &[mapping, mapping], |outcomes, contents| {
+    faults(5, &[], &[mapping, mapping], |outcomes, contents| {
         assert_eq!(count(outcomes, Ok(Mapped::New)), 1, "{outcomes:?}");
         assert_eq!(count(outcomes, Ok(Mapped::Already)) + count(outcomes, Err(MapError::Busy)), 1, "{outcomes:?}");
         assert_eq!(contents.len(), 1);
@@ -97,7 +97,7 @@ fn three_fault_on_neighbours() {
 fn two_split_one_block() {
     // Dirty logging: the block is read-only, and each writes to another page of it.
     let vcpus = [page(RAM, Perm::RW), page(RAM + PAGE, Perm::RW)];
-    faults(3, &[block(RAM, Perm::R)], &vcpus, |outcomes, contents| {
+    faults(5, &[block(RAM, Perm::R)], &vcpus, |outcomes, contents| {
         for outcome in outcomes {
             assert!(matches!(outcome, Ok(Mapped::Relaxed) | Err(MapError::Busy)), "{outcomes:?}");
         }
@@ -110,7 +110,7 @@ fn two_split_one_block() {
 #[test]
 fn one_reads_the_block_that_the_other_splits() {
     let vcpus = [page(RAM, Perm::RW), page(RAM + PAGE, Perm::R)];
-    faults(3, &[block(RAM, Perm::R)], &vcpus, |outcomes, contents| {
+    faults(5, &[block(RAM, Perm::R)], &vcpus, |outcomes, contents| {
         assert!(matches!(outcomes[0], Ok(Mapped::Relaxed) | Err(MapError::Busy)), "{outcomes:?}");
         assert!(matches!(outcomes[1], Ok(Mapped::Already) | Err(MapError::Busy)), "{outcomes:?}");
         assert_eq!(contents.len(), 512);
@@ -120,7 +120,7 @@ fn one_reads_the_block_that_the_other_splits() {
 #[test]
 fn two_relax_one_page() {
     let vcpus = [page(RAM, Perm::RW), page(RAM, Perm::RX)];
-    faults(4, &[page(RAM, Perm::R)], &vcpus, |outcomes, contents| {
+    faults(6, &[page(RAM, Perm::R)], &vcpus, |outcomes, contents| {
         assert_eq!(count(outcomes, Ok(Mapped::Relaxed)), 2, "{outcomes:?}");
         assert_eq!(contents[0].perm, (true, true, true));
     });
@@ -129,7 +129,7 @@ fn two_relax_one_page() {
 #[test]
 fn one_wants_a_page_and_one_the_block() {
     let vcpus = [page(RAM + PAGE, Perm::RW), block(RAM, Perm::RW)];
-    faults(3, &[], &vcpus, |outcomes, contents| match outcomes {
+    faults(5, &[], &vcpus, |outcomes, contents| match outcomes {
         [Ok(Mapped::New), Err(MapError::TableInTheWay)] => assert_eq!(contents[0].level, 3),
         [Ok(Mapped::Already) | Err(MapError::Busy), Ok(Mapped::New)] => assert_eq!(contents[0].level, 2),
         other => panic!("{other:?}"),
@@ -140,7 +140,7 @@ fn one_wants_a_page_and_one_the_block() {
 fn two_replace_one_page() {
     let other = want(RAM, Level::L3, Perm::RW, 1 << 40);
     let setup = [page(RAM, Perm::RW)];
-    faults(4, &setup, &[other, other], |outcomes, contents| {
+    faults(6, &setup, &[other, other], |outcomes, contents| {
         assert_eq!(count(outcomes, Ok(Mapped::Replaced)), 1, "{outcomes:?}");
         assert_eq!(contents[0].pa, RAM + (1 << 40));
     });
@@ -150,7 +150,7 @@ fn two_replace_one_page() {
 fn replacing_a_block_and_splitting_it() {
     let other = want(RAM + PAGE, Level::L3, Perm::RW, 1 << 40);
     let setup = [block(RAM, Perm::R)];
-    faults(3, &setup, &[other, page(RAM, Perm::RW)], |_, contents| {
+    faults(5, &setup, &[other, page(RAM, Perm::RW)], |_, contents| {
         let at = |base| contents.iter().find(|leaf| leaf.base == base).map(|leaf| (leaf.pa, leaf.perm.1));
         assert_eq!(at(RAM), Some((RAM, true)));
         assert_eq!(at(RAM + PAGE), Some((RAM + PAGE + (1 << 40), true)));
@@ -170,7 +170,7 @@ fn meet<A, B>(
         First(A),
         Second(B),
     }
-    let orders = every_order(2, 3, |gate| {
+    let orders = every_order(2, 6, |gate| {
         let geometry = Geometry::new(40, 48).expect("a good geometry");
         let machine = Machine::gated(geometry, Format { fwb: true }, Some(gate));
         let stage2 = Arc::new(machine.stage2());

@@ -111,7 +111,7 @@ fn op(geometry: &Geometry) -> impl Strategy<Value = Op> {
 /// Where the host has the memory for `ipa`: two possible places, each contiguous and of no other `ipa`.
 fn output(ipa: u64, variant: u64) -> u64 {
     let low = ipa & ((1 << 40) - 1);
-    low | u64::from(low != ipa) << 43 | (variant + 1) << 44
+    low | (u64::from(low != ipa) << 43) | ((variant + 1) << 44)
 }
 
 fn covering(model: &Model, ipa: u64) -> Option<(u64, Block)> {
@@ -374,7 +374,7 @@ impl Run {
         self.stage2.write_protect_mask(Ipa::new(base), mask, &mut stale);
         assert_eq!(self.machine.counts().flushes, 0);
         let mut writable = 0;
-        for bit in (0..64).filter(|bit| mask >> bit & 1 != 0) {
+        for bit in (0..64).filter(|bit| (mask >> bit) & 1 != 0) {
             if let Some((base, block)) = covering(&self.model, base + bit * 4096) {
                 writable += usize::from(block.perm.w);
                 self.model.get_mut(&base).expect("just found").perm.w = false;
@@ -407,7 +407,8 @@ impl Run {
         assert_eq!(self.machine.counts().flushes, used);
         for _ in 0..used {
             // In order, each down to the last level before the next.
-            let first = touching(&self.model, &self.done(&range, None)).into_iter().find(|b| self.model[b].level < level);
+            let first =
+                touching(&self.model, &self.done(&range, None)).into_iter().find(|b| self.model[b].level < level);
             split(&mut self.model, first.expect("nothing to split"), true);
         }
         let left = touching(&self.model, &self.done(&range, None)).into_iter().find(|b| self.model[b].level < level);

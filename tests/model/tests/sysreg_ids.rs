@@ -330,6 +330,90 @@ fn features_that_are_not_virtualised_are_hidden() {
 }
 
 #[test]
+fn features_that_stop_at_a_version() {
+    use regs::*;
+    let guest = IdRegs::for_guest(&host(&[0x7777_7777_7777_7777; HOST_SOURCES.len()]), &CONFIG);
+    for (encoding, field, most) in [
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL0, 1),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL1, 1),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::RAS, 1),
+        (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::CSV2_frac, 1),
+        (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::SSBS, 7),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN4, 0),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN16, 1),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN4_2, 1),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN16_2, 1),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN64_2, 1),
+        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::HAFDBS, 2),
+        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::PAN, 7),
+        (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::VARange, 1),
+    ] {
+        assert_eq!(
+            guest.field(encoding, field),
+            most,
+            "{encoding:?} bit {}",
+            field.shift()
+        );
+    }
+}
+
+#[test]
+fn lower_is_not_always_safer() {
+    use regs::{ID_AA64MMFR0_EL1 as M0, ID_AA64MMFR1_EL1 as M1};
+    let limit = IdRegs::for_guest(&host(&[0x5555_5555_5555_5555; HOST_SOURCES.len()]), &CONFIG);
+    let set = |encoding, field: Field, value| {
+        let reg = id(encoding);
+        limit
+            .clone()
+            .set(&limit, reg, field.with(limit.get(reg), value), false)
+            .is_ok()
+    };
+    // SpecSEI says that speculation may raise an SError: a guest may be told so although it cannot.
+    assert_eq!(
+        [4, 5, 6, 15].map(|v| set(M1::ENCODING, M1::SpecSEI, v)),
+        [false, true, true, true]
+    );
+    for field in [M0::TGRAN4_2, M0::TGRAN16_2, M0::TGRAN64_2] {
+        assert_eq!(
+            [0, 1, 2, 3].map(|v| set(M0::ENCODING, field, v)),
+            [false, true, false, false]
+        );
+    }
+}
+
+macro_rules! fields {
+    ($($register:ident { $($field:ident)* })*) => {
+        [$($((stringify!($register.$field), regs::$register::ENCODING, regs::$register::$field)),*),*]
+    };
+}
+
+/// VMMs, and Linux's own test of them (set_id_regs), expect these to be in the mask of writable bits.
+#[test]
+fn fields_that_userspace_expects_to_be_writable() {
+    let fields = fields! {
+        ID_AA64DFR0_EL1 { DoubleLock WRPs PMUVer DebugVer }
+        ID_AA64ISAR0_EL1 { RNDR TLB TS FHM DP SM4 SM3 SHA3 RDM ATOMIC CRC32 SHA2 SHA1 AES }
+        ID_AA64ISAR1_EL1 { LS64 XS I8MM DGH BF16 SPECRES SB FRINTTS LRCPC FCMA JSCVT DPB }
+        ID_AA64ISAR2_EL1 { BC RPRES WFxT }
+        ID_AA64ISAR3_EL1 { FPRCVT LSUI LSFE FAMINMAX }
+        ID_AA64PFR0_EL1 { CSV3 CSV2 DIT SEL2 GIC EL3 EL2 EL1 EL0 }
+        ID_AA64PFR1_EL1 { DF2 CSV2_frac SSBS BT }
+        ID_AA64MMFR0_EL1 { ECV EXS TGRAN4_2 TGRAN64_2 TGRAN16_2 TGRAN4 TGRAN64 TGRAN16 BIGENDEL0 SNSMEM BIGEND PARANGE }
+        ID_AA64MMFR1_EL1 { TIDCP1 AFP HCX ETS TWED SpecSEI PAN LO HPDS HAFDBS }
+        ID_AA64MMFR2_EL1 { E0PD BBM TTL AT ST VARange IESB LSM UAO CnP }
+        ID_AA64MMFR3_EL1 { S1POE S1PIE SCTLRX TCRX }
+        ID_AA64ZFR0_EL1 { F64MM F32MM I8MM SM4 SHA3 BF16 BitPerm AES SVEver }
+    };
+    for (name, encoding, field) in fields {
+        assert_eq!(
+            id(encoding).writable() & field.mask(),
+            field.mask(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn a_vm_that_ran_is_fixed() {
     let limit = IdRegs::for_guest(&host(&[0x1111_1111_1111_1111; HOST_SOURCES.len()]), &CONFIG);
     let mut ids = limit.clone();

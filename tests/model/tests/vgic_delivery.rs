@@ -4,7 +4,7 @@
 
 mod vgic;
 
-use loft_model::model::vgic::{hcr, lr, Frame, Line, SgiReg};
+use loft_model::model::vgic::{hcr, lr, Frame, Line, LrFile, SgiReg};
 use vgic::cpu::SPURIOUS;
 use vgic::machine::{id, line, vcpu, Heard, Machine};
 
@@ -106,6 +106,55 @@ fn the_end_of_a_watched_level_is_reported_at_once() {
         assert_eq!(m.handle(0), 41);
         m.bounce(0);
         assert_eq!(m.deactivated, [40]);
+    }
+}
+
+#[test]
+fn the_end_of_a_watched_level_outside_the_list_registers_is_reported_too() {
+    for split in [false, true] {
+        let mut m = Machine::new(1, 1);
+        m.cpus[0].set_split_eoi(split);
+        m.gic.watch(line(0, 40), true).unwrap();
+        m.set_level(0, 40, true);
+        assert_eq!(m.acknowledge(0), 40);
+        m.set_level(0, 40, false);
+        // Another one takes the only list register.
+        m.set_edge(0, 41, true);
+        m.set_level(0, 41, true);
+        assert_eq!(m.cpus[0].held(40), 0);
+        m.eoi(0, 40);
+        if split {
+            assert!(m.deactivated.is_empty());
+            m.dir(0, 40);
+            m.dir(0, 40);
+        }
+        assert_eq!(m.deactivated, [40]);
+        m.exit(0);
+        assert!(!m.gic.is_active(line(0, 40)));
+    }
+}
+
+#[test]
+fn the_guests_group_enables_decide_what_is_in_the_list_registers() {
+    for urgent_group1 in [false, true] {
+        let mut m = Machine::new(1, 1);
+        m.set_edge(0, 40, true);
+        m.set_edge(0, 41, true);
+        m.set_priority(0, 0, 40, 0x20);
+        m.set_group(0, 0, 40, urgent_group1);
+        m.set_group(0, 0, 41, !urgent_group1);
+        m.cpus[0].set_groups(urgent_group1, !urgent_group1);
+        m.settle(0);
+        m.set_level(0, 40, true);
+        m.set_level(0, 41, true);
+        assert_ne!(m.cpus[0].held(41), 0, "the urgent one is held back");
+        m.cpus[0].set_groups(true, true);
+        m.settle(0);
+        assert_ne!(m.cpus[0].held(40), 0, "and comes when its group is enabled");
+        m.cpus[0].set_groups(urgent_group1, !urgent_group1);
+        m.settle(0);
+        assert_eq!(m.handle(0), 41);
+        assert_eq!(m.handle(0), SPURIOUS);
     }
 }
 
@@ -245,6 +294,21 @@ fn split_eoi_ends_in_any_order_and_on_any_vcpu() {
             m.eoi(0, n);
         }
     }
+}
+
+#[test]
+fn the_eoi_mode_changes_without_an_exit() {
+    // vCPU 1 selects EOImode 1 and ends what vCPU 0 has acknowledged before it ever leaves the guest.
+    let mut m = Machine::new(2, 4);
+    m.set_edge(0, 40, true);
+    m.set_level(0, 40, true);
+    for cpu in 0..2 {
+        m.cpus[cpu].set_split_eoi(true);
+    }
+    assert_eq!(m.acknowledge(0), 40);
+    m.eoi(0, 40);
+    m.dir(1, 40);
+    assert!(!m.read_bit(0, 0x300, 0, 40));
 }
 
 #[test]
@@ -485,7 +549,10 @@ fn an_idle_entry_programs_nothing_but_the_control_register() {
     let mut m = Machine::new(1, 4);
     m.bounce(0);
     let file = &m.cpus[0].file;
-    assert_eq!((file.count, file.to_write, file.hcr), (0, 0, hcr::EN));
+    assert_eq!(
+        (file.count, file.to_write, file.hcr),
+        (0, 0, hcr::EN | hcr::TDIR)
+    );
     m.set_level(0, 40, true);
     assert_eq!((m.cpus[0].file.count, m.cpus[0].file.to_write), (1, 1));
     m.handle(0);
@@ -511,6 +578,30 @@ fn list_registers_are_cleared_when_they_are_no_longer_used() {
     m.bounce(0);
     assert_eq!((m.cpus[0].file.count, m.cpus[0].file.to_write), (0, 3));
     assert_eq!(m.cpus[0].file.lr, [0; 16]);
+}
+
+#[test]
+fn another_vcpus_list_registers_are_overwritten() {
+    // Two vCPUs that share a CPU with four list registers.
+    let mut m = Machine::new(2, 4);
+    let mut hardware = [0; 16];
+    for (cpu, n) in [(0, 40), (1, 41), (0, 42)] {
+        m.exit(cpu);
+        m.route(0, n, cpu as u64);
+        m.set_level(cpu, n, true);
+        m.cpus[cpu].file.moved();
+        m.enter(cpu);
+        let file = &m.cpus[cpu].file;
+        let write = usize::from(file.to_write);
+        hardware[..write].copy_from_slice(&file.lr[..write]);
+        assert_eq!(hardware, file.lr);
+    }
+    assert_eq!(m.cpus[0].file.count, 2);
+    // The first entry of all does not trust the hardware either.
+    let mut file = LrFile::new(4);
+    m.exit(1);
+    m.gic.flush(vcpu(1), &mut file, false);
+    assert_eq!(file.to_write, 4);
 }
 
 #[test]

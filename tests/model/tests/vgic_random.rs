@@ -377,10 +377,10 @@ impl Test {
             Op::Split { cpu, split } => {
                 let cpu = self.cpu(cpu);
                 let idle = self.nested[cpu].is_empty() && self.dropped.is_empty();
-                // The guest changes its EOI mode while nothing is active; it has exited since.
+                // The guest changes its EOI mode while nothing is active.
                 if idle && !self.activates && self.m.running[cpu] {
                     self.m.cpus[cpu].set_split_eoi(split);
-                    self.m.bounce(cpu);
+                    self.m.settle(cpu);
                 }
             }
             Op::Leave { cpu } => {

@@ -26,11 +26,7 @@ struct Turns {
 impl Gate {
     fn new(threads: usize) -> Self {
         Self {
-            state: Mutex::new(Turns {
-                turn: None,
-                waiting: vec![false; threads],
-                done: vec![false; threads],
-            }),
+            state: Mutex::new(Turns { turn: None, waiting: vec![false; threads], done: vec![false; threads] }),
             changed: Condvar::new(),
         }
     }

@@ -13,7 +13,7 @@
 //! It has its own idea of the descriptor's bits, so that the two check each other.
 
 // Every test program uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 mod bits;
 pub mod gate;
@@ -52,10 +52,7 @@ impl Machine {
 
     /// With a gate, the threads that it knows wait for their turn at every access.
     pub fn gated(geometry: Geometry, format: Format, gate: Option<Arc<gate::Gate>>) -> Self {
-        Self(Arc::new(Shared {
-            state: Mutex::new(State::new(geometry, format.fwb)),
-            gate,
-        }))
+        Self(Arc::new(Shared { state: Mutex::new(State::new(geometry, format.fwb)), gate }))
     }
 
     /// Empty tables on this machine.
@@ -70,10 +67,7 @@ impl Machine {
 
     /// A cache of `tables` tables.
     pub fn cache(&self, tables: usize) -> Pool {
-        Pool {
-            machine: self.clone(),
-            left: tables,
-        }
+        Pool { machine: self.clone(), left: tables }
     }
 
     /// The CPU sets access flags by itself from now on, whenever it feels like it.

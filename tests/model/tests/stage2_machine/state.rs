@@ -104,10 +104,7 @@ impl State {
             self.next += 4096;
             self.next
         });
-        let table = TableState {
-            words: vec![0; 512],
-            place: Place::Private,
-        };
+        let table = TableState { words: vec![0; 512], place: Place::Private };
         assert!(self.tables.insert(pa, table).is_none(), "{pa:#x} was not free");
         pa
     }
@@ -205,12 +202,7 @@ impl State {
     }
 
     fn cache(&mut self, level: u8, base: u64, descriptor: u64, through: Option<u64>) {
-        let cached = Cached {
-            level,
-            base,
-            descriptor,
-            through,
-        };
+        let cached = Cached { level, base, descriptor, through };
         // A leaf whose access flag is clear is never cached.
         let old = matches!(cached.kind(), Kind::Leaf(_)) && descriptor & bits::AF == 0;
         if !old && !self.cached.contains(&cached) {
@@ -272,8 +264,7 @@ impl State {
                 _ => None,
             })
             .collect();
-        self.cached
-            .retain(|cached| !gone(cached) || cached.through.is_some_and(|pa| kept.contains(&pa)));
+        self.cached.retain(|cached| !gone(cached) || cached.through.is_some_and(|pa| kept.contains(&pa)));
     }
 
     pub fn after_data(&mut self, range: Range<u64>) {
@@ -325,7 +316,9 @@ impl State {
     pub fn contents(&self) -> Vec<Found> {
         let mut found = Vec::new();
         for table in self.tables.values() {
-            let Place::Linked(level, base) = table.place else { continue };
+            let Place::Linked(level, base) = table.place else {
+                continue;
+            };
             for (index, &word) in table.words.iter().enumerate() {
                 if let Kind::Leaf(pa) = bits::kind(level, word) {
                     found.push(Found {

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+# loft: what can be made. `make help` lists it. Every target sets up what it needs by itself; products go to out/, what is slow
+# to make is kept outside this tree (LOFT_CACHE, default ~/.cache/loft).
+
+# The kernel that the module is built for and the emulated server runs: 7.2, 7.3, or a full release (`uname -r`).
+KERNEL ?= 7.2
+export KERNEL
+
+# Handed on as they were written: a $ in them is the guest's, not make's.
+ifdef CMD
+override CMD := $(value CMD)
+endif
+ifdef TEST
+override TEST := $(value TEST)
+endif
+export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT
+
+all: module userspace ## build the module and the launcher (the default)
+
+module: ## build out/$(KERNEL)/loft.ko for a stock Debian kernel
+	@scripts/build module
+
+userspace: ## build out/loft, the launcher
+	@scripts/build userspace
+
+run: ## boot an emulated server and a guest in it: its shell, or CMD='...'; HOST=shell is the server's shell
+	@scripts/run
+
+test: ## run the tests; TEST=pattern selects
+	@scripts/test
+
+check: ## format, lints, licences, the places of `unsafe`
+	@scripts/check
+
+kvm-selftests: ## run Linux's own KVM selftests against loft, into out/kvm-selftests.json; HYP=kvm for KVM itself
+	@scripts/kvm-selftests
+
+load: ## on an arm64 server: build for the running kernel and load the module
+	@scripts/load
+
+update: ## take newer kernels and packages from the archive with the next build, and forget old cache entries
+	@scripts/update
+
+clean: ## remove out/; the cache stays
+	rm -rf out
+
+help: ## this list
+	@echo "make [KERNEL=7.2|7.3] TARGET"
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
+
+.PHONY: all module userspace run test check kvm-selftests load update clean help

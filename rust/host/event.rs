@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! eventfds: signalling them, and being called when somebody else does.
+
+use super::ffi;
+use core::ffi::{c_int, c_uint, c_void};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::bindings;
+use kernel::error::{from_err_ptr, to_result};
+use kernel::fs::file::LocalFile;
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::types::Opaque;
+use kernel::workqueue::Work;
+
+/// A reference to an eventfd. The eventfd stays when its files are closed, but then nobody else can reach it.
+///
+/// C header: [`include/linux/eventfd.h`](srctree/include/linux/eventfd.h)
+///
+/// # Invariants
+///
+/// Holds one reference to the context.
+pub(crate) struct EventFd(NonNull<bindings::eventfd_ctx>);
+
+// SAFETY: A counted reference to what has its own lock.
+unsafe impl Send for EventFd {}
+// SAFETY: As above.
+unsafe impl Sync for EventFd {}
+
+impl EventFd {
+    /// The eventfd that the current process has open as `fd`. `EBADF`: nothing is; `EINVAL`: something else is.
+    pub(crate) fn get(fd: i32) -> Result<Self> {
+        // SAFETY: Takes any number.
+        Self::own(unsafe { bindings::eventfd_ctx_fdget(fd) })
+    }
+
+    /// From what returns a reference or an error.
+    fn own(context: *mut bindings::eventfd_ctx) -> Result<Self> {
+        // INVARIANT: the reference is the caller's to give.
+        NonNull::new(from_err_ptr(context)?).map(Self).ok_or(EINVAL)
+    }
+
+    /// Adds one to the count and wakes who waits. Does not sleep; may be called with interrupts off, but not from a
+    /// [`Listener`].
+    pub(crate) fn signal(&self) {
+        // SAFETY: The context is referenced.
+        unsafe { bindings::eventfd_signal_mask(self.0.as_ptr(), 0) };
+    }
+}
+
+impl PartialEq for EventFd {
+    /// Whether it is one and the same eventfd.
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Drop for EventFd {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the reference is ours.
+        unsafe { bindings::eventfd_ctx_put(self.0.as_ptr()) };
+    }
+}
+
+/// An eventfd with an open file of it, for as long as it takes to hook a [`Watch`].
+pub(crate) struct EventFile {
+    file: ARef<LocalFile>,
+    event: EventFd,
+}
+
+impl EventFile {
+    /// As [`EventFd::get`].
+    pub(crate) fn get(fd: u32) -> Result<Self> {
+        let file = LocalFile::fget(fd)?;
+        // SAFETY: The file is open.
+        let event = EventFd::own(unsafe { bindings::eventfd_ctx_fileget(file.as_ptr()) })?;
+        Ok(Self { file, event })
+    }
+}
+
+/// What a [`Watch`] calls. Both are called with the eventfd's lock held and interrupts off, perhaps from a device's
+/// interrupt: they may take raw spin locks and wake threads, but neither sleep nor signal an eventfd.
+pub(crate) trait Listener: Send + Sync {
+    /// Somebody has signalled the eventfd, once or more often; its count is zero again.
+    fn signalled(&self);
+    /// The last file of the eventfd has been closed: nobody will signal it any more.
+    fn closed(&self);
+}
+
+/// A [`Listener`] that is called for each signal of an eventfd, instead of those who poll it, until this is dropped.
+///
+/// C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
+///
+/// # Invariants
+///
+/// While `hooked`, the entry is in the wait queue of `event`, where only `drop` takes it out.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub(crate) struct Watch<T: Listener> {
+    #[pin]
+    entry: Opaque<bindings::wait_queue_entry>,
+    event: EventFd,
+    hooked: AtomicBool,
+    #[pin]
+    listener: T,
+}
+
+// SAFETY: The wait queue's entry may be taken out by any thread; the rest may be shared and sent.
+unsafe impl<T: Listener> Send for Watch<T> {}
+// SAFETY: A `&Watch` gives access to the listener, which is `Sync`, and to the eventfd.
+unsafe impl<T: Listener> Sync for Watch<T> {}
+
+impl<T: Listener> Watch<T> {
+    /// Hooks `listener` to an eventfd. True: it had been signalled before, and still is: the listener is not called for
+    /// that, and the count stays. `EBUSY`: it is hooked already, here or elsewhere.
+    pub(crate) fn new(file: EventFile, listener: impl PinInit<T>) -> Result<(Pin<KBox<Self>>, bool)> {
+        let EventFile { file, event } = file;
+        let this = KBox::pin_init(
+            pin_init!(Self {
+                entry <- Opaque::zeroed(),
+                event,
+                hooked: AtomicBool::new(false),
+                listener <- listener,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        // SAFETY: The file is that of `event`, and open. The entry is pinned and unused; it stays in the wait queue until
+        // `drop`. All of `this` is initialised: the callback may come at once.
+        let ret = unsafe { ffi::loft_eventfd_watch(file.as_ptr(), this.entry.get(), Some(Self::wake)) };
+        to_result(ret)?;
+        // INVARIANT: it succeeded.
+        this.hooked.store(true, Ordering::Relaxed);
+        Ok((this, ret > 0))
+    }
+
+    pub(crate) fn listener(&self) -> &T {
+        &self.listener
+    }
+
+    /// Whether it is this eventfd that is watched.
+    pub(crate) fn is_of(&self, event: &EventFd) -> bool {
+        self.event == *event
+    }
+
+    /// Called by whoever signals or closes the eventfd, with its lock held and interrupts off.
+    unsafe extern "C" fn wake(entry: *mut bindings::wait_queue_entry, _: c_uint, _: c_int, key: *mut c_void) -> c_int {
+        // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a `Watch<T>` that is hooked: taking it
+        // out needs the lock that is held now.
+        let this = unsafe { &*entry.cast::<Self>() };
+        let events = key as usize as c_uint;
+        let mut taken = 0;
+        if events & ffi::LOFT_EPOLLIN != 0 {
+            let mut count = 0;
+            // SAFETY: The context is referenced, and its lock held.
+            unsafe { bindings::eventfd_ctx_do_read(this.event.0.as_ptr(), &mut count) };
+            this.listener.signalled();
+            taken = 1;
+        }
+        if events & ffi::LOFT_EPOLLHUP != 0 {
+            this.listener.closed();
+        }
+        taken
+    }
+}
+
+#[pinned_drop]
+impl<T: Listener> PinnedDrop for Watch<T> {
+    fn drop(self: Pin<&mut Self>) {
+        if self.hooked.load(Ordering::Relaxed) {
+            let mut count = 0;
+            // SAFETY: By the invariant the entry is in that queue. This takes the queue's lock, under which the callback
+            // runs: it is not running when this returns, and will not again.
+            unsafe { bindings::eventfd_ctx_remove_wait_queue(self.event.0.as_ptr(), self.entry.get(), &mut count) };
+        }
+    }
+}
+
+/// Waits until `work` is neither queued nor running.
+pub(crate) fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
+    // SAFETY: The work item was initialised when the `Work` was made. May sleep: called in process context.
+    unsafe { bindings::flush_work(Work::raw_get(work)) };
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Values that are read often and replaced seldom: reading takes no lock and writes nothing.
+
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, rcu, Mutex};
+
+/// A value that readers see whole, either as it was or as it is, while a writer puts a new one in its place.
+///
+/// C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+///
+/// # Invariants
+///
+/// `current` came from `KBox::into_raw` and is owned by this. It is replaced with `writer` held, and freed only when
+/// every reader that could have seen it is done.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Published<T: Send + Sync> {
+    current: AtomicPtr<T>,
+    /// One writer at a time.
+    #[pin]
+    writer: Mutex<()>,
+}
+
+impl<T: Send + Sync> Published<T> {
+    pub(crate) fn new(value: T) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            // INVARIANT: owned from here on.
+            current: AtomicPtr::new(KBox::into_raw(KBox::new(value, GFP_KERNEL_ACCOUNT)?)),
+            writer <- new_mutex!((), "loft::Published::writer"),
+        }? Error)
+    }
+
+    /// Lends the value to `read`, which must not sleep. May be called with interrupts off, but not in a fast exit: RCU
+    /// does not watch a CPU that it takes to be in a guest.
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> R {
+        let _guard = rcu::read_lock();
+        // SAFETY: By the invariant it is not freed before this reader is done. Acquire: what the writer wrote into it
+        // is there.
+        read(unsafe { &*self.current.load(Ordering::Acquire) })
+    }
+
+    /// Replaces the value by what `next` makes of it. `next` may sleep; if it fails nothing changes. When this returns,
+    /// nobody reads the old value any more, and it has been dropped.
+    pub(crate) fn update(&self, next: impl FnOnce(&T) -> Result<T>) -> Result {
+        let guard = self.writer.lock();
+        // SAFETY: Only a writer frees it, and this is the one writer.
+        let new = KBox::new(next(unsafe { &*self.current.load(Ordering::Relaxed) })?, GFP_KERNEL_ACCOUNT)?;
+        // INVARIANT: `new` is owned by this now, `old` no longer. Release: as in `read`.
+        let old = self.current.swap(KBox::into_raw(new), Ordering::Release);
+        drop(guard);
+        // SAFETY: In process context, holding nothing that a reader could wait for.
+        unsafe { kernel::bindings::synchronize_rcu_expedited() };
+        // SAFETY: By the invariant it came from `into_raw`. It was taken out above, by this thread alone, and all who
+        // had found it before are done.
+        drop(unsafe { KBox::from_raw(old) });
+        Ok(())
+    }
+}
+
+#[pinned_drop]
+impl<T: Send + Sync> PinnedDrop for Published<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the invariant it came from `into_raw`; readers borrow this, so there are none.
+        drop(unsafe { KBox::from_raw(self.current.load(Ordering::Relaxed)) });
+    }
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! irqfds: eventfds that raise interrupts.
+//!
+//! An eventfd is signalled by anybody: another process, a device's interrupt, an ioeventfd of this VM or another one. The
+//! interrupt is raised right there ([`Irqfd::signalled`]), in whatever context that is.
+//!
+//! An irqfd ends in three ways. Userspace deassigns it, or the VM's file is closed: then it is unhooked at once, which waits
+//! for a signal that is being delivered. Or the eventfd's last file is closed: that is noticed where nothing may sleep, so
+//! it is only marked, and the reaper takes it away soon.
+//!
+//! An irqfd refers to its VM, which refers to its irqfds. Closing the VM's file breaks that circle: only an ioctl on that
+//! file makes irqfds, so there are none before it is opened and after it is closed.
+
+use super::routing::{Route, Routing};
+use crate::host::event::{flush, EventFd, EventFile, Listener, Watch};
+use crate::host::sync::RawSpinLock;
+use crate::model::vgic::Line;
+use crate::vm::Vm;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex};
+use kernel::workqueue::{self, impl_has_work, new_work, Work, WorkItem};
+
+/// What an eventfd raises.
+#[pin_data]
+struct Irqfd {
+    vm: Arc<Vm>,
+    gsi: u32,
+    /// Where the GSI leads. Held while the interrupt is raised, so that a new routing is in force once it is set.
+    #[pin]
+    route: RawSpinLock<Option<Route>>,
+    /// Signalled when the guest has handled the interrupt.
+    resample: Option<EventFd>,
+    /// The eventfd has been closed.
+    closed: Atomic<bool>,
+}
+
+impl Irqfd {
+    fn line(&self) -> Option<Line> {
+        self.route.lock().and_then(Route::line)
+    }
+
+    /// The line, if it is this irqfd that lowers it.
+    fn resampled_line(&self) -> Option<Line> {
+        self.line().filter(|_| self.resample.is_some())
+    }
+}
+
+impl Listener for Irqfd {
+    /// Raises the interrupt. A level-sensitive one without resampling is userspace's to lower, as with KVM.
+    fn signalled(&self) {
+        let route = self.route.lock();
+        if let Some(line) = route.and_then(Route::line) {
+            // There may be no such interrupt; there is nobody to tell.
+            let _ = self.vm.set_irq_level(line, true);
+        }
+    }
+
+    fn closed(&self) {
+        self.closed.store(true, Release);
+        // If it is queued already, it has not run yet.
+        let _ = workqueue::system().enqueue::<_, 0>(self.vm.events.irqfds.clone());
+    }
+}
+
+type Hooked = Pin<KBox<Watch<Irqfd>>>;
+
+struct State {
+    all: KVec<Hooked>,
+    routing: Routing,
+}
+
+/// A VM's irqfds.
+#[pin_data]
+pub(super) struct Irqfds {
+    #[pin]
+    state: Mutex<State>,
+    /// Some irqfd is resampled. Changed with `state` locked, read to do without.
+    resampling: Atomic<bool>,
+    #[pin]
+    reaper: Work<Irqfds>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Irqfds { self.reaper }
+}
+
+impl WorkItem for Irqfds {
+    type Pointer = Arc<Self>;
+
+    /// Takes away the irqfds whose eventfds have been closed.
+    fn run(this: Arc<Self>) {
+        this.remove(|one| one.listener().closed.load(Acquire));
+    }
+}
+
+impl Irqfds {
+    pub(super) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                state <- new_mutex!(State { all: KVec::new(), routing: Routing::Default }, "loft::Irqfds::state"),
+                resampling: Atomic::new(false),
+                reaper <- new_work!("loft::Irqfds::reaper"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// See [`super::Events::assign_irqfd`].
+    pub(super) fn assign(&self, vm: &Arc<Vm>, fd: u32, gsi: u32, resample: Option<i32>) -> Result {
+        if !vm.gic.is_ready() {
+            return Err(EAGAIN);
+        }
+        let file = EventFile::get(fd)?;
+        let resample = resample.map(EventFd::get).transpose()?;
+        let mut state = self.state.lock();
+        state.all.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        let route = state.routing.route(gsi);
+        // Before it is hooked: from then on it may be raised, and handled, at any time.
+        let line = route.and_then(Route::line).filter(|_| resample.is_some());
+        self.resampling.store(self.resampling.load(Relaxed) || resample.is_some(), Relaxed);
+        if let Some(line) = line {
+            watch(vm, line, true);
+        }
+        let irqfd = pin_init!(Irqfd {
+            vm: vm.clone(),
+            gsi,
+            route <- RawSpinLock::new(route, c"loft::Irqfd::route", static_lock_class!()),
+            resample,
+            closed: Atomic::new(false),
+        });
+        let (hooked, signalled) = Watch::new(file, irqfd).inspect_err(|_| self.left(vm, &state, line))?;
+        let irqfd = hooked.listener();
+        if signalled {
+            irqfd.signalled();
+            if let (None, Some(line)) = (&irqfd.resample, irqfd.line()) {
+                // As KVM does for what came before: an edge.
+                let _ = vm.set_irq_level(line, false);
+            }
+        }
+        state.all.push(hooked, GFP_KERNEL_ACCOUNT)?;
+        Ok(())
+    }
+
+    /// See [`super::Events::deassign_irqfd`].
+    pub(super) fn deassign(&self, event: &EventFd, gsi: u32) {
+        self.remove(|one| one.is_of(event) && one.listener().gsi == gsi);
+    }
+
+    /// See [`super::Events::close`].
+    pub(super) fn close(&self) {
+        self.remove(|_| true);
+        // Nobody queues it any more: that was done under the lock of an eventfd that was watched.
+        flush(&self.reaper);
+    }
+
+    /// Unhooks the irqfds that `gone` picks, and lowers the lines that nobody resamples any more.
+    fn remove(&self, gone: impl Fn(&Watch<Irqfd>) -> bool) {
+        let mut state = self.state.lock();
+        let mut index = 0;
+        while let Some(one) = state.all.get(index) {
+            if !gone(one) {
+                index += 1;
+                continue;
+            }
+            let vm = one.listener().vm.clone();
+            let line = one.listener().resampled_line();
+            drop(state.all.remove(index));
+            self.left(&vm, &state, line);
+            if let Some(line) = line.filter(|&line| !state.resamples(line)) {
+                let _ = vm.set_irq_level(line, false);
+            }
+        }
+    }
+
+    /// An irqfd that resampled `line`, if any, is gone, or did not come.
+    fn left(&self, vm: &Vm, state: &State, line: Option<Line>) {
+        if let Some(line) = line.filter(|&line| !state.resamples(line)) {
+            watch(vm, line, false);
+        }
+        self.resampling.store(state.all.iter().any(|one| one.listener().resample.is_some()), Relaxed);
+    }
+
+    /// See [`super::Events::set_routing`].
+    pub(super) fn set_routing(&self, routing: Routing) {
+        let mut state = self.state.lock();
+        state.routing = routing;
+        for one in &state.all {
+            let irqfd = one.listener();
+            let old = irqfd.resampled_line();
+            *irqfd.route.lock() = state.routing.route(irqfd.gsi);
+            let new = irqfd.resampled_line();
+            if old == new {
+                continue;
+            }
+            // The last one to leave a line, or the first to come to it, settles who watches.
+            if let Some(line) = old.filter(|&line| !state.resamples(line)) {
+                watch(&irqfd.vm, line, false);
+            }
+            if let Some(line) = new {
+                watch(&irqfd.vm, line, true);
+            }
+        }
+    }
+
+    /// See [`super::Events::deactivated`]. All lines go down before anybody is told: whoever raises one again for its device
+    /// does so after that.
+    pub(super) fn deactivated(&self, vm: &Vm, spis: &[u64; 16]) {
+        // What has been deactivated was raised before, with the interrupt controller locked: if an irqfd did it, that is
+        // seen here.
+        if !self.resampling.load(Relaxed) {
+            return;
+        }
+        let among = |line: Line| {
+            let id = line.id().index();
+            spis.get(id / 64).is_some_and(|word| word >> (id % 64) & 1 != 0)
+        };
+        let state = self.state.lock();
+        let resampled = || state.all.iter().map(|one| one.listener()).filter(|one| one.resampled_line().is_some_and(among));
+        for irqfd in resampled() {
+            if let Some(line) = irqfd.line() {
+                let _ = vm.set_irq_level(line, false);
+            }
+        }
+        for event in resampled().filter_map(|irqfd| irqfd.resample.as_ref()) {
+            event.signal();
+        }
+    }
+}
+
+impl State {
+    /// Whether an irqfd resamples this line.
+    fn resamples(&self, line: Line) -> bool {
+        self.all.iter().any(|one| one.listener().resampled_line() == Some(line))
+    }
+}
+
+/// Has the end of an interrupt reported at once, or no longer.
+fn watch(vm: &Vm, line: Line, watched: bool) {
+    let kick = vm.gic.lock().and_then(|mut gic| gic.watch(line, watched).ok().flatten());
+    if let Some(vcpu) = kick {
+        vm.kick(vcpu);
+    }
+}

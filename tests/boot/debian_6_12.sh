@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-2.0
+# The kernel of Debian 13 itself.
+# seconds: 120
+. /boot/lib
+GUEST=6.12 guest -c 2 -- sh -c 'uname -r; nproc; mount | grep " / "'
+expect_code 0
+says "$said" '^6\.12\..*-arm64$'
+says "$said" '^2$'
+says "$said" '^/dev/vda on / type ext4'

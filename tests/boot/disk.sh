@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0
+# What a guest writes is there in the next one; a read-only disk stays as it is; a disk is never opened for writing twice.
+# seconds: 300
+. /boot/lib
+guest -- sh -c 'echo kept >/root/file && dd if=/dev/urandom of=/root/big bs=1M count=8 2>/dev/null && md5sum </root/big >/root/sum && sync'
+expect_code 0
+guest -- sh -c 'cat /root/file; md5sum </root/big | cmp - /root/sum && echo same'
+expect_code 0
+says "$said" '^kept$'
+says "$said" '^same$'
+
+before=$(md5sum <"$disk")
+code=0
+loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk,ro" --device "$DEVICE" -- sh -c 'cat /root/file; echo x >/root/file' \
+    >"$dir/out" 2>&1 </dev/null || code=$?
+[ "$code" != 0 ] || fail "a read-only disk was written"
+says "$(cat "$dir/out")" '^kept$'
+[ "$before" = "$(md5sum <"$disk")" ] || fail "a read-only disk has changed"
+
+loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk" --device "$DEVICE" -- sleep 40 >/dev/null 2>&1 </dev/null &
+first=$!
+sleep 2
+guest -- true
+kill $first
+wait $first
+expect_code 125
+says "$messages" "disk\.img.*(use|lock)"

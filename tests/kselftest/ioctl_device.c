@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The contract of the in-kernel GICv3's device file. What its registers do for a guest is in the gic_* tests. */
+#include <unistd.h>
+
+#include "abi.h"
+#include "gic.h"
+
+#define ADDR KVM_DEV_ARM_VGIC_GRP_ADDR
+#define DIST KVM_VGIC_V3_ADDR_TYPE_DIST
+#define REDIST KVM_VGIC_V3_ADDR_TYPE_REDIST
+#define REGION KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION
+#define NR_IRQS KVM_DEV_ARM_VGIC_GRP_NR_IRQS
+#define GIC_CTRL KVM_DEV_ARM_VGIC_GRP_CTRL
+#define INIT KVM_DEV_ARM_VGIC_CTRL_INIT
+#define DIST_REGS KVM_DEV_ARM_VGIC_GRP_DIST_REGS
+#define REDIST_REGS KVM_DEV_ARM_VGIC_GRP_REDIST_REGS
+#define CPU_SYSREGS KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS
+#define LEVEL_INFO KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO
+
+#define REGION_ATTR(base, count, flags, index) ((u64)(count) << 52 | (base) | (u64)(flags) << 12 | (index))
+
+static void guest_nothing(u64 arg)
+{
+}
+
+/* A VM with vCPUs and a bare GIC: no addresses yet. */
+static struct vm *bare_gic(u32 vcpus)
+{
+	struct kvm_create_device device = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
+	struct vm *vm = vm_create(.main = guest_nothing, .vcpus = vcpus);
+
+	CHECK_OK(ioctl(vm->fd, KVM_CREATE_DEVICE, &device));
+	vm->gic = device.fd;
+	return vm;
+}
+
+TEST(unknown)
+{
+	struct vm *vm = bare_gic(1);
+	u64 v = 0;
+
+	EXPECT_ERRNO(ioctl(vm->gic, UNKNOWN_IOCTL, 0), ENOTTY);
+	EXPECT_ERRNO(ioctl(vm->gic, KVM_RUN, 0), ENOTTY);
+	EXPECT_ERRNO(ioctl(vm->gic, KVM_HAS_DEVICE_ATTR, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(ioctl(vm->gic, KVM_SET_DEVICE_ATTR, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(ioctl(vm->gic, KVM_GET_DEVICE_ATTR, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(attr_has(vm->gic, 99, 0), ENXIO);
+	EXPECT_ERRNO(attr_set(vm->gic, 99, 0, &v), ENXIO);
+	EXPECT_ERRNO(attr_get(vm->gic, 99, 0, &v), ENXIO);
+}
+
+TEST(has)
+{
+	struct vm *vm = bare_gic(1);
+	int fd = vm->gic;
+
+	EXPECT_OK(attr_has(fd, ADDR, DIST));
+	EXPECT_OK(attr_has(fd, ADDR, REDIST));
+	EXPECT_OK(attr_has(fd, ADDR, REGION));
+	EXPECT_ERRNO(attr_has(fd, ADDR, KVM_VGIC_V2_ADDR_TYPE_DIST), ENXIO);
+	EXPECT_ERRNO(attr_has(fd, ADDR, KVM_VGIC_V2_ADDR_TYPE_CPU), ENXIO);
+	EXPECT_ERRNO(attr_has(fd, ADDR, KVM_VGIC_ITS_ADDR_TYPE), ENXIO);
+	EXPECT_OK(attr_has(fd, NR_IRQS, 0));
+	EXPECT_OK(attr_has(fd, GIC_CTRL, INIT));
+	EXPECT_ERRNO(attr_has(fd, GIC_CTRL, 99), ENXIO);
+	EXPECT_OK(attr_has(fd, DIST_REGS, GICD_CTLR));
+	EXPECT_OK(attr_has(fd, DIST_REGS, GICD_TYPER));
+	EXPECT_ERRNO(attr_has(fd, DIST_REGS, 0x5000), ENXIO);
+	EXPECT_OK(attr_has(fd, REDIST_REGS, GICR_WAKER));
+	EXPECT_OK(attr_has(fd, REDIST_REGS, GICR_ISPENDR0));
+	EXPECT_ERRNO(attr_has(fd, REDIST_REGS, 0x1000), ENXIO);
+	EXPECT_OK(attr_has(fd, CPU_SYSREGS, 0xc230)); /* ICC_PMR_EL1 */
+	EXPECT_ERRNO(attr_has(fd, CPU_SYSREGS, 0xc000), ENXIO);
+}
+
+TEST(addresses)
+{
+	struct vm *vm = bare_gic(1);
+	int fd = vm->gic;
+	u64 a;
+
+	EXPECT_OK(attr_get(fd, ADDR, DIST, &a));
+	EXPECT_EQ(a, ~0UL); /* not set */
+	EXPECT_ERRNO(attr_set(fd, ADDR, DIST, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(attr_set(fd, ADDR, DIST, &(u64){ 0x08001000 }), EINVAL); /* 64 KiB alignment */
+	EXPECT_ERRNO(attr_set(fd, ADDR, DIST, &(u64){ 1UL << 40 }), E2BIG);
+	EXPECT_ERRNO(attr_set(fd, ADDR, DIST, &(u64){ 1UL << 63 }), E2BIG);
+	EXPECT_ERRNO(attr_set(fd, ADDR, KVM_VGIC_V2_ADDR_TYPE_DIST, &(u64){ 0x08000000 }), ENXIO);
+	EXPECT_ERRNO(attr_set(fd, ADDR, 99, &(u64){ 0x08000000 }), ENXIO);
+	EXPECT_OK(attr_set(fd, ADDR, DIST, &(u64){ 0x08000000 }));
+	EXPECT_OK(attr_get(fd, ADDR, DIST, &a));
+	EXPECT_EQ(a, 0x08000000);
+	EXPECT_ERRNO(attr_set(fd, ADDR, DIST, &(u64){ 0x08000000 }), EEXIST);
+	EXPECT_ERRNO(attr_set(fd, ADDR, DIST, &(u64){ 0x08100000 }), EEXIST);
+
+	EXPECT_ERRNO(attr_set(fd, ADDR, REDIST, &(u64){ 0x080a1000 }), EINVAL);
+	EXPECT_ERRNO(attr_set(fd, ADDR, REDIST, &(u64){ 1UL << 40 }), E2BIG);
+	EXPECT_OK(attr_set(fd, ADDR, REDIST, &(u64){ 0x080a0000 }));
+	EXPECT_OK(attr_get(fd, ADDR, REDIST, &a));
+	EXPECT_EQ(a, 0x080a0000);
+	EXPECT_ERRNO(attr_set(fd, ADDR, REDIST, &(u64){ 0x09000000 }), EEXIST);
+}
+
+TEST(redistributor_regions)
+{
+	struct vm *vm = bare_gic(4);
+	int fd = vm->gic;
+	u64 a;
+
+	EXPECT_ERRNO(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x100000, 0, 0, 0) }), EINVAL); /* no count */
+	EXPECT_ERRNO(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x100000, 2, 1, 0) }), EINVAL); /* flags */
+	EXPECT_ERRNO(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x100000, 2, 0, 1) }), EINVAL); /* not the next index */
+	EXPECT_ERRNO(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(1UL << 40, 2, 0, 0) }), E2BIG);
+	EXPECT_OK(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x100000, 2, 0, 0) }));
+	EXPECT_ERRNO(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x120000, 2, 0, 1) }), EINVAL); /* overlaps */
+	EXPECT_OK(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x240000, 2, 0, 1) }));
+	a = 1;
+	EXPECT_OK(attr_get(fd, ADDR, REGION, &a));
+	EXPECT_EQ(a, REGION_ATTR(0x240000, 2, 0, 1));
+	a = 2;
+	EXPECT_ERRNO(attr_get(fd, ADDR, REGION, &a), ENOENT);
+	/* The older way cannot be mixed in. */
+	EXPECT_ERRNO(attr_set(fd, ADDR, REDIST, &(u64){ 0x400000 }), EINVAL);
+	EXPECT_OK(attr_set(fd, ADDR, DIST, &(u64){ 0x08000000 }));
+	EXPECT_OK(attr_set(fd, GIC_CTRL, INIT, NULL));
+	vcpu_done(&vm->vcpus[3]);
+}
+
+TEST(too_few_redistributors)
+{
+	struct vm *vm = bare_gic(3);
+
+	CHECK_OK(attr_set(vm->gic, ADDR, REGION, &(u64){ REGION_ATTR(0x100000, 2, 0, 0) }));
+	CHECK_OK(attr_set(vm->gic, ADDR, DIST, &(u64){ 0x08000000 }));
+	EXPECT_OK(attr_set(vm->gic, GIC_CTRL, INIT, NULL));
+	EXPECT_EQ(vcpu_run(&vm->vcpus[0]), -ENXIO);
+}
+
+TEST(nr_irqs)
+{
+	struct vm *vm = bare_gic(1);
+	int fd = vm->gic;
+	u32 n = 0;
+
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 32 }), EINVAL);
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 65 }), EINVAL);
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 1056 }), EINVAL);
+	EXPECT_OK(attr_set(fd, NR_IRQS, 0, &(u32){ 96 }));
+	EXPECT_OK(attr_get(fd, NR_IRQS, 0, &n));
+	EXPECT_EQ(n, 96);
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 96 }), EBUSY);
+}
+
+TEST(init)
+{
+	struct vm *vm = bare_gic(1);
+	int fd = vm->gic;
+	u32 n = 0;
+
+	EXPECT_ERRNO(attr_set(fd, GIC_CTRL, 99, NULL), ENXIO);
+	EXPECT_ERRNO(attr_get(fd, GIC_CTRL, INIT, &n), ENXIO);
+	EXPECT_OK(attr_set(fd, GIC_CTRL, INIT, NULL));
+	EXPECT_OK(attr_set(fd, GIC_CTRL, INIT, NULL)); /* again is no error */
+	EXPECT_OK(attr_get(fd, NR_IRQS, 0, &n));
+	EXPECT_EQ(n, 256); /* the default */
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 96 }), EBUSY);
+}
+
+TEST(run_without_addresses)
+{
+	struct vm *vm = bare_gic(1);
+
+	CHECK_OK(attr_set(vm->gic, GIC_CTRL, INIT, NULL));
+	EXPECT_EQ(vcpu_run(&vm->vcpus[0]), -ENXIO);
+}
+
+TEST(overlapping_frames)
+{
+	struct vm *vm = bare_gic(1);
+
+	CHECK_OK(attr_set(vm->gic, ADDR, DIST, &(u64){ 0x08000000 }));
+	EXPECT_ERRNO(attr_set(vm->gic, ADDR, REDIST, &(u64){ 0x08000000 }), EINVAL);
+}
+
+static int reg_access(struct vm *vm, u32 group, u64 attr, u32 *value, bool write)
+{
+	return write ? attr_set(vm->gic, group, attr, value) : attr_get(vm->gic, group, attr, value);
+}
+
+TEST(registers_before_init)
+{
+	struct vm *vm = bare_gic(1);
+	u32 v = 0;
+
+	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_CTLR, &v, false), EBUSY);
+	EXPECT_ERRNO(reg_access(vm, REDIST_REGS, GICR_WAKER, &v, false), EBUSY);
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_IIDR, &v, false)); /* what it is may be asked */
+}
+
+TEST(registers)
+{
+	struct vm *vm = vm_create(.main = guest_nothing, .gic = true, .vcpus = 2);
+	u64 second = 1UL << 32;
+	u32 v = 0;
+	u64 wide = 0;
+
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_TYPER, &v, false));
+	EXPECT_EQ(v & 0x1f, 128 / 32 - 1);
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_IIDR, &v, false));
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_IIDR, &v, true)); /* only what it is */
+	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_IIDR, &(u32){ 0x12345678 }, true), EINVAL);
+	EXPECT_OK(attr_has(vm->gic, DIST_REGS, GICD_IROUTER + 8 * 40));
+	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_TYPER, BAD_POINTER, false), EFAULT);
+	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_CTLR, BAD_POINTER, true), EFAULT);
+
+	/* Interrupt state: enable, pending, active, priority, configuration. */
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISENABLER + 4, &(u32){ 0x5 }, true));
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISENABLER + 4, &v, false));
+	EXPECT_EQ(v, 0x5);
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISACTIVER + 8, &(u32){ 0x80000001 }, true));
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISACTIVER + 8, &v, false));
+	EXPECT_EQ(v, 0x80000001);
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISPENDR + 4, &(u32){ 0xf0 }, true));
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISPENDR + 4, &v, false));
+	EXPECT_EQ(v, 0xf0);
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISPENDR + 4, &(u32){ 0 }, true)); /* userspace sets the whole state */
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISPENDR + 4, &v, false));
+	EXPECT_EQ(v, 0);
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_IPRIORITYR + 32, &(u32){ 0xf8a09008 }, true));
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_IPRIORITYR + 32, &v, false));
+	EXPECT_EQ(v, 0xf8a09008);
+
+	/* Redistributors are told apart by affinity. */
+	EXPECT_OK(reg_access(vm, REDIST_REGS, second | GICR_ISENABLER0, &(u32){ 0x00ff0000 }, true));
+	EXPECT_OK(reg_access(vm, REDIST_REGS, second | GICR_ISENABLER0, &v, false));
+	EXPECT_EQ(v & 0xffff0000, 0x00ff0000);
+	EXPECT_OK(reg_access(vm, REDIST_REGS, GICR_ISENABLER0, &v, false));
+	EXPECT_EQ(v & 0x00ff0000, 0);
+	EXPECT_ERRNO(reg_access(vm, REDIST_REGS, 7UL << 32 | GICR_ISENABLER0, &v, false), EINVAL);
+	EXPECT_OK(reg_access(vm, REDIST_REGS, second | GICR_TYPER, &v, false));
+	EXPECT_EQ(v & 0x10, 0x10); /* the last */
+	EXPECT_OK(reg_access(vm, REDIST_REGS, GICR_TYPER, &v, false));
+	EXPECT_EQ(v & 0x10, 0);
+
+	/* CPU interface. */
+	EXPECT_OK(attr_set(vm->gic, CPU_SYSREGS, second | 0xc230, &(u64){ 0xf0 })); /* PMR */
+	EXPECT_OK(attr_get(vm->gic, CPU_SYSREGS, second | 0xc230, &wide));
+	EXPECT_EQ(wide, 0xf0);
+	EXPECT_OK(attr_set(vm->gic, CPU_SYSREGS, 0xc667, &(u64){ 1 })); /* IGRPEN1 */
+	EXPECT_OK(attr_get(vm->gic, CPU_SYSREGS, 0xc667, &wide));
+	EXPECT_EQ(wide, 1);
+	EXPECT_ERRNO(attr_get(vm->gic, CPU_SYSREGS, 0xc000, &wide), ENOENT);
+	EXPECT_ERRNO(attr_get(vm->gic, CPU_SYSREGS, 7UL << 32 | 0xc230, &wide), EINVAL);
+
+	/* Line levels: a bit per interrupt, 32 at a time. */
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ICFGR + 16, &(u32){ 0 }, true)); /* level-sensitive */
+	EXPECT_OK(reg_access(vm, LEVEL_INFO, 64, &(u32){ 0x11 }, true));
+	EXPECT_OK(reg_access(vm, LEVEL_INFO, 64, &v, false));
+	EXPECT_EQ(v, 0x11);
+	EXPECT_ERRNO(reg_access(vm, LEVEL_INFO, 65, &v, false), EINVAL);
+	EXPECT_ERRNO(reg_access(vm, LEVEL_INFO, 1 << 10 | 64, &v, false), EINVAL);
+}
+
+static int stop_running;
+
+static void guest_spin(u64 arg)
+{
+	while (!READ_ONCE(stop_running))
+		;
+}
+
+/* Not while a vCPU runs: its state is in the CPU. */
+TEST(registers_while_running)
+{
+	struct vm *vm = vm_create(.main = guest_spin, .gic = true);
+	u32 v = 0;
+
+	vcpu_start(&vm->vcpus[0]);
+	sleep_us(100000);
+	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_CTLR, &v, false), EBUSY);
+	EXPECT_ERRNO(reg_access(vm, REDIST_REGS, GICR_WAKER, &v, false), EBUSY);
+	VM_GLOBAL(vm, stop_running) = 1;
+	vcpu_join(&vm->vcpus[0]);
+	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_CTLR, &v, false));
+}
+
+/* The device file may be closed before the VM ends. */
+TEST(closed_early)
+{
+	struct vm *vm = vm_create(.main = guest_nothing, .gic = true);
+	struct kvm_create_device again = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
+
+	close(vm->gic);
+	vm->gic = -1;
+	EXPECT_ERRNO(ioctl(vm->fd, KVM_CREATE_DEVICE, &again), EEXIST);
+	vcpu_done(&vm->vcpus[0]);
+}

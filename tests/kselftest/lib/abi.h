@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the ioctl contract tests share. */
+#ifndef ABI_H
+#define ABI_H
+
+#include "vm.h"
+
+/* An address that no process has mapped. */
+#define BAD_POINTER ((void *)0x1000)
+
+/* KVM says EINVAL for an ioctl number that it does not know, loft what ioctl(2) says. */
+#define EXPECT_UNKNOWN_IOCTL(fd, request)                       \
+	do {                                                    \
+		if (ktap_on_kvm())                              \
+			EXPECT_ERRNO(ioctl(fd, request, 0), EINVAL); \
+		else                                            \
+			EXPECT_ERRNO(ioctl(fd, request, 0), ENOTTY); \
+	} while (0)
+
+#define UNKNOWN_IOCTL _IO(KVMIO, 0xfe)
+
+/* How many file descriptors this process has open: a failed ioctl must not leave one behind. */
+int open_fds(void);
+
+#endif

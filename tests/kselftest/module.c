@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The module cannot be taken away while anything of it is in use. About loft alone; KVM is built into the kernel. */
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "abi.h"
+
+static void need_module(void)
+{
+	if (ktap_on_kvm())
+		SKIP("KVM is not a module here");
+	if (access("/sys/module/loft/refcnt", R_OK))
+		SKIP("loft is not loaded as a module");
+}
+
+static int references(void)
+{
+	char text[16] = { 0 };
+	int fd = CHECK_OK(open("/sys/module/loft/refcnt", O_RDONLY));
+
+	CHECK(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	return atoi(text);
+}
+
+/* In use, so it stays: what delete_module(2) says then without waiting. */
+static void expect_busy(const char *what)
+{
+	if (references() == 0)
+		FAIL("no reference is held by %s: not trying to unload", what);
+	errno = 0;
+	if (syscall(SYS_delete_module, "loft", O_NONBLOCK) == 0)
+		FAIL("the module was unloaded under %s", what);
+	if (errno != EAGAIN && errno != EBUSY)
+		ktap_expect(__FILE__, __LINE__, "%s: errno %d, wanted EAGAIN or EBUSY", what, errno);
+}
+
+static void guest_nothing(u64 arg)
+{
+}
+
+TEST(each_file_holds_it)
+{
+	int idle, device, vm, vcpu;
+	struct kvm_create_device gic = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
+	struct kvm_vcpu_init init;
+
+	need_module();
+	idle = references();
+	device = CHECK_OK(open(ktap_device, O_RDWR));
+	expect_busy("an open device");
+	vm = CHECK_OK(ioctl(device, KVM_CREATE_VM, 0));
+	close(device);
+	expect_busy("a VM");
+	CHECK_OK(ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init));
+	vcpu = CHECK_OK(ioctl(vm, KVM_CREATE_VCPU, 0));
+	CHECK_OK(ioctl(vm, KVM_CREATE_DEVICE, &gic));
+	close(vm);
+	expect_busy("a vCPU and a GIC");
+	close(gic.fd);
+	expect_busy("a vCPU");
+	EXPECT_OK(ioctl(vcpu, KVM_ARM_VCPU_INIT, &init));
+	close(vcpu);
+	sleep_us(200000); /* the last of it may be freed a little later */
+	EXPECT_EQ(references(), idle);
+}
+
+TEST(a_mapping_holds_it)
+{
+	int idle;
+	struct vm *vm;
+
+	need_module();
+	idle = references();
+	vm = vm_create(.main = guest_nothing);
+	vcpu_done(&vm->vcpus[0]);
+	close(vm->vcpus[0].fd);
+	close(vm->fd);
+	close(sys_fd());
+	expect_busy("the mapping of a vCPU's run page");
+	vm->vcpus[0].run->immediate_exit = 1;
+	munmap(vm->vcpus[0].run, 4096);
+	sleep_us(200000);
+	EXPECT_EQ(references(), idle);
+}

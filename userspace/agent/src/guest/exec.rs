@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Running the command: its terminal or pipes, the pumps between them and the port, its exit code.
+
+use super::{log, power, Result};
+use crate::protocol::{receive, Frame};
+use crate::task::Command as Task;
+use nix::errno::Errno;
+use nix::pty::{openpty, OpenptyResult};
+use nix::sys::wait::{waitpid, WaitStatus};
+use nix::unistd::Pid;
+use rustix::termios::Winsize;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{mpsc, Arc, Mutex};
+use std::time::Duration;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long the launcher may take to take the exit code.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+/// As a shell says it.
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+type Port = Arc<Mutex<File>>;
+
+/// Runs `task` after `prepare`, reporting over `port`; returns when the launcher has its exit code.
+pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
+    let duplicate = || port.try_clone().map_err(|e| format!("the port cannot be duplicated: {e}"));
+    let out: Port = Arc::new(Mutex::new(duplicate()?));
+    let mut input = duplicate()?;
+
+    let started = prepare().and_then(|()| {
+        network_loopback();
+        start(task)
+    });
+    send(&out, &Frame::Hello);
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            send(&out, &Frame::Error(error.clone()));
+            // A command that is not there is the user's mistake, everything else the guest's.
+            let code = if error.contains("not found") { NOT_FOUND } else { CANNOT_EXECUTE };
+            return farewell(&out, code, spawn_reader(input, Input::None, None));
+        }
+    };
+    let Running { pid, stdin, outputs, terminal } = running;
+    let pumps: Vec<_> = outputs
+        .into_iter()
+        .map(|(source, wrap)| {
+            let out = out.clone();
+            std::thread::spawn(move || pump(source, &out, wrap))
+        })
+        .collect();
+    let (goodbye, said) = mpsc::channel();
+    let reader_terminal = terminal.and_then(|t| t.try_clone().ok());
+    std::thread::spawn(move || read_frames(&mut input, stdin, reader_terminal, &goodbye));
+
+    let code = wait_for(pid);
+    // What the command left running would keep its output open; a guest ends with its command.
+    power::end_everything();
+    for pump in pumps {
+        let _ = pump.join();
+    }
+    farewell(&out, code, said)
+}
+
+fn farewell(out: &Port, code: u8, said: mpsc::Receiver<()>) -> Result<()> {
+    send(out, &Frame::Exit(code));
+    let _ = said.recv_timeout(GOODBYE_LIMIT);
+    Ok(())
+}
+
+/// Where the launcher's input goes.
+enum Input {
+    None,
+    Pipe(File),
+    Terminal(File),
+}
+
+struct Running {
+    pid: Pid,
+    stdin: Input,
+    /// Each output with the frame that its bytes travel in.
+    outputs: Vec<(File, fn(Vec<u8>) -> Frame)>,
+    terminal: Option<File>,
+}
+
+fn start(task: &Task) -> Result<Running> {
+    let (program, arguments) = task.argv.split_first().ok_or("the command is empty")?;
+    let program = OsStr::from_bytes(program);
+    let mut command = Command::new(program);
+    command.args(arguments.iter().map(|a| OsStr::from_bytes(a)));
+    let home = if std::path::Path::new("/root").is_dir() { "/root" } else { "/" };
+    command.env_clear().env("PATH", PATH).env("HOME", home).env("USER", "root").current_dir(home);
+    // std searches the child's PATH.
+    for (name, value) in &task.env {
+        command.env(name, OsStr::from_bytes(value));
+    }
+    let failed = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => format!("{}: command not found in the guest", program.to_string_lossy()),
+        _ => format!("{} cannot be executed in the guest: {e}", program.to_string_lossy()),
+    };
+    match task.terminal {
+        Some(size) => start_on_terminal(&mut command, size, failed),
+        None => start_on_pipes(&mut command, failed),
+    }
+}
+
+fn start_on_pipes(command: &mut Command, failed: impl Fn(io::Error) -> String) -> Result<Running> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child: Child = command.spawn().map_err(failed)?;
+    let file = |fd: OwnedFd| File::from(fd);
+    let mut outputs: Vec<(File, fn(Vec<u8>) -> Frame)> = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        outputs.push((file(stdout.into()), Frame::Stdout));
+    }
+    if let Some(stderr) = child.stderr.take() {
+        outputs.push((file(stderr.into()), Frame::Stderr));
+    }
+    let stdin = child.stdin.take().map_or(Input::None, |s| Input::Pipe(file(s.into())));
+    Ok(Running { pid: pid_of(&child), stdin, outputs, terminal: None })
+}
+
+fn start_on_terminal(command: &mut Command, size: (u16, u16), failed: impl Fn(io::Error) -> String) -> Result<Running> {
+    let no_terminal = |e: io::Error| format!("no terminal can be made in the guest: {e}");
+    let OpenptyResult { master, slave } = openpty(None, None).map_err(|e| no_terminal(e.into()))?;
+    rustix::termios::tcsetwinsize(&master, window(size)).map_err(|e| no_terminal(e.into()))?;
+    let duplicate = |fd: &OwnedFd| fd.try_clone().map_err(no_terminal);
+    command.stdin(duplicate(&slave)?).stdout(duplicate(&slave)?).stderr(duplicate(&slave)?);
+    // SAFETY: between fork and exec the closure makes two system calls, both async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            // Standard input is the terminal: make it the controlling one.
+            Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
+        })
+    };
+    let child = command.spawn().map_err(failed)?;
+    // The command's ends must be closed here, or the terminal never hangs up.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    drop(slave);
+    let master = File::from(master);
+    let duplicate = || master.try_clone().map_err(no_terminal);
+    Ok(Running {
+        pid: pid_of(&child),
+        stdin: Input::Terminal(duplicate()?),
+        outputs: vec![(duplicate()?, Frame::Stdout)],
+        terminal: Some(master),
+    })
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id() as i32)
+}
+
+fn window((columns, rows): (u16, u16)) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+/// Waits for `pid`, and as the first process for every orphan that ends before it.
+fn wait_for(pid: Pid) -> u8 {
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(ended, code)) if ended == pid => return code as u8,
+            Ok(WaitStatus::Signaled(ended, signal, _)) if ended == pid => return 128u8.wrapping_add(signal as u8),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => {
+                log(&format!("the command cannot be waited for: {e}"));
+                return CANNOT_EXECUTE;
+            }
+        }
+    }
+}
+
+/// Copies `source` to the port until its end. A terminal whose last process is gone ends with EIO.
+fn pump(mut source: File, out: &Port, wrap: fn(Vec<u8>) -> Frame) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(n) => send(out, &wrap(buffer[..n].to_vec())),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn send(out: &Port, frame: &Frame) {
+    let mut port = out.lock().unwrap_or_else(|e| e.into_inner());
+    if let Err(e) = frame.send(&mut *port) {
+        log(&format!("the launcher cannot be reached: {e}"));
+    }
+}
+
+fn spawn_reader(mut input: File, stdin: Input, terminal: Option<File>) -> mpsc::Receiver<()> {
+    let (goodbye, said) = mpsc::channel();
+    std::thread::spawn(move || read_frames(&mut input, stdin, terminal, &goodbye));
+    said
+}
+
+/// Handles what the launcher sends.
+fn read_frames(input: &mut File, stdin: Input, terminal: Option<File>, goodbye: &mpsc::Sender<()>) {
+    let mut stdin = stdin;
+    let result = receive(input, |frame| {
+        match frame {
+            Frame::Stdin(bytes) => {
+                let written = match &mut stdin {
+                    Input::None => Ok(()),
+                    Input::Pipe(file) | Input::Terminal(file) => file.write_all(&bytes),
+                };
+                // The command does not read any more: the rest has nowhere to go.
+                if written.is_err() {
+                    stdin = Input::None;
+                }
+            }
+            Frame::StdinEnd => {
+                // A terminal has no end: Ctrl-d says it.
+                if let Input::Terminal(file) = &mut stdin {
+                    let _ = file.write_all(&[4]);
+                }
+                stdin = Input::None;
+            }
+            Frame::Resize(columns, rows) => {
+                if let Some(terminal) = &terminal {
+                    let _ = rustix::termios::tcsetwinsize(terminal, window((columns, rows)));
+                }
+            }
+            Frame::Goodbye => {
+                let _ = goodbye.send(());
+            }
+            _ => {}
+        }
+        true
+    });
+    if let Err(e) = result {
+        log(&format!("the launcher's port fails: {e}"));
+    }
+}
+
+/// Makes `console` this process's standard input, output and error.
+pub fn use_console(console: &str) {
+    match std::fs::OpenOptions::new().read(true).write(true).open(console) {
+        Ok(file) => {
+            let all = [
+                nix::unistd::dup2_stdin(&file),
+                nix::unistd::dup2_stdout(&file),
+                nix::unistd::dup2_stderr(&file),
+            ];
+            if let Some(e) = all.into_iter().find_map(|r| r.err()) {
+                log(&format!("{console} cannot be made the console: {e}"));
+            }
+        }
+        Err(e) => log(&format!("{console} cannot be opened: {e}")),
+    }
+}
+
+/// Replaces this process by `program`; returns only if that fails.
+pub fn replace(program: &OsStr) -> io::Error {
+    // Rust ignores SIGPIPE, and what is ignored stays so in the next program.
+    // SAFETY: the default action is no handler, so nothing of this program can be called.
+    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+    let Ok(path) = CString::new(program.as_bytes()) else { return io::ErrorKind::InvalidInput.into() };
+    let environment = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"HOME=/", c"TERM=linux"];
+    match nix::unistd::execve(&path, &[path.as_c_str()], &environment) {
+        Ok(never) => match never {},
+        Err(e) => e.into(),
+    }
+}
+
+/// Switches the loopback interface on; programs expect that.
+fn network_loopback() {
+    let Ok(socket) = std::net::UdpSocket::bind("0.0.0.0:0") else { return };
+    // SAFETY: an all-zero ifreq is a valid one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, and this is one.
+    unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The guest's first process.
+//!
+//! It never returns: it becomes the root file system's own init, or switches the guest off. What goes wrong is printed
+//! to the kernel's log, which the launcher shows, and sent to the launcher if the port is there.
+
+mod exec;
+mod modules;
+mod mounts;
+mod port;
+mod power;
+
+use crate::task::{Action, Task, DIRECTORY, FILE};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// An error's text; the launcher prints it as it is.
+type Result<T> = std::result::Result<T, String>;
+
+/// Whether this process is a guest's first one with a task from the launcher.
+pub fn is_first_process() -> bool {
+    std::process::id() == 1 && task_file().exists()
+}
+
+fn task_file() -> PathBuf {
+    Path::new("/").join(DIRECTORY).join(FILE)
+}
+
+/// Does the task.
+pub fn main() -> ! {
+    let result = (|| {
+        mounts::kernel_file_systems("/")?;
+        let text = std::fs::read(task_file()).map_err(|e| format!("the task cannot be read: {e}"))?;
+        let task: Task = serde_json::from_slice(&text).map_err(|e| format!("the task is not understood: {e}"))?;
+        modules::load(&task.modules)?;
+        match &task.action {
+            Action::Init { console } => become_init(&task, console),
+            Action::Command(command) => {
+                let port = port::open()?;
+                exec::run(&port, command, || prepare_root(&task))
+            }
+        }
+    })();
+    if let Err(error) = result {
+        log(&error);
+    }
+    power::off()
+}
+
+fn prepare_root(task: &Task) -> Result<()> {
+    if let Some(root) = &task.root {
+        mounts::switch_root(root)?;
+    }
+    mounts::user_file_systems();
+    Ok(())
+}
+
+fn become_init(task: &Task, console: &str) -> Result<()> {
+    prepare_root(task)?;
+    exec::use_console(console);
+    let candidates = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
+    for path in candidates {
+        if Path::new(path).exists() {
+            let error = exec::replace(OsStr::from_bytes(path.as_bytes()));
+            log(&format!("{path} cannot be executed: {error}"));
+        }
+    }
+    Err(format!("the root file system has no init: none of {} is there", candidates.join(", ")))
+}
+
+/// Prints to the kernel's log: that reaches a console if there is one.
+fn log(text: &str) {
+    if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+        // <2> is KERN_CRIT: shown although the kernel is told to be quiet.
+        let _ = kmsg.write_all(format!("<2>loft: {text}\n").as_bytes());
+    }
+}

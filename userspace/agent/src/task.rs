@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the guest's first process has to do, as the launcher writes it into the initial RAM disk.
+
+use serde::{Deserialize, Serialize};
+
+/// Where loft's files are in the initial RAM disk, without the leading slash.
+pub const DIRECTORY: &str = ".loft";
+/// The binary, in [`DIRECTORY`].
+pub const BINARY: &str = "init";
+/// The task, in [`DIRECTORY`].
+pub const FILE: &str = "task.json";
+/// The directory of modules, in [`DIRECTORY`].
+pub const MODULES: &str = "modules";
+/// The name of the virtio-console port that the frames go over.
+pub const PORT: &str = "org.loft.exec";
+
+/// The task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Files in the directory of modules, in the order in which they are loaded.
+    pub modules: Vec<String>,
+    /// The root file system; without one the initial RAM disk stays the root.
+    pub root: Option<Root>,
+    /// What to run there.
+    pub action: Action,
+}
+
+/// A root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// The block device, such as `/dev/vda1`.
+    pub device: String,
+    /// What it is formatted with, as mount(2) names it.
+    pub file_system: String,
+    /// Whether it is mounted read-only.
+    pub read_only: bool,
+}
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// The root file system's own /sbin/init, on this console.
+    Init {
+        /// The console, such as `/dev/hvc0`.
+        console: String,
+    },
+    /// A command; then the guest is switched off.
+    Command(Command),
+}
+
+/// A command. Arguments and variables are bytes, because that is what they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program and its arguments.
+    pub argv: Vec<Vec<u8>>,
+    /// Variables set in its environment, beside PATH and HOME.
+    pub env: Vec<(String, Vec<u8>)>,
+    /// Columns and rows of its terminal; without them it gets pipes.
+    pub terminal: Option<(u16, u16)>,
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The user's terminal: raw mode that is always undone, and the escape key.
+
+use nix::sys::termios::{self, SetArg, Termios};
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
+
+/// What the terminal was like before; taken by whoever restores it, so that it happens once.
+static BEFORE: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
+
+/// Raw mode for as long as it lives.
+#[derive(Debug)]
+pub struct Raw(());
+
+impl Raw {
+    /// Puts the terminal on standard input into raw mode; `None` where standard input is no terminal.
+    pub fn enter() -> std::io::Result<Option<Self>> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(None);
+        }
+        let fd = stdin.as_fd().try_clone_to_owned()?;
+        let before = termios::tcgetattr(&fd)?;
+        let mut raw = before.clone();
+        termios::cfmakeraw(&mut raw);
+        let mut saved = BEFORE.lock().unwrap_or_else(|e| e.into_inner());
+        termios::tcsetattr(&fd, SetArg::TCSANOW, &raw)?;
+        *saved = Some((fd, before));
+        Ok(Some(Self(())))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Undoes raw mode if it is on. For the ways out that run no destructors: a panic in another thread, `exit`.
+pub fn restore() {
+    if let Some((fd, before)) = BEFORE.lock().unwrap_or_else(|e| e.into_inner()).take() {
+        // Nothing can be done about a terminal that has gone away.
+        let _ = termios::tcsetattr(&fd, SetArg::TCSADRAIN, &before);
+    }
+}
+
+/// The escape key: Ctrl-a.
+pub const ESCAPE: u8 = 1;
+
+/// Takes the escape key out of what the user types.
+#[derive(Debug, Default)]
+pub struct EscapeFilter {
+    escaped: bool,
+}
+
+impl EscapeFilter {
+    /// Appends to `out` what is meant for the guest. True when the user asked to end: Ctrl-a x.
+    /// Ctrl-a Ctrl-a is one Ctrl-a; Ctrl-a and any other key is both keys.
+    pub fn filter(&mut self, input: &[u8], out: &mut Vec<u8>) -> bool {
+        for byte in input {
+            match (std::mem::take(&mut self.escaped), *byte) {
+                (false, ESCAPE) => self.escaped = true,
+                (true, b'x' | b'X') => return true,
+                (true, ESCAPE) => out.push(ESCAPE),
+                (true, other) => out.extend([ESCAPE, other]),
+                (false, other) => out.push(other),
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(parts: &[&[u8]]) -> (Vec<u8>, bool) {
+        let mut filter = EscapeFilter::default();
+        let mut out = Vec::new();
+        let ended = parts.iter().any(|p| filter.filter(p, &mut out));
+        (out, ended)
+    }
+
+    #[test]
+    fn ctrl_a_x_ends_even_in_two_reads() {
+        assert_eq!(run(&[b"ab\x01x never"]), (b"ab".to_vec(), true));
+        assert_eq!(run(&[b"ab\x01", b"x"]), (b"ab".to_vec(), true));
+    }
+
+    #[test]
+    fn ctrl_a_twice_is_one() {
+        assert_eq!(run(&[b"\x01\x01x"]), (b"\x01x".to_vec(), false));
+        assert_eq!(run(&[b"\x01", b"\x01", b"x"]), (b"\x01x".to_vec(), false));
+    }
+
+    #[test]
+    fn other_keys_pass() {
+        assert_eq!(run(&[b"x\x01b\x00\xff"]), (b"x\x01b\x00\xff".to_vec(), false));
+    }
+}

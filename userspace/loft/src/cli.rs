@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line.
+
+use crate::node;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Runs arm64 Linux guests on the loft hypervisor, or on KVM
+#[derive(Debug, Parser)]
+#[command(name = "loft", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a guest
+    Run(RunArgs),
+    /// Say what this machine lacks to run guests, and what to do about it
+    Doctor(DoctorArgs),
+    /// Run a program that wants /dev/kvm, with loft in that place
+    With(WithArgs),
+    /// Print the manual page (roff)
+    #[command(hide = true)]
+    Man,
+}
+
+const RUN_HELP: &str = "\
+Command in the guest:
+  With `-- CMD...` loft boots the kernel with an initial RAM disk of its own, in which loft itself is the first
+  process: it loads the modules that are needed, mounts the first disk as root (or stays in what -i gave), runs CMD
+  there, and switches the guest off. Nothing has to be installed in the guest. CMD gets a terminal if loft's input
+  and output are one, else pipes; what it prints is all that is printed. --verbose shows the kernel's messages.
+  Without CMD and without -i, the same brings up the disk's own /sbin/init.
+
+Kernel modules:
+  --modules names a tree such as /lib/modules/RELEASE, in which loft finds drivers that the kernel has not built in.
+  Without it, /lib/modules/RELEASE of this machine and a directory `modules` beside the kernel are looked at.
+
+Keys on a terminal:
+  Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a.
+
+Exit codes:
+  0    the guest switched itself off
+  100  the guest rebooted (loft does not start it again)
+  101  the guest crashed: a kernel panic, or a vCPU that cannot go on
+  102  ended with Ctrl-a x
+  103  the guest switched itself off before CMD had ended
+  125  loft failed; the message says why    2  wrong usage    128+N  ended by signal N
+  With CMD its own exit code: 126 it cannot be executed, 127 it was not found, 128+N it was ended by signal N.
+
+Examples:
+  loft run -k vmlinuz -d disk.img                            boot a disk
+  loft run -k vmlinuz -d disk.img -- uname -a                run a command, get its exit code
+  loft run -k vmlinuz -d disk.img,ro -c 4 -m 2G -- make test
+  loft run -k Image -i initrd.img -p 'rdinit=/bin/sh'        boot an initial RAM disk
+  loft run -k vmlinuz -d disk.img -n tap=tap0 --device /dev/kvm";
+
+/// What `loft run` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = RUN_HELP)]
+pub struct RunArgs {
+    /// The kernel: an arm64 Image, raw or compressed, or the vmlinuz of a distribution
+    #[arg(short, long, value_name = "FILE")]
+    pub kernel: PathBuf,
+
+    /// The initial RAM disk
+    #[arg(short, long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+
+    /// A disk: a raw image or a block device; ",ro" makes it read-only. The first is /dev/vda
+    #[arg(short, long = "disk", value_name = "FILE[,ro]")]
+    pub disks: Vec<DiskArg>,
+
+    /// A network card on the tap device NAME (make it with: ip tuntap add NAME mode tap)
+    #[arg(short, long = "net", value_name = "tap=NAME[,mac=MAC]")]
+    pub nets: Vec<NetArg>,
+
+    /// Number of vCPUs
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub cpus: u32,
+
+    /// Memory, with a unit: 512M, 2G
+    #[arg(short, long, value_name = "SIZE", default_value = "512M", value_parser = loft_boot::size::parse)]
+    pub memory: u64,
+
+    /// More kernel parameters, after loft's own
+    #[arg(short = 'p', long = "append", value_name = "PARAMETERS", default_value = "", allow_hyphen_values = true)]
+    pub append: String,
+
+    /// A tree of kernel modules for the guest's kernel
+    #[arg(long, value_name = "DIR")]
+    pub modules: Option<PathBuf>,
+
+    /// The hypervisor
+    #[arg(long, value_name = "PATH", default_value = node::DEFAULT)]
+    pub device: PathBuf,
+
+    /// The guest's vsock address (3 or more); the host is 2
+    #[arg(long, value_name = "CID")]
+    pub vsock: Option<u32>,
+
+    /// The guest's main console: the virtio one (hvc0), or the serial port (ttyS0), which needs no module
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub console: Option<ConsoleKind>,
+
+    /// Print how the run ended, as JSON, on the last line of standard error
+    #[arg(long)]
+    pub json: bool,
+
+    /// With CMD: show the kernel's messages, on standard error
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// The command to run in the guest, and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// The guest's main console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConsoleKind {
+    /// virtio-console.
+    Hvc0,
+    /// The 16550.
+    Serial,
+}
+
+/// What `loft doctor` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Exit codes: 0 guests can be run, 1 something that is needed is missing.")]
+pub struct DoctorArgs {
+    /// The hypervisor
+    #[arg(long, value_name = "PATH", default_value = node::DEFAULT)]
+    pub device: PathBuf,
+
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const WITH_HELP: &str = "\
+CMD sees /dev/loft under the name /dev/kvm; nothing changes for other programs. This works without root where user
+namespaces are allowed. /dev/kvm must exist; if KVM is off, load the module with `devname=kvm` or as root let loft make
+a private /dev.
+
+Example:
+  loft with -- qemu-system-aarch64 -M virt -accel kvm -cpu host ...";
+
+/// What `loft with` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = WITH_HELP)]
+pub struct WithArgs {
+    /// The hypervisor
+    #[arg(long, value_name = "PATH", default_value = node::DEFAULT)]
+    pub device: PathBuf,
+
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// A disk on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskArg {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether the guest may not write.
+    pub read_only: bool,
+}
+
+impl std::str::FromStr for DiskArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, read_only) = match text.rsplit_once(',') {
+            Some((path, "ro")) => (path, true),
+            Some((path, "rw")) => (path, false),
+            _ => (text, false),
+        };
+        if path.is_empty() {
+            return Err("the name of the file is missing; write FILE or FILE,ro".into());
+        }
+        Ok(Self { path: path.into(), read_only })
+    }
+}
+
+/// A network card on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetArg {
+    /// The tap device.
+    pub tap: String,
+    /// The card's address.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl std::str::FromStr for NetArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut tap = None;
+        let mut mac = None;
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("tap", name)) if !name.is_empty() && name.len() < 16 => tap = Some(name.to_owned()),
+                Some(("tap", _)) => return Err("the name of a tap device has 1 to 15 characters".into()),
+                Some(("mac", value)) => mac = Some(parse_mac(value)?),
+                _ => return Err(format!("'{part}' is not known; write tap=NAME or tap=NAME,mac=52:54:00:12:34:56")),
+            }
+        }
+        Ok(Self { tap: tap.ok_or("the tap device is missing; write tap=NAME")?, mac })
+    }
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6], String> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|part| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten())
+        .collect();
+    match bytes.and_then(|b| <[u8; 6]>::try_from(b).ok()) {
+        Some(mac) if mac[0] & 1 == 0 => Ok(mac),
+        Some(_) => Err(format!("'{text}' is a multicast address; the first byte must be even")),
+        None => Err(format!("'{text}' is not a hardware address such as 52:54:00:12:34:56")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(args: &[&str]) -> Result<RunArgs, clap::Error> {
+        let all = ["loft", "run"].iter().chain(args);
+        Cli::try_parse_from(all).map(|cli| match cli.command {
+            Command::Run(args) => args,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let args = run(&[
+            "-k", "Image", "-i", "initrd", "-d", "a.img", "-d", "b,c.img,ro", "-n", "tap=t0,mac=52:54:00:00:00:01",
+            "-c", "4", "-m", "2G", "-p", "-x y", "--vsock", "5", "--json", "--device", "/dev/kvm", "--", "ls", "-k", "/",
+        ])
+        .unwrap();
+        assert_eq!(args.disks[0], DiskArg { path: "a.img".into(), read_only: false });
+        assert_eq!(args.disks[1], DiskArg { path: "b,c.img".into(), read_only: true });
+        assert_eq!(args.nets[0], NetArg { tap: "t0".into(), mac: Some([0x52, 0x54, 0, 0, 0, 1]) });
+        assert_eq!((args.cpus, args.memory, args.vsock), (4, 2 << 30, Some(5)));
+        assert_eq!(args.append, "-x y");
+        assert_eq!(args.command, ["ls", "-k", "/"]);
+        assert_eq!(args.device, PathBuf::from("/dev/kvm"));
+    }
+
+    #[test]
+    fn defaults() {
+        let args = run(&["-k", "Image"]).unwrap();
+        assert_eq!((args.cpus, args.memory), (1, 512 << 20));
+        assert_eq!(args.device, PathBuf::from("/dev/loft"));
+        assert!(args.command.is_empty() && !args.json);
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        assert!(run(&[]).is_err(), "no kernel");
+        assert!(run(&["-k", "x", "-m", "12Q"]).is_err());
+        assert!(run(&["-k", "x", "-d", ",ro"]).is_err());
+        for net in ["eth0", "tap=", "tap=0123456789abcdef", "tap=a,mac=1:2:3:4:5:6", "tap=a,mac=01:00:00:00:00:00", "mac=52:54:00:00:00:01"] {
+            assert!(run(&["-k", "x", "-n", net]).is_err(), "{net}");
+        }
+        assert!(Cli::try_parse_from(["loft", "with"]).is_err());
+    }
+}

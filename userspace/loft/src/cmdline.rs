@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kernel's command line.
+
+use crate::cli::ConsoleKind;
+
+/// What decides loft's own parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The main console.
+    pub console: ConsoleKind,
+    /// Whether a command runs, so that the kernel should keep quiet.
+    pub command: bool,
+    /// Whether the kernel's messages are to be seen although a command runs.
+    pub verbose: bool,
+    /// The first process in the initial RAM disk, if it is loft's.
+    pub rdinit: Option<&'a str>,
+    /// The user's parameters.
+    pub append: &'a str,
+}
+
+/// Puts the command line together. The user's parameters come last: of two that contradict the kernel takes the last.
+pub fn build(wish: Wish) -> String {
+    let user = |name: &str| wish.append.split_whitespace().any(|p| p.starts_with(name));
+    let mut words: Vec<String> = Vec::new();
+    let mut add = |word: &str| words.push(word.to_owned());
+    // A panic becomes a reset at once, so that the launcher learns of it.
+    add("panic=-1");
+    if !user("console=") {
+        match (wish.command, wish.console) {
+            // The serial port shows everything until the virtio console takes over; the launcher then hides it.
+            (false, ConsoleKind::Hvc0) => {
+                add("earlycon");
+                add("keep_bootcon");
+                add("console=hvc0");
+            }
+            (false, ConsoleKind::Serial) => {
+                add("earlycon");
+                add("console=ttyS0");
+            }
+            (true, _) => {
+                add("earlycon");
+                add("console=ttyS0");
+            }
+        }
+    }
+    if wish.command && !wish.verbose && !user("loglevel=") && !user("debug") {
+        add("quiet");
+    }
+    if let Some(init) = wish.rdinit {
+        add(&format!("rdinit=/{init}"));
+    }
+    let own = words.join(" ");
+    match wish.append.trim() {
+        "" => own,
+        more => format!("{own} {more}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Wish =
+        Wish { console: ConsoleKind::Serial, command: false, verbose: false, rdinit: None, append: "" };
+
+    #[test]
+    fn consoles() {
+        assert_eq!(build(PLAIN), "panic=-1 earlycon console=ttyS0");
+        assert_eq!(
+            build(Wish { console: ConsoleKind::Hvc0, ..PLAIN }),
+            "panic=-1 earlycon keep_bootcon console=hvc0"
+        );
+    }
+
+    #[test]
+    fn the_user_has_the_last_word() {
+        assert_eq!(build(Wish { append: " console=ttyS0,9600 panic=0 ", ..PLAIN }), "panic=-1 console=ttyS0,9600 panic=0");
+    }
+
+    #[test]
+    fn a_command_wants_quiet() {
+        let command = Wish { command: true, rdinit: Some(".loft/init"), ..PLAIN };
+        assert_eq!(build(command), "panic=-1 earlycon console=ttyS0 quiet rdinit=/.loft/init");
+        assert!(!build(Wish { verbose: true, ..command }).contains("quiet"));
+        assert!(!build(Wish { append: "loglevel=7", ..command }).contains("quiet"));
+    }
+}

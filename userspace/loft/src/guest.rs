@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The initial RAM disk that makes loft the guest's first process.
+
+use anyhow::{anyhow, Context, Result};
+use loft_agent::task::{self, Action, Root, Task};
+use loft_boot::cpio::Cpio;
+use loft_boot::image::Kernel;
+use loft_boot::modules::Tree;
+use std::path::{Path, PathBuf};
+
+/// The drivers for what a guest has, in the order in which they are loaded: the bus, the console, and the devices.
+pub fn drivers(disks: bool, net: bool, vsock: bool) -> Vec<&'static str> {
+    let mut names = vec!["virtio_mmio", "virtio_console", "virtio_rng"];
+    for (wanted, name) in [(disks, "virtio_blk"), (net, "virtio_net"), (vsock, "vmw_vsock_virtio_transport")] {
+        if wanted {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Finds the modules for `kernel`: in `given`, else beside the kernel, else this machine's own of the same release.
+/// `None` where nothing was given and nothing fits: the kernel may have everything built in.
+pub fn find_modules(given: Option<&Path>, kernel: &Kernel, kernel_path: &Path) -> Result<Option<Tree>> {
+    if let Some(path) = given {
+        // The release decides only where the directory holds several.
+        let release = if path.join("modules.dep").exists() { None } else { kernel.release()? };
+        return Ok(Some(Tree::open(path, release.as_deref())?));
+    }
+    let beside = kernel_path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    let mut places: Vec<PathBuf> = beside.into_iter().map(|p| p.join("modules")).collect();
+    places.push("/lib/modules".into());
+    if !places.iter().any(|p| p.is_dir()) {
+        return Ok(None);
+    }
+    let Some(release) = kernel.release()? else { return Ok(None) };
+    for place in places {
+        if let Ok(tree) = Tree::open(&place, Some(&release)) {
+            // Modules of another release would not load.
+            if tree.release() == Some(&release) || place.join("modules.dep").exists() {
+                return Ok(Some(tree));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Builds the archive with this program, the modules `drivers` and the root's file system with what they need, and
+/// the task.
+pub fn archive(modules: Option<&Tree>, drivers: &[&str], root: Option<Root>, action: Action) -> Result<Vec<u8>> {
+    let mut wanted = drivers.to_vec();
+    if let Some(root) = &root {
+        wanted.push(&root.file_system);
+    }
+    let files = modules.map(|tree| tree.select(&wanted)).unwrap_or_default();
+
+    let mut cpio = Cpio::new();
+    // A first process without standard files needs these two to open some.
+    cpio.dir("dev");
+    cpio.chardev("dev/console", 0o600, 5, 1);
+    cpio.chardev("dev/null", 0o666, 1, 3);
+    cpio.dir(task::DIRECTORY);
+    let own = std::fs::read("/proc/self/exe").context("loft cannot read its own program (is /proc mounted?)")?;
+    cpio.file(&format!("{}/{}", task::DIRECTORY, task::BINARY), 0o755, &own);
+    cpio.dir(&format!("{}/{}", task::DIRECTORY, task::MODULES));
+    let mut names = Vec::with_capacity(files.len());
+    for file in &files {
+        let name = file.file_name().ok_or_else(|| anyhow!("{} is no module", file.display()))?;
+        let name = name.to_string_lossy().into_owned();
+        let content =
+            std::fs::read(file).with_context(|| format!("the kernel module {} cannot be read", file.display()))?;
+        cpio.file(&format!("{}/{}/{name}", task::DIRECTORY, task::MODULES), 0o644, &content);
+        names.push(name);
+    }
+    let text = serde_json::to_vec(&Task { modules: names, root, action }).context("the task cannot be written")?;
+    cpio.file(&format!("{}/{}", task::DIRECTORY, task::FILE), 0o600, &text);
+    Ok(cpio.finish())
+}
+
+/// The first process, for `rdinit=`.
+pub fn first_process() -> String {
+    format!("{}/{}", task::DIRECTORY, task::BINARY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_holds_program_modules_and_task() {
+        let dir = std::env::temp_dir().join(format!("loft-guest-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("modules.dep"), "a/ext4.ko.xz: b/jbd2.ko.xz\nb/jbd2.ko.xz:\nvirtio_blk.ko:\n").unwrap();
+        for (file, content) in [("a/ext4.ko.xz", "EXT4"), ("b/jbd2.ko.xz", "JBD2"), ("virtio_blk.ko", "VBLK")] {
+            std::fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
+            std::fs::write(dir.join(file), content).unwrap();
+        }
+        let tree = Tree::open(&dir, None).unwrap();
+        let root = Root { device: "/dev/vda".into(), file_system: "ext4".into(), read_only: false };
+        let action = Action::Init { console: "/dev/hvc0".into() };
+        let bytes = archive(Some(&tree), &drivers(true, false, true), Some(root.clone()), action.clone()).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+
+        let find = |needle: &[u8]| bytes.windows(needle.len()).position(|w| w == needle);
+        for name in [".loft/init\0", ".loft/modules/ext4.ko.xz\0", ".loft/modules/jbd2.ko.xz\0", ".loft/modules/virtio_blk.ko\0"] {
+            assert!(find(name.as_bytes()).is_some(), "{name}");
+        }
+        assert!(find(b"JBD2").is_some());
+        // This program, which the archive holds as well, has the same text in it: the task comes last.
+        let start = bytes.windows(10).rposition(|w| w == b"{\"modules\"").unwrap();
+        let length = bytes[start..].iter().position(|b| *b == 0).unwrap();
+        let task: Task = serde_json::from_slice(&bytes[start..start + length]).unwrap();
+        assert_eq!(task.modules, ["virtio_blk.ko", "jbd2.ko.xz", "ext4.ko.xz"]);
+        assert_eq!((task.root, task.action), (Some(root), action));
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//! loft: boots an arm64 Linux guest on /dev/loft, or on /dev/kvm.
+
+// Elsewhere only the tests and the checks of what was given run: the parts that drive a machine have no caller.
+#![cfg_attr(not(target_arch = "aarch64"), allow(dead_code, unused_imports))]
+
+mod cli;
+mod cmdline;
+mod disks;
+mod doctor;
+mod ending;
+mod guest;
+#[cfg(target_arch = "aarch64")]
+mod launch;
+mod memory;
+mod node;
+mod output;
+mod run;
+mod session;
+mod signals;
+mod statsfd;
+#[cfg(target_arch = "aarch64")]
+mod vm;
+mod with;
+
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // In a guest this same program is the first process.
+    if loft_agent::guest::is_first_process() {
+        loft_agent::guest::main();
+    }
+    let result = match cli::Cli::parse().command {
+        cli::Command::Run(args) => run::main(&args),
+        cli::Command::Doctor(args) => doctor::main(&args),
+        cli::Command::With(args) => with::main(&args),
+        cli::Command::Man => manual(),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            loft_devices::terminal::restore();
+            eprintln!("loft: {error:#}");
+            ExitCode::from(ending::FAILED)
+        }
+    }
+}
+
+fn manual() -> anyhow::Result<u8> {
+    man::write(cli::Cli::command(), &mut std::io::stdout())?;
+    Ok(0)
+}
+
+mod man;

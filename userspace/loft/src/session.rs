@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The conversation between the user and a running guest: keys in, output out, until something ends it.
+//!
+//! Everything is one poll loop. Input is read only when the last of it has been taken, so a guest that does not read
+//! holds up whoever writes to the launcher, as a pipe would.
+
+use crate::ending::Ending;
+use crate::output;
+use crate::signals;
+use anyhow::{Context, Result};
+use loft_agent::protocol::{Decoder, Frame};
+use loft_devices::serial::Uart;
+use loft_devices::terminal::EscapeFilter;
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::signalfd::SignalFd;
+use rustix::stdio;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vmm_sys_util::eventfd::EventFd;
+
+/// How long a guest may take to switch itself off after its command has ended.
+const OFF_LIMIT: Duration = Duration::from_secs(20);
+/// Bytes that may wait for the serial port.
+const UART_BACKLOG: usize = 4096;
+/// How often a full serial port is looked at, in milliseconds.
+const UART_PAUSE_MS: u16 = 10;
+
+/// The virtio console.
+pub struct Hvc {
+    /// What is written here the guest reads. Non-blocking.
+    pub input: OwnedFd,
+    /// What the guest prints. Non-blocking.
+    pub output: OwnedFd,
+    /// Tells the guest the size of the terminal.
+    pub resize: Box<dyn Fn(u16, u16)>,
+}
+
+/// The other ends of a session.
+pub struct Wiring<'a> {
+    /// The serial port's input.
+    pub uart: &'a Uart,
+    /// The virtio console.
+    pub hvc: Option<Hvc>,
+    /// The agent in the guest. Non-blocking.
+    pub agent: Option<UnixStream>,
+    /// Set when the virtio console has taken over from the serial port.
+    pub hide_uart: Arc<AtomicBool>,
+    /// Readable once the machine has ended.
+    pub ended: &'a EventFd,
+    /// Signals.
+    pub signals: &'a SignalFd,
+    /// Whether the user types on a terminal, so that the escape key counts.
+    pub keys: bool,
+}
+
+/// A session.
+pub struct Session<'a> {
+    wiring: Wiring<'a>,
+    escape: EscapeFilter,
+    decoder: Decoder,
+    /// Bytes on their way to the virtio console or the agent.
+    pending: Vec<u8>,
+    hvc_spoke: bool,
+    stdin_open: bool,
+    /// The command's exit code.
+    pub status: Option<u8>,
+    /// When the command was started.
+    pub hello: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Ended,
+    Stdin,
+    HvcOutput,
+    HvcInput,
+    Agent,
+}
+
+impl<'a> Session<'a> {
+    /// A session over `wiring`.
+    pub fn new(wiring: Wiring<'a>) -> Self {
+        Self {
+            wiring,
+            escape: EscapeFilter::default(),
+            decoder: Decoder::default(),
+            pending: Vec::new(),
+            hvc_spoke: false,
+            stdin_open: true,
+            status: None,
+            hello: None,
+            deadline: None,
+        }
+    }
+
+    /// Runs until something ends it. `None` if the machine has ended: it knows why.
+    pub fn run(&mut self) -> Result<Option<Ending>> {
+        loop {
+            let ready = self.wait()?;
+            for source in ready {
+                match source {
+                    Source::Signals => {
+                        while let Some(event) = signals::next(self.wiring.signals) {
+                            match event {
+                                signals::Event::Resized => self.resized(),
+                                signals::Event::End(number) => return Ok(Some(Ending::Signal(number))),
+                            }
+                        }
+                    }
+                    Source::Ended => return Ok(None),
+                    Source::Stdin => {
+                        if self.read_stdin() {
+                            return Ok(Some(Ending::User));
+                        }
+                    }
+                    Source::HvcOutput => self.read_hvc(),
+                    Source::HvcInput => self.flush(),
+                    Source::Agent => {
+                        self.flush();
+                        self.read_agent()?;
+                    }
+                }
+            }
+            // A guest that cannot switch itself off has still done what it was for.
+            if self.deadline.is_some_and(|d| Instant::now() > d) {
+                return Ok(Some(Ending::PowerOff));
+            }
+        }
+    }
+
+    /// Takes what is still on its way out, once the machine has stopped.
+    pub fn drain(&mut self) {
+        self.read_hvc();
+        let _ = self.read_agent();
+    }
+
+    fn wait(&self) -> Result<Vec<Source>> {
+        let w = &self.wiring;
+        let mut watched: Vec<(Source, BorrowedFd, PollFlags)> = vec![
+            (Source::Signals, w.signals.as_fd(), PollFlags::POLLIN),
+            (Source::Ended, borrow(w.ended), PollFlags::POLLIN),
+        ];
+        let throttled = !self.to_agent() && !self.hvc_spoke && w.uart.backlog() > UART_BACKLOG;
+        if self.stdin_open && self.pending.is_empty() && !throttled {
+            watched.push((Source::Stdin, stdio::stdin(), PollFlags::POLLIN));
+        }
+        if let Some(hvc) = &w.hvc {
+            watched.push((Source::HvcOutput, hvc.output.as_fd(), PollFlags::POLLIN));
+            if !self.to_agent() && !self.pending.is_empty() {
+                watched.push((Source::HvcInput, hvc.input.as_fd(), PollFlags::POLLOUT));
+            }
+        }
+        if let Some(agent) = &w.agent {
+            let mut flags = PollFlags::POLLIN;
+            flags.set(PollFlags::POLLOUT, !self.pending.is_empty());
+            watched.push((Source::Agent, agent.as_fd(), flags));
+        }
+        let mut fds: Vec<PollFd> = watched.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        let timeout = match (throttled, self.deadline) {
+            (true, _) => PollTimeout::from(UART_PAUSE_MS),
+            (false, Some(_)) => PollTimeout::from(200u16),
+            (false, None) => PollTimeout::NONE,
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e).context("poll failed"),
+        }
+        let ready = |fd: &PollFd| fd.revents().is_some_and(|r| !r.is_empty());
+        Ok(watched.iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|((source, ..), _)| *source).collect())
+    }
+
+    fn to_agent(&self) -> bool {
+        self.wiring.agent.is_some()
+    }
+
+    /// True when the user asked to end.
+    fn read_stdin(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let bytes = match nix::unistd::read(stdio::stdin(), &mut buffer) {
+            Ok(0) => {
+                self.stdin_open = false;
+                if self.to_agent() {
+                    self.pending = Frame::StdinEnd.encode();
+                    self.flush();
+                }
+                return false;
+            }
+            Ok(n) => &buffer[..n],
+            Err(Errno::EINTR | Errno::EAGAIN) => return false,
+            Err(_) => {
+                self.stdin_open = false;
+                return false;
+            }
+        };
+        let mut input = Vec::with_capacity(bytes.len() + 1);
+        if self.wiring.keys {
+            if self.escape.filter(bytes, &mut input) {
+                return true;
+            }
+        } else {
+            input.extend_from_slice(bytes);
+        }
+        if input.is_empty() {
+            return false;
+        }
+        if self.to_agent() {
+            self.pending = Frame::Stdin(input).encode();
+            self.flush();
+        } else if self.hvc_spoke {
+            self.pending = input;
+            self.flush();
+        } else {
+            self.wiring.uart.push(&input);
+        }
+        false
+    }
+
+    /// Hands over as much of what is pending as is taken.
+    fn flush(&mut self) {
+        let fd = match (&self.wiring.agent, &self.wiring.hvc) {
+            (Some(agent), _) => agent.as_fd(),
+            (None, Some(hvc)) => hvc.input.as_fd(),
+            (None, None) => return,
+        };
+        while !self.pending.is_empty() {
+            match nix::unistd::write(fd, &self.pending) {
+                Ok(n) => drop(self.pending.drain(..n)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                // The device is gone, so nobody will take it.
+                Err(_) => self.pending.clear(),
+            }
+        }
+    }
+
+    fn read_hvc(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        while let Some(hvc) = &self.wiring.hvc {
+            match nix::unistd::read(&hvc.output, &mut buffer) {
+                Ok(0) => self.wiring.hvc = None,
+                Ok(n) => {
+                    if !self.to_agent() {
+                        self.hvc_spoke = true;
+                        self.wiring.hide_uart.store(true, Ordering::Relaxed);
+                        let _ = output::write_all(stdio::stdout(), &buffer[..n]);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Err(_) => self.wiring.hvc = None,
+            }
+        }
+    }
+
+    fn read_agent(&mut self) -> Result<()> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            let Some(agent) = &self.wiring.agent else { return Ok(()) };
+            match nix::unistd::read(agent, &mut buffer) {
+                Ok(0) => self.wiring.agent = None,
+                Ok(n) => {
+                    self.decoder.push(&buffer[..n]);
+                    while let Some(frame) =
+                        self.decoder.next_frame().context("what came from the guest's agent is not understood")?
+                    {
+                        self.handle(frame);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(_) => self.wiring.agent = None,
+            }
+        }
+    }
+
+    fn handle(&mut self, frame: Frame) {
+        // A closed output is not the guest's problem: the command runs on and its exit code counts.
+        match frame {
+            Frame::Hello => self.hello = Some(Instant::now()),
+            Frame::Stdout(bytes) => drop(output::write_all(stdio::stdout(), &bytes)),
+            Frame::Stderr(bytes) => drop(output::write_all(stdio::stderr(), &bytes)),
+            Frame::Error(text) => eprintln!("loft: {text}\r"),
+            Frame::Exit(code) => {
+                self.status = Some(code);
+                self.stdin_open = false;
+                self.deadline = Some(Instant::now() + OFF_LIMIT);
+                self.pending.extend(Frame::Goodbye.encode());
+                self.flush();
+            }
+            _ => {}
+        }
+    }
+
+    fn resized(&mut self) {
+        let Some((columns, rows)) = window() else { return };
+        if self.to_agent() {
+            self.pending.extend(Frame::Resize(columns, rows).encode());
+            self.flush();
+        }
+        if let Some(hvc) = &self.wiring.hvc {
+            (hvc.resize)(columns, rows);
+        }
+    }
+}
+
+/// Columns and rows of the user's terminal.
+pub fn window() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(stdio::stdout()).or_else(|_| rustix::termios::tcgetwinsize(stdio::stdin()));
+    size.ok().filter(|s| s.ws_col > 0 && s.ws_row > 0).map(|s| (s.ws_col, s.ws_row))
+}
+
+fn borrow(fd: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor stays open as long as the EventFd that the result borrows.
+    unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(fd)) }
+}

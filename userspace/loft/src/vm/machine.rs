@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole machine: built from a [`Setup`], started once, ended once.
+
+use super::{boot, gic::Gic, kick, memory, stats, vcpu};
+use crate::ending::Ending;
+use anyhow::{anyhow, bail, Context, Result};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
+use loft_boot::image::Kernel;
+use loft_boot::{layout, size};
+use loft_devices::bus::{Bus, MmioDevice};
+use loft_devices::{rtc::Pl031, serial::Uart};
+use loft_virtio::{Device, MmioTransport};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{mpsc, Arc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
+
+/// How long a vCPU thread may take to notice that the machine ends.
+const JOIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a machine is made of.
+pub struct Setup {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Parts of the initial RAM disk, in order; each part's length is a multiple of 4.
+    pub initrd: Vec<Vec<u8>>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// virtio devices, in the order of their windows.
+    pub devices: Vec<Box<dyn Device>>,
+    /// Where the serial port writes.
+    pub serial_output: Box<dyn Write + Send>,
+}
+
+/// A machine.
+pub struct Machine {
+    // The order of the fields is the order of their end: first the device threads, which use the memory; the VM, whose
+    // slot points into the memory; the memory.
+    transports: Vec<Arc<MmioTransport>>,
+    bus: Arc<Bus>,
+    waiting: Vec<VcpuFd>,
+    threads: Vec<JoinHandle<(VcpuFd, vcpu::Exits)>>,
+    _gic: Gic,
+    _vm: VmFd,
+    _memory: GuestMemoryMmap<()>,
+    /// The serial port, for input.
+    pub uart: Arc<Uart>,
+    /// Readable once the machine has ended: then [`Machine::ending`] has why.
+    pub ended: EventFd,
+    endings: (mpsc::Sender<Ending>, mpsc::Receiver<Ending>),
+    stop: Arc<AtomicBool>,
+}
+
+impl Machine {
+    /// Builds the machine, ready to start.
+    pub fn new(kvm: &Kvm, mut setup: Setup) -> Result<Self> {
+        kick::install()?;
+        check_limits(kvm, &setup)?;
+        let vm = create_vm(kvm, setup.memory)?;
+        let memory = memory::create(&vm, setup.memory)?;
+
+        let devices = std::mem::take(&mut setup.devices);
+        let irqs = layout::gic_irqs(devices.len());
+        let vcpus = (0..setup.vcpus).map(|id| vcpu::create(&vm, id)).collect::<Result<Vec<_>>>()?;
+        let gic = Gic::create(&vm, vcpus.len(), irqs)?;
+        gic.init()?;
+
+        let mut bus = Bus::new();
+        let uart_irq = EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd")?;
+        vm.register_irqfd(&uart_irq, layout::UART_SPI).context("the hypervisor refused the serial port's interrupt")?;
+        let output = std::mem::replace(&mut setup.serial_output, Box::new(std::io::sink()));
+        let uart = Arc::new(Uart::new(uart_irq, output));
+        bus.insert(layout::UART.0, layout::UART.1, uart.clone())?;
+        bus.insert(layout::RTC.0, layout::RTC.1, Arc::new(Pl031::new()))?;
+
+        let count = devices.len();
+        let transports = attach(&vm, &memory, &mut bus, devices)?;
+
+        let mpidrs = vcpus.iter().map(vcpu::mpidr).collect::<Result<Vec<_>>>()?;
+        let place = boot::load(&memory, &mut setup, &mpidrs, count)?;
+        let first = vcpus.first().context("a machine without vCPUs")?;
+        vcpu::set_entry(first, place.kernel, place.fdt)?;
+
+        Ok(Self {
+            transports,
+            bus: Arc::new(bus),
+            waiting: vcpus,
+            threads: Vec::new(),
+            _gic: gic,
+            _vm: vm,
+            _memory: memory,
+            uart,
+            ended: EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd")?,
+            endings: mpsc::channel(),
+            stop: Arc::new(AtomicBool::new(false)),
+        })
+    }
+
+    /// Starts the vCPUs, each in a thread of its own.
+    pub fn start(&mut self) -> Result<()> {
+        for (id, vcpu) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
+            let (bus, stop) = (self.bus.clone(), self.stop.clone());
+            let sender = self.endings.0.clone();
+            let ended = self.ended.try_clone().context("cannot duplicate an eventfd")?;
+            let end = move |why| {
+                // The receiver lives as long as the machine, and the machine outlives its threads.
+                let _ = sender.send(why);
+                let _ = ended.write(1);
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("vcpu-{id}"))
+                .spawn(move || vcpu::run(vcpu, id as u32, &bus, &stop, &end))
+                .with_context(|| format!("cannot start the thread of vCPU {id}; is the process limit reached?"))?;
+            self.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Why the machine ended, once it has.
+    pub fn ending(&self) -> Option<Ending> {
+        self.endings.1.try_recv().ok()
+    }
+
+    /// Stops the vCPUs and the devices. Returns how often the guest had to be left, by reason.
+    pub fn stop(&mut self) -> BTreeMap<String, u64> {
+        self.stop.store(true, Ordering::Release);
+        let deadline = Instant::now() + JOIN_LIMIT;
+        let mut totals = BTreeMap::new();
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                kick::kick(&thread);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // A thread that is stuck in a write to a full pipe ends with the process.
+            if !thread.is_finished() {
+                continue;
+            }
+            if let Ok((vcpu, exits)) = thread.join() {
+                *totals.entry("launcher_mmio".into()).or_default() += exits.mmio;
+                *totals.entry("launcher_other".into()).or_default() += exits.other;
+                for (name, value) in stats::read(&vcpu).unwrap_or_default() {
+                    *totals.entry(name).or_default() += value;
+                }
+            }
+        }
+        for transport in &self.transports {
+            transport.reset();
+        }
+        totals
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn check_limits(kvm: &Kvm, setup: &Setup) -> Result<()> {
+    let most = kvm.get_max_vcpus().min(layout::MAX_VCPUS as usize) as u32;
+    if setup.vcpus == 0 || setup.vcpus > most {
+        bail!("{} vCPUs cannot be had: this hypervisor and loft allow 1 to {most}", setup.vcpus);
+    }
+    if setup.devices.len() > layout::MAX_VIRTIO {
+        bail!("{} devices are too many: loft has room for {}", setup.devices.len(), layout::MAX_VIRTIO);
+    }
+    Ok(())
+}
+
+fn create_vm(kvm: &Kvm, memory: u64) -> Result<VmFd> {
+    let needed = layout::ipa_bits(memory);
+    let limit = if kvm.check_extension(Cap::ArmVmIPASize) { kvm.get_host_ipa_limit().max(0) as u32 } else { 40 };
+    if needed > limit {
+        bail!(
+            "{} of memory need {needed} bits of guest address and this CPU has {limit}; give at most -m {}G",
+            size::show(memory),
+            ((1u64 << limit) - layout::RAM_BASE) >> 30
+        );
+    }
+    // 0 asks for the default of 40 bits, which every hypervisor knows and small CPUs have not got.
+    let bits = needed.max(40).min(limit);
+    let vm = if bits == 40 { kvm.create_vm() } else { kvm.create_vm_with_ipa_size(bits) };
+    vm.map_err(|e| anyhow!("the hypervisor could not create a virtual machine: {e}"))
+}
+
+/// A virtio-mmio transport on the bus.
+struct Window(Arc<MmioTransport>);
+
+impl MmioDevice for Window {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        self.0.read(offset, data);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        self.0.write(offset, data);
+    }
+}
+
+fn attach(
+    vm: &VmFd,
+    memory: &GuestMemoryMmap<()>,
+    bus: &mut Bus,
+    devices: Vec<Box<dyn Device>>,
+) -> Result<Vec<Arc<MmioTransport>>> {
+    let mut transports = Vec::with_capacity(devices.len());
+    for (n, device) in devices.into_iter().enumerate() {
+        let (base, spi) = layout::virtio(n);
+        let transport = Arc::new(MmioTransport::new(device, memory.clone()).context("cannot make a virtio device")?);
+        vm.register_irqfd(transport.irq(), spi)
+            .with_context(|| format!("the hypervisor refused the interrupt of virtio device {n}"))?;
+        for (queue, kick) in transport.kicks().iter().enumerate() {
+            vm.register_ioevent(kick, &IoEventAddress::Mmio(base + MmioTransport::NOTIFY), queue as u32)
+                .with_context(|| format!("the hypervisor refused the doorbell of virtio device {n}"))?;
+        }
+        bus.insert(base, MmioTransport::SIZE, Arc::new(Window(transport.clone())))?;
+        transports.push(transport);
+    }
+    Ok(transports)
+}

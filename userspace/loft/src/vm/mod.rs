@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A virtual machine over KVM's ioctl ABI: everything here needs an arm64 host.
+
+mod boot;
+mod gic;
+pub mod host;
+mod kick;
+mod machine;
+mod memory;
+mod stats;
+mod vcpu;
+
+pub use gic::test as test_gic;
+pub use host::open;
+pub use machine::{Machine, Setup};

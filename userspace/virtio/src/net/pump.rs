@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Moving packets between a tap and the rings, where vhost-net does not.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+
+use rustix::event::PollFlags;
+use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::tap::HEADER_BYTES;
+use crate::ring::{Ring, RingError};
+use crate::worker::{fd, wait};
+use crate::{bit, Memory};
+
+/// Room for the largest packet that a tap gives or takes: the header, Ethernet's with two VLAN tags, and 64 KiB.
+const PACKET_BYTES: usize = HEADER_BYTES + 22 + 65536;
+/// Where `num_buffers` is in the header (5.1.6.1).
+const NUM_BUFFERS: usize = 10;
+/// How many packets are received before other things get their turn.
+const RECEIVE_BATCH: usize = 64;
+
+/// A network card at work.
+pub struct Pump {
+    tap: File,
+    mem: Memory,
+    merge: bool,
+    rx: Ring,
+    tx: Ring,
+    packet: Vec<u8>,
+    /// How long the packet is that waits for receive buffers; 0 if none does.
+    held: usize,
+}
+
+impl Pump {
+    pub fn new(tap: File, mem: Memory, features: u64, rx: Ring, tx: Ring) -> Self {
+        let merge = features & bit(VIRTIO_NET_F_MRG_RXBUF) != 0;
+        Self { tap, mem, merge, rx, tx, packet: vec![0; PACKET_BYTES], held: 0 }
+    }
+
+    /// Works until `stop` is signalled.
+    pub fn run(&mut self, stop: &EventFd) -> Result<(), RingError> {
+        let mut outgoing = vec![0; PACKET_BYTES];
+        loop {
+            // While a packet is held the tap is only asked whether it is still there: then it is never ready but for errors.
+            let interest = if self.held == 0 { PollFlags::IN } else { PollFlags::empty() };
+            let [stopped, buffers, sends, packets] = wait([
+                (fd(stop), PollFlags::IN),
+                (fd(self.rx.kick()), PollFlags::IN),
+                (fd(self.tx.kick()), PollFlags::IN),
+                (self.tap.as_fd(), interest),
+            ])?;
+            if stopped {
+                return Ok(());
+            }
+            if packets && self.held > 0 {
+                return Err(io::Error::other("the tap interface is gone").into());
+            }
+            if sends {
+                self.send(&mut outgoing)?;
+            }
+            if buffers {
+                self.rx.clear_kick();
+            }
+            if buffers || packets {
+                self.receive()?;
+            }
+        }
+    }
+
+    fn send(&mut self, outgoing: &mut [u8]) -> Result<(), RingError> {
+        let tap = &mut self.tap;
+        self.tx.serve(&self.mem, |mut chain| {
+            let length = chain.readable.read(outgoing);
+            // What does not fit is no packet, nor is a header with nothing behind it.
+            if length > HEADER_BYTES && chain.readable.is_empty() {
+                transmit(tap, outgoing.get(..length).unwrap_or(&[]))?;
+            }
+            Ok(ControlFlow::Continue(0))
+        })
+    }
+
+    fn receive(&mut self) -> Result<(), RingError> {
+        for _ in 0..RECEIVE_BATCH {
+            if self.held == 0 {
+                self.held = match self.tap.read(&mut self.packet) {
+                    Ok(length) => length,
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => break,
+                    Err(error) => return Err(error.into()),
+                };
+            }
+            if self.place()? {
+                self.held = 0;
+            } else if !self.rx.watch(&self.mem)? {
+                return self.rx.notify(&self.mem);
+            }
+        }
+        if self.held > 0 {
+            // The driver has made buffers available since we last looked, and has perhaps not signalled: look again.
+            let _ = self.rx.kick().write(1);
+        }
+        self.rx.notify(&self.mem)
+    }
+
+    /// Puts the packet into receive buffers. False if there are not enough of them yet.
+    fn place(&mut self) -> Result<bool, RingError> {
+        let packet = self.packet.get_mut(..self.held).unwrap_or_default();
+        let start = self.rx.position();
+        let mut chains = Vec::new();
+        let mut room = 0usize;
+        while room < packet.len() {
+            if chains.len() >= usize::from(self.rx.size()) {
+                return Err(RingError::Request("all receive buffers together hold less than a packet"));
+            }
+            let Some(chain) = self.rx.next(&self.mem)? else {
+                self.rx.rewind(start);
+                return Ok(false);
+            };
+            room = room.saturating_add(chain.writable.len());
+            chains.push(chain);
+            if !self.merge && room < packet.len() {
+                // One chain must do, and this one does not: the packet is lost, the chain is for the next one.
+                self.rx.rewind(start);
+                return Ok(true);
+            }
+        }
+        if let Some(field) = packet.get_mut(NUM_BUFFERS..HEADER_BYTES) {
+            field.copy_from_slice(&u16::try_from(chains.len()).unwrap_or(u16::MAX).to_le_bytes());
+        }
+        let mut rest: &[u8] = packet;
+        for mut chain in chains {
+            let written = chain.writable.write(rest);
+            rest = rest.get(written..).unwrap_or(&[]);
+            self.rx.put_used(&self.mem, chain.head, written)?;
+        }
+        Ok(true)
+    }
+}
+
+/// A packet that the interface does not take (its header makes no sense, it is down, its queue is full) is lost, as on any wire.
+fn transmit(tap: &mut File, packet: &[u8]) -> io::Result<()> {
+    loop {
+        match tap.write(packet) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return Err(error),
+            _ => return Ok(()),
+        }
+    }
+}

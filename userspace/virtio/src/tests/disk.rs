@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which files are disks.
+
+use std::path::Path;
+
+use crate::{Block, BlockError, BlockOptions};
+use vmm_sys_util::tempdir::TempDir;
+use vmm_sys_util::tempfile::TempFile;
+
+const RO: BlockOptions = BlockOptions { read_only: true, serial: None };
+const RW: BlockOptions = BlockOptions { read_only: false, serial: None };
+
+fn image(size: u64) -> TempFile {
+    let image = TempFile::new().unwrap();
+    image.as_file().set_len(size).unwrap();
+    image
+}
+
+#[test]
+fn one_writer_or_many_readers() {
+    let image = image(4096);
+    let path = image.as_path();
+    let writer = Block::open(path, &RW).unwrap();
+    for options in [RW, RO] {
+        let error = Block::open(path, &options).unwrap_err();
+        assert!(matches!(error, BlockError::InUse(_)), "{error}");
+    }
+    drop(writer);
+    let readers = [Block::open(path, &RO).unwrap(), Block::open(path, &RO).unwrap()];
+    assert!(matches!(Block::open(path, &RW), Err(BlockError::InUse(_))));
+    drop(readers);
+    Block::open(path, &RW).unwrap();
+}
+
+#[test]
+fn the_lock_is_the_files_not_the_names() {
+    let dir = TempDir::new().unwrap();
+    let (one, two) = (dir.as_path().join("one"), dir.as_path().join("two"));
+    std::fs::write(&one, [0; 512]).unwrap();
+    std::fs::hard_link(&one, &two).unwrap();
+    let _writer = Block::open(&one, &RW).unwrap();
+    assert!(matches!(Block::open(&two, &RW), Err(BlockError::InUse(_))));
+}
+
+#[test]
+fn sizes_that_are_no_disks() {
+    assert!(matches!(Block::open(image(0).as_path(), &RW), Err(BlockError::Empty(_))));
+    for size in [1, 511, 513, 4095] {
+        assert!(
+            matches!(Block::open(image(size).as_path(), &RW), Err(BlockError::Size { size: found, .. }) if found == size)
+        );
+    }
+    assert_eq!(Block::open(image(1536).as_path(), &RW).unwrap().sectors(), 3);
+}
+
+#[test]
+fn things_that_are_no_disks() {
+    assert!(matches!(Block::open(Path::new("/"), &RO), Err(BlockError::NotADisk(_))));
+    assert!(matches!(Block::open(Path::new("/dev/null"), &RW), Err(BlockError::NotADisk(_))));
+    let dir = TempDir::new().unwrap();
+    let pipe = dir.as_path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // And it does not wait for somebody to open the other end.
+    assert!(matches!(Block::open(&pipe, &RO), Err(BlockError::NotADisk(_))));
+    let missing = dir.as_path().join("missing.img");
+    let text = Block::open(&missing, &RW).unwrap_err().to_string();
+    assert!(text.contains("missing.img") && text.contains("No such file") && text.contains("truncate"), "{text}");
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The packet pump, with a socket in the place of the tap: one packet for each read and write, as there.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+
+use virtio_bindings::virtio_net::*;
+
+use super::driver::*;
+use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
+use crate::net::pump::Pump;
+use crate::worker::Worker;
+use crate::{bit, Net, NetError, NetOptions};
+
+const RX: usize = 0;
+const TX: usize = 1;
+
+struct Card {
+    wire: UnixDatagram,
+    worker: Option<Worker>,
+}
+
+impl Device for Card {
+    fn device_type(&self) -> u32 {
+        1
+    }
+    fn features(&self) -> u64 {
+        RING_FEATURES | bit(VIRTIO_NET_F_MRG_RXBUF)
+    }
+    fn queue_sizes(&self) -> &[u16] {
+        &[16, 16]
+    }
+    fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
+    fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
+        let [rx, tx] = [activation.ring(0)?, activation.ring(1)?];
+        let tap = File::from(OwnedFd::from(self.wire.try_clone()?));
+        let mut pump = Pump::new(tap, activation.mem, activation.features, rx, tx);
+        self.worker = Some(Worker::spawn("net", activation.interrupt, move |stop| pump.run(stop))?);
+        Ok(())
+    }
+    fn reset(&mut self) {
+        self.worker = None;
+    }
+}
+
+fn card(features: u64) -> (Guest, UnixDatagram) {
+    let (wire, far) = UnixDatagram::pair().unwrap();
+    wire.set_nonblocking(true).unwrap();
+    far.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut guest = Guest::new(Card { wire, worker: None });
+    guest.start(features);
+    (guest, far)
+}
+
+/// A packet with its header.
+fn packet(len: usize) -> Vec<u8> {
+    let mut packet = vec![0; 12];
+    packet.extend((0..len).map(|i| ((i * 31) >> 3) as u8));
+    packet
+}
+
+#[test]
+fn packets_are_sent_as_they_are() {
+    let (mut guest, far) = card(u64::MAX);
+    let sent = packet(1514);
+    guest.put(BUFFERS, &sent[..12]);
+    guest.put(BUFFERS + 0x1000, &sent[12..]);
+    assert_eq!(guest.run(TX, &[readable(BUFFERS, 12), readable(BUFFERS + 0x1000, 1514)]), 0);
+    let mut got = vec![0; 4096];
+    let len = far.recv(&mut got).unwrap();
+    assert_eq!(got[..len], sent);
+}
+
+#[test]
+fn what_is_no_packet_is_not_sent() {
+    let (mut guest, far) = card(u64::MAX);
+    for chain in [readable(BUFFERS, 0), readable(BUFFERS, 12), readable(BUFFERS, 0x1_8000), writable(BUFFERS, 64)] {
+        guest.run(TX, &[chain]);
+    }
+    guest.run(TX, &[readable(BUFFERS, 13)]);
+    let mut got = vec![0; 0x2_0000];
+    assert_eq!(far.recv(&mut got).unwrap(), 13, "an earlier one came through");
+    assert!(!guest.needs_reset());
+}
+
+#[test]
+fn packets_are_received_into_as_many_buffers_as_they_need() {
+    let (mut guest, far) = card(u64::MAX);
+    let sent = packet(2500);
+    for index in 0..4 {
+        guest.add(RX, &[writable(BUFFERS + 0x1000 * index, 1000)]);
+    }
+    guest.kick(RX);
+    far.send(&sent).unwrap();
+    let lens: Vec<_> = (0..3).map(|_| guest.wait_used(RX)).collect();
+    assert_eq!(lens, [(0, 1000), (1, 1000), (2, 512)]);
+    let got = [guest.get(BUFFERS, 1000), guest.get(BUFFERS + 0x1000, 1000), guest.get(BUFFERS + 0x2000, 512)].concat();
+    assert_eq!(got[10..12], 3u16.to_le_bytes(), "num_buffers");
+    assert_eq!(got[12..], sent[12..]);
+    // The fourth buffer is for the next one.
+    far.send(&packet(60)).unwrap();
+    assert_eq!(guest.wait_used(RX), (3, 72));
+    assert_eq!(guest.get(BUFFERS + 0x3000 + 10, 2), 1u16.to_le_bytes());
+}
+
+#[test]
+fn packets_wait_for_buffers() {
+    let (mut guest, far) = card(u64::MAX);
+    let sent = packet(1500);
+    far.send(&sent).unwrap();
+    far.send(&packet(100)).unwrap();
+    guest.add(RX, &[writable(BUFFERS, 1000)]);
+    guest.kick(RX);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(guest.used(RX), 0, "half a packet");
+    guest.add(RX, &[writable(BUFFERS + 0x1000, 1000)]);
+    guest.add(RX, &[writable(BUFFERS + 0x2000, 1000)]);
+    guest.kick(RX);
+    assert_eq!(guest.wait_used(RX), (0, 1000));
+    assert_eq!(guest.wait_used(RX), (1, 512));
+    assert_eq!(guest.wait_used(RX), (2, 112));
+}
+
+#[test]
+fn without_merging_a_packet_that_does_not_fit_is_lost() {
+    let (mut guest, far) = card(!bit(VIRTIO_NET_F_MRG_RXBUF));
+    guest.add(RX, &[writable(BUFFERS, 500)]);
+    guest.kick(RX);
+    far.send(&packet(600)).unwrap();
+    far.send(&packet(400)).unwrap();
+    assert_eq!(guest.wait_used(RX), (0, 412));
+    assert_eq!(guest.get(BUFFERS + 10, 2), 1u16.to_le_bytes());
+}
+
+#[test]
+fn receive_buffers_that_hold_nothing_need_a_reset() {
+    let (mut guest, far) = card(u64::MAX);
+    for _ in 0..16 {
+        guest.add(RX, &[writable(BUFFERS, 1)]);
+    }
+    guest.kick(RX);
+    far.send(&packet(60)).unwrap();
+    guest.until("DEVICE_NEEDS_RESET", Guest::needs_reset);
+}
+
+#[test]
+fn a_flood_does_not_keep_the_card_from_stopping() {
+    let (mut guest, far) = card(u64::MAX);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    far.set_nonblocking(true).unwrap();
+    let flood = std::thread::spawn(move || {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = far.send(&packet(60));
+        }
+    });
+    for round in 0..2000u64 {
+        guest.add(RX, &[writable(BUFFERS + 128 * (round % 16), 128)]);
+        guest.kick(RX);
+        assert_eq!(guest.wait_used(RX).1, 72);
+    }
+    guest.write(STATUS, 0);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    flood.join().unwrap();
+}
+
+#[test]
+fn taps_that_are_none() {
+    let options = NetOptions { mac: None, vhost: false };
+    for name in ["", "a/b", "..", "sixteen-bytes-xx"] {
+        assert!(matches!(Net::open(name, &options), Err(NetError::BadName(_))), "{name}");
+    }
+    assert!(matches!(Net::open("nosuchtap", &options), Err(NetError::NoSuchTap(_))));
+    if std::path::Path::new("/sys/class/net/lo").exists() {
+        assert!(matches!(Net::open("lo", &options), Err(NetError::NotATap(_))));
+    }
+}
