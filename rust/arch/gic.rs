@@ -6,7 +6,6 @@
 use super::isb;
 use crate::model::sysreg::regs::*;
 use crate::model::vgic::{CpuIf, LrFile};
-use core::arch::asm;
 
 /// How many list registers there are (ICH_VTR_EL2.ListRegs).
 pub(crate) fn list_registers() -> usize {
@@ -105,19 +104,8 @@ pub(crate) fn pending() -> u64 {
     read!(ICC_HPPIR1_EL1) & 0xff_ffff
 }
 
-/// Acknowledges the interrupt that [`pending`] named and drops its priority. It stays active, so it is not signalled
-/// again until it is deactivated: by [`deactivate`], or by the guest through a list register with the HW bit. (The host
-/// runs with ICC_CTLR_EL1.EOImode = 1, as every Linux at EL2 does.) Returns the INTID.
-pub(crate) fn acknowledge() -> u64 {
-    let intid = read!(ICC_IAR1_EL1) & 0xff_ffff;
-    // SAFETY: A barrier: acknowledging is complete before the priority drops (IHI 0069, 4.1.4).
-    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
-    write!(ICC_EOIR1_EL1, intid);
-    isb();
-    intid
-}
-
-/// Deactivates a physical interrupt that is active on this CPU.
+/// Deactivates a physical interrupt that is active on this CPU. (The host runs with ICC_CTLR_EL1.EOImode = 1, as every Linux
+/// at EL2 does, so this is a deactivation and nothing else.)
 pub(crate) fn deactivate(intid: u64) {
     write!(ICC_DIR_EL1, intid);
     isb();

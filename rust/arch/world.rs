@@ -18,6 +18,7 @@ use crate::model::sysreg::{regs::*, Field};
 use core::marker::PhantomData;
 
 /// What is the same for each run of a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Control {
     /// VTTBR_EL2.
     pub(crate) vttbr: Vttbr,
@@ -96,11 +97,7 @@ pub(crate) fn load(frame: &mut Frame, control: &Control, saved: &Saved) -> HostW
     // SAFETY: The frame stays in place until `put`, as part of the pinned vCPU.
     unsafe { ffi::loft_set_loaded_frame((&raw mut *frame).cast()) };
 
-    write!(VTTBR_EL2, control.vttbr.0);
-    write!(VTCR_EL2, control.vtcr);
-    write!(VPIDR_EL2, control.midr);
-    timer::set_offset(control.virtual_offset);
-    timer::trap_physical(control.trap_counter);
+    set_control(control);
 
     // Debug, the PMU, statistical profiling and trace are the host's. HPMN says how many counters the host has.
     let mdcr = MDCR_EL2::HPMN.mask() & host.mdcr
@@ -217,9 +214,13 @@ unsafe extern "C" fn loft_fast_serror(frame: *mut Frame) -> u64 {
     fast::serror(unsafe { &mut *frame.cast::<Core>() })
 }
 
-/// Puts another VTTBR_EL2 into the CPU: the guest that is loaded has got a new VMID.
-pub(crate) fn set_vttbr(vttbr: Vttbr) {
-    write!(VTTBR_EL2, vttbr.0);
+/// Puts these into the CPU, where the guest is being loaded or is.
+pub(crate) fn set_control(control: &Control) {
+    write!(VTTBR_EL2, control.vttbr.0);
+    write!(VTCR_EL2, control.vtcr);
+    write!(VPIDR_EL2, control.midr);
+    timer::set_offset(control.virtual_offset);
+    timer::trap_physical(control.trap_counter);
 }
 
 /// The syndrome that a virtual SError brings.

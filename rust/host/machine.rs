@@ -56,6 +56,19 @@ pub(crate) fn timer_intid() -> u64 {
     INTIDS[0].load(Ordering::Relaxed).into()
 }
 
+/// Makes the timer's physical interrupt active on this CPU, so that it is not signalled until it is deactivated. May be
+/// called with interrupts off.
+pub(crate) fn activate_timer() {
+    // SAFETY: The interrupt is requested while any vCPU runs; it is per CPU, so this is about the current one.
+    unsafe {
+        kernel::bindings::irq_set_irqchip_state(
+            IRQS[0].load(Ordering::Relaxed),
+            kernel::bindings::irqchip_irq_state_IRQCHIP_STATE_ACTIVE,
+            true,
+        )
+    };
+}
+
 /// The INTID of the maintenance interrupt.
 #[inline]
 pub(crate) fn maintenance_intid() -> u64 {

@@ -198,20 +198,27 @@ impl Core {
 
     /// Before each run: what others may have changed about the VM. The vCPU may be loaded or not; interrupts on.
     pub(crate) fn refresh(&mut self) {
-        let vttbr = self.vm.memory.vttbr();
-        self.control.virtual_offset = self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed);
-        self.control.trap_counter = self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed) != 0;
-        if vttbr != self.control.vttbr {
-            self.control.vttbr = vttbr;
-            if self.host.is_some() {
-                world::set_vttbr(vttbr);
-            }
+        if self.renew_control() && self.host.is_some() {
+            world::set_control(&self.control);
         }
         let mut hcr = world::guest_hcr();
         if self.serror.is_some() {
             hcr |= crate::model::sysreg::regs::HCR_EL2::VSE.mask();
         }
         self.frame.guest_hcr = hcr;
+    }
+
+    /// Takes over what the VM has shared by all its vCPUs; whether anything is new.
+    fn renew_control(&mut self) -> bool {
+        let new = Control {
+            vttbr: self.vm.memory.vttbr(),
+            virtual_offset: self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed),
+            trap_counter: self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed) != 0,
+            ..self.control
+        };
+        let changed = new != self.control;
+        self.control = new;
+        changed
     }
 
     /// Sets what does not change once the VM runs.
@@ -299,10 +306,14 @@ impl Core {
         self.wfes != 0
     }
 
-    /// In a fast exit: the virtual timer's physical interrupt is pending. It is acknowledged, so that it stays quiet until
-    /// the guest has handled its own.
+    /// In a fast exit: the virtual timer's physical interrupt is pending. It is made active, so that it stays quiet until the
+    /// guest has handled its own and deactivates both through the list register.
+    ///
+    /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1 another interrupt may arrive,
+    /// and would be taken from the host.
     pub(crate) fn timer_fired(&mut self) -> bool {
-        if gic::acknowledge() == machine::timer_intid() {
+        if !self.hw_active {
+            machine::activate_timer();
             self.hw_active = true;
         }
         self.refresh_lists()
@@ -395,7 +406,7 @@ impl Core {
 impl Resident for Core {
     fn load(&mut self) {
         let cpu_number = crate::host::cpu::current();
-        self.control.vttbr = self.vm.memory.vttbr();
+        let _ = self.renew_control();
         self.frame.guest_key = [self.saved.get(Reg::ApiaKeyLo), self.saved.get(Reg::ApiaKeyHi)];
         if self.vm.last_ran(cpu_number, self.id) {
             tlb::flush_local_stage1(self.control.vttbr);

@@ -7,6 +7,7 @@ use super::mmio::Load;
 use super::run::{Answer, Exit, HostWork};
 use super::smc;
 use super::sysreg::{self, Outcome};
+use crate::arch::cpu;
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::sysreg::regs::SPSR_EL1;
 
@@ -105,8 +106,13 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
         }
     }
     if ipa >= core.vm.memory.end() {
-        let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::AddressSize(0));
-        core.inject(syndrome, Some(far));
+        // Beyond what any VM here has, as if it were beyond the CPU's; else nothing is there.
+        if ipa >> cpu::features().pa_bits != 0 {
+            let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::AddressSize(0));
+            core.inject(syndrome, Some(far));
+        } else {
+            external_abort(core, abort, far);
+        }
         return Next::Resume;
     }
     // The walk of a stage-1 table only reads, unless it is the access flag that it could not write.

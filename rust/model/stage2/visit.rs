@@ -76,7 +76,7 @@ impl<P: Platform> Stage2<P> {
 
     /// Calls `visit` with every leaf that maps a part of `range`, in order, and with the first address it maps.
     ///
-    /// Returns where to go on if the work ran out or `visit` said to stop; `None` when through.
+    /// Returns where to go on if the work ran out; `None` when through, or when `visit` said to stop.
     pub(super) fn for_each_leaf(
         &self,
         range: Range<Ipa>,
@@ -96,7 +96,7 @@ impl<P: Platform> Stage2<P> {
                 ipa = base.wrapping_add(at.level.size());
                 if let Entry::Leaf(leaf) = at.entry {
                     if visit(&at, leaf, base, work).is_break() {
-                        return (ipa < range.end).then_some(ipa);
+                        return None;
                     }
                 }
                 if ipa >= range.end || work.is_spent() {

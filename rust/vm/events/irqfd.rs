@@ -59,8 +59,8 @@ impl Listener for Irqfd {
 
     fn closed(&self) {
         self.closed.store(true, Release);
-        // If it is queued already, it has not run yet.
-        let _ = workqueue::system().enqueue::<_, 0>(self.vm.events.irqfds.clone());
+        // If it is queued already, it has not run yet. (Not `system()`: that queue is deprecated, and says so in the log.)
+        let _ = workqueue::system_long().enqueue::<_, 0>(self.vm.events.irqfds.clone());
     }
 }
 
