@@ -55,6 +55,7 @@ impl Leave {
 #[inline]
 pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
     let esr = Esr::new(esr);
+    core.walked_ipa = None;
     if !core.fast {
         return abort_address(core, esr);
     }
@@ -70,6 +71,9 @@ pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
 
 /// The PC is already behind the HVC.
 fn hypercall(core: &mut Core) -> u64 {
+    if core.filtered {
+        return Leave::Sync.code();
+    }
     let [function, first, ..] = core.frame.x;
     match smccc::quick(&core.firmware, function as u32, first) {
         Some(value) => {
@@ -127,7 +131,6 @@ fn finish(core: &mut Core) -> bool {
 /// Leaves for an abort. Where HPFAR_EL2 is UNKNOWN (permission faults), the address is found while the guest's tables are
 /// still in place; if they have changed meanwhile, the guest tries again.
 fn abort_address(core: &mut Core, esr: Esr) -> u64 {
-    core.walked_ipa = None;
     if !matches!(esr.class(), ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower) {
         return Leave::Sync.code();
     }

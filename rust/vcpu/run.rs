@@ -42,6 +42,8 @@ pub(super) enum Exit {
     Mmio { ipa: u64, data: u64, size: u8, write: bool },
     /// The guest has asked for the end, or crashed.
     System { kind: u32, flags: Option<u64> },
+    /// A firmware call that userspace has asked for, by SMC or else HVC.
+    Hypercall { function: u32, smc: bool },
     /// An access that only userspace could make out, to `ipa`.
     NoSyndrome { esr: u64, ipa: u64 },
     /// KVM cannot go on.
@@ -67,6 +69,8 @@ pub(super) enum HostWork {
     Fault(slow::MemoryFault),
     /// The interrupt controller's registers, which the vector could not serve.
     Gic(slow::GicAccess),
+    /// The guest wants to know its stolen time from now on.
+    StolenTime,
     /// Wait for an interrupt.
     Wait,
     /// Let another thread run.
@@ -87,11 +91,13 @@ impl Vcpu {
         if state.features.is_none() {
             return Err(ENOEXEC);
         }
+        let _running = Running::new(&self.shared);
         if !state.started {
             self.vm.start()?;
             state.core().start();
             state.started = true;
         }
+        state.core().renew_firmware();
         match core::mem::replace(&mut state.answer, Answer::None) {
             Answer::None => {}
             Answer::Load(load) => {
@@ -103,6 +109,7 @@ impl Vcpu {
         if self.run_page.read::<u8>(field::IMMEDIATE_EXIT) != 0 {
             return Err(EINTR);
         }
+        state.core().take_interface();
         let mask = state.signals.as_ref().map(SignalMask::activate);
         let State { core, fp, cache, answer, .. } = state;
         let exit = core.as_mut().loaded(|loaded| loop {
@@ -121,8 +128,25 @@ impl Vcpu {
                 Err(Stop::Errno(error)) => break Err(error),
             }
         });
+        core.as_mut().in_memory().give_interface();
         drop(mask);
         exit.and_then(|exit| write_exit(&self.run_page, exit))
+    }
+}
+
+/// While this lives, the vCPU's thread is in KVM_RUN.
+struct Running<'a>(&'a Shared);
+
+impl<'a> Running<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.set_running(true);
+        Self(shared)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set_running(false);
     }
 }
 
@@ -155,6 +179,7 @@ impl Vcpu {
             }
             HostWork::Fault(fault) => return self.serve_fault(loaded, cache, fault),
             HostWork::Gic(access) => self.serve_gic(loaded, access),
+            HostWork::StolenTime => self.begin_stolen_time(loaded),
             HostWork::Wait => self.wait_for_interrupt(loaded)?,
             HostWork::Yield => host_cpu::yield_now(),
             HostWork::After => {}
@@ -189,8 +214,23 @@ impl Vcpu {
                 }
             }
         }
+        if loaded.with(|core| core.stolen.is_due()) {
+            let mut stolen = loaded.with(|core| core.stolen);
+            stolen.update(&self.vm);
+            loaded.with(|core| core.stolen = stolen);
+        }
         loaded.with(Core::refresh);
         Ok(())
+    }
+
+    /// PV_TIME_ST: x0 gets the structure's address. (x1 to x3 are zero already.)
+    fn begin_stolen_time(&self, loaded: &mut Loaded<'_, Core>) {
+        let mut stolen = loaded.with(|core| core.stolen);
+        let ipa = stolen.begin(&self.vm);
+        loaded.with(|core| {
+            core.stolen = stolen;
+            core.set_x(0, ipa.unwrap_or(crate::model::smccc::NOT_SUPPORTED));
+        });
     }
 
     fn serve_fault(
@@ -326,6 +366,11 @@ fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
             page.write(field::DETAIL + 4, u32::from(flags.is_some()));
             page.write(field::DETAIL + 8, flags.unwrap_or(0));
             KVM_EXIT_SYSTEM_EVENT
+        }
+        Exit::Hypercall { function, smc } => {
+            page.write(field::DETAIL, [u64::from(function), 0, 0, 0, 0, 0, 0, 0]);
+            page.write(field::HYPERCALL_FLAGS, u64::from(if smc { KVM_HYPERCALL_EXIT_SMC } else { 0 }));
+            KVM_EXIT_HYPERCALL
         }
         Exit::NoSyndrome { esr, ipa } => {
             page.write(field::DETAIL, esr);
