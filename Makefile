@@ -32,6 +32,9 @@ test: ## run the tests; TEST=pattern selects
 check: ## format, lints, licences, the places of `unsafe`
 	@scripts/check
 
+fmt: ## format the Rust sources
+	@scripts/check format
+
 kvm-selftests: ## run Linux's own KVM selftests against loft, into out/kvm-selftests.json; HYP=kvm for KVM itself
 	@scripts/kvm-selftests
 
@@ -48,4 +51,4 @@ help: ## this list
 	@echo "make [KERNEL=7.2|7.3] TARGET"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all module userspace run test check kvm-selftests load update clean help
+.PHONY: all module userspace run test check fmt kvm-selftests load update clean help

@@ -35,12 +35,21 @@ pub(super) fn check(extension: usize, _vm: Option<&Vm>) -> isize {
         | KVM_CAP_COUNTER_OFFSET
         | KVM_CAP_ARM_INJECT_EXT_DABT
         | KVM_CAP_VCPU_EVENTS
+        | KVM_CAP_ARM_IRQ_LINE_LAYOUT_2
+        | KVM_CAP_ARM_SYSTEM_SUSPEND
+        | KVM_CAP_ARM_WRITABLE_IMP_ID_REGS
+        | KVM_CAP_PTP_KVM
+        | KVM_CAP_SYSTEM_EVENT_DATA
         | KVM_CAP_SYNC_MMU
         | KVM_CAP_IOEVENTFD
         | KVM_CAP_IOEVENTFD_ANY_LENGTH
         | KVM_CAP_IRQFD
         | KVM_CAP_IRQFD_RESAMPLE => 1,
         KVM_CAP_ARM_PTRAUTH_ADDRESS | KVM_CAP_ARM_PTRAUTH_GENERIC => cpu::features().pauth.into(),
+        KVM_CAP_ARM_INJECT_SERROR_ESR => cpu::features().ras.into(),
+        KVM_CAP_STEAL_TIME => crate::host::time::counts_run_delay().into(),
+        // A bit for each range that KVM_ARM_GET_REG_WRITABLE_MASKS knows: the identification registers only.
+        KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES => 1,
         KVM_CAP_ARM_VM_IPA_SIZE => cpu::features().pa_bits as isize,
         KVM_CAP_NR_MEMSLOTS => MAX_SLOTS as isize,
         KVM_CAP_NR_VCPUS => (crate::host::cpu::online() as usize).min(VcpuId::LIMIT) as isize,

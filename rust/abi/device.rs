@@ -5,7 +5,10 @@
 use super::user;
 use crate::host::ffi::*;
 use crate::host::file::{new_fd, FileObject};
+use crate::host::time;
+use crate::model::vgic::IntId;
 use crate::vcpu::Vcpu;
+use crate::vm::timers::TimerKind;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -20,11 +23,17 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
         return Ok(0);
     }
     {
-        let mut setup = vm.gic.setup.lock();
-        if setup.created {
-            return Err(EEXIST);
-        }
-        setup.created = true;
+        let config = vm.config.lock();
+        vm.while_stopped(|| {
+            if vm.gic.is_created() {
+                return Err(EEXIST);
+            }
+            // What has run without it cannot be given one.
+            if config.started {
+                return Err(EBUSY);
+            }
+            vm.gic.create()
+        })??;
     }
     request.fd = new_fd(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)? as u32;
     user::write(argument, &request)?;
@@ -41,7 +50,7 @@ impl FileObject for Vgic {
 
     fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize> {
         if !this.vm.is_mine() {
-            return Err(EPERM);
+            return Err(EIO);
         }
         match command {
             LOFT_KVM_SET_DEVICE_ATTR => super::vgic::set(&this.vm, &user::read(argument)?),
@@ -52,35 +61,75 @@ impl FileObject for Vgic {
     }
 }
 
-/// The interrupt numbers of the timers: only the usual ones, which loft uses.
-fn timer_irq(attr: &kvm_device_attr) -> Option<u32> {
-    match u32::try_from(attr.attr).ok()? {
-        KVM_ARM_VCPU_TIMER_IRQ_VTIMER => Some(crate::vm::gic::VIRTUAL_TIMER_PPI),
-        KVM_ARM_VCPU_TIMER_IRQ_PTIMER => Some(crate::vm::gic::PHYSICAL_TIMER_PPI),
-        _ => None,
+/// The timer that an attribute of KVM_ARM_VCPU_TIMER_CTRL is about.
+fn timer(attr: &kvm_device_attr) -> Result<TimerKind> {
+    TimerKind::new(attr.attr).ok_or(ENXIO)
+}
+
+/// KVM_ARM_VCPU_PVTIME_CTRL has one attribute, where the host counts what it is about.
+fn stolen_time(attr: &kvm_device_attr) -> Result {
+    if attr.attr == u64::from(KVM_ARM_VCPU_PVTIME_IPA) && time::counts_run_delay() {
+        Ok(())
+    } else {
+        Err(ENXIO)
     }
 }
 
+/// KVM_HAS_DEVICE_ATTR on a vCPU.
 pub(super) fn vcpu_has(_vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
     match attr.group {
-        KVM_ARM_VCPU_TIMER_CTRL => timer_irq(attr).map(|_| 0).ok_or(ENXIO),
+        KVM_ARM_VCPU_TIMER_CTRL => timer(attr).map(|_| 0),
+        KVM_ARM_VCPU_PVTIME_CTRL => stolen_time(attr).map(|()| 0),
         _ => Err(ENXIO),
     }
 }
 
+/// KVM_SET_DEVICE_ATTR on a vCPU.
 pub(super) fn vcpu_set(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
-    vcpu_has(vcpu, attr)?;
-    let usual = timer_irq(attr).ok_or(ENXIO)?;
-    let irq: u32 = user::read(attr.addr as usize)?;
-    if irq != usual {
-        return Err(EINVAL);
+    match attr.group {
+        KVM_ARM_VCPU_TIMER_CTRL => set_timer_ppi(vcpu, attr)?,
+        KVM_ARM_VCPU_PVTIME_CTRL => {
+            stolen_time(attr)?;
+            let ipa: u64 = user::read(attr.addr as usize)?;
+            vcpu.state.lock().core().stolen.set_ipa(&vcpu.vm, ipa)?;
+        }
+        _ => return Err(ENXIO),
     }
     Ok(0)
 }
 
+/// KVM_GET_DEVICE_ATTR on a vCPU.
 pub(super) fn vcpu_get(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
-    vcpu_has(vcpu, attr)?;
-    let usual = timer_irq(attr).ok_or(ENXIO)?;
-    user::write(attr.addr as usize, &usual)?;
+    match attr.group {
+        KVM_ARM_VCPU_TIMER_CTRL => {
+            let timer = timer(attr)?;
+            let intid = vcpu.vm.config.lock().timers.get(timer).get();
+            user::write(attr.addr as usize, &intid)?;
+        }
+        KVM_ARM_VCPU_PVTIME_CTRL => {
+            stolen_time(attr)?;
+            let ipa = vcpu.state.lock().core().stolen.ipa().unwrap_or(NOWHERE);
+            user::write(attr.addr as usize, &ipa)?;
+        }
+        _ => return Err(ENXIO),
+    }
     Ok(0)
+}
+
+/// The address that says that none has been set.
+const NOWHERE: u64 = u64::MAX;
+
+/// A timer's interrupt. The errors come in KVM's order: an unknown timer is the last to be noticed.
+fn set_timer_ppi(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result {
+    if !vcpu.vm.gic.is_created() {
+        return Err(EINVAL);
+    }
+    let number: u32 = user::read(attr.addr as usize)?;
+    let intid = IntId::new(number).filter(|id| id.is_ppi()).ok_or(EINVAL)?;
+    let mut config = vcpu.vm.config.lock();
+    if config.started {
+        return Err(EBUSY);
+    }
+    config.timers.set(timer(attr)?, intid);
+    Ok(())
 }

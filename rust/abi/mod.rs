@@ -10,8 +10,10 @@ mod event;
 mod system;
 mod user;
 mod vcpu;
+mod vcpu_events;
 mod vgic;
 mod vm;
+mod vm_attributes;
 
 use crate::host::file::Node;
 use kernel::prelude::*;

@@ -2,7 +2,7 @@
 
 //! The ioctls of a vCPU.
 
-use super::{device, user};
+use super::{device, user, vcpu_events};
 use crate::arch::cpu;
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
@@ -48,6 +48,8 @@ impl FileObject for Vcpu {
                 });
                 Ok(0)
             }
+            LOFT_KVM_GET_VCPU_EVENTS => vcpu_events::get(this, argument),
+            LOFT_KVM_SET_VCPU_EVENTS => vcpu_events::set(this, argument),
             LOFT_KVM_SET_SIGNAL_MASK => set_signal_mask(this, argument),
             LOFT_KVM_HAS_DEVICE_ATTR => device::vcpu_has(this, &user::read(argument)?),
             LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
@@ -70,7 +72,7 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
         return Err(EINVAL);
     }
     let [features, rest @ ..] = request.features;
-    if rest.iter().any(|word| *word != 0) || features >> (KVM_ARM_VCPU_HAS_EL2 + 1) != 0 {
+    if rest.iter().any(|word| *word != 0) || features >> (KVM_ARM_VCPU_HAS_EL2_E2H0 + 1) != 0 {
         return Err(ENOENT);
     }
     let pauth = if cpu::features().pauth { PTRAUTH } else { 0 };
@@ -94,8 +96,8 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
             None => {
                 config.vcpu_features = Some(lasting);
                 config.set_pointer_auth(vcpu.vm.ipa_bits, features & PTRAUTH != 0);
-                config.firmware.psci.version =
-                    if features & PSCI_0_2 != 0 { psci::Version::LATEST } else { psci::Version::V0_1 };
+                let version = if features & PSCI_0_2 != 0 { psci::Version::LATEST } else { psci::Version::V0_1 };
+                vcpu.vm.change_firmware(&mut config, |firmware| firmware.psci.version = version);
             }
         }
     }

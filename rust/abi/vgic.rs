@@ -1,30 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The attributes of the GICv3 (Documentation/virt/kvm/devices/arm-vgic-v3.rst).
+//! The attributes of the GICv3 (Documentation/virt/kvm/devices/arm-vgic-v3.rst): what it is and where. What is in it:
+//! [`registers`].
+
+mod registers;
 
 use super::user;
 use crate::host::ffi::*;
-use crate::model::vgic::Frame;
-use crate::vm::gic::{gic_errno, Region, DIST_SIZE, MAX_REGIONS, REDIST_SIZE, UNSET};
+use crate::model::vgic::{Config, IntId};
+use crate::vm::gic::{gic_errno, Region};
 use crate::vm::Vm;
 use kernel::prelude::*;
 
-const ALIGN: u64 = 0x1_0000;
+const DIST: u64 = KVM_VGIC_V3_ADDR_TYPE_DIST as u64;
+const REDIST: u64 = KVM_VGIC_V3_ADDR_TYPE_REDIST as u64;
+const REDIST_REGION: u64 = KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION as u64;
+const INIT: u64 = KVM_DEV_ARM_VGIC_CTRL_INIT as u64;
+const SAVE_PENDING_TABLES: u64 = KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES as u64;
 
-/// Whether an attribute exists.
-pub(super) fn has(_vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
-    let number = attr.attr as u32;
+/// What the address of something that has none reads as.
+const UNSET: u64 = u64::MAX;
+
+/// The value of KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION: count 63:52, base 51:16, flags 15:12, index 11:0.
+#[derive(Clone, Copy)]
+struct RegionAttr(u64);
+
+impl RegionAttr {
+    fn new(index: u8, region: Region) -> Self {
+        Self(u64::from(region.count.unwrap_or(0)) << 52 | region.base | u64::from(index))
+    }
+
+    fn count(self) -> u32 {
+        (self.0 >> 52) as u32
+    }
+
+    fn base(self) -> u64 {
+        self.0 & 0xf_ffff_ffff_0000
+    }
+
+    fn flags(self) -> u32 {
+        (self.0 >> 12 & 0xf) as u32
+    }
+
+    /// KVM takes eight bits of the twelve.
+    fn index(self) -> u8 {
+        self.0 as u8
+    }
+}
+
+/// Whether an attribute exists: `ENXIO` if not, `EINVAL` if its vCPU does not.
+pub(super) fn has(vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
     let known = match attr.group {
-        KVM_DEV_ARM_VGIC_GRP_ADDR => matches!(
-            number,
-            KVM_VGIC_V3_ADDR_TYPE_DIST | KVM_VGIC_V3_ADDR_TYPE_REDIST | KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION
-        ),
-        KVM_DEV_ARM_VGIC_GRP_NR_IRQS => true,
-        KVM_DEV_ARM_VGIC_GRP_CTRL => number == KVM_DEV_ARM_VGIC_CTRL_INIT,
+        KVM_DEV_ARM_VGIC_GRP_ADDR => matches!(attr.attr, DIST | REDIST | REDIST_REGION),
+        KVM_DEV_ARM_VGIC_GRP_NR_IRQS | KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ => true,
+        KVM_DEV_ARM_VGIC_GRP_CTRL => matches!(attr.attr, INIT | SAVE_PENDING_TABLES),
         KVM_DEV_ARM_VGIC_GRP_DIST_REGS
         | KVM_DEV_ARM_VGIC_GRP_REDIST_REGS
         | KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS
-        | KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO => true,
+        | KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO => registers::has(vm, attr)?,
         _ => false,
     };
     if known {
@@ -36,132 +69,116 @@ pub(super) fn has(_vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
 
 /// Sets an attribute.
 pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
-    let number = attr.attr as u32;
     let address = attr.addr as usize;
     match attr.group {
-        KVM_DEV_ARM_VGIC_GRP_ADDR => {
-            let value: u64 = user::read(address)?;
-            set_address(vm, number, value)
-        }
-        KVM_DEV_ARM_VGIC_GRP_NR_IRQS => {
-            let count: u32 = user::read(address)?;
-            let mut setup = vm.gic.setup.lock();
-            if vm.gic.is_ready() {
-                return Err(EBUSY);
-            }
-            setup.config.set_nr_irqs(count).map_err(gic_errno)?;
-            Ok(0)
-        }
-        KVM_DEV_ARM_VGIC_GRP_CTRL if number == KVM_DEV_ARM_VGIC_CTRL_INIT => {
-            let _config = vm.config.lock();
-            vm.gic.init(vm)?;
-            Ok(0)
-        }
-        KVM_DEV_ARM_VGIC_GRP_DIST_REGS => {
-            let value: u32 = user::read(address)?;
-            with_register(vm, Frame::Dist, attr, |model, frame, offset| model.user_write(frame, offset, value))
-        }
-        _ => Err(ENXIO),
+        KVM_DEV_ARM_VGIC_GRP_ADDR => set_address(vm, attr.attr, user::read(address)?)?,
+        KVM_DEV_ARM_VGIC_GRP_NR_IRQS => set_nr_irqs(vm, user::read(address)?)?,
+        KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ => set_maintenance(vm, user::read(address)?)?,
+        KVM_DEV_ARM_VGIC_GRP_CTRL => control(vm, attr.attr)?,
+        KVM_DEV_ARM_VGIC_GRP_DIST_REGS
+        | KVM_DEV_ARM_VGIC_GRP_REDIST_REGS
+        | KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS
+        | KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO => registers::set(vm, attr)?,
+        _ => return Err(ENXIO),
     }
+    Ok(0)
 }
 
 /// Reads an attribute.
 pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
-    let number = attr.attr as u32;
     let address = attr.addr as usize;
     match attr.group {
         KVM_DEV_ARM_VGIC_GRP_ADDR => {
-            let setup = vm.gic.setup.lock();
-            let value = match number {
-                KVM_VGIC_V3_ADDR_TYPE_DIST => vm.gic.dist(),
-                KVM_VGIC_V3_ADDR_TYPE_REDIST if setup.legacy_region => setup.regions.first().map_or(UNSET, |region| region.base),
-                KVM_VGIC_V3_ADDR_TYPE_REDIST if setup.regions.is_empty() => UNSET,
-                KVM_VGIC_V3_ADDR_TYPE_REDIST => return Err(EINVAL),
-                _ => return Err(ENODEV),
-            };
-            drop(setup);
-            user::write(address, &value)?;
-            Ok(0)
+            // A region's index is in the value.
+            let asked = if attr.attr == REDIST_REGION { user::read(address)? } else { 0 };
+            user::write(address, &address_of(vm, attr.attr, asked)?)?;
         }
         KVM_DEV_ARM_VGIC_GRP_NR_IRQS => {
-            let count = vm.gic.setup.lock().config.nr_irqs();
-            user::write(address, &count)?;
-            Ok(0)
+            let nr_irqs: u32 = {
+                let config = vm.gic.setup.lock().config;
+                if vm.gic.is_ready() || config.is_sized() { config.nr_irqs() } else { IntId::PRIVATE }
+            };
+            user::write(address, &nr_irqs)?;
         }
-        KVM_DEV_ARM_VGIC_GRP_DIST_REGS => {
-            let mut value = 0;
-            with_register(vm, Frame::Dist, attr, |model, frame, offset| {
-                value = model.user_read(frame, offset)?;
-                Ok(())
-            })?;
-            user::write(address, &value)?;
-            Ok(0)
+        KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ => {
+            let maintenance = vm.gic.setup.lock().maintenance;
+            user::write(address, &maintenance)?;
+        }
+        KVM_DEV_ARM_VGIC_GRP_DIST_REGS
+        | KVM_DEV_ARM_VGIC_GRP_REDIST_REGS
+        | KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS
+        | KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO => registers::get(vm, attr)?,
+        _ => return Err(ENXIO),
+    }
+    Ok(0)
+}
+
+fn set_address(vm: &Vm, kind: u64, value: u64) -> Result {
+    // The number of vCPUs stays as it is.
+    let _config = vm.config.lock();
+    let vcpus = vm.vcpu_count() as u32;
+    let limit = vm.memory.end();
+    let mut setup = vm.gic.setup.lock();
+    match kind {
+        DIST => setup.layout.set_dist(value, limit)?,
+        REDIST => setup.layout.add(0, Region { base: value, count: None }, vcpus, limit)?,
+        REDIST_REGION => {
+            let attr = RegionAttr(value);
+            if attr.count() == 0 || attr.flags() != 0 {
+                return Err(EINVAL);
+            }
+            let region = Region { base: attr.base(), count: Some(attr.count()) };
+            setup.layout.add(attr.index().into(), region, vcpus, limit)?;
+        }
+        _ => return Err(ENXIO),
+    }
+    vm.gic.note_last(vm, &setup);
+    Ok(())
+}
+
+fn address_of(vm: &Vm, kind: u64, asked: u64) -> Result<u64> {
+    let setup = vm.gic.setup.lock();
+    let layout = &setup.layout;
+    match kind {
+        DIST => Ok(layout.dist.unwrap_or(UNSET)),
+        REDIST => Ok(layout.regions.first().map_or(UNSET, |region| region.base)),
+        REDIST_REGION => {
+            let index = RegionAttr(asked).index();
+            let region = layout.regions.get(usize::from(index)).ok_or(ENOENT)?;
+            Ok(RegionAttr::new(index, *region).0)
         }
         _ => Err(ENXIO),
     }
 }
 
-fn with_register(
-    vm: &Vm,
-    frame: Frame,
-    attr: &kvm_device_attr,
-    access: impl FnOnce(&mut crate::vm::gic::Model, Frame, u32) -> core::result::Result<(), crate::model::vgic::Error>,
-) -> Result<isize> {
-    let offset = attr.attr as u32;
-    let mut model = vm.gic.lock().ok_or(EBUSY)?;
-    access(&mut model, frame, offset).map_err(gic_errno)?;
-    Ok(0)
-}
-
-fn set_address(vm: &Vm, kind: u32, value: u64) -> Result<isize> {
+fn set_nr_irqs(vm: &Vm, count: u32) -> Result {
+    // A number that cannot be is the first thing to complain of.
+    Config::default().set_nr_irqs(count).map_err(gic_errno)?;
     let mut setup = vm.gic.setup.lock();
-    let end = vm.memory.end();
-    match kind {
-        KVM_VGIC_V3_ADDR_TYPE_DIST => {
-            check_range(value, DIST_SIZE, end)?;
-            if vm.gic.dist() != UNSET {
-                return Err(EEXIST);
-            }
-            vm.gic.set_dist(value);
-        }
-        KVM_VGIC_V3_ADDR_TYPE_REDIST => {
-            if !setup.regions.is_empty() {
-                return Err(if setup.legacy_region { EEXIST } else { EINVAL });
-            }
-            check_range(value, REDIST_SIZE, end)?;
-            let count = u32::try_from(crate::model::vcpus::VcpuId::LIMIT).map_err(|_| EINVAL)?;
-            setup.regions.push(Region { base: value, count, first: 0 }, GFP_KERNEL_ACCOUNT)?;
-            setup.legacy_region = true;
-        }
-        KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION => {
-            if setup.legacy_region {
-                return Err(EINVAL);
-            }
-            // Bits 63:52 count, 51:16 base, 15:12 flags, 11:0 index.
-            let (count, base, flags, index) = ((value >> 52) as u32, value & 0xf_ffff_ffff_0000, value >> 12 & 0xf, value as u32 & 0xfff);
-            if count == 0 || flags != 0 {
-                return Err(EINVAL);
-            }
-            let have = setup.regions.len();
-            if index as usize != have || have >= MAX_REGIONS {
-                return Err(if (index as usize) < have { EINVAL } else { EINVAL });
-            }
-            let size = u64::from(count).checked_mul(REDIST_SIZE).ok_or(EINVAL)?;
-            check_range(base, size, end)?;
-            let first = setup.regions.last().map_or(0, |region| region.first.saturating_add(region.count));
-            setup.regions.push(Region { base, count, first }, GFP_KERNEL_ACCOUNT)?;
-        }
-        _ => return Err(ENODEV),
+    if vm.gic.is_ready() {
+        return Err(EBUSY);
     }
-    Ok(0)
+    setup.config.set_nr_irqs(count).map_err(gic_errno)
 }
 
-fn check_range(base: u64, size: u64, end: u64) -> Result {
-    if base % ALIGN != 0 {
+fn set_maintenance(vm: &Vm, intid: u32) -> Result {
+    let mut setup = vm.gic.setup.lock();
+    if vm.gic.is_ready() {
+        return Err(EBUSY);
+    }
+    if !IntId::new(intid).is_some_and(IntId::is_ppi) {
         return Err(EINVAL);
     }
-    match base.checked_add(size) {
-        Some(last) if last <= end => Ok(()),
-        _ => Err(E2BIG),
+    setup.maintenance = intid;
+    Ok(())
+}
+
+fn control(vm: &Vm, command: u64) -> Result {
+    let _config = vm.config.lock();
+    match command {
+        INIT => vm.gic.init(vm),
+        // There are no LPIs, so there is nothing to save.
+        SAVE_PENDING_TABLES => vm.while_stopped(|| if vm.gic.is_ready() { Ok(()) } else { Err(ENXIO) })?,
+        _ => Err(ENXIO),
     }
 }

@@ -2,9 +2,10 @@
 
 //! The ioctls of a VM.
 
-use super::{capability, device, event, user};
+use super::{capability, device, event, user, vm_attributes};
 use crate::host::ffi::*;
 use crate::host::file::{new_fd, FileObject};
+use crate::model::sysreg::regs::HCR_EL2;
 use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{IntId, Line};
@@ -12,7 +13,6 @@ use crate::vcpu::Vcpu;
 use crate::vm::memory::MemSlot;
 use crate::vm::Vm;
 use kernel::prelude::*;
-use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 
 impl FileObject for Vm {
@@ -47,8 +47,11 @@ impl FileObject for Vm {
             LOFT_KVM_IOEVENTFD => event::ioeventfd(this, user::read(argument)?),
             LOFT_KVM_SET_GSI_ROUTING => event::set_routing(this, argument),
             LOFT_KVM_SIGNAL_MSI => event::signal_msi(this, user::read(argument)?),
-            LOFT_KVM_ENABLE_CAP => enable_capability(this, user::read(argument)?),
-            LOFT_KVM_ARM_SET_COUNTER_OFFSET => set_counter_offset(this, user::read(argument)?),
+            LOFT_KVM_ENABLE_CAP => vm_attributes::enable_capability(this, user::read(argument)?),
+            LOFT_KVM_HAS_DEVICE_ATTR => vm_attributes::has(&user::read(argument)?),
+            LOFT_KVM_SET_DEVICE_ATTR => vm_attributes::set(this, &user::read(argument)?),
+            LOFT_KVM_ARM_SET_COUNTER_OFFSET => vm_attributes::set_counter_offset(this, user::read(argument)?),
+            LOFT_KVM_ARM_GET_REG_WRITABLE_MASKS => vm_attributes::writable_masks(user::read(argument)?),
             _ => Err(ENOTTY),
         }
     }
@@ -64,10 +67,7 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
         return Err(EINVAL);
     }
     let config = vm.config.lock();
-    // The interrupt controller was built for the vCPUs that there were.
-    if vm.gic.is_ready() {
-        return Err(EBUSY);
-    }
+    vm.gic.admit(vm)?;
     if vm.vcpu_by_number(number).is_some() {
         return Err(EEXIST);
     }
@@ -78,6 +78,7 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     if vm.vcpu_count() != id.index() {
         return Err(EEXIST);
     }
+    vm.gic.admit(vm)?;
     vm.add_vcpu(vcpu.shared.clone())?;
     drop(config);
     new_fd(vcpu)
@@ -116,6 +117,10 @@ fn irq_line(vm: &Vm, request: kvm_irq_level) -> Result<isize> {
             }
             let target = vm.vcpu_by_number(vcpu).ok_or(EINVAL)?;
             let id = IntId::new(number).filter(|id| id.is_ppi()).ok_or(EINVAL)?;
+            // Once the VM runs, the timers' are the timers'.
+            if vm.timers.as_ref().is_some_and(|timers| id == timers.virtual_ || id == timers.physical) {
+                return Err(EINVAL);
+            }
             vm.set_irq_level(Line::private(target.id, id).ok_or(EINVAL)?, high)?;
         }
         KVM_ARM_IRQ_TYPE_SPI => {
@@ -126,31 +131,19 @@ fn irq_line(vm: &Vm, request: kvm_irq_level) -> Result<isize> {
             vm.set_irq_level(Line::spi(id).ok_or(EINVAL)?, high)?;
         }
         // Interrupts of a controller in userspace.
-        KVM_ARM_IRQ_TYPE_CPU if vm.gic.is_created() => return Err(ENXIO),
+        KVM_ARM_IRQ_TYPE_CPU => {
+            if vm.gic.is_created() {
+                return Err(ENXIO);
+            }
+            let target = vm.vcpu_by_number(vcpu).ok_or(EINVAL)?;
+            let line = match number {
+                KVM_ARM_IRQ_CPU_IRQ => HCR_EL2::VI,
+                KVM_ARM_IRQ_CPU_FIQ => HCR_EL2::VF,
+                _ => return Err(EINVAL),
+            };
+            target.set_lines(line.mask(), high);
+        }
         _ => return Err(EINVAL),
     }
-    Ok(0)
-}
-
-fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isize> {
-    if request.flags != 0 {
-        return Err(EINVAL);
-    }
-    match request.cap {
-        KVM_CAP_ARM_NISV_TO_USER => {
-            vm.tell_undescribed();
-            Ok(0)
-        }
-        _ => Err(EINVAL),
-    }
-}
-
-fn set_counter_offset(vm: &Vm, request: kvm_arm_counter_offset) -> Result<isize> {
-    if request.reserved != 0 {
-        return Err(EINVAL);
-    }
-    vm.offsets.virtual_.store(request.counter_offset, Relaxed);
-    vm.offsets.physical.store(request.counter_offset, Relaxed);
-    vm.offsets.fixed.store(true, Relaxed);
     Ok(0)
 }

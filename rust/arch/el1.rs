@@ -6,7 +6,7 @@
 //! not use them: with VHE its kernel runs at EL2 and its user programs at EL0 with TGE = 1. What its user programs do
 //! use (the thread pointers, the keys) is exchanged with theirs.
 
-use crate::model::sysreg::{regs::*, Reg};
+use crate::model::sysreg::Reg;
 
 /// The registers of a vCPU in memory. While the vCPU is loaded, those before [`Reg::LOADED`] and the pointer
 /// authentication keys are stale here; so this is only lent out as a whole while it is not.
@@ -19,6 +19,11 @@ impl Saved {
 
     pub(crate) fn get(&self, reg: Reg) -> u64 {
         self.0.get(reg.index()).copied().unwrap_or(0)
+    }
+
+    /// The register that is `n` behind `first`: of those that come in a row.
+    pub(crate) fn nth(&self, first: Reg, n: usize) -> u64 {
+        self.0.get(first.index().wrapping_add(n)).copied().unwrap_or(0)
     }
 
     pub(crate) fn set(&mut self, reg: Reg, value: u64) {

@@ -10,7 +10,7 @@ use super::cpu::features;
 use super::el1::{self, HostUser, InCpu, Saved};
 use super::frame::{loft_enter, Frame};
 use super::tlb::Vttbr;
-use super::{isb, timer};
+use super::{debug, isb, timer};
 use crate::host::ffi;
 use crate::vcpu::core::Core;
 use crate::vcpu::fast;
@@ -159,27 +159,41 @@ pub(crate) fn in_cpu<'a>(_loaded: &'a mut HostWorld) -> InCpu<'a> {
 /// Runs the guest of `core`, which is loaded on this CPU, until an exit that the vector does not answer; interrupts are
 /// masked. Returns the reason.
 pub(crate) fn run_core(core: &mut Core) -> u64 {
+    // Debug exceptions and SErrors too: the guest's MDSCR_EL1 must not single-step the host, and an SError while the
+    // worlds change would find neither. An exception from the guest sets all of DAIF, so this holds until the end.
+    // SAFETY: Interrupts are off; undone below.
+    unsafe { ffi::loft_daif_mask() };
     let cptr = read!(CPTR_EL2);
     let mdscr = read!(MDSCR_EL1);
     let dit = if features().dit { read!(DIT) } else { 0 };
     write!(CPTR_EL2, CPACR_EL1::FPEN.of(3) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask());
-    // The host's breakpoints and single step are not the guest's; its own view of the register is emulated.
-    if mdscr != 0 {
-        write!(MDSCR_EL1, 0);
-    }
+    // The host's breakpoints and single step are not the guest's.
+    let debug = match debug::wanted(&core.saved) {
+        Some(guest) => Some(debug::load(&core.saved, guest)),
+        None => {
+            if mdscr != 0 {
+                write!(MDSCR_EL1, 0);
+            }
+            None
+        }
+    };
     let core: *mut Core = core;
     // SAFETY: The frame is the first field of `core`, and its address carries access to all of it, for the handlers
     // below. `core` is borrowed mutably by the caller, and nobody else uses it until this returns.
     let reason = unsafe { loft_enter(core.cast()) };
     write!(CPTR_EL2, cptr);
-    if mdscr != 0 {
-        write!(MDSCR_EL1, mdscr);
+    match debug {
+        Some(host) => debug::put(&host),
+        None if mdscr != 0 => write!(MDSCR_EL1, mdscr),
+        None => {}
     }
     if features().dit {
         // The guest's PSTATE.DIT is not what the host's constant-time code counts on.
         write!(DIT, dit);
     }
     isb();
+    // SAFETY: As above; interrupts stay off.
+    unsafe { ffi::loft_daif_unmask_noirq() };
     reason
 }
 

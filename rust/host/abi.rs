@@ -33,14 +33,18 @@ from_user! {
     kvm_mp_state,
     kvm_msi,
     kvm_one_reg,
+    kvm_smccc_filter,
     kvm_userspace_memory_region,
     kvm_userspace_memory_region2,
+    kvm_vcpu_events,
     kvm_vcpu_init,
+    reg_mask_range,
 }
 
 to_user! {
     kvm_create_device: 12,
     kvm_mp_state: 4,
+    kvm_vcpu_events: 64,
     kvm_vcpu_init: 32,
 }
 

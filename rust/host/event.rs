@@ -143,10 +143,12 @@ impl<T: Listener> Watch<T> {
         self.event == *event
     }
 
-    /// Called by whoever signals or closes the eventfd, with its lock held and interrupts off.
+    /// # Safety
+    ///
+    /// Called by whoever signals or closes the eventfd, with its lock held and interrupts off, for an entry that is hooked.
     unsafe extern "C" fn wake(entry: *mut bindings::wait_queue_entry, _: c_uint, _: c_int, key: *mut c_void) -> c_int {
-        // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a `Watch<T>` that is hooked: taking it
-        // out needs the lock that is held now.
+        // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a `Watch<T>`. It is hooked, and taking
+        // it out needs the lock that is held now.
         let this = unsafe { &*entry.cast::<Self>() };
         let events = key as usize as c_uint;
         let mut taken = 0;

@@ -67,6 +67,8 @@ pub(crate) mod field {
     pub(crate) const DETAIL: usize = offset_of!(kvm_run, __bindgen_anon_1);
     /// `mmio.data`, behind `mmio.phys_addr`.
     pub(crate) const MMIO_DATA: usize = DETAIL + 8;
+    /// `hypercall.flags`, behind the number, six arguments and the result.
+    pub(crate) const HYPERCALL_FLAGS: usize = DETAIL + 64;
 }
 
 const _: () = assert!(field::MMIO_DATA == field::DETAIL + 8);

@@ -22,9 +22,11 @@
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/spinlock.h>
 #include <linux/timekeeping.h>
 #include <asm/cpufeature.h>
+#include <asm/daifflags.h>
 #include <asm/neon.h>
 #include <clocksource/arm_arch_timer.h>
 #include "shim.h"
@@ -203,6 +205,16 @@ void loft_preempt_notifiers_dec(void)
 	preempt_notifier_dec();
 }
 
+void loft_daif_mask(void)
+{
+	local_daif_mask();
+}
+
+void loft_daif_unmask_noirq(void)
+{
+	local_daif_restore(DAIF_PROCCTX_NOIRQ);
+}
+
 DEFINE_PER_CPU(void *, loft_loaded_frame);
 
 void loft_set_loaded_frame(void *frame)
@@ -260,6 +272,20 @@ u64 loft_real_time(u64 *counter)
 	ktime_get_snapshot_id(CLOCK_REALTIME, &snapshot);
 	*counter = snapshot.cycles;
 	return ktime_to_ns(snapshot.systime);
+}
+
+bool loft_sched_info_on(void)
+{
+	return sched_info_on();
+}
+
+u64 loft_run_delay(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return READ_ONCE(current->sched_info.run_delay);
+#else
+	return 0;
+#endif
 }
 
 int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags)

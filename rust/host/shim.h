@@ -61,6 +61,10 @@ void loft_preempt_notifier_init(struct preempt_notifier *notifier, const struct 
 void loft_preempt_notifiers_inc(void);
 void loft_preempt_notifiers_dec(void);
 
+/* All of PSTATE.DAIF, with interrupts off before and after. */
+void loft_daif_mask(void);
+void loft_daif_unmask_noirq(void);
+
 /* The vCPU that is loaded on this CPU, for loft_host_exception in entry.S. */
 void loft_set_loaded_frame(void *frame);
 
@@ -77,6 +81,8 @@ void loft_sigprocmask(void *set, void *old);
 
 /* Clocks. */
 u64 loft_real_time(u64 *counter);
+bool loft_sched_info_on(void);
+u64 loft_run_delay(void);
 
 /* Files. */
 int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags);

@@ -7,6 +7,7 @@
 //! ```text
 //! Vcpu::state      mutex      one vCPU's ioctls
 //!   Vm::config     mutex      creating vCPUs and devices, memory slots
+//!     VmGic::setup mutex      where and how large the interrupt controller is
 //!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write
 //!       Vm::gic    raw, irq   interrupt controller state; also taken in a fast exit
 //!   Irqfds::state  mutex      irqfds, routing

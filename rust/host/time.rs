@@ -17,3 +17,15 @@ pub(crate) fn real_with_counter() -> (u64, u64) {
     let ns = unsafe { ffi::loft_real_time(&mut counter) };
     (ns, counter)
 }
+
+/// Whether the host counts how long threads wait for a CPU.
+pub(crate) fn counts_run_delay() -> bool {
+    // SAFETY: Says how the kernel was built.
+    unsafe { ffi::loft_sched_info_on() }
+}
+
+/// How long the current thread has waited for a CPU although it could have run, in nanoseconds; 0 where that is not counted.
+pub(crate) fn run_delay_ns() -> u64 {
+    // SAFETY: Reads one word of the current thread; may be called in any context.
+    unsafe { ffi::loft_run_delay() }
+}

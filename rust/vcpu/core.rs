@@ -2,7 +2,8 @@
 
 //! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
 
-use super::shared::Shared;
+use super::shared::{Interface, Shared};
+use super::stolen::StolenTime;
 use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::Frame;
@@ -19,8 +20,9 @@ use crate::model::sysreg::regs::{CNT_CTL, ICH_HCR_EL2};
 use crate::model::sysreg::Reg;
 use crate::model::timer::Timer;
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{hcr, CpuIf, IntId, Line, LrFile};
-use crate::vm::gic::{After, PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI};
+use crate::model::vgic::{hcr, CpuIf, Line, LrFile};
+use crate::vm::gic::After;
+use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -33,7 +35,7 @@ pub(crate) struct Core {
     /// First, so that the vector's handlers find the rest behind it (`arch::world`).
     pub(crate) frame: Frame,
     pub(crate) fp: Fp,
-    saved: Saved,
+    pub(crate) saved: Saved,
     control: Control,
     /// What the host had in the CPU; there while the vCPU is loaded.
     host: Option<HostWorld>,
@@ -71,6 +73,13 @@ pub(crate) struct Core {
     pub(crate) spsr_aarch32: [u64; 4],
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
+    /// See [`Vm::firmware`].
+    firmware_changes: u32,
+    /// Userspace has a say in firmware calls, so the vector answers none.
+    pub(crate) filtered: bool,
+    /// The timers' interrupts.
+    timers: TimerPpis,
+    pub(crate) stolen: StolenTime,
     /// Exits are answered in the vector where that is possible.
     pub(crate) fast: bool,
     /// How many WFEs in a row have been skipped.
@@ -80,7 +89,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, shared: Arc<Shared>) -> Self {
         let cpu = cpu::features();
-        let firmware = vm.config.lock().firmware;
+        let (firmware, firmware_changes) = vm.firmware();
         Self {
             frame: Frame::new(cpu.pauth),
             fp: Fp::new(),
@@ -110,6 +119,10 @@ impl Core {
             serror: None,
             spsr_aarch32: [0; 4],
             firmware,
+            firmware_changes,
+            filtered: false,
+            timers: TimerPpis::NEW,
+            stolen: StolenTime::default(),
             fast: crate::fast_exits(),
             wfes: 0,
         }
@@ -201,7 +214,7 @@ impl Core {
         if self.renew_control() && self.host.is_some() {
             world::set_control(&self.control);
         }
-        let mut hcr = world::guest_hcr();
+        let mut hcr = world::guest_hcr() | self.shared.lines();
         if self.serror.is_some() {
             hcr |= crate::model::sysreg::regs::HCR_EL2::VSE.mask();
         }
@@ -224,8 +237,29 @@ impl Core {
     /// Sets what does not change once the VM runs.
     pub(crate) fn start(&mut self) {
         self.control.midr = self.vm.midr();
-        self.firmware = self.vm.config.lock().firmware;
+        self.filtered = self.vm.smccc_filter.as_ref().is_some_and(|filter| !filter.is_empty());
+        self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
         self.features = self.vm.with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
+    }
+
+    /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
+    pub(crate) fn take_interface(&mut self) {
+        if let Some(Interface { vmcr, registers }) = self.shared.take_interface() {
+            self.lists.vmcr = vmcr;
+            self.interface = registers;
+        }
+    }
+
+    /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
+    pub(crate) fn give_interface(&mut self) {
+        self.shared.give_interface(Interface { vmcr: self.lists.vmcr, registers: self.interface.clone() });
+    }
+
+    /// Takes over what userspace has changed about the firmware; not loaded.
+    pub(crate) fn renew_firmware(&mut self) {
+        if self.vm.firmware_has_changed(self.firmware_changes) {
+            (self.firmware, self.firmware_changes) = self.vm.firmware();
+        }
     }
 
     /// Everything that has to be in the CPU just before the guest runs; interrupts are off.
@@ -329,7 +363,7 @@ impl Core {
     fn set_timer_line(&mut self, line: bool) {
         if line != self.timer_line {
             self.timer_line = line;
-            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), ppi(self.id, VIRTUAL_TIMER_PPI)) {
+            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), Line::private(self.id, self.timers.virtual_)) {
                 let _ = model.set_level(ppi, line);
             }
         }
@@ -340,7 +374,7 @@ impl Core {
         let line = self.ptimer.line(self.physical_counter());
         if line != self.ptimer_line {
             self.ptimer_line = line;
-            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), ppi(self.id, PHYSICAL_TIMER_PPI)) {
+            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), Line::private(self.id, self.timers.physical)) {
                 let _ = model.set_level(ppi, line);
             }
         }
@@ -375,7 +409,7 @@ impl Core {
         self.update_vtimer();
         self.update_ptimer();
         let vmcr = self.lists.vmcr;
-        self.vm.gic.lock().is_some_and(|mut model| model.has_pending(self.id, vmcr))
+        self.shared.lines() != 0 || self.vm.gic.lock().is_some_and(|mut model| model.has_pending(self.id, vmcr))
     }
 
     /// Keeps what the exit was about, before interrupts are unmasked.
@@ -415,6 +449,9 @@ impl Resident for Core {
         gic::load(self.lists.vmcr, &self.interface);
         // The list registers here are another vCPU's.
         self.lists.moved();
+        if self.stolen.is_due() {
+            self.shared.note_stolen_time();
+        }
         timer::set_virtual_cval(self.vtimer.cval());
     }
 
@@ -439,8 +476,4 @@ const NO_GIC: u64 = ICH_HCR_EL2::TALL0.mask() | ICH_HCR_EL2::TALL1.mask() | ICH_
 /// Whether a timer with this CTL asserts its line: ISTATUS is the hardware's comparison.
 fn output(ctl: u64) -> bool {
     CNT_CTL::ENABLE.is_set(ctl) && CNT_CTL::ISTATUS.is_set(ctl) && !CNT_CTL::IMASK.is_set(ctl)
-}
-
-fn ppi(vcpu: VcpuId, intid: u32) -> Option<Line> {
-    Line::private(vcpu, IntId::new(intid)?)
 }

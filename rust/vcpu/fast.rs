@@ -103,7 +103,11 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
             }
             resume(access.is_read().then(|| access.rt()))
         }
-        Outcome::Undefined | Outcome::NeedsHost => Leave::Sync.code(),
+        Outcome::Reload => {
+            world::skip_instruction();
+            Leave::Interrupt.code()
+        }
+        Outcome::Undefined | Outcome::NeedsHost | Outcome::NeedsOthers { .. } => Leave::Sync.code(),
     }
 }
 

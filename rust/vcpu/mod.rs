@@ -14,11 +14,13 @@ mod run;
 pub(crate) mod shared;
 mod slow;
 mod smc;
+pub(crate) mod stolen;
 mod sysreg;
 
 use self::core::Core;
 use crate::host::guest::{HostFp, Scheduled, SignalMask};
 use crate::host::shared::RunPage;
+use crate::model::esr::{Esr, FaultStatus};
 use crate::model::sysreg::table;
 use crate::model::sysreg::Reg;
 use crate::model::vcpus::VcpuId;
@@ -84,6 +86,15 @@ impl State {
     /// The vCPU's registers, in memory.
     pub(crate) fn core(&mut self) -> &mut Core {
         self.core.as_mut().in_memory()
+    }
+
+    /// Gives the guest an external abort for its last data access; an access that userspace has not finished is dropped.
+    pub(crate) fn abort(&mut self) {
+        self.answer = run::Answer::None;
+        let core = self.core();
+        let esr = Esr::inject_abort(false, core.frame.pstate, FaultStatus::External);
+        let far = core.syndrome.far;
+        core.inject(esr, Some(far));
     }
 
     /// Whether the VM has run with this vCPU.

@@ -4,12 +4,12 @@
 
 use super::core::Core;
 use super::{State, Vcpu};
-use crate::host::ffi::{kvm_one_reg};
+use crate::host::ffi::kvm_one_reg;
 use crate::model::onereg::{self, CoreReg, OneReg};
 use crate::model::smccc::firmware::FwError;
 use crate::model::sysreg::idregs::IdError;
 use crate::model::sysreg::table::{self, Features, Home, TimerReg, User};
-use crate::model::sysreg::{cache, lookup, regs, Encoding, Reg};
+use crate::model::sysreg::{cache, lookup, Encoding, Reg};
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -27,14 +27,22 @@ fn features(vcpu: &Vcpu, state: &State) -> Result<Features> {
     Ok(vcpu.vm.with_ids(|ids| Features::new(ids, vcpu.vm.gic.is_created())))
 }
 
+/// A CPU_ON that the vCPU has not noticed yet takes effect: its reset comes before what userspace does to the registers.
+fn reset_if_started(vcpu: &Vcpu, state: &mut State) {
+    if let Some(start) = vcpu.shared.take_start() {
+        state.core().reset(Some(start));
+    }
+}
+
 /// Reads one register into the memory that the request names.
 pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
     let mut state = vcpu.state.lock();
     let features = features(vcpu, &state)?;
+    reset_if_started(vcpu, &mut state);
     let reg = decode(request.id)?;
     let value = match reg {
         OneReg::Core(reg) => get_core(state.core(), reg),
-        OneReg::Firmware(reg) => vcpu.vm.config.lock().firmware.get(reg).into(),
+        OneReg::Firmware(reg) => vcpu.vm.firmware().0.get(reg).into(),
         OneReg::Sysreg(encoding) => get_sysreg(vcpu, state.core(), features, encoding)?.into(),
         OneReg::CacheGeometry(csselr) => cache::ccsidr(state.core().cache_type(), csselr.into()).into(),
     };
@@ -49,6 +57,7 @@ pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
 pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
     let mut state = vcpu.state.lock();
     let features = features(vcpu, &state)?;
+    reset_if_started(vcpu, &mut state);
     let reg = decode(request.id)?;
     let size = onereg::size(request.id);
     let mut bytes = [0; 16];
@@ -62,13 +71,11 @@ pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
             let mut config = vcpu.vm.config.lock();
             let psci_0_2 = config.vcpu_features.is_some_and(|bits| bits & 1 << crate::host::ffi::KVM_ARM_VCPU_PSCI_0_2 != 0);
             let ran = ran || config.started;
-            config.firmware.set(reg, value as u64, psci_0_2, ran).map_err(|error| match error {
+            let set = vcpu.vm.change_firmware(&mut config, |firmware| firmware.set(reg, value as u64, psci_0_2, ran));
+            set.map_err(|error| match error {
                 FwError::Invalid => EINVAL,
                 FwError::Busy => EBUSY,
             })?;
-            let firmware = config.firmware;
-            drop(config);
-            state.core().firmware = firmware;
         }
         OneReg::Sysreg(encoding) => set_sysreg(vcpu, state.core(), features, encoding, value as u64)?,
         OneReg::CacheGeometry(csselr) => {
@@ -150,7 +157,7 @@ fn set_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
             if row.user == User::IdReg {
                 config.ids.set(&config.limit, id, value, ran)
             } else {
-                config.ids.set_implementation(id, value, false, ran)
+                config.ids.set_implementation(id, value, config.writable_implementation, ran)
             }
             .map_err(|error| match error {
                 IdError::Invalid => EINVAL,
@@ -171,7 +178,6 @@ fn set_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
             None => return Err(EINVAL),
         },
     }
-    let _ = regs::CTR_EL0::ENCODING;
     Ok(())
 }
 

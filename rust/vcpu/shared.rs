@@ -16,10 +16,12 @@
 //! misses C and D misses A. If D sees Guest, the interrupt makes the CPU leave, or arrives before the ERET, where it
 //! stays pending and makes the guest exit at once, since interrupts are masked from A on. If D does not see it, B sees C.
 
+use crate::arch::cpu;
 use crate::host::kick::Ipi;
 use crate::host::wait::Waiter;
 use crate::model::vcpus::VcpuId;
-use core::sync::atomic::{fence, AtomicU32, Ordering};
+use crate::model::vgic::CpuIf;
+use core::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SpinLock};
 
@@ -34,7 +36,7 @@ const GUEST_ON: u32 = 1;
 pub(crate) enum Request {
     /// Look at the interrupts.
     Interrupt = 1 << 0,
-    /// Look at the power state.
+    /// Look at the power state, and at what else is not about interrupts.
     Power = 1 << 1,
 }
 
@@ -58,6 +60,20 @@ pub(crate) struct Start {
     pub(crate) context: u64,
 }
 
+/// The virtual CPU interface of a vCPU that does not run.
+pub(crate) struct Interface {
+    /// ICH_VMCR_EL2.
+    pub(crate) vmcr: u64,
+    pub(crate) registers: CpuIf,
+}
+
+impl Interface {
+    /// Out of reset.
+    fn new() -> Self {
+        Self { vmcr: 0, registers: CpuIf::new(cpu::features().vtr) }
+    }
+}
+
 /// The part of a vCPU that all of the VM reaches.
 #[pin_data]
 pub(crate) struct Shared {
@@ -71,6 +87,13 @@ pub(crate) struct Shared {
     requests: AtomicU32,
     /// How many want it out of the guest.
     holds: AtomicU32,
+    /// Its thread is in KVM_RUN.
+    running: AtomicBool,
+    /// Its CPU interface; `None` while KVM_RUN has it.
+    #[pin]
+    interface: SpinLock<Option<Interface>>,
+    /// The lines of an interrupt controller in userspace: bits of HCR_EL2.
+    lines: AtomicU64,
     #[pin]
     ipi: Ipi,
     #[pin]
@@ -91,6 +114,9 @@ impl Shared {
                 mode: AtomicU32::new(OUTSIDE),
                 requests: AtomicU32::new(0),
                 holds: AtomicU32::new(0),
+                running: AtomicBool::new(false),
+                interface <- new_spinlock!(Some(Interface::new()), "loft::Shared::interface"),
+                lines: AtomicU64::new(0),
                 ipi <- Ipi::new(),
                 waiter <- Waiter::new(),
                 power <- new_spinlock!(Power::On, "loft::Shared::power"),
@@ -147,6 +173,11 @@ impl Shared {
         }
     }
 
+    /// The vCPU's own thread asks itself for [`Request::Power`]: it may be anywhere, but is not in the guest.
+    pub(crate) fn note_stolen_time(&self) {
+        self.requests.fetch_or(Request::Power as u32, Ordering::Relaxed);
+    }
+
     /// Whether anything is asked for.
     #[inline]
     pub(crate) fn has_requests(&self) -> bool {
@@ -168,6 +199,51 @@ impl Shared {
     pub(crate) fn release(&self) {
         self.holds.fetch_sub(1, Ordering::Release);
         self.waiter.wake();
+    }
+
+    /// The vCPU's thread enters KVM_RUN, or leaves it. After it has entered, it is seen to run by whoever holds it, or sees
+    /// itself held before it gets to the guest: the litmus test above, with the hold for the request.
+    pub(crate) fn set_running(&self, running: bool) {
+        self.running.store(running, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the vCPU's thread is in KVM_RUN; asked by who holds it.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// KVM_RUN takes the CPU interface into the vCPU's own state; nobody else reaches it until [`Shared::give_interface`].
+    pub(crate) fn take_interface(&self) -> Option<Interface> {
+        self.interface.lock().take()
+    }
+
+    /// KVM_RUN gives the CPU interface back.
+    pub(crate) fn give_interface(&self, interface: Interface) {
+        *self.interface.lock() = Some(interface);
+    }
+
+    /// Calls `body` with the CPU interface; `None` if KVM_RUN has it.
+    pub(crate) fn with_interface<R>(&self, body: impl FnOnce(&mut Interface) -> R) -> Option<R> {
+        match &mut *self.interface.lock() {
+            Some(interface) => Some(body(interface)),
+            None => None,
+        }
+    }
+
+    /// An interrupt controller in userspace raises or lowers these lines (HCR_EL2.VI and VF).
+    pub(crate) fn set_lines(&self, lines: u64, high: bool) {
+        if high {
+            self.lines.fetch_or(lines, Ordering::Relaxed);
+        } else {
+            self.lines.fetch_and(!lines, Ordering::Relaxed);
+        }
+        self.request(Request::Power);
+    }
+
+    /// Those lines, as bits of HCR_EL2.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
     }
 
     /// Whether somebody keeps it out.

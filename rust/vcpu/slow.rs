@@ -10,6 +10,8 @@ use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::sysreg::regs::SPSR_EL1;
+use crate::model::vcpus::VcpuSet;
+use crate::model::vgic::{Error as GicError, Frame};
 
 /// What follows an exit.
 pub(super) enum Next {
@@ -56,7 +58,7 @@ pub(super) fn handle(core: &mut Core) -> Next {
             smc::call(core)
         }
         ExceptionClass::Sysreg => match sysreg::access(core, esr.sysreg()) {
-            Outcome::Done => {
+            Outcome::Done | Outcome::Reload => {
                 core.skip();
                 Next::Resume
             }
@@ -68,6 +70,10 @@ pub(super) fn handle(core: &mut Core) -> Next {
             Outcome::NeedsHost => {
                 core.skip();
                 Next::Resume
+            }
+            Outcome::NeedsOthers { deactivate } => {
+                core.skip();
+                Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
             }
         },
         ExceptionClass::Wfx => {
@@ -130,7 +136,9 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
 
 /// What a bus without anything there gives.
 fn external_abort(core: &mut Core, abort: Abort, far: u64) {
-    let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::External);
+    // On a walk of stage 1 the fault says so; of its level nothing is known here, and the first one is a fair guess.
+    let status = if abort.is_on_walk() { FaultStatus::ExternalOnWalk(0) } else { FaultStatus::External };
+    let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, status);
     core.inject(syndrome, Some(far));
 }
 
@@ -153,7 +161,7 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
         return Next::Host(HostWork::Error(crate::host::errno::enosys()));
     }
     if let Some((frame, offset)) = core.vm.gic.frame(ipa) {
-        return Next::Host(HostWork::Gic(GicAccess { abort, frame, offset }));
+        return Next::Host(HostWork::Gic(GicAccess::Register { abort, frame, offset }));
     }
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
@@ -165,50 +173,62 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
     }
 }
 
-/// An access to the interrupt controller that the vector could not answer.
+/// What the guest wants of the interrupt controller that the vector could not do.
 #[derive(Clone, Copy)]
-pub(super) struct GicAccess {
-    pub(super) abort: Abort,
-    pub(super) frame: crate::model::vgic::Frame,
-    pub(super) offset: u32,
+pub(super) enum GicAccess {
+    /// An access to its memory.
+    Register { abort: Abort, frame: Frame, offset: u32 },
+    /// A write to ICC_DIR_EL1; the PC is behind it.
+    Deactivate { intid: u64 },
 }
 
 impl GicAccess {
     /// Does it, if no other vCPU has in its list registers what it is about; else says which have.
-    pub(super) fn attempt(self, core: &mut Core) -> core::result::Result<(), crate::model::vcpus::VcpuSet> {
-        use crate::model::vgic::Error as GicError;
-        let (id, rt, size) = (core.id, self.abort.register(), self.abort.size());
-        let done = if self.abort.is_write() {
-            let value = core.x(rt);
-            match core.vm.gic.lock() {
-                Some(mut model) => model.mmio_write(id, self.frame, self.offset, size, value, &mut core.after).map(|()| None),
-                None => Ok(None),
-            }
-        } else {
-            match core.vm.gic.lock() {
-                Some(mut model) => model.mmio_read(id, self.frame, self.offset, size).map(Some),
-                None => Ok(None),
-            }
-        };
-        match done {
-            Ok(value) => {
-                if let Some(value) = value {
-                    core.set_x(rt, super::mmio::extend(value, &self.abort));
+    pub(super) fn attempt(self, core: &mut Core) -> core::result::Result<(), VcpuSet> {
+        match self {
+            Self::Register { abort, frame, offset } => register(core, abort, frame, offset),
+            Self::Deactivate { intid } => {
+                let vmcr = core.lists.vmcr;
+                let done = match core.vm.gic.lock() {
+                    Some(mut model) => model.deactivate(core.id, intid, vmcr, &mut core.after),
+                    None => Ok(()),
+                };
+                match done {
+                    Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => Err(stale.others),
+                    _ => Ok(()),
                 }
-                core.skip();
-                Ok(())
-            }
-            Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => Err(stale.others),
-            Err(_) => {
-                // Not a register, or not with this size: as KVM, which ignores it.
-                if !self.abort.is_write() {
-                    core.set_x(rt, 0);
-                }
-                core.skip();
-                Ok(())
             }
         }
     }
+}
+
+fn register(core: &mut Core, abort: Abort, frame: Frame, offset: u32) -> core::result::Result<(), VcpuSet> {
+    let (id, rt, size) = (core.id, abort.register(), abort.size());
+    let done = if abort.is_write() {
+        let value = core.x(rt);
+        match core.vm.gic.lock() {
+            Some(mut model) => model.mmio_write(id, frame, offset, size, value, &mut core.after).map(|()| None),
+            None => Ok(None),
+        }
+    } else {
+        match core.vm.gic.lock() {
+            Some(mut model) => model.mmio_read(id, frame, offset, size).map(Some),
+            None => Ok(None),
+        }
+    };
+    match done {
+        Ok(value) => {
+            if let Some(value) = value {
+                core.set_x(rt, super::mmio::extend(value, &abort));
+            }
+        }
+        Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => return Err(stale.others),
+        // Not a register, or not with this size: as KVM, which ignores it.
+        Err(_) if !abort.is_write() => core.set_x(rt, 0),
+        Err(_) => {}
+    }
+    core.skip();
+    Ok(())
 }
 
 /// An SError that arrived while the guest ran. It may be the guest's doing, so it is the guest's.

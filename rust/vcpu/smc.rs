@@ -12,7 +12,8 @@ use crate::host::ffi::{
 };
 use crate::host::time;
 use crate::model::psci::{self, code, Action, CpuOnOutcome, SystemEvent};
-use crate::model::smccc::{self, trng, Call, Counter};
+use crate::model::esr::{Esr, ExceptionClass};
+use crate::model::smccc::{self, filter, trng, Call, Counter};
 use crate::model::vcpus::VcpuId;
 
 /// KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2.
@@ -21,7 +22,18 @@ const SHUTDOWN_FLAG_PSCI_OFF2: u64 = 1;
 /// A call by HVC or SMC; the PC is behind the instruction.
 pub(super) fn call(core: &mut Core) -> Next {
     let [function, x1, x2, x3, ..] = core.frame.x;
-    let stolen_time = false;
+    match core.vm.smccc_filter.as_ref().map_or(filter::Action::Handle, |filter| filter.action(function as u32)) {
+        filter::Action::Handle => {}
+        filter::Action::Deny => {
+            set_result(core, [smccc::NOT_SUPPORTED, 0, 0, 0]);
+            return Next::Resume;
+        }
+        filter::Action::Forward => {
+            let smc = Esr::new(core.syndrome.esr).class() == ExceptionClass::Smc;
+            return Next::Host(HostWork::Leave(Exit::Hypercall { function: function as u32, smc }, Answer::None));
+        }
+    }
+    let stolen_time = core.stolen.ipa().is_some();
     let answer = match smccc::decide(&core.firmware, function as u32, [x1, x2, x3], stolen_time) {
         Call::Return(values) => values,
         Call::Psci(action) => return power(core, action),
@@ -30,7 +42,10 @@ pub(super) fn call(core: &mut Core) -> Next {
             crate::host::random::fill(&mut entropy);
             trng::random(bits, wide, entropy)
         }
-        Call::StolenTime => [smccc::NOT_SUPPORTED, 0, 0, 0],
+        Call::StolenTime => {
+            set_result(core, [smccc::NOT_SUPPORTED, 0, 0, 0]);
+            return Next::Host(HostWork::StolenTime);
+        }
         Call::Ptp(counter) => {
             let (real_ns, now) = time::real_with_counter();
             let offset = match counter {

@@ -6,17 +6,21 @@ use super::core::Core;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
 use crate::model::sysreg::{cache, lookup, regs, IdReg, Reg};
-use crate::model::vgic::SgiReg;
+use crate::model::vgic::{Error as GicError, SgiReg};
 
 /// What became of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     /// It is done; the PC is still at the instruction.
     Done,
+    /// It is done, and takes effect when the guest is entered anew; the PC is still at the instruction.
+    Reload,
     /// The guest must take an exception instead.
     Undefined,
     /// It cannot be done in a fast exit.
     NeedsHost,
+    /// The interrupt that ICC_DIR_EL1 is to deactivate is in another vCPU's list registers.
+    NeedsOthers { deactivate: u64 },
 }
 
 /// Does the access.
@@ -61,11 +65,17 @@ fn id_register(core: &Core, id: IdReg) -> u64 {
 
 fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
     match home {
-        Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => core.set(reg, value),
+        Home::Cpu(reg) | Home::Entry(reg) | Home::Mem(reg) => core.set(reg, value),
+        // The debug registers are put into the CPU on the way into the guest, if they are in use.
+        Home::Debug(reg) => {
+            core.set(reg, value);
+            return Outcome::Reload;
+        }
         Home::Timer(reg) => write_timer(core, reg, value),
         Home::OsLock => {
             let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OslsrEl1), value & 1);
             core.set(Reg::OslsrEl1, oslsr);
+            return Outcome::Reload;
         }
         Home::Gic(reg) => return interrupt_controller(core, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
@@ -100,8 +110,8 @@ fn deactivate(core: &mut Core, value: u64) -> Outcome {
     // Back into the list registers, where the fast exit has them.
     core.after.kicks.insert(core.id);
     match done {
-        Ok(()) => Outcome::Done,
-        Err(_) => Outcome::NeedsHost,
+        Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => Outcome::NeedsOthers { deactivate: value },
+        _ => Outcome::Done,
     }
 }
 

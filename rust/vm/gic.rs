@@ -2,46 +2,29 @@
 
 //! A VM's interrupt controller: the model of it, its lock, and where the guest sees it.
 
+mod layout;
+
 use super::Vm;
 use crate::arch::cpu;
-use crate::host::machine;
 use crate::host::sync::{RawGuard, RawSpinLock};
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{Config, Error as GicError, Frame, Gic, IntId, Irq, Line, Notify, Redist};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use kernel::sync::{new_mutex, static_lock_class, Mutex, SetOnce};
+use layout::{Layout, Map};
 
-/// The interrupts of the guest's timers (arm,armv8-timer binding).
-pub(crate) const VIRTUAL_TIMER_PPI: u32 = 27;
-pub(crate) const PHYSICAL_TIMER_PPI: u32 = 30;
+pub(crate) use layout::Region;
 
 pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>>;
 
-/// Sizes of the frames in the guest's memory map, in bytes.
-pub(crate) const DIST_SIZE: u64 = 0x1_0000;
-pub(crate) const REDIST_SIZE: u64 = 0x2_0000;
-/// No address has been set.
-pub(crate) const UNSET: u64 = u64::MAX;
-/// How many regions of redistributors a VM may have.
-pub(crate) const MAX_REGIONS: usize = 16;
-
-/// Contiguous redistributors: for `count` vCPUs from the first one that no earlier region has.
-#[derive(Clone, Copy)]
-pub(crate) struct Region {
-    pub(crate) base: u64,
-    pub(crate) count: u32,
-    /// The vCPU of its first redistributor.
-    pub(crate) first: u32,
-}
-
-/// What is set before KVM_DEV_ARM_VGIC_CTRL_INIT.
+/// What userspace sets up.
 pub(crate) struct Setup {
+    /// KVM_CREATE_DEVICE has been called.
     pub(crate) created: bool,
     pub(crate) config: Config,
-    pub(crate) regions: KVec<Region>,
-    /// Set through KVM_VGIC_V3_ADDR_TYPE_REDIST: one region that grows with the vCPUs.
-    pub(crate) legacy_region: bool,
+    pub(crate) layout: Layout,
+    /// KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ: the maintenance interrupt of the guest's own guests, which it has not.
+    pub(crate) maintenance: u32,
 }
 
 /// The interrupt controller of one VM, which may have none.
@@ -50,9 +33,8 @@ pub(crate) struct VmGic {
     model: SetOnce<Pin<KBox<RawSpinLock<Model>>>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
-    dist: Atomic<u64>,
-    /// The regions, fixed by initialisation, for the exits to look through without a lock.
-    regions: SetOnce<KVec<Region>>,
+    /// Fixed when the first vCPU runs, for the exits to look through without a lock.
+    map: SetOnce<Map>,
 }
 
 impl VmGic {
@@ -60,11 +42,15 @@ impl VmGic {
         pin_init!(Self {
             model: SetOnce::new(),
             setup <- new_mutex!(
-                Setup { created: false, config: Config::default(), regions: KVec::new(), legacy_region: false },
+                Setup {
+                    created: false,
+                    config: Config::default(),
+                    layout: Layout::new(),
+                    maintenance: 0,
+                },
                 "loft::VmGic::setup"
             ),
-            dist: Atomic::new(UNSET),
-            regions: SetOnce::new(),
+            map: SetOnce::new(),
         })
     }
 
@@ -83,83 +69,83 @@ impl VmGic {
         self.setup.lock().created
     }
 
-    /// The distributor's address; [`UNSET`] before there is one.
-    pub(crate) fn dist(&self) -> u64 {
-        self.dist.load(Acquire)
+    /// KVM_CREATE_DEVICE. The caller holds `config`; `EEXIST` if there is one.
+    pub(crate) fn create(&self) -> Result {
+        let mut setup = self.setup.lock();
+        if setup.created {
+            return Err(EEXIST);
+        }
+        setup.created = true;
+        Ok(())
     }
 
-    pub(crate) fn set_dist(&self, base: u64) {
-        self.dist.store(base, Release);
+    /// Whether another vCPU can be made; the caller holds `config`. `EBUSY`: not any more. `EINVAL`: its redistributor would
+    /// be where it cannot be.
+    pub(crate) fn admit(&self, vm: &Vm) -> Result {
+        if self.is_ready() {
+            return Err(EBUSY);
+        }
+        self.setup.lock().layout.admit(vm.vcpu_count() as u32, vm.memory.end())
     }
 
-    /// Builds the model for the vCPUs that there are. `config` lock held by the caller keeps their number.
+    /// Builds the model for the vCPUs that there are; the caller holds `config`, which keeps their number. Nothing if that
+    /// has been done.
     pub(crate) fn init(&self, vm: &Vm) -> Result {
         let setup = self.setup.lock();
         if self.is_ready() {
             return Ok(());
         }
         let mut redists = KVVec::new();
-        let mut vcpus: usize = 0;
         let mut pushed: Result = Ok(());
         vm.for_each_vcpu(|vcpu| {
             let redist = Redist::new(affinity_bits(vcpu.affinity), vcpu.number as u16);
             pushed = pushed.and(redists.push(redist, GFP_KERNEL_ACCOUNT).map_err(Into::into));
-            vcpus += 1;
         });
         pushed?;
         let mut spis = KVVec::new();
         for _ in 0..setup.config.nr_spis() {
             spis.push(Irq::default(), GFP_KERNEL_ACCOUNT)?;
         }
-        let mut model = Gic::new(&setup.config, redists, spis).map_err(|_| EINVAL)?;
-        let phys = machine::timer_intid() as u16;
-        for index in 0..vcpus {
-            let (Some(vcpu), Some(ppi)) = (VcpuId::new(index), IntId::new(VIRTUAL_TIMER_PPI)) else { continue };
-            model.map_hw(vcpu, Some((ppi, phys))).map_err(|_| EINVAL)?;
-        }
-        let mut regions = KVec::new();
-        for region in &setup.regions {
-            // The old interface gives a base only: the region is as long as there are vCPUs.
-            let count = if setup.legacy_region { vcpus as u32 } else { region.count };
-            regions.push(Region { count, ..*region }, GFP_KERNEL_ACCOUNT)?;
-            if !setup.legacy_region {
-                let last = region.first.saturating_add(region.count).saturating_sub(1) as usize;
-                if let Some(last) = VcpuId::new(last.min(vcpus.saturating_sub(1))) {
-                    model.set_last(last, true);
-                }
-            }
-        }
-        if setup.legacy_region {
-            if let Some(last) = VcpuId::new(vcpus.saturating_sub(1)) {
-                model.set_last(last, true);
-            }
-        }
-        self.regions.populate(regions);
+        let model = Gic::new(&setup.config, redists, spis).map_err(gic_errno)?;
         let model = KBox::pin_init(
             RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
             GFP_KERNEL_ACCOUNT,
         )?;
         self.model.populate(model);
+        self.note_last(vm, &setup);
+        Ok(())
+    }
+
+    /// Tells the redistributors which of them are the last ones of their regions, if there are any yet.
+    pub(crate) fn note_last(&self, vm: &Vm, setup: &Setup) {
+        let vcpus = vm.vcpu_count();
+        let last = setup.layout.last(vcpus as u32);
+        let Some(mut model) = self.lock() else { return };
+        for vcpu in (0..vcpus).map_while(VcpuId::new) {
+            model.set_last(vcpu, last.contains(vcpu));
+        }
+    }
+
+    /// Fixes where the guest sees the controller, if there is one; the caller holds `config`, and the first vCPU is about to
+    /// run.
+    ///
+    /// Errors: those of [`Layout::map`], and `EBUSY` if it has not been initialised.
+    pub(crate) fn map(&self, vm: &Vm) -> Result {
+        let setup = self.setup.lock();
+        if !setup.created || self.map.as_ref().is_some() {
+            return Ok(());
+        }
+        let map = setup.layout.map(vm.vcpu_count() as u32, vm.memory.end())?;
+        if !self.is_ready() {
+            return Err(EBUSY);
+        }
+        self.map.populate(map);
         Ok(())
     }
 
     /// Which frame, and where in it, an access at `ipa` is.
     pub(crate) fn frame(&self, ipa: u64) -> Option<(Frame, u32)> {
-        let regions = self.regions.as_ref()?;
-        let dist = self.dist.load(Relaxed);
-        let offset = ipa.wrapping_sub(dist);
-        if dist != UNSET && offset < DIST_SIZE {
-            return Some((Frame::Dist, offset as u32));
-        }
-        regions.iter().find_map(|region| {
-            let offset = ipa.wrapping_sub(region.base);
-            let index = u32::try_from(offset / REDIST_SIZE).ok()?;
-            if index >= region.count {
-                return None;
-            }
-            let vcpu = VcpuId::new(region.first.checked_add(index)? as usize)?;
-            Some((Frame::Redist(vcpu), (offset % REDIST_SIZE) as u32))
-        })
+        self.map.as_ref()?.find(ipa)
     }
 }
 
@@ -169,10 +155,11 @@ fn affinity_bits(mpidr: u64) -> u32 {
 }
 
 impl Vm {
-    /// Sets the level of an interrupt line, or for an edge interrupt raises it; as KVM_IRQ_LINE.
+    /// Sets the level of an interrupt line, or for an edge interrupt raises it; as KVM_IRQ_LINE. `EBUSY` if the controller is
+    /// not initialised, `EINVAL` for an interrupt that it has not.
     pub(crate) fn set_irq_level(&self, line: Line, high: bool) -> Result {
         let kick = {
-            let mut gic = self.gic.lock().ok_or(ENXIO)?;
+            let mut gic = self.gic.lock().ok_or(EBUSY)?;
             gic.set_level(line, high).map_err(gic_errno)?
         };
         if let Some(vcpu) = kick {
@@ -184,7 +171,7 @@ impl Vm {
     /// One edge on a line, as an MSI or an irqfd makes it.
     pub(crate) fn pulse_irq(&self, line: Line) -> Result {
         let kick = {
-            let mut gic = self.gic.lock().ok_or(ENXIO)?;
+            let mut gic = self.gic.lock().ok_or(EBUSY)?;
             gic.pulse(line).map_err(gic_errno)?
         };
         if let Some(vcpu) = kick {

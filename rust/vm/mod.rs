@@ -5,12 +5,14 @@
 pub(crate) mod events;
 pub(crate) mod gic;
 pub(crate) mod memory;
+pub(crate) mod timers;
 pub(crate) mod vmid;
 
 use crate::arch::cpu;
 use crate::host::mm::Following;
 use crate::host::sync::RawSpinLock;
 use crate::model::psci;
+use crate::model::smccc::filter::Filter;
 use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
 use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
 use crate::model::sysreg::{regs, IdReg, IdRegs};
@@ -20,6 +22,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use memory::GuestMemory;
+use timers::TimerPpis;
 
 /// The IPA size of a VM whose maker does not say one, as KVM's.
 pub(crate) const DEFAULT_IPA_BITS: u32 = 40;
@@ -45,12 +48,20 @@ pub(crate) struct Vm {
     pub(crate) events: events::Events,
     /// The identification registers, when the first vCPU has run and they can no longer change.
     pub(crate) ids: SetOnce<IdRegs>,
+    /// The interrupts of the timers, fixed at the same time.
+    pub(crate) timers: SetOnce<TimerPpis>,
+    /// What userspace wants of firmware calls, fixed at the same time; empty where it wants nothing.
+    pub(crate) smccc_filter: SetOnce<Filter>,
+    /// How often userspace has changed the firmware: a vCPU that has seen fewer changes looks again.
+    firmware_changes: Atomic<u32>,
     /// What the guest's counters are behind the machine's.
     pub(crate) offsets: Offsets,
     /// For each CPU of the host, which vCPU ran there last, plus one.
     last_ran: KVVec<Atomic<u32>>,
     /// KVM_CAP_ARM_NISV_TO_USER.
     tells_undescribed: Atomic<bool>,
+    /// It was started without what it needs, and is of no more use.
+    dead: Atomic<bool>,
 }
 
 /// What of a VM may change until its first vCPU runs.
@@ -61,7 +72,11 @@ pub(crate) struct Config {
     pub(crate) limit: IdRegs,
     /// The features of the first KVM_ARM_VCPU_INIT, which all others must repeat.
     pub(crate) vcpu_features: Option<u32>,
-    pub(crate) firmware: Firmware,
+    firmware: Firmware,
+    pub(crate) timers: TimerPpis,
+    pub(crate) smccc_filter: Filter,
+    /// KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: MIDR_EL1, REVIDR_EL1 and AIDR_EL1 may be set.
+    pub(crate) writable_implementation: bool,
     /// A vCPU has run.
     pub(crate) started: bool,
 }
@@ -69,7 +84,16 @@ pub(crate) struct Config {
 impl Config {
     fn new(ipa_bits: u32) -> Self {
         let limit = guest_ids(ipa_bits, false);
-        Self { ids: limit.clone(), limit, vcpu_features: None, firmware: firmware(), started: false }
+        Self {
+            ids: limit.clone(),
+            limit,
+            vcpu_features: None,
+            firmware: firmware(),
+            timers: TimerPpis::NEW,
+            smccc_filter: Filter::new(),
+            writable_implementation: false,
+            started: false,
+        }
     }
 
     /// Settles whether the vCPUs have pointer authentication.
@@ -142,8 +166,12 @@ impl Vm {
                 gic <- gic::VmGic::new(),
                 last_ran,
                 tells_undescribed: Atomic::new(false),
+                dead: Atomic::new(false),
                 events <- events::Events::new(),
                 ids: SetOnce::new(),
+                timers: SetOnce::new(),
+                smccc_filter: SetOnce::new(),
+                firmware_changes: Atomic::new(0),
                 offsets: Offsets {
                     virtual_: Atomic::new(now),
                     physical: Atomic::new(0),
@@ -154,9 +182,9 @@ impl Vm {
         )
     }
 
-    /// Whether the current process is the VM's VMM: nobody else may use a VM's files.
+    /// Whether the current process may use the VM's files: it is the VMM, and the VM can still run.
     pub(crate) fn is_mine(&self) -> bool {
-        self.following.mm().is_current()
+        self.following.mm().is_current() && !self.dead.load(Relaxed)
     }
 
     /// How large a piece the host maps `address` with, see [`crate::host::mm::AddressSpace::leaf_shift`].
@@ -220,17 +248,54 @@ impl Vm {
         if self.ids.as_ref().is_some() {
             return Ok(());
         }
-        if self.gic.is_created() {
-            // A controller that nobody has initialised is initialised by the first vCPU that runs, as in KVM.
-            self.gic.init(self)?;
-        }
         let mut config = self.config.lock();
+        if config.started {
+            return Ok(());
+        }
+        if let Err(error) = self.gic.map(self) {
+            // As in KVM, that was the only attempt.
+            self.dead.store(true, Relaxed);
+            return Err(error);
+        }
+        config.timers.connect(self)?;
         config.started = true;
+        self.timers.populate(config.timers);
+        self.smccc_filter.populate(config.smccc_filter.clone());
         let mut ids = config.ids.clone();
         ids.finalize(self.gic.is_ready());
         config.ids = ids.clone();
         self.ids.populate(ids);
         Ok(())
+    }
+
+    /// What firmware calls answer, and a number that is another one when that has changed.
+    pub(crate) fn firmware(&self) -> (Firmware, u32) {
+        let config = self.config.lock();
+        (config.firmware, self.firmware_changes.load(Relaxed))
+    }
+
+    /// Whether the firmware has changed since [`Vm::firmware`] gave this number.
+    pub(crate) fn firmware_has_changed(&self, since: u32) -> bool {
+        self.firmware_changes.load(Relaxed) != since
+    }
+
+    /// Changes what firmware calls answer; the vCPUs learn of it when they next enter KVM_RUN.
+    pub(crate) fn change_firmware<R>(&self, config: &mut Config, change: impl FnOnce(&mut Firmware) -> R) -> R {
+        let result = change(&mut config.firmware);
+        self.firmware_changes.fetch_add(1, Relaxed);
+        result
+    }
+
+    /// Runs `body` while no vCPU is in KVM_RUN; `EBUSY` if one is. The caller holds `config`, so that none is added.
+    pub(crate) fn while_stopped<R>(&self, body: impl FnOnce() -> R) -> Result<R> {
+        let mut busy = false;
+        self.for_each_vcpu(|vcpu| {
+            vcpu.hold();
+            busy |= vcpu.is_running();
+        });
+        let result = if busy { Err(EBUSY) } else { Ok(body()) };
+        self.for_each_vcpu(Shared::release);
+        result
     }
 
     /// MIDR_EL1 as the guest reads it.

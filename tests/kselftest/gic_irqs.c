@@ -351,43 +351,36 @@ static void guest_foreign_dir(u64 cpu)
 }
 RUN(deactivated_elsewhere, guest_foreign_dir, .vcpus = 2)
 
-/* Lines from the VMM. The guest asks for levels through syncs. */
+/* Lines from the VMM, edge-sensitive: each rise counts once, however long the line stays up. */
 static void guest_lines(u64 arg)
 {
 	set_up();
 	irq_enable();
 	gic_edge(SPI(1), true);
 	gic_enable(SPI(1));
-	GUEST_SYNC(1); /* the host raises SPI 1 twice without lowering it, lowers, raises */
-	wait_count(0, SPI(1), 2);
-	settle();
-	GUEST_CHECK_EQ(count[0][SPI(1)], 2);
-	gic_enable(16);
-	GUEST_SYNC(2); /* a PPI */
-	wait_count(0, 16, 1);
+	for (u64 i = 1; i <= 3; i++) {
+		GUEST_SYNC(i);
+		wait_count(0, SPI(1), i < 3 ? i : 2);
+		settle();
+		GUEST_CHECK_EQ(count[0][SPI(1)], i < 3 ? i : 2);
+	}
 }
 
 TEST(lines_edge)
 {
 	struct vm *vm = vm_create(.main = guest_lines, .gic = true);
 	struct vcpu *vcpu = &vm->vcpus[0];
-	u32 edges = 0xaaaaaaaa;
 
 	vcpu_sync(vcpu, 1);
-	CHECK_OK(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, GICR_ICFGR1, &edges));
 	vm_irq(vm, SPI(1), 1);
 	vm_irq(vm, SPI(1), 1);
-	/* Taken before the next edge: the guest runs in between. */
-	vcpu->run->immediate_exit = 0;
-	VM_GLOBAL(vm, order_n) = 0;
-	vcpu_start(vcpu);
-	while (VM_GLOBAL(vm, count[0][SPI(1)]) < 1)
-		sleep_us(1000);
+	vcpu_sync(vcpu, 2);
+	vm_irq(vm, SPI(1), 1); /* up already: no edge */
 	vm_irq(vm, SPI(1), 0);
 	vm_irq(vm, SPI(1), 1);
-	while (VM_GLOBAL(vm, count[0][SPI(1)]) < 2)
-		sleep_us(1000);
-	pthread_detach(vcpu->thread);
+	vcpu_sync(vcpu, 3);
+	vm_irq(vm, SPI(1), 0); /* nor is a fall one */
+	vcpu_done(vcpu);
 }
 
 /* A level that stays up comes again after each end, until the device lowers it (here: on the third). */
@@ -404,19 +397,19 @@ static void on_level(struct guest_regs *regs)
 	gic_eoi(intid);
 }
 
-static void guest_level(u64 arg)
+static void guest_level(u64 intid)
 {
 	set_up();
 	guest_irq_handler = on_level;
-	gic_edge(SPI(2), false);
-	gic_enable(SPI(2));
+	gic_edge(intid, false);
+	gic_enable(intid);
 	irq_enable();
 	GUEST_SYNC(1);
 	while (READ_ONCE(level_count) < 3)
 		;
 	settle();
 	GUEST_CHECK_EQ(level_count, 3);
-	GUEST_CHECK(!gic_is_pending(SPI(2)));
+	GUEST_CHECK(!gic_is_pending(intid));
 	/* Up and down while masked: gone. */
 	irq_disable();
 	GUEST_SYNC(3);
@@ -427,33 +420,52 @@ static void guest_level(u64 arg)
 	/* Pending shows the line, and clearing the latch does not lower it. */
 	irq_disable();
 	GUEST_SYNC(4);
-	GUEST_CHECK(gic_is_pending(SPI(2)));
-	gic_set_pending(SPI(2), false);
-	GUEST_CHECK(gic_is_pending(SPI(2)));
+	GUEST_CHECK(gic_is_pending(intid));
+	gic_set_pending(intid, false);
+	GUEST_CHECK(gic_is_pending(intid));
 	GUEST_SYNC(5);
-	GUEST_CHECK(!gic_is_pending(SPI(2)));
+	GUEST_CHECK(!gic_is_pending(intid));
 }
 
-TEST(lines_level)
+static void raise_line(struct vcpu *vcpu, u32 intid, int level)
+{
+	if (intid < 32)
+		vm_ppi(vcpu, intid, level);
+	else
+		vm_irq(vcpu->vm, intid, level);
+}
+
+static void level_line(u32 intid)
 {
 	struct vm *vm = vm_create(.main = guest_level, .gic = true);
 	struct vcpu *vcpu = &vm->vcpus[0];
 
+	((struct guest_cpu *)vm_host(vm, (u64)vcpu->cpu))->arg = intid;
 	vcpu_sync(vcpu, 1);
-	vm_irq(vm, SPI(2), 1);
+	raise_line(vcpu, intid, 1);
 	for (u64 i = 1; i <= 3; i++) {
 		CHECK_EQ(vcpu_sync(vcpu, 2), i);
 		if (i == 3)
-			vm_irq(vm, SPI(2), 0);
+			raise_line(vcpu, intid, 0);
 	}
 	vcpu_sync(vcpu, 3);
-	vm_irq(vm, SPI(2), 1);
-	vm_irq(vm, SPI(2), 0);
+	raise_line(vcpu, intid, 1);
+	raise_line(vcpu, intid, 0);
 	vcpu_sync(vcpu, 4);
-	vm_irq(vm, SPI(2), 1);
+	raise_line(vcpu, intid, 1);
 	vcpu_sync(vcpu, 5);
-	vm_irq(vm, SPI(2), 0);
+	raise_line(vcpu, intid, 0);
 	vcpu_done(vcpu);
+}
+
+TEST(lines_level_spi)
+{
+	level_line(SPI(2));
+}
+
+TEST(lines_level_ppi)
+{
+	level_line(16);
 }
 
 /* Interrupts wake a vCPU that sleeps, from each kind of source. */

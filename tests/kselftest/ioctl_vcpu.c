@@ -31,7 +31,7 @@ TEST(bad_pointers)
 {
 	static const unsigned long requests[] = {
 		KVM_ARM_VCPU_INIT, KVM_SET_ONE_REG, KVM_GET_ONE_REG, KVM_GET_REG_LIST, KVM_SET_MP_STATE, KVM_GET_MP_STATE, KVM_SET_SIGNAL_MASK,
-		KVM_HAS_DEVICE_ATTR, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
+		KVM_HAS_DEVICE_ATTR, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR,
 	};
 	struct vm *vm = vm_create(.main = guest_nothing);
 
@@ -77,8 +77,10 @@ TEST(before_init)
 	EXPECT_ERRNO(ioctl(vcpu, KVM_GET_ONE_REG, &reg), ENOEXEC);
 	EXPECT_ERRNO(ioctl(vcpu, KVM_SET_ONE_REG, &reg), ENOEXEC);
 	EXPECT_ERRNO(ioctl(vcpu, KVM_GET_REG_LIST, list), ENOEXEC);
-	EXPECT_ERRNO(ioctl(vcpu, KVM_GET_VCPU_EVENTS, &events), ENOEXEC);
-	EXPECT_ERRNO(ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events), ENOEXEC);
+	if (cap(KVM_CAP_VCPU_EVENTS) > 0) {
+		EXPECT_ERRNO(ioctl(vcpu, KVM_GET_VCPU_EVENTS, &events), ENOEXEC);
+		EXPECT_ERRNO(ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events), ENOEXEC);
+	}
 	EXPECT_OK(ioctl(vcpu, KVM_GET_MP_STATE, &state));
 	EXPECT_EQ(state.mp_state, KVM_MP_STATE_RUNNABLE);
 }
@@ -375,6 +377,8 @@ TEST(vcpu_events)
 	events.reserved[3] = 0;
 	events.exception.pad[2] = 1;
 	EXPECT_ERRNO(ioctl(fd, KVM_SET_VCPU_EVENTS, &events), EINVAL);
+	EXPECT_ERRNO(ioctl(fd, KVM_GET_VCPU_EVENTS, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(ioctl(fd, KVM_SET_VCPU_EVENTS, BAD_POINTER), EFAULT);
 }
 
 TEST(not_for_arm64)

@@ -139,7 +139,7 @@ static void *stress_thread(void *arg)
 	return NULL;
 }
 
-TEST(everything)
+TEST_SECONDS(everything, 70)
 {
 	u64 seconds = getenv("LOFT_STRESS_SECONDS") ? strtoul(getenv("LOFT_STRESS_SECONDS"), NULL, 0) : 6;
 	u64 start_seed = getenv("LOFT_STRESS_SEED") ? strtoul(getenv("LOFT_STRESS_SEED"), NULL, 0) : 1, random, end, done = 0;
@@ -147,7 +147,7 @@ TEST(everything)
 	u8 *area[VMS], *flaky[VMS];
 	int event[VMS];
 
-	alarm(seconds + 60);
+	alarm(seconds + 64);
 	ktap_note("seed %lu, %lu s", start_seed, seconds);
 	random = start_seed * 0x9e3779b97f4a7c15 | 1;
 	kick_setup();

@@ -3,6 +3,7 @@
 //! What userspace decides before the interrupt controller exists.
 
 use super::intid::IntId;
+use super::mmio::Frame;
 use super::table::{GICD_IIDR, GICD_TYPER2};
 use super::Error;
 
@@ -49,6 +50,11 @@ impl Config {
         self.nr_irqs.unwrap_or(256).into()
     }
 
+    /// Whether somebody has said how many.
+    pub fn is_sized(&self) -> bool {
+        self.nr_irqs.is_some()
+    }
+
     /// How many shared interrupts there are to be.
     pub fn nr_spis(&self) -> usize {
         self.nr_irqs().saturating_sub(IntId::PRIVATE) as usize
@@ -58,6 +64,13 @@ impl Config {
     /// invalidated through registers.
     pub fn revision(&self) -> u8 {
         self.revision
+    }
+
+    /// Whether userspace can save a register of `frame`, as [`Gic::user_has`](super::Gic::user_has) but before there is a
+    /// controller: fields of shared interrupts are there as far as their number has been set.
+    pub fn user_has(&self, frame: Frame, offset: u32) -> bool {
+        let nr_irqs = self.nr_irqs.map_or(IntId::PRIVATE, u32::from);
+        frame.locate(offset, 4, nr_irqs).is_some()
     }
 
     /// Reads a distributor register before there is a distributor.

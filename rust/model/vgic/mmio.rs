@@ -34,6 +34,30 @@ impl Frame {
         (offset.wrapping_sub(register.offset) < register.len).then_some(register.name)
     }
 
+    /// The register that an access of `size` bytes at `offset` is to, if it can be accessed so, and the first interrupt and
+    /// the number of those that the access concerns; `nr_irqs` exist.
+    pub(super) fn locate(
+        self,
+        offset: u32,
+        size: u8,
+        nr_irqs: u32,
+    ) -> Option<(&'static Register, u32, u32)> {
+        let table = self.table();
+        let after = table.partition_point(|register| register.offset <= offset);
+        let register = after.checked_sub(1).and_then(|n| table.get(n))?;
+        let within = offset.wrapping_sub(register.offset);
+        if within >= register.len || register.sizes & size == 0 || offset % u32::from(size) != 0 {
+            return None;
+        }
+        let bits = u32::from(register.bits);
+        if bits == 0 {
+            return Some((register, 0, 0));
+        }
+        let first = within * 8 / bits;
+        let count = (u32::from(size) * 8 / bits).max(1);
+        (first < nr_irqs).then_some((register, first, count))
+    }
+
     fn table(self) -> &'static [Register] {
         match self {
             Frame::Dist => &DIST,
@@ -139,25 +163,9 @@ impl View<'_> {
         if let Some(vcpu) = frame.bank() {
             self.redists.get(vcpu.index()).ok_or(Error::NoVcpu)?;
         }
-        let table = frame.table();
-        let after = table.partition_point(|register| register.offset <= offset);
-        let Some(register) = after.checked_sub(1).and_then(|n| table.get(n)) else {
+        let Some((register, first, count)) = frame.locate(offset, size, self.nr_irqs()) else {
             return Ok(None);
         };
-        let within = offset.wrapping_sub(register.offset);
-        if within >= register.len || register.sizes & size == 0 || offset % u32::from(size) != 0 {
-            return Ok(None);
-        }
-        let bits = u32::from(register.bits);
-        let (first, count) = if bits == 0 {
-            (0, 0)
-        } else {
-            let count = (u32::from(size) * 8 / bits).max(1);
-            (within * 8 / bits, count)
-        };
-        if bits != 0 && first >= self.nr_irqs() {
-            return Ok(None);
-        }
         let access = Access {
             bank: frame.bank(),
             by,

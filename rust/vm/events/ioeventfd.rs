@@ -61,7 +61,7 @@ impl Ioeventfds {
             let first = all.partition_point(|one| (one.key.bus, one.key.address) < (Bus::Mmio, ipa));
             let from = all.get(first..).unwrap_or(&[]);
             // Most stores that come here are for a device in userspace.
-            if !from.first().is_some_and(|one| (one.key.bus, one.key.address) == (Bus::Mmio, ipa)) {
+            if from.first().is_none_or(|one| (one.key.bus, one.key.address) != (Bus::Mmio, ipa)) {
                 return false;
             }
             // At most one of these is there: they collide.

@@ -19,12 +19,12 @@ const PE_MACHINE_ARM64: u16 = 0xaa64;
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The file could not be read.
-    #[error("the kernel {} cannot be read: {source}", path.display())]
+    #[error("the kernel {} cannot be read: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The file was read and is not an arm64 kernel.
     #[error("{} is not a kernel that boots here: {reason}", path.display())]
@@ -62,7 +62,7 @@ pub struct Kernel {
 impl Kernel {
     /// Opens `path`, recognises its form, and decompresses it where it is compressed.
     pub fn open(path: &Path) -> Result<Self, ImageError> {
-        let read = |source| ImageError::Read { path: path.to_owned(), source };
+        let read = |error| ImageError::Read { path: path.to_owned(), error };
         let not = |reason: String| ImageError::NotAKernel { path: path.to_owned(), reason };
 
         let mut file = File::open(path).map_err(read)?;
@@ -116,7 +116,7 @@ impl Kernel {
             Content::File(file) => {
                 let mut bytes = vec![0; self.stored_size as usize];
                 file.read_exact_at(&mut bytes, 0)
-                    .map_err(|source| ImageError::Read { path: self.path.clone(), source })?;
+                    .map_err(|error| ImageError::Read { path: self.path.clone(), error })?;
                 Ok(find_release(&bytes))
             }
         }

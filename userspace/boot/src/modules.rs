@@ -20,12 +20,12 @@ pub enum ModulesError {
         releases: Vec<String>,
     },
     /// A file could not be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("{} cannot be read: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }
 
@@ -48,7 +48,7 @@ impl Tree {
         let root = if path.join("modules.dep").is_file() { path.to_owned() } else { Self::descend(path, release)? };
         let read = |name: &str| {
             let file = root.join(name);
-            std::fs::read_to_string(&file).map_err(|source| ModulesError::Read { path: file, source })
+            std::fs::read_to_string(&file).map_err(|error| ModulesError::Read { path: file, error })
         };
         let dep = read("modules.dep")?;
         let softdep = read("modules.softdep").unwrap_or_default();
@@ -65,7 +65,7 @@ impl Tree {
                 return Ok(found);
             }
         }
-        let entries = std::fs::read_dir(path).map_err(|source| ModulesError::Read { path: path.to_owned(), source })?;
+        let entries = std::fs::read_dir(path).map_err(|error| ModulesError::Read { path: path.to_owned(), error })?;
         let mut found: Vec<PathBuf> =
             entries.flatten().map(|e| e.path()).filter(|p| p.join("modules.dep").is_file()).collect();
         found.sort();

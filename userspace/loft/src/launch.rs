@@ -14,6 +14,7 @@ use loft_devices::watch::{Record, Watch};
 use loft_virtio::{
     Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng, Vsock,
 };
+use rustix::stdio;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
@@ -75,6 +76,9 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         ended: &ended,
         signals: &signals,
         keys: keys.is_some(),
+        stdin: stdio::stdin(),
+        stdout: stdio::stdout(),
+        stderr: stdio::stderr(),
     });
     let result = session.run();
     let runtime = started.elapsed();

@@ -55,6 +55,10 @@ pub struct Wiring<'a> {
     pub signals: &'a SignalFd,
     /// Whether the user types on a terminal, so that the escape key counts.
     pub keys: bool,
+    /// The launcher's own input and outputs.
+    pub stdin: BorrowedFd<'a>,
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
 }
 
 /// A session.
@@ -148,7 +152,7 @@ impl<'a> Session<'a> {
         ];
         let throttled = !self.to_agent() && !self.hvc_spoke && w.uart.backlog() > UART_BACKLOG;
         if self.stdin_open && self.pending.is_empty() && !throttled {
-            watched.push((Source::Stdin, stdio::stdin(), PollFlags::POLLIN));
+            watched.push((Source::Stdin, w.stdin, PollFlags::POLLIN));
         }
         if let Some(hvc) = &w.hvc {
             watched.push((Source::HvcOutput, hvc.output.as_fd(), PollFlags::POLLIN));
@@ -182,7 +186,7 @@ impl<'a> Session<'a> {
     /// True when the user asked to end.
     fn read_stdin(&mut self) -> bool {
         let mut buffer = [0; 4096];
-        let bytes = match nix::unistd::read(stdio::stdin(), &mut buffer) {
+        let bytes = match nix::unistd::read(self.wiring.stdin, &mut buffer) {
             Ok(0) => {
                 self.stdin_open = false;
                 if self.to_agent() {
@@ -248,7 +252,7 @@ impl<'a> Session<'a> {
                     if !self.to_agent() {
                         self.hvc_spoke = true;
                         self.wiring.hide_uart.store(true, Ordering::Relaxed);
-                        let _ = output::write_all(stdio::stdout(), &buffer[..n]);
+                        let _ = output::write_all(self.wiring.stdout, &buffer[..n]);
                     }
                 }
                 Err(Errno::EINTR) => {}
@@ -283,9 +287,9 @@ impl<'a> Session<'a> {
         // A closed output is not the guest's problem: the command runs on and its exit code counts.
         match frame {
             Frame::Hello => self.hello = Some(Instant::now()),
-            Frame::Stdout(bytes) => drop(output::write_all(stdio::stdout(), &bytes)),
-            Frame::Stderr(bytes) => drop(output::write_all(stdio::stderr(), &bytes)),
-            Frame::Error(text) => eprintln!("loft: {text}\r"),
+            Frame::Stdout(bytes) => drop(output::write_all(self.wiring.stdout, &bytes)),
+            Frame::Stderr(bytes) => drop(output::write_all(self.wiring.stderr, &bytes)),
+            Frame::Error(text) => drop(output::write_all(self.wiring.stderr, format!("loft: {text}\r\n").as_bytes())),
             Frame::Exit(code) => {
                 self.status = Some(code);
                 self.stdin_open = false;
@@ -319,3 +323,6 @@ fn borrow(fd: &EventFd) -> BorrowedFd<'_> {
     // SAFETY: the descriptor stays open as long as the EventFd that the result borrows.
     unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(fd)) }
 }
+
+#[cfg(test)]
+mod tests;

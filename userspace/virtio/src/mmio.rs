@@ -61,10 +61,7 @@ impl MmioTransport {
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         if let Some(offset) = offset.checked_sub(reg::CONFIG) {
-            if offset < Self::SIZE - reg::CONFIG {
-                self.state().read_config(offset, data);
-            }
-            return;
+            return self.state().read_config(offset, data);
         }
         // Registers are 32 bits wide and nothing else (4.2.2.2).
         let Ok(data) = <&mut [u8; 4]>::try_from(data) else { return };
@@ -79,10 +76,7 @@ impl MmioTransport {
     /// A guest's write. Writes to reserved or read-only registers, and of a wrong size, are ignored.
     pub fn write(&self, offset: u64, data: &[u8]) {
         if let Some(offset) = offset.checked_sub(reg::CONFIG) {
-            if offset < Self::SIZE - reg::CONFIG {
-                self.state().write_config(offset, data);
-            }
-            return;
+            return self.state().write_config(offset, data);
         }
         let Ok(data) = <[u8; 4]>::try_from(data) else { return };
         let value = u32::from_le_bytes(data);
@@ -104,12 +98,8 @@ impl MmioTransport {
     pub fn reset(&self) {
         let mut state = self.state();
         state.reset();
-        // Only now, when nobody signals any more.
+        // Only now, when nobody signals any more. A kick that is left over costs the next driver's device one look at its rings.
         self.interrupt.clear();
-        for kick in &self.kicks {
-            // Nonblocking: an error means that it was not signalled.
-            let _ = kick.read();
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

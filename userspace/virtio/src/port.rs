@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
 use crate::chain::Chain;
 use crate::ring::{Ring, RingError};
-use crate::worker::{fd, wait};
+use crate::worker::{fd, is_ready, wait};
 use crate::Memory;
 
 /// The most bytes that are moved at once. A pipe that can be written to takes this many without blocking.
@@ -99,7 +99,8 @@ pub(crate) fn run(stop: &EventFd, port: &Port, mem: &Memory, rx: Ring, tx: Ring)
             wanted_output.map_or(never, |output| (output, PollFlags::OUT)),
         ])?;
         if stopped {
-            return Ok(());
+            // What the guest has sent before it switched itself off is not lost, as far as it can go without waiting.
+            return outgoing.send();
         }
         // Nonblocking: an error means that nothing has changed.
         let _ = port.changed.read();
@@ -108,7 +109,7 @@ pub(crate) fn run(stop: &EventFd, port: &Port, mem: &Memory, rx: Ring, tx: Ring)
             incoming.starved = false;
         }
         if sends || writable {
-            outgoing.send(writable)?;
+            outgoing.send()?;
         }
         if let Some(input) = input.filter(|_| readable) {
             incoming.receive(port, input)?;
@@ -175,8 +176,8 @@ impl Outgoing<'_> {
         self.from < self.to
     }
 
-    /// Sends what there is; `writable`: the output takes a chunk now.
-    fn send(&mut self, mut writable: bool) -> Result<(), RingError> {
+    /// Sends what there is, as long as the output takes it without waiting.
+    fn send(&mut self) -> Result<(), RingError> {
         for _ in 0..BATCH {
             if !self.has_chunk() && !self.refill()? {
                 return Ok(());
@@ -185,11 +186,10 @@ impl Outgoing<'_> {
                 self.from = self.to;
                 continue;
             };
-            if !writable {
+            // For one chunk at a time: it may be a blocking descriptor.
+            if !is_ready(output, PollFlags::OUT)? {
                 return Ok(());
             }
-            // Known for one chunk only.
-            writable = false;
             match write(output, self.chunk.get(self.from..self.to).unwrap_or(&[])) {
                 Ok(length) => self.from += length,
                 Err(Errno::INTR | Errno::AGAIN) => {}
@@ -212,13 +212,16 @@ impl Outgoing<'_> {
         for _ in 0..=self.tx.size() {
             if let Some(chain) = &mut self.chain {
                 let length = chain.readable.read(self.chunk.as_mut_slice());
+                (self.from, self.to) = (0, length);
+                // At once, and not when the host has taken the chunk too: Linux's console spins until it gets its buffer back.
+                if chain.readable.is_empty() {
+                    let head = chain.head;
+                    self.chain = None;
+                    self.tx.give_back(self.mem, head, 0)?;
+                }
                 if length > 0 {
-                    (self.from, self.to) = (0, length);
                     return Ok(true);
                 }
-                let head = chain.head;
-                self.chain = None;
-                self.tx.give_back(self.mem, head, 0)?;
             }
             self.chain = self.tx.next(self.mem)?;
             if self.chain.is_none() && !self.tx.watch(self.mem)? {

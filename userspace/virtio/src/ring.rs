@@ -2,7 +2,6 @@
 //! A virtqueue as a device uses it: chains out, used buffers in, and the driver told when it wants to know.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vmm_sys_util::eventfd::EventFd;
@@ -17,9 +16,6 @@ pub enum RingError {
     /// The queue's own rules were broken, or its rings cannot be accessed.
     #[error("{0}")]
     Queue(#[from] virtio_queue::Error),
-    /// The available ring announces entries that cannot be read.
-    #[error("the available ring cannot be read")]
-    AvailableUnreadable,
     /// A chain loops, leaves its table, or has a bad indirect table.
     #[error("a descriptor chain does not end")]
     ChainBroken,
@@ -80,14 +76,7 @@ impl Ring {
 
     /// The next chain that the driver has made available.
     pub fn next<'m>(&mut self, mem: &'m Memory) -> Result<Option<Chain<'m>>, RingError> {
-        let announced = self.queue.avail_idx(mem, Ordering::Acquire)?.0 != self.queue.next_avail();
-        let descriptors = self.queue.iter(mem)?.next();
-        match descriptors {
-            Some(descriptors) => Ok(Some(Chain::new(mem, descriptors)?)),
-            // The iterator gives nothing where it cannot read the ring, and where the index has gone back.
-            None if announced => Err(RingError::AvailableUnreadable),
-            None => Ok(None),
-        }
+        self.queue.iter(mem)?.next().map(|descriptors| Chain::new(mem, descriptors)).transpose()
     }
 
     /// Asks the driver to signal its next buffer; true if there is one already, and so perhaps no signal.

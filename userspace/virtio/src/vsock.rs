@@ -9,13 +9,16 @@ use ::vhost::{Error, VhostBackend};
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
 use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
-use crate::read_bytes;
 use crate::ring::Ring;
 use crate::vhost::{prepare, LateMemory};
 use crate::worker::Worker;
+use crate::{bit, read_bytes};
 
 /// Receive, transmit, event. Only the first two have anything in them: an event would announce a migration.
 const QUEUE_SIZES: [u16; 3] = [256, 256, 64];
+
+/// Sockets of packets, beside those of bytes (5.10.3); the bindings have no bits for this device.
+const F_SEQPACKET: u32 = 1;
 
 /// The smallest context id that a guest can have: 0 to 2 are the hypervisor, this machine and the host.
 pub const MIN_CID: u32 = 3;
@@ -86,8 +89,8 @@ impl Device for Vsock {
     }
 
     fn features(&self) -> u64 {
-        // Stream sockets are what a device without class features has (5.10.3).
-        RING_FEATURES & self.host_features
+        // Stream sockets need no feature (5.10.3).
+        (RING_FEATURES | bit(F_SEQPACKET)) & self.host_features
     }
 
     fn queue_sizes(&self) -> &[u16] {

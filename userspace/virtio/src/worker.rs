@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread::{Builder, JoinHandle};
 
-use rustix::event::{poll, PollFd, PollFlags};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
@@ -62,6 +62,15 @@ pub(crate) fn wait<const N: usize>(fds: [(BorrowedFd<'_>, PollFlags); N]) -> io:
     Ok(polled.map(|fd| !fd.revents().is_empty()))
 }
 
+/// Whether `fd` is ready now.
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, flags)];
+    match poll(&mut polled, Some(&Timespec::default())) {
+        Err(Errno::INTR) => Ok(false),
+        result => Ok(result? > 0),
+    }
+}
+
 /// Waits until one of `fds` is ready.
 pub(crate) fn wait_for(fds: &mut [PollFd<'_>]) -> io::Result<()> {
     loop {
@@ -69,5 +78,28 @@ pub(crate) fn wait_for(fds: &mut [PollFd<'_>]) -> io::Result<()> {
             Err(Errno::INTR) => {}
             result => return Ok(result.map(drop)?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_dropped_worker_has_ended() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&ended);
+        let worker = Worker::spawn("test", Interrupt::new().unwrap(), move |stop| {
+            wait([(fd(stop), PollFlags::IN)])?;
+            std::thread::sleep(Duration::from_millis(50));
+            theirs.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+        drop(worker.unwrap());
+        assert!(ended.load(Ordering::SeqCst));
     }
 }

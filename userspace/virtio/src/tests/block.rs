@@ -100,6 +100,7 @@ fn header_and_status_may_lie_anywhere() {
     // The header in three pieces, the status behind the data in one descriptor (2.7.4.1: no assumptions about framing).
     guest.put(HEADER, &[VIRTIO_BLK_T_IN.to_le_bytes(), [0; 4]].concat());
     guest.put(HEADER + 8, &5u64.to_le_bytes());
+    guest.put(DATA + 512, &[0xee]);
     let chain = [readable(HEADER, 3), readable(HEADER + 3, 6), readable(HEADER + 9, 7), writable(DATA, 513)];
     assert_eq!(guest.run(0, &chain), 513);
     assert_eq!(guest.get(DATA, 512), content(5 * 512, 512));
@@ -224,6 +225,23 @@ fn bad_segments_do_nothing_at_all() {
     guest.put(DATA, &vec![0; 16 * 33]);
     assert_eq!(request(&mut guest, VIRTIO_BLK_T_DISCARD, 0, &[readable(DATA, 16 * 33)]).0, IOERR);
     assert_eq!(on_disk(&image, 0, SECTORS as usize * 512), content(0, SECTORS * 512));
+}
+
+#[test]
+fn segments_have_a_largest_size() {
+    let image = TempFile::new().unwrap();
+    image.as_file().set_len(2 << 30).unwrap();
+    let mut guest = guest(&image, false);
+    for (kind, field) in [(VIRTIO_BLK_T_DISCARD, 36), (VIRTIO_BLK_T_WRITE_ZEROES, 48)] {
+        let most = u32::from_le_bytes(guest.config(field));
+        for (sectors, status) in [(most, OK), (most + 1, IOERR)] {
+            guest.put(DATA, &segment(0, sectors, 0));
+            assert_eq!(request(&mut guest, kind, 0, &[readable(DATA, 16)]).0, status, "{kind} {sectors}");
+        }
+    }
+    assert_eq!(guest.config::<4>(40), 32u32.to_le_bytes());
+    guest.put(DATA, &segment(0, 8, 0).repeat(32));
+    assert_eq!(request(&mut guest, VIRTIO_BLK_T_DISCARD, 0, &[readable(DATA, 16 * 32)]).0, OK);
 }
 
 #[test]

@@ -105,6 +105,20 @@ fn a_screen_that_nobody_reads_holds_up_neither_typing_nor_a_reset() {
 }
 
 #[test]
+fn a_full_ring_needs_one_kick() {
+    for output in [None, Some(File::options().write(true).open("/dev/null").unwrap().into())] {
+        let io = PortIo { input: None, output };
+        let (console, _handle) = Console::new(ConsoleOptions { io, size: None }).unwrap();
+        let mut guest = Guest::started(console);
+        for _ in 0..64 {
+            guest.add(TX, &[readable(BUFFERS, 20_000)]);
+        }
+        guest.kick(TX);
+        guest.until("all of it", |guest| guest.used(TX) == 64);
+    }
+}
+
+#[test]
 fn a_screen_that_goes_away_holds_up_nothing() {
     let (mut guest, _keyboard, screen) = piped();
     drop(screen);
@@ -152,6 +166,21 @@ fn files_do_as_ends() {
     assert_eq!(guest.run(RX, &[writable(BUFFERS, 64)]), 11);
     assert_eq!(guest.get(BUFFERS, 11), b"from a file");
     guest.run(TX, &[readable(BUFFERS, 4096)]);
+}
+
+#[test]
+fn last_words_are_heard() {
+    for _ in 0..50 {
+        let (mut guest, _keyboard, mut screen) = piped();
+        guest.put(BUFFERS, b"bye");
+        guest.add(TX, &[readable(BUFFERS, 1)]);
+        guest.add(TX, &[readable(BUFFERS + 1, 2)]);
+        guest.kick(TX);
+        drop(guest);
+        let mut shown = Vec::new();
+        screen.read_to_end(&mut shown).unwrap();
+        assert_eq!(shown, b"bye");
+    }
 }
 
 #[test]

@@ -217,6 +217,25 @@ impl Guest {
         self.write(0x50, queue as u32);
     }
 
+    /// Kicks if the device has asked for it (VIRTIO_F_EVENT_IDX) since the available index was `before`.
+    pub fn notify(&self, queue: usize, before: u16) {
+        fence(Ordering::SeqCst);
+        let q = &self.queues[queue];
+        let bytes = self.get(q.used + 4 + 8 * u64::from(q.size), 2);
+        let event = u16::from_le_bytes([bytes[0], bytes[1]]);
+        if q.avail_idx.wrapping_sub(event).wrapping_sub(1) < q.avail_idx.wrapping_sub(before) {
+            self.kick(queue);
+        }
+    }
+
+    /// As [`Self::wait_used`], asleep until the device says that there is one.
+    pub fn sleep_until_used(&mut self, queue: usize) -> (u32, u32) {
+        while self.used(queue) == self.queues[queue].used_idx {
+            self.wait_interrupt();
+        }
+        self.wait_used(queue)
+    }
+
     /// The device's index in the used ring.
     pub fn used(&self, queue: usize) -> u16 {
         let bytes = self.get(self.queues[queue].used + 2, 2);

@@ -105,6 +105,28 @@ fn packets_are_received_into_as_many_buffers_as_they_need() {
 }
 
 #[test]
+fn no_signal_is_lost() {
+    let (mut guest, far) = card(u64::MAX);
+    let sender = std::thread::spawn(move || {
+        for _ in 0..3000 {
+            far.send(&packet(100)).unwrap();
+        }
+        far
+    });
+    for round in 0..3000u64 {
+        // Two buffers for each packet, the second one late.
+        for _ in 0..2 {
+            let before = guest.queues[RX].avail_idx;
+            guest.add(RX, &[writable(BUFFERS + 0x100 * (round % 8), 60)]);
+            guest.notify(RX, before);
+        }
+        assert_eq!(guest.sleep_until_used(RX).1, 60);
+        assert_eq!(guest.sleep_until_used(RX).1, 52);
+    }
+    sender.join().unwrap();
+}
+
+#[test]
 fn packets_wait_for_buffers() {
     let (mut guest, far) = card(u64::MAX);
     let sent = packet(1500);

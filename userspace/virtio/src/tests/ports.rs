@@ -98,6 +98,7 @@ fn the_end_of_the_input_comes_after_all_of_it() {
     guest.kick(4);
     assert_eq!(hear(&mut guest), (1, PORT_OPEN, 0, vec![]));
     // Once only, and the buffer is still the guest's to be filled.
+    say(&mut guest, 1, 77, 0);
     std::thread::sleep(std::time::Duration::from_millis(20));
     assert_eq!(guest.used(CONTROL_RX), 3);
     assert_eq!(guest.used(4), 2);
@@ -113,9 +114,14 @@ fn a_driver_rebound_finds_the_ports_again() {
         say(&mut guest, 1, PORT_READY, 1);
         assert_eq!(hear(&mut guest).1, PORT_NAME);
         assert_eq!(hear(&mut guest), (1, PORT_OPEN, 1, vec![]));
-        say(&mut guest, 1, PORT_OPEN, 1);
+        // It is not open any more, so nothing is lost.
         a.write_all(b"x").unwrap();
-        assert_eq!(guest.run(4, &[writable(BUFFERS + 0x100, 16)]), 1);
+        guest.add(4, &[writable(BUFFERS + 0x100, 16)]);
+        guest.kick(4);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(guest.used(4), 0);
+        say(&mut guest, 1, PORT_OPEN, 1);
+        assert_eq!(guest.wait_used(4).1, 1);
         guest.start(u64::MAX);
         supply(&mut guest, 32);
     }
@@ -161,6 +167,20 @@ fn messages_wait_for_buffers() {
     guest.add(CONTROL_RX, &[writable(CONTROL_BUFFERS + 128, 128)]);
     guest.kick(CONTROL_RX);
     assert_eq!(hear(&mut guest), (2, PORT_ADD, 1, vec![]));
+}
+
+/// The buffers come just when the device finds that there are none.
+#[test]
+fn no_signal_is_lost() {
+    let mut guest = Guest::started(Ports::new(vec![port("one").0]).unwrap());
+    for _ in 0..1500 {
+        say(&mut guest, 0, DEVICE_READY, 1);
+        let before = guest.queues[CONTROL_RX].avail_idx;
+        guest.restart_table(CONTROL_RX);
+        guest.add(CONTROL_RX, &[writable(CONTROL_BUFFERS, 128)]);
+        guest.notify(CONTROL_RX, before);
+        assert_eq!(hear(&mut guest), (1, PORT_ADD, 1, vec![]));
+    }
 }
 
 #[test]

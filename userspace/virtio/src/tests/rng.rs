@@ -18,6 +18,25 @@ fn fills_buffers_with_bytes_that_differ() {
     assert_eq!(guest.get(BUFFERS + 0x1003, 8), [0; 8], "wrote behind the buffer");
 }
 
+/// Neither side speaks but when the other has asked for it, and nobody sleeps for ever.
+#[test]
+fn no_signal_is_lost() {
+    let mut guest = Guest::started(Rng::new());
+    for ahead in [1, 2, 60] {
+        for round in 0..3000 {
+            let before = guest.queues[0].avail_idx;
+            guest.add(0, &[writable(BUFFERS, 1)]);
+            guest.notify(0, before);
+            if round >= ahead {
+                guest.sleep_until_used(0);
+            }
+        }
+        for _ in 0..ahead {
+            guest.sleep_until_used(0);
+        }
+    }
+}
+
 #[test]
 fn a_huge_request_gets_no_more_than_the_limit() {
     let mut guest = Guest::started(Rng::new());

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's breakpoints, watchpoints and software step.
+//!
+//! The guest's accesses to the debug registers trap, so memory has what it wrote. They are put into the CPU around those
+//! runs of the guest in which they can have an effect, and the host's own, which its debuggers may be using, are put back
+//! after each. DDI 0487, chapter D2.
+
+use super::el1::Saved;
+use crate::model::sysreg::regs::{ID_AA64DFR0_EL1, MDSCR_EL1, OSLSR_EL1};
+use crate::model::sysreg::{Encoding, Reg};
+
+/// What makes debug exceptions possible at all, without which no other debug register does anything.
+const ENABLES: u64 = MDSCR_EL1::SS.mask() | MDSCR_EL1::KDE.mask() | MDSCR_EL1::MDE.mask();
+
+/// The value of MDSCR_EL1 to run the guest with, if it wants any debug exceptions: it has enabled them, and its OS lock is
+/// open.
+pub(super) fn wanted(saved: &Saved) -> Option<u64> {
+    let mdscr = saved.get(Reg::MdscrEl1);
+    (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OslsrEl1))).then_some(mdscr & ENABLES)
+}
+
+/// Calls `$each!(number, value register, control register)` for 16 pairs from the two first ones of the context on.
+macro_rules! pairs {
+    ($each:ident, $value:ident, $control:ident) => {
+        $each!(0, $value, $control);
+        $each!(1, $value, $control);
+        $each!(2, $value, $control);
+        $each!(3, $value, $control);
+        $each!(4, $value, $control);
+        $each!(5, $value, $control);
+        $each!(6, $value, $control);
+        $each!(7, $value, $control);
+        $each!(8, $value, $control);
+        $each!(9, $value, $control);
+        $each!(10, $value, $control);
+        $each!(11, $value, $control);
+        $each!(12, $value, $control);
+        $each!(13, $value, $control);
+        $each!(14, $value, $control);
+        $each!(15, $value, $control);
+    };
+}
+
+/// DBGBVR<n>_EL1, DBGBCR<n>_EL1, DBGWVR<n>_EL1 and DBGWCR<n>_EL1 differ in CRm, which is n, and op2, which is this.
+const BVR: u8 = 4;
+const BCR: u8 = 5;
+const WVR: u8 = 6;
+const WCR: u8 = 7;
+
+const fn encoding(n: u8, op2: u8) -> Encoding {
+    Encoding::new(2, 0, 0, n, op2)
+}
+
+/// What the host had in the debug registers.
+pub(super) struct HostDebug {
+    mdscr: u64,
+    breakpoints: [[u64; 2]; 16],
+    watchpoints: [[u64; 2]; 16],
+}
+
+/// How many breakpoints and watchpoints this CPU has.
+fn counts() -> (u64, u64) {
+    let dfr0 = read!(ID_AA64DFR0_EL1);
+    (ID_AA64DFR0_EL1::BRPs.get(dfr0) + 1, ID_AA64DFR0_EL1::WRPs.get(dfr0) + 1)
+}
+
+/// Puts the guest's into the CPU.
+pub(super) fn load(saved: &Saved, mdscr: u64) -> HostDebug {
+    let mut host = HostDebug { mdscr: read!(MDSCR_EL1), breakpoints: [[0; 2]; 16], watchpoints: [[0; 2]; 16] };
+    let (breakpoints, watchpoints) = counts();
+    // Nothing of the host's is on while they change.
+    write!(MDSCR_EL1, 0);
+    macro_rules! breakpoint {
+        ($n:literal, $value:ident, $control:ident) => {
+            if $n < breakpoints {
+                host.breakpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
+                write!(@ encoding($n, $value), 0u8, saved.nth(Reg::Dbgbvr0, $n));
+                write!(@ encoding($n, $control), 0u8, saved.nth(Reg::Dbgbcr0, $n));
+            }
+        };
+    }
+    pairs!(breakpoint, BVR, BCR);
+    macro_rules! watchpoint {
+        ($n:literal, $value:ident, $control:ident) => {
+            if $n < watchpoints {
+                host.watchpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
+                write!(@ encoding($n, $value), 0u8, saved.nth(Reg::Dbgwvr0, $n));
+                write!(@ encoding($n, $control), 0u8, saved.nth(Reg::Dbgwcr0, $n));
+            }
+        };
+    }
+    pairs!(watchpoint, WVR, WCR);
+    // Effective for the guest after the ERET. At EL2 the guest's cannot match: there its MDSCR_EL1 is about EL1 and EL0
+    // (KDE and MDE enable exceptions from EL2 only with MDCR_EL2.TDE).
+    write!(MDSCR_EL1, mdscr);
+    host
+}
+
+/// Puts the host's back.
+pub(super) fn put(host: &HostDebug) {
+    let (breakpoints, watchpoints) = counts();
+    write!(MDSCR_EL1, 0);
+    macro_rules! breakpoint {
+        ($n:literal, $value:ident, $control:ident) => {
+            if $n < breakpoints {
+                write!(@ encoding($n, $value), 0u8, host.breakpoints[$n][0]);
+                write!(@ encoding($n, $control), 0u8, host.breakpoints[$n][1]);
+            }
+        };
+    }
+    pairs!(breakpoint, BVR, BCR);
+    macro_rules! watchpoint {
+        ($n:literal, $value:ident, $control:ident) => {
+            if $n < watchpoints {
+                write!(@ encoding($n, $value), 0u8, host.watchpoints[$n][0]);
+                write!(@ encoding($n, $control), 0u8, host.watchpoints[$n][1]);
+            }
+        };
+    }
+    pairs!(watchpoint, WVR, WCR);
+    super::isb();
+    write!(MDSCR_EL1, host.mdscr);
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Stolen time (DEN0057): the guest reads in its memory how long a vCPU could have run and had no CPU.
+
+use crate::host::time;
+use crate::vm::Vm;
+use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+/// The structure's size and alignment in bytes: revision and attributes (32 bits each), the time in nanoseconds (64 bits),
+/// padding. All little-endian.
+const SIZE: u64 = 64;
+/// Where in it the time is.
+const TIME: u64 = 8;
+
+/// A vCPU's stolen time.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct StolenTime {
+    /// Where in the guest's memory it is, once userspace has said (KVM_ARM_VCPU_PVTIME_IPA).
+    ipa: Option<u64>,
+    /// How long the thread had waited for a CPU, in nanoseconds, when the guest's memory was last updated.
+    seen: Option<u64>,
+}
+
+impl StolenTime {
+    /// The structure's address.
+    pub(crate) fn ipa(&self) -> Option<u64> {
+        self.ipa
+    }
+
+    /// Userspace sets the address, once. `EINVAL`: not aligned, or not memory of the guest's; `EEXIST`: it is set.
+    pub(crate) fn set_ipa(&mut self, vm: &Vm, ipa: u64) -> Result {
+        if ipa % SIZE != 0 {
+            return Err(EINVAL);
+        }
+        if self.ipa.is_some() {
+            return Err(EEXIST);
+        }
+        address(vm, ipa).ok_or(EINVAL)?;
+        self.ipa = Some(ipa);
+        Ok(())
+    }
+
+    /// Whether the guest's memory has to be updated: this thread has waited since.
+    pub(super) fn is_due(&self) -> bool {
+        self.ipa.is_some() && self.seen != Some(time::run_delay_ns())
+    }
+
+    /// Begins to count, for PV_TIME_ST; the structure's address. In the thread that runs the vCPU; may sleep.
+    pub(super) fn begin(&mut self, vm: &Vm) -> Option<u64> {
+        let ipa = self.ipa?;
+        self.seen = Some(time::run_delay_ns());
+        if let Some(address) = address(vm, ipa) {
+            // What the guest gave away in the meantime is its own loss.
+            let _ = UserSlice::new(UserPtr::from_addr(address), SIZE as usize).writer().write(&[0u8; SIZE as usize]);
+        }
+        Some(ipa)
+    }
+
+    /// Adds the time since the last update. In the thread that runs the vCPU; may sleep.
+    pub(super) fn update(&mut self, vm: &Vm) {
+        let Some(ipa) = self.ipa else { return };
+        let now = time::run_delay_ns();
+        let seen = self.seen.replace(now).unwrap_or(now);
+        if let Some(address) = address(vm, ipa.wrapping_add(TIME)) {
+            let _ = add(address, now.wrapping_sub(seen));
+        }
+    }
+}
+
+fn add(address: usize, ns: u64) -> Result {
+    let (mut reader, mut writer) = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>()).reader_writer();
+    let before: u64 = reader.read()?;
+    writer.write(&u64::from_le(before).wrapping_add(ns).to_le())
+}
+
+/// Where the VMM has the guest's memory at `ipa`, if the guest may write it.
+fn address(vm: &Vm, ipa: u64) -> Option<usize> {
+    let slots = vm.memory.slots();
+    let slot = slots.find(ipa).filter(|slot| !slot.readonly())?;
+    Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The private interrupts of the guest's timers. A number is one for all vCPUs, and userspace's to choose until the first
+//! of them runs.
+
+use crate::model::vcpus::VcpuId;
+use crate::model::vgic::IntId;
+use crate::host::machine;
+use crate::vm::Vm;
+use kernel::prelude::*;
+
+/// A timer, by the number of its vCPU attribute (KVM_ARM_VCPU_TIMER_IRQ_*).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TimerKind {
+    Virtual,
+    Physical,
+    /// EL2's timers, which no guest has. Their numbers are kept, as KVM keeps them.
+    HypVirtual,
+    HypPhysical,
+}
+
+impl TimerKind {
+    /// From the attribute; `None` for another.
+    pub(crate) fn new(attribute: u64) -> Option<Self> {
+        match attribute {
+            0 => Some(Self::Virtual),
+            1 => Some(Self::Physical),
+            2 => Some(Self::HypVirtual),
+            3 => Some(Self::HypPhysical),
+            _ => None,
+        }
+    }
+}
+
+/// The interrupts of a VM's timers.
+#[derive(Clone, Copy)]
+pub(crate) struct TimerPpis {
+    pub(crate) virtual_: IntId,
+    pub(crate) physical: IntId,
+    hyp_virtual: IntId,
+    hyp_physical: IntId,
+}
+
+impl TimerPpis {
+    /// As the arm,armv8-timer binding and all firmware has them.
+    pub(crate) const NEW: Self = Self {
+        virtual_: ppi(27),
+        physical: ppi(30),
+        hyp_virtual: ppi(28),
+        hyp_physical: ppi(26),
+    };
+
+    /// The interrupt of one timer.
+    pub(crate) fn get(&self, timer: TimerKind) -> IntId {
+        match timer {
+            TimerKind::Virtual => self.virtual_,
+            TimerKind::Physical => self.physical,
+            TimerKind::HypVirtual => self.hyp_virtual,
+            TimerKind::HypPhysical => self.hyp_physical,
+        }
+    }
+
+    /// Sets the interrupt of one timer, a PPI. Two timers may get the same: only a run finds that.
+    pub(crate) fn set(&mut self, timer: TimerKind, intid: IntId) {
+        match timer {
+            TimerKind::Virtual => self.virtual_ = intid,
+            TimerKind::Physical => self.physical = intid,
+            TimerKind::HypVirtual => self.hyp_virtual = intid,
+            TimerKind::HypPhysical => self.hyp_physical = intid,
+        }
+    }
+
+    /// Ties the virtual timer's interrupt of each vCPU to the physical one behind it. `EINVAL`: the timers' are the same.
+    pub(super) fn connect(&self, vm: &Vm) -> Result {
+        if self.virtual_ == self.physical {
+            return Err(EINVAL);
+        }
+        let physical = machine::timer_intid() as u16;
+        let count = vm.vcpu_count();
+        let Some(mut model) = vm.gic.lock() else { return Ok(()) };
+        for vcpu in (0..count).map_while(VcpuId::new) {
+            model.map_hw(vcpu, Some((self.virtual_, physical))).map_err(|_| EINVAL)?;
+        }
+        Ok(())
+    }
+}
+
+/// A constant's interrupt number.
+const fn ppi(number: u32) -> IntId {
+    match IntId::new(number) {
+        Some(id) => id,
+        None => panic!("not an interrupt number"), // while compiling
+    }
+}
