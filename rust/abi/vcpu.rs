@@ -29,12 +29,12 @@ impl FileObject for Vcpu {
             LOFT_KVM_SET_ONE_REG => onereg::set(this, user::read(argument)?),
             LOFT_KVM_GET_REG_LIST => onereg::list(this, argument),
             LOFT_KVM_GET_MP_STATE => {
-                let mut state: kvm_mp_state = Default::default();
-                state.mp_state = match this.shared.power() {
+                let mp_state = match this.shared.power() {
                     Power::On | Power::OnPending(_) => KVM_MP_STATE_RUNNABLE,
                     Power::Off => KVM_MP_STATE_STOPPED,
                     Power::Suspended => KVM_MP_STATE_SUSPENDED,
                 };
+                let state = kvm_mp_state { mp_state };
                 user::write(argument, &state)?;
                 Ok(0)
             }
@@ -102,8 +102,7 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
         }
     }
     state.features = Some(lasting);
-    state.core().reset(None);
-    vcpu.shared.set_initialised();
+    state.reset();
     vcpu.shared.set_power(if features & POWER_OFF != 0 { Power::Off } else { Power::On });
     Ok(0)
 }

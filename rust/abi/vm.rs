@@ -36,8 +36,7 @@ impl FileObject for Vm {
                 set_memory(this, region.slot, region.flags, flags, region.guest_phys_addr, region.memory_size, region.userspace_addr)
             }
             LOFT_KVM_ARM_PREFERRED_TARGET => {
-                let mut init: kvm_vcpu_init = Default::default();
-                init.target = KVM_ARM_TARGET_GENERIC_V8;
+                let init = kvm_vcpu_init { target: KVM_ARM_TARGET_GENERIC_V8, ..Default::default() };
                 user::write(argument, &init)?;
                 Ok(0)
             }

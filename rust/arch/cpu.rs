@@ -22,8 +22,6 @@ pub(crate) struct Features {
     pub(crate) fgt2: bool,
     /// FEAT_HCX: HCRX_EL2 exists.
     pub(crate) hcx: bool,
-    /// FEAT_XNX: stage 2 tells EL0 and EL1 execution apart.
-    pub(crate) xnx: bool,
     /// FEAT_DIT.
     pub(crate) dit: bool,
     /// FEAT_EVT: HCR_EL2.TID4 and its like.
@@ -75,7 +73,6 @@ pub(crate) fn features() -> &'static Features {
         fgt: false,
         fgt2: false,
         hcx: false,
-        xnx: false,
         dit: false,
         evt: false,
         vmid_bits: 8,
@@ -127,7 +124,6 @@ pub(crate) fn probe() -> Result {
         fgt: fgt != 0,
         fgt2: fgt >= ID_AA64MMFR0_EL1::FGT_FGT2,
         hcx: ID_AA64MMFR1_EL1::HCX.get(mmfr1) != 0,
-        xnx: ID_AA64MMFR1_EL1::XNX.get(mmfr1) != 0,
         dit: ID_AA64PFR0_EL1::DIT.get(pfr0) != 0,
         evt: ID_AA64MMFR2_EL1::EVT.get(mmfr2) >= ID_AA64MMFR2_EL1::EVT_IMP,
         vmid_bits: if ID_AA64MMFR1_EL1::VMIDBits.get(mmfr1) == ID_AA64MMFR1_EL1::VMIDBits_16 { 16 } else { 8 },

@@ -57,11 +57,6 @@ pub(crate) fn stop() {
     write!(ICH_HCR_EL2, 0);
 }
 
-/// ICH_VMCR_EL2 as the guest has it now.
-pub(crate) fn read_vmcr() -> u64 {
-    read!(ICH_VMCR_EL2)
-}
-
 /// Puts what outlives a run of the guest into the CPU. Accesses to ICC_SRE_EL1 trap from here on where the CPU can.
 pub(crate) fn load(vmcr: u64, priorities: &CpuIf) {
     write!(ICH_VMCR_EL2, vmcr);

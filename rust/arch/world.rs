@@ -267,12 +267,6 @@ impl Syndrome {
     }
 }
 
-/// ELR_EL2 in a fast exit: the guest's PC.
-#[inline(always)]
-pub(crate) fn pc() -> u64 {
-    read!(ELR_EL2)
-}
-
 /// Moves the guest past the instruction that trapped, in a fast exit.
 #[inline(always)]
 pub(crate) fn skip_instruction() {

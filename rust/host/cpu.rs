@@ -82,7 +82,7 @@ pub(crate) fn yield_now() {
 
 /// Interrupts every other CPU and waits until all have taken it. The caller may sleep.
 pub(crate) fn interrupt_all() {
-    unsafe extern "C" fn nothing(_: *mut core::ffi::c_void) {}
+    extern "C" fn nothing(_: *mut core::ffi::c_void) {}
     // SAFETY: `nothing` may run in interrupt context; interrupts are on here.
     unsafe { ffi::loft_on_each_cpu(Some(nothing)) };
 }

@@ -53,6 +53,9 @@ impl<T: FileObject> Ops<T> {
         unsafe { <Arc<T> as ForeignOwnable>::borrow(ffi::loft_file_private(file)) }
     }
 
+    /// # Safety
+    ///
+    /// Called by the kernel for a file with these operations.
     unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The last call for this file; it gives back the reference that opening made.
         let this = unsafe { <Arc<T> as ForeignOwnable>::from_foreign(ffi::loft_file_private(file)) };
@@ -60,6 +63,9 @@ impl<T: FileObject> Ops<T> {
         0
     }
 
+    /// # Safety
+    ///
+    /// Called by the kernel for a file with these operations.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, argument: usize) -> isize {
         // SAFETY: The kernel calls this for an open file of ours.
         let this: Arc<T> = unsafe { Self::borrow(file) }.into();
@@ -69,6 +75,9 @@ impl<T: FileObject> Ops<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the kernel for a file with these operations.
     unsafe extern "C" fn mmap(file: *mut bindings::file, vma: *mut bindings::vm_area_struct) -> c_int {
         // SAFETY: As in `ioctl`; `vma` is being set up and not yet visible to others.
         let (this, vma) = unsafe { (Self::borrow(file), VmaNew::from_raw(vma)) };
@@ -126,6 +135,9 @@ impl<T: OpenNode> NodeOps<T> {
         ..Ops::<T>::OPS
     };
 
+    /// # Safety
+    ///
+    /// Called by the kernel for a file with these operations.
     unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         match T::open() {
             Ok(object) => {

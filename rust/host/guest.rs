@@ -38,9 +38,11 @@ pub(crate) fn handle_work() -> Result {
     kernel::error::to_result(unsafe { ffi::loft_guest_handle_work() })
 }
 
-/// Whether a signal is pending for this thread.
-pub(crate) fn signal_pending() -> bool {
-    kernel::current!().signal_pending()
+/// Between the last guest that this thread entered in a system call and its return to userspace: what entering guests kept
+/// from being done on the way (restartable sequences).
+pub(crate) fn leave_to_user() {
+    // SAFETY: About the current thread only, in process context.
+    unsafe { ffi::loft_guest_leave_to_user() };
 }
 
 /// What is in the CPU while its thread is, and in memory while it is not.
@@ -78,12 +80,18 @@ impl<T: Resident> Ops<T> {
         sched_out: Some(Self::sched_out),
     };
 
+    /// # Safety
+    ///
+    /// Called by the scheduler for a notifier that is registered with these operations.
     unsafe extern "C" fn sched_in(notifier: *mut kernel::bindings::preempt_notifier, _cpu: core::ffi::c_int) {
         // SAFETY: The notifier is the first field (repr(C); `Opaque` is transparent) of a `Scheduled` that is borrowed
         // mutably by the `Loaded` of this thread, which has not lent the inner value: preemption was on.
         unsafe { (*(*notifier.cast::<Scheduled<T>>()).inner.get()).load() };
     }
 
+    /// # Safety
+    ///
+    /// Called by the scheduler for a notifier that is registered with these operations.
     unsafe extern "C" fn sched_out(
         notifier: *mut kernel::bindings::preempt_notifier,
         _next: *mut kernel::bindings::task_struct,

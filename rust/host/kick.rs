@@ -28,6 +28,10 @@ unsafe impl Sync for Ipi {}
 unsafe impl Send for Ipi {}
 
 /// Runs on the other CPU, which has let go of the structure by now.
+///
+/// # Safety
+///
+/// Called by the kernel with what `send` passed to it.
 unsafe extern "C" fn arrived(sent: *mut c_void) {
     // SAFETY: `send` passed the address of `sent`, which is pinned and outlives this (see `drop`).
     unsafe { &*sent.cast::<AtomicBool>() }.store(false, Ordering::Release);

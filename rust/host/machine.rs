@@ -75,7 +75,7 @@ pub(crate) fn maintenance_intid() -> u64 {
     INTIDS[1].load(Ordering::Relaxed).into()
 }
 
-unsafe extern "C" fn online(_cpu: c_uint) -> c_int {
+extern "C" fn online(_cpu: c_uint) -> c_int {
     for irq in &IRQS {
         // SAFETY: Requested; runs on the CPU that comes up.
         unsafe { kernel::bindings::enable_percpu_irq(irq.load(Ordering::Relaxed), kernel::bindings::IRQ_TYPE_NONE) };
@@ -83,7 +83,7 @@ unsafe extern "C" fn online(_cpu: c_uint) -> c_int {
     0
 }
 
-unsafe extern "C" fn offline(_cpu: c_uint) -> c_int {
+extern "C" fn offline(_cpu: c_uint) -> c_int {
     for irq in &IRQS {
         // SAFETY: Requested; runs on the CPU that goes down.
         unsafe { kernel::bindings::disable_percpu_irq(irq.load(Ordering::Relaxed)) };

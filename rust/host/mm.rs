@@ -147,10 +147,16 @@ impl<T: Follower> Ops<T> {
         // SAFETY: By the requirement.
         unsafe { &(*notifier.cast::<Following<T>>()).target }
     }
+    /// # Safety
+    ///
+    /// Called by the kernel for a notifier that is registered with these operations.
     unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
         // SAFETY: The notifier is registered.
         unsafe { Self::target(notifier) }.ends();
     }
+    /// # Safety
+    ///
+    /// Called by the kernel for a notifier that is registered with these operations.
     unsafe extern "C" fn start(notifier: *mut bindings::mmu_notifier, range: *const bindings::mmu_notifier_range) -> c_int {
         // SAFETY: The notifier is registered, and the range valid for the call.
         let (this, from, to, may_sleep) = unsafe {
@@ -159,11 +165,17 @@ impl<T: Follower> Ops<T> {
         this.changing(from as u64..to as u64, may_sleep);
         0
     }
+    /// # Safety
+    ///
+    /// Called by the kernel for a notifier that is registered with these operations.
     unsafe extern "C" fn end(notifier: *mut bindings::mmu_notifier, range: *const bindings::mmu_notifier_range) {
         // SAFETY: As in `start`.
         let (this, from, to) = unsafe { (Self::target(notifier), (*range).start, (*range).end) };
         this.changed(from as u64..to as u64);
     }
+    /// # Safety
+    ///
+    /// Called by the kernel for a notifier that is registered with these operations.
     unsafe extern "C" fn clear_flush_young(
         notifier: *mut bindings::mmu_notifier,
         _mm: *mut bindings::mm_struct,
@@ -173,6 +185,9 @@ impl<T: Follower> Ops<T> {
         // SAFETY: The notifier is registered.
         unsafe { Self::target(notifier) }.age(start as u64..end as u64, true)
     }
+    /// # Safety
+    ///
+    /// Called by the kernel for a notifier that is registered with these operations.
     unsafe extern "C" fn clear_young(
         notifier: *mut bindings::mmu_notifier,
         _mm: *mut bindings::mm_struct,
@@ -182,6 +197,9 @@ impl<T: Follower> Ops<T> {
         // SAFETY: The notifier is registered.
         unsafe { Self::target(notifier) }.age(start as u64..end as u64, false)
     }
+    /// # Safety
+    ///
+    /// Called by the kernel for a notifier that is registered with these operations.
     unsafe extern "C" fn test_young(
         notifier: *mut bindings::mmu_notifier,
         _mm: *mut bindings::mm_struct,

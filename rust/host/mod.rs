@@ -25,7 +25,14 @@ pub(crate) mod wait;
 /// What bindgen made of `bindings.h`.
 #[allow(
     clippy::all,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ptr_cast_constness,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks,
     dead_code,
+    // Only pointers to the kernel's own structures are passed, never those by value.
+    improper_ctypes,
     missing_docs,
     non_camel_case_types,
     non_snake_case,

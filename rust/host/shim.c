@@ -19,6 +19,7 @@
 #include <linux/poll.h>
 #include <linux/preempt.h>
 #include <linux/rcuwait.h>
+#include <linux/rseq.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -188,6 +189,11 @@ bool loft_guest_work_pending(void)
 int loft_guest_handle_work(void)
 {
 	return xfer_to_guest_mode_handle_work();
+}
+
+void loft_guest_leave_to_user(void)
+{
+	rseq_virt_userspace_exit();
 }
 
 void loft_preempt_notifier_init(struct preempt_notifier *notifier, const struct preempt_ops *ops)

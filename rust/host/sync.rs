@@ -10,6 +10,7 @@
 //!     VmGic::setup mutex      where and how large the interrupt controller is
 //!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write
 //!       Vm::gic    raw, irq   interrupt controller state; also taken in a fast exit
+//!     Shared::interface  spin  the CPU interface of a vCPU that does not run; nothing is taken inside
 //!   Irqfds::state  mutex      irqfds, routing
 //!     (the wait queue of an eventfd)  irq   held by whoever signals it
 //!       Irqfd::route  raw, irq   where that one leads

@@ -37,6 +37,9 @@ impl Waiter {
     /// `done` is asked after the task state is set, so that a wake-up between the question and the sleep is not lost;
     /// it must not sleep. Only the thread that runs the vCPU calls this, which the vCPU's mutex guarantees.
     pub(crate) fn block<F: FnMut() -> bool>(&self, deadline_ns: i64, mut done: F) -> Result {
+        /// # Safety
+        ///
+        /// `arg` is an `F` that nobody else uses.
         unsafe extern "C" fn ask<F: FnMut() -> bool>(arg: *mut c_void) -> bool {
             // SAFETY: `arg` is the closure of the `block` below, which outlives the call.
             unsafe { (*arg.cast::<F>())() }

@@ -16,7 +16,7 @@ use crate::model::inject::{self, Before, Vector};
 use crate::model::esr::{Abort, Esr};
 use crate::model::sysreg::table::Features;
 use crate::model::smccc::Firmware;
-use crate::model::sysreg::regs::{CNT_CTL, ICH_HCR_EL2};
+use crate::model::sysreg::regs::{CNT_CTL, CTR_EL0, HCR_EL2, ICH_HCR_EL2};
 use crate::model::sysreg::Reg;
 use crate::model::timer::Timer;
 use crate::model::vcpus::VcpuId;
@@ -24,7 +24,6 @@ use crate::model::vgic::{hcr, CpuIf, Line, LrFile};
 use crate::vm::gic::After;
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
-use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// A vCPU's state, as its own thread has it.
@@ -75,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) firmware: Firmware,
     /// See [`Vm::firmware`].
     firmware_changes: u32,
+    /// What this VM's HCR_EL2 has beside every guest's.
+    hcr: u64,
     /// Userspace has a say in firmware calls, so the vector answers none.
     pub(crate) filtered: bool,
     /// The timers' interrupts.
@@ -120,6 +121,7 @@ impl Core {
             spsr_aarch32: [0; 4],
             firmware,
             firmware_changes,
+            hcr: 0,
             filtered: false,
             timers: TimerPpis::NEW,
             stolen: StolenTime::default(),
@@ -214,7 +216,7 @@ impl Core {
         if self.renew_control() && self.host.is_some() {
             world::set_control(&self.control);
         }
-        let mut hcr = world::guest_hcr() | self.shared.lines();
+        let mut hcr = world::guest_hcr() | self.hcr | self.shared.lines();
         if self.serror.is_some() {
             hcr |= crate::model::sysreg::regs::HCR_EL2::VSE.mask();
         }
@@ -237,6 +239,9 @@ impl Core {
     /// Sets what does not change once the VM runs.
     pub(crate) fn start(&mut self) {
         self.control.midr = self.vm.midr();
+        // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another.
+        let own_caches = self.cache_type() != cpu::id_register(CTR_EL0::ENCODING);
+        self.hcr = if own_caches { HCR_EL2::TID2.mask() } else { 0 };
         self.filtered = self.vm.smccc_filter.as_ref().is_some_and(|filter| !filter.is_empty());
         self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
         self.features = self.vm.with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));

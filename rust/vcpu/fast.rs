@@ -151,6 +151,9 @@ fn abort_address(core: &mut Core, esr: Esr) -> u64 {
 fn mmio(core: &mut Core, esr: Esr) -> u64 {
     let leave = Leave::Sync.code();
     let abort = esr.abort();
+    if super::mmio::is_big_endian(core, world::pstate()) {
+        return abort_address(core, esr);
+    }
     if !abort.is_described() || !matches!(abort.fault(), FaultStatus::Translation(_)) || abort.is_on_walk() {
         return abort_address(core, esr);
     }

@@ -21,6 +21,7 @@ use self::core::Core;
 use crate::host::guest::{HostFp, Scheduled, SignalMask};
 use crate::host::shared::RunPage;
 use crate::model::esr::{Esr, FaultStatus};
+use crate::model::sysreg::regs::SCTLR_EL1;
 use crate::model::sysreg::table;
 use crate::model::sysreg::Reg;
 use crate::model::vcpus::VcpuId;
@@ -88,6 +89,12 @@ impl State {
         self.core.as_mut().in_memory()
     }
 
+    /// KVM_ARM_VCPU_INIT: out of reset. An access that userspace has not finished is dropped.
+    pub(crate) fn reset(&mut self) {
+        self.answer = run::Answer::None;
+        self.core().reset(None);
+    }
+
     /// Gives the guest an external abort for its last data access; an access that userspace has not finished is dropped.
     pub(crate) fn abort(&mut self) {
         self.answer = run::Answer::None;
@@ -123,6 +130,10 @@ impl Core {
             };
             self.set(reg, value);
         }
+        if start.is_some_and(|start| start.big_endian) {
+            let sctlr = self.get(Reg::SctlrEl1);
+            self.set(Reg::SctlrEl1, SCTLR_EL1::EE.with(sctlr, 1));
+        }
         self.reset_timers();
         self.serror = None;
     }
@@ -131,11 +142,6 @@ impl Core {
     pub(crate) fn cache_type(&self) -> u64 {
         use crate::model::sysreg::{regs::CTR_EL0, IdReg};
         IdReg::new(CTR_EL0::ENCODING).map_or(0, |id| self.vm.with_ids(|ids| ids.get(id)))
-    }
-
-    /// MPIDR_EL1.
-    pub(crate) fn mpidr(&mut self) -> u64 {
-        self.get(Reg::MpidrEl1)
     }
 }
 

@@ -100,11 +100,11 @@ impl Vcpu {
         state.core().renew_firmware();
         match core::mem::replace(&mut state.answer, Answer::None) {
             Answer::None => {}
+            Answer::Skip => state.core().skip(),
             Answer::Load(load) => {
                 let data: u64 = self.run_page.read(field::MMIO_DATA);
                 load.complete(state.core(), data);
             }
-            Answer::Skip => state.core().skip(),
         }
         if self.run_page.read::<u8>(field::IMMEDIATE_EXIT) != 0 {
             return Err(EINTR);
@@ -146,6 +146,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        guest::leave_to_user();
         self.0.set_running(false);
     }
 }
@@ -247,7 +248,7 @@ impl Vcpu {
             Ok(Fault::Resolved) => Ok(()),
             Ok(Fault::Device) => match loaded.with(|core| slow::device_access(core, fault)) {
                 Next::Resume => Ok(()),
-                Next::Host(HostWork::Leave(exit, answer)) => self.write_or_signal(exit, answer),
+                Next::Host(HostWork::Leave(exit, answer)) => self.write_or_signal(loaded, exit, answer),
                 Next::Host(HostWork::Error(error)) => Err(Stop::Errno(error)),
                 Next::Host(HostWork::Gic(access)) => {
                     self.serve_gic(loaded, access);
@@ -270,9 +271,10 @@ impl Vcpu {
     }
 
     /// A store that an ioeventfd waits for does not go to userspace.
-    fn write_or_signal(&self, exit: Exit, answer: Answer) -> Result<(), Stop> {
+    fn write_or_signal(&self, loaded: &mut Loaded<'_, Core>, exit: Exit, answer: Answer) -> Result<(), Stop> {
         if let Exit::Mmio { ipa, data, size, write: true } = exit {
             if self.vm.events.store(ipa, data, size) {
+                loaded.with(Core::skip);
                 return Ok(());
             }
         }

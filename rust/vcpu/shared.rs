@@ -58,6 +58,8 @@ pub(crate) enum Power {
 pub(crate) struct Start {
     pub(crate) pc: u64,
     pub(crate) context: u64,
+    /// With data accesses as its starter's.
+    pub(crate) big_endian: bool,
 }
 
 /// The virtual CPU interface of a vCPU that does not run.
@@ -100,8 +102,6 @@ pub(crate) struct Shared {
     pub(crate) waiter: Waiter,
     #[pin]
     power: SpinLock<Power>,
-    /// KVM_ARM_VCPU_INIT has been called.
-    initialised: AtomicU32,
 }
 
 impl Shared {
@@ -120,7 +120,6 @@ impl Shared {
                 ipi <- Ipi::new(),
                 waiter <- Waiter::new(),
                 power <- new_spinlock!(Power::On, "loft::Shared::power"),
-                initialised: AtomicU32::new(0),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -225,10 +224,7 @@ impl Shared {
 
     /// Calls `body` with the CPU interface; `None` if KVM_RUN has it.
     pub(crate) fn with_interface<R>(&self, body: impl FnOnce(&mut Interface) -> R) -> Option<R> {
-        match &mut *self.interface.lock() {
-            Some(interface) => Some(body(interface)),
-            None => None,
-        }
+        (*self.interface.lock()).as_mut().map(body)
     }
 
     /// An interrupt controller in userspace raises or lowers these lines (HCR_EL2.VI and VF).
@@ -285,14 +281,5 @@ impl Shared {
             }
             _ => None,
         }
-    }
-
-    /// KVM_ARM_VCPU_INIT has been called.
-    pub(crate) fn set_initialised(&self) {
-        self.initialised.store(1, Ordering::Release);
-    }
-
-    pub(crate) fn is_initialised(&self) -> bool {
-        self.initialised.load(Ordering::Acquire) != 0
     }
 }

@@ -165,9 +165,8 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
     }
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
-        let data = core.x(rt) & (u64::MAX >> 64u32.saturating_sub(u32::from(size).saturating_mul(8)).min(63));
-        core.skip();
-        leave(Exit::Mmio { ipa, data, size, write: true }, Answer::None)
+        let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
+        leave(Exit::Mmio { ipa, data, size, write: true }, Answer::Skip)
     } else {
         leave(Exit::Mmio { ipa, data: 0, size, write: false }, Answer::Load(Load { abort }))
     }
@@ -205,7 +204,7 @@ impl GicAccess {
 fn register(core: &mut Core, abort: Abort, frame: Frame, offset: u32) -> core::result::Result<(), VcpuSet> {
     let (id, rt, size) = (core.id, abort.register(), abort.size());
     let done = if abort.is_write() {
-        let value = core.x(rt);
+        let value = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
         match core.vm.gic.lock() {
             Some(mut model) => model.mmio_write(id, frame, offset, size, value, &mut core.after).map(|()| None),
             None => Ok(None),
@@ -219,6 +218,7 @@ fn register(core: &mut Core, abort: Abort, frame: Frame, offset: u32) -> core::r
     match done {
         Ok(value) => {
             if let Some(value) = value {
+                let value = super::mmio::guest_order(core, core.frame.pstate, value, size);
                 core.set_x(rt, super::mmio::extend(value, &abort));
             }
         }

@@ -82,9 +82,10 @@ fn power(core: &mut Core, action: Action) -> Next {
             value(core, code::SUCCESS)
         }
         Action::CpuOn { target, entry, context } => {
+            let big_endian = super::mmio::is_big_endian(core, core.frame.pstate);
             let outcome = match core.vm.vcpu_by_affinity(target) {
                 None => CpuOnOutcome::NoSuchCpu,
-                Some(vcpu) if vcpu.power_on(Start { pc: entry, context }) => CpuOnOutcome::Started,
+                Some(vcpu) if vcpu.power_on(Start { pc: entry, context, big_endian }) => CpuOnOutcome::Started,
                 Some(_) => CpuOnOutcome::AlreadyOn,
             };
             let code = outcome.code(core.firmware.psci.version);

@@ -5,7 +5,6 @@
 mod layout;
 
 use super::Vm;
-use crate::arch::cpu;
 use crate::host::sync::{RawGuard, RawSpinLock};
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{Config, Error as GicError, Frame, Gic, IntId, Irq, Line, Notify, Redist};
@@ -168,18 +167,6 @@ impl Vm {
         Ok(())
     }
 
-    /// One edge on a line, as an MSI or an irqfd makes it.
-    pub(crate) fn pulse_irq(&self, line: Line) -> Result {
-        let kick = {
-            let mut gic = self.gic.lock().ok_or(EBUSY)?;
-            gic.pulse(line).map_err(gic_errno)?
-        };
-        if let Some(vcpu) = kick {
-            self.kick(vcpu);
-        }
-        Ok(())
-    }
-
     /// Makes a vCPU look at its interrupts.
     pub(crate) fn kick(&self, vcpu: VcpuId) {
         if let Some(vcpu) = self.vcpu(vcpu) {
@@ -238,9 +225,4 @@ pub(crate) fn gic_errno(error: GicError) -> Error {
         GicError::Busy | GicError::NeedSync(_) => EBUSY,
         GicError::NoRegister => ENXIO,
     }
-}
-
-/// The list registers that this machine has.
-pub(crate) fn list_registers() -> usize {
-    cpu::features().list_registers
 }

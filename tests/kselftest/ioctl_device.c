@@ -16,6 +16,7 @@
 #define REDIST_REGS KVM_DEV_ARM_VGIC_GRP_REDIST_REGS
 #define CPU_SYSREGS KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS
 #define LEVEL_INFO KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO
+#define MAINT_IRQ 9 /* KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ, not in older headers */
 
 #define REGION_ATTR(base, count, flags, index) ((u64)(count) << 52 | (base) | (u64)(flags) << 12 | (index))
 
@@ -71,6 +72,31 @@ TEST(has)
 	EXPECT_ERRNO(attr_has(fd, REDIST_REGS, 0x1000), ENXIO);
 	EXPECT_OK(attr_has(fd, CPU_SYSREGS, 0xc230)); /* ICC_PMR_EL1 */
 	EXPECT_ERRNO(attr_has(fd, CPU_SYSREGS, 0xc000), ENXIO);
+	EXPECT_OK(attr_has(fd, GIC_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES));
+	EXPECT_OK(attr_has(fd, LEVEL_INFO, 7UL << 32)); /* whoever it is of */
+	EXPECT_ERRNO(attr_has(fd, LEVEL_INFO, 1 << 10), ENXIO);
+	EXPECT_ERRNO(attr_has(fd, ADDR, 1UL << 32 | DIST), ENXIO);
+	EXPECT_ERRNO(attr_has(fd, DIST_REGS, GICD_CTLR + 2), ENXIO);
+	EXPECT_ERRNO(attr_has(fd, DIST_REGS, 0x10000), ENXIO);
+	EXPECT_ERRNO(attr_has(fd, REDIST_REGS, 7UL << 32 | GICR_WAKER), EINVAL); /* no such vCPU */
+	/* Registers of shared interrupts come with these. */
+	EXPECT_ERRNO(attr_has(fd, DIST_REGS, GICD_ISENABLER + 4), ENXIO);
+	CHECK_OK(attr_set(fd, NR_IRQS, 0, &(u32){ 64 }));
+	EXPECT_OK(attr_has(fd, DIST_REGS, GICD_ISENABLER + 4));
+	EXPECT_ERRNO(attr_has(fd, DIST_REGS, GICD_ISENABLER + 8), ENXIO);
+}
+
+/* Without a vCPU there is no distributor to ask. */
+TEST(no_vcpu)
+{
+	struct kvm_create_device device = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
+	int vm = CHECK_OK(ioctl(sys_fd(), KVM_CREATE_VM, 0));
+	u32 v = 0;
+
+	CHECK_OK(ioctl(vm, KVM_CREATE_DEVICE, &device));
+	EXPECT_ERRNO(attr_has(device.fd, DIST_REGS, GICD_CTLR), EINVAL);
+	EXPECT_ERRNO(attr_get(device.fd, DIST_REGS, GICD_IIDR, &v), EINVAL);
+	EXPECT_OK(attr_has(device.fd, LEVEL_INFO, 0));
 }
 
 TEST(addresses)
@@ -126,6 +152,69 @@ TEST(redistributor_regions)
 	vcpu_done(&vm->vcpus[3]);
 }
 
+static u32 typer(struct vm *vm, u64 vcpu)
+{
+	u32 v = 0;
+
+	EXPECT_OK(attr_get(vm->gic, REDIST_REGS, vcpu << 32 | GICR_TYPER, &v));
+	return v;
+}
+
+/* The last redistributor of several in a row says so; regions may come after initialisation. */
+TEST(last_redistributor)
+{
+	struct vm *vm = bare_gic(4);
+	int fd = vm->gic;
+
+	CHECK_OK(attr_set(fd, GIC_CTRL, INIT, NULL));
+	EXPECT_EQ(typer(vm, 3), 0x300); /* nowhere yet */
+	EXPECT_OK(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x100000, 1, 0, 0) }));
+	EXPECT_EQ(typer(vm, 0), 0x010);
+	EXPECT_EQ(typer(vm, 1), 0x100);
+	EXPECT_OK(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x120000, 2, 0, 1) })); /* adjoins the first */
+	EXPECT_EQ(typer(vm, 0), 0x000);
+	EXPECT_EQ(typer(vm, 1), 0x100);
+	EXPECT_EQ(typer(vm, 2), 0x210);
+	EXPECT_OK(attr_set(fd, ADDR, DIST, &(u64){ 0x160000 }));
+	EXPECT_ERRNO(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x160000, 8, 0, 2) }), EINVAL); /* over the distributor */
+	EXPECT_OK(attr_set(fd, ADDR, REGION, &(u64){ REGION_ATTR(0x200000, 8, 0, 2) })); /* not full */
+	EXPECT_EQ(typer(vm, 2), 0x210);
+	EXPECT_EQ(typer(vm, 3), 0x310);
+	vcpu_done(&vm->vcpus[3]);
+}
+
+/* A VM whose first run fails for want of an address has had its chance. */
+TEST(no_second_run)
+{
+	struct vm *vm = bare_gic(1);
+	u64 a;
+
+	CHECK_OK(attr_set(vm->gic, ADDR, REDIST, &(u64){ 0x100000 }));
+	CHECK_OK(attr_set(vm->gic, GIC_CTRL, INIT, NULL));
+	EXPECT_EQ(vcpu_run(&vm->vcpus[0]), -ENXIO);
+	EXPECT_ERRNO(attr_get(vm->gic, ADDR, DIST, &a), EIO);
+	EXPECT_ERRNO(ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY), EIO);
+	EXPECT_EQ(vcpu_run(&vm->vcpus[0]), -EIO);
+}
+
+TEST(maintenance_interrupt)
+{
+	struct vm *vm = bare_gic(1);
+	int fd = vm->gic;
+	u32 n;
+
+	if (attr_has(fd, MAINT_IRQ, 0))
+		SKIP("no KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ");
+	EXPECT_ERRNO(attr_set(fd, MAINT_IRQ, 0, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(attr_set(fd, MAINT_IRQ, 0, &(u32){ 15 }), EINVAL);
+	EXPECT_ERRNO(attr_set(fd, MAINT_IRQ, 0, &(u32){ 32 }), EINVAL);
+	EXPECT_OK(attr_set(fd, MAINT_IRQ, 0, &(u32){ 25 }));
+	EXPECT_OK(attr_get(fd, MAINT_IRQ, 0, &n));
+	EXPECT_EQ(n, 25);
+	CHECK_OK(attr_set(fd, GIC_CTRL, INIT, NULL));
+	EXPECT_ERRNO(attr_set(fd, MAINT_IRQ, 0, &(u32){ 26 }), EBUSY);
+}
+
 TEST(too_few_redistributors)
 {
 	struct vm *vm = bare_gic(3);
@@ -146,6 +235,8 @@ TEST(nr_irqs)
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 32 }), EINVAL);
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 65 }), EINVAL);
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 1056 }), EINVAL);
+	EXPECT_OK(attr_get(fd, NR_IRQS, 0, &n));
+	EXPECT_EQ(n, 32); /* the private ones are always there */
 	EXPECT_OK(attr_set(fd, NR_IRQS, 0, &(u32){ 96 }));
 	EXPECT_OK(attr_get(fd, NR_IRQS, 0, &n));
 	EXPECT_EQ(n, 96);
@@ -160,8 +251,10 @@ TEST(init)
 
 	EXPECT_ERRNO(attr_set(fd, GIC_CTRL, 99, NULL), ENXIO);
 	EXPECT_ERRNO(attr_get(fd, GIC_CTRL, INIT, &n), ENXIO);
+	EXPECT_ERRNO(attr_set(fd, GIC_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL), ENXIO);
 	EXPECT_OK(attr_set(fd, GIC_CTRL, INIT, NULL));
 	EXPECT_OK(attr_set(fd, GIC_CTRL, INIT, NULL)); /* again is no error */
+	EXPECT_OK(attr_set(fd, GIC_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL));
 	EXPECT_OK(attr_get(fd, NR_IRQS, 0, &n));
 	EXPECT_EQ(n, 256); /* the default */
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 96 }), EBUSY);
@@ -195,6 +288,8 @@ TEST(registers_before_init)
 
 	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_CTLR, &v, false), EBUSY);
 	EXPECT_ERRNO(reg_access(vm, REDIST_REGS, GICR_WAKER, &v, false), EBUSY);
+	EXPECT_ERRNO(reg_access(vm, CPU_SYSREGS, 0xc230, &v, false), EBUSY);
+	EXPECT_ERRNO(reg_access(vm, LEVEL_INFO, 32, &v, true), EBUSY);
 	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_IIDR, &v, false)); /* what it is may be asked */
 }
 
@@ -213,6 +308,14 @@ TEST(registers)
 	EXPECT_OK(attr_has(vm->gic, DIST_REGS, GICD_IROUTER + 8 * 40));
 	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_TYPER, BAD_POINTER, false), EFAULT);
 	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_CTLR, BAD_POINTER, true), EFAULT);
+
+	/* What is not there reads as zero. */
+	EXPECT_OK(reg_access(vm, DIST_REGS, 0x5000, &v, false));
+	EXPECT_EQ(v, 0);
+	EXPECT_OK(reg_access(vm, DIST_REGS, 0x10000, &(u32){ ~0u }, true));
+	v = 1;
+	EXPECT_OK(reg_access(vm, DIST_REGS, 0x10000, &v, false));
+	EXPECT_EQ(v, 0);
 
 	/* Interrupt state: enable, pending, active, priority, configuration. */
 	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_ISENABLER + 4, &(u32){ 0x5 }, true));
@@ -251,6 +354,9 @@ TEST(registers)
 	EXPECT_OK(attr_get(vm->gic, CPU_SYSREGS, 0xc667, &wide));
 	EXPECT_EQ(wide, 1);
 	EXPECT_ERRNO(attr_get(vm->gic, CPU_SYSREGS, 0xc000, &wide), ENOENT);
+	EXPECT_ERRNO(attr_set(vm->gic, CPU_SYSREGS, 0xc000, &wide), ENOENT);
+	EXPECT_ERRNO(attr_set(vm->gic, CPU_SYSREGS, 0xc000, BAD_POINTER), EFAULT);
+	EXPECT_ERRNO(attr_get(vm->gic, CPU_SYSREGS, 0xc230, BAD_POINTER), EFAULT);
 	EXPECT_ERRNO(attr_get(vm->gic, CPU_SYSREGS, 7UL << 32 | 0xc230, &wide), EINVAL);
 
 	/* Line levels: a bit per interrupt, 32 at a time. */
@@ -280,9 +386,34 @@ TEST(registers_while_running)
 	sleep_us(100000);
 	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_CTLR, &v, false), EBUSY);
 	EXPECT_ERRNO(reg_access(vm, REDIST_REGS, GICR_WAKER, &v, false), EBUSY);
+	EXPECT_ERRNO(reg_access(vm, CPU_SYSREGS, 0xc230, &v, false), EBUSY);
+	EXPECT_ERRNO(reg_access(vm, LEVEL_INFO, 32, &v, true), EBUSY);
+	EXPECT_ERRNO(attr_set(vm->gic, GIC_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL), EBUSY);
 	VM_GLOBAL(vm, stop_running) = 1;
 	vcpu_join(&vm->vcpus[0]);
 	EXPECT_OK(reg_access(vm, DIST_REGS, GICD_CTLR, &v, false));
+}
+
+static void guest_masks(u64 arg)
+{
+	GUEST_CHECK_EQ(read_sysreg(ICC_PMR_EL1), 0xa0); /* as userspace has set it */
+	write_sysreg(0x50, ICC_PMR_EL1);
+	GUEST_SYNC(1);
+	GUEST_CHECK_EQ(read_sysreg(ICC_PMR_EL1), 0xf0);
+}
+
+/* The CPU interface is the guest's, and userspace's between two runs. */
+TEST(cpu_interface_between_runs)
+{
+	struct vm *vm = vm_create(.main = guest_masks, .gic = true);
+	u64 v = 0;
+
+	EXPECT_OK(attr_set(vm->gic, CPU_SYSREGS, 0xc230, &(u64){ 0xa0 }));
+	vcpu_sync(&vm->vcpus[0], 1);
+	EXPECT_OK(attr_get(vm->gic, CPU_SYSREGS, 0xc230, &v));
+	EXPECT_EQ(v, 0x50);
+	EXPECT_OK(attr_set(vm->gic, CPU_SYSREGS, 0xc230, &(u64){ 0xf0 }));
+	vcpu_done(&vm->vcpus[0]);
 }
 
 /* The device file may be closed before the VM ends. */

@@ -35,6 +35,26 @@ fn numbers_of_interrupts() {
 }
 
 #[test]
+fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
+    let mut config = Config::default();
+    assert!(!config.is_sized());
+    let there = |config: &Config, offset| config.user_has(DIST, offset);
+    assert!(there(&config, 0) && !there(&config, 2) && !there(&config, 0x5000));
+    assert!(!there(&config, 0x1_0000));
+    // GICD_ISENABLER0 is there, if for nothing.
+    assert!(there(&config, 0x100) && !there(&config, 0x104));
+    assert!(config.user_has(redist(7), 0x14) && !config.user_has(redist(7), 0x1000));
+    config.set_nr_irqs(96).unwrap();
+    assert!(config.is_sized());
+    assert!(there(&config, 0x108) && !there(&config, 0x10c));
+    let spis = vec![Irq::default(); config.nr_spis()];
+    let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis).unwrap();
+    for offset in (0..0x1_0004).step_by(2) {
+        assert_eq!(gic.user_has(DIST, offset), there(&config, offset), "{offset:#x}");
+    }
+}
+
+#[test]
 fn the_revision_is_agreed_on_first() {
     let mut config = Config::default();
     assert_eq!(config.user_read(8), Ok(0x4b00_343b));
