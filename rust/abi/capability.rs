@@ -12,7 +12,9 @@ pub(super) const MAX_SLOTS: u32 = 32_764;
 
 /// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM.
 pub(super) fn check(extension: usize, _vm: Option<&Vm>) -> isize {
-    let Ok(extension) = u32::try_from(extension) else { return 0 };
+    let Ok(extension) = u32::try_from(extension) else {
+        return 0;
+    };
     match extension {
         KVM_CAP_IRQCHIP
         | KVM_CAP_USER_MEMORY

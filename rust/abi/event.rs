@@ -21,13 +21,19 @@ pub(super) fn ioeventfd(vm: &Vm, request: kvm_ioeventfd) -> Result<isize> {
         Bus::Mmio
     };
     let data = flag(LOFT_KVM_IOEVENTFD_FLAG_DATAMATCH).then_some(request.datamatch);
-    let key = Key { bus, address: request.addr, size: request.len, data };
+    let key = Key {
+        bus,
+        address: request.addr,
+        size: request.len,
+        data,
+    };
     if flag(LOFT_KVM_IOEVENTFD_FLAG_DEASSIGN) {
         // What could not be assigned is not found.
         vm.events.deassign_ioeventfd(request.fd, key)?;
         return Ok(0);
     }
-    if !matches!(key.size, 0 | 1 | 2 | 4 | 8) || key.address.checked_add(key.size.into()).is_none() {
+    if !matches!(key.size, 0 | 1 | 2 | 4 | 8) || key.address.checked_add(key.size.into()).is_none()
+    {
         return Err(EINVAL);
     }
     // Without a size there is nothing to compare.
@@ -46,8 +52,10 @@ pub(super) fn irqfd(vm: &Arc<Vm>, request: kvm_irqfd) -> Result<isize> {
     if request.flags & KVM_IRQFD_FLAG_DEASSIGN != 0 {
         vm.events.deassign_irqfd(request.fd as i32, request.gsi)?;
     } else {
-        let resample = (request.flags & KVM_IRQFD_FLAG_RESAMPLE != 0).then_some(request.resamplefd as i32);
-        vm.events.assign_irqfd(vm, request.fd, request.gsi, resample)?;
+        let resample =
+            (request.flags & KVM_IRQFD_FLAG_RESAMPLE != 0).then_some(request.resamplefd as i32);
+        vm.events
+            .assign_irqfd(vm, request.fd, request.gsi, resample)?;
     }
     Ok(0)
 }
@@ -64,7 +72,9 @@ pub(super) fn set_routing(vm: &Vm, argument: usize) -> Result<isize> {
     for _ in 0..count {
         let entry: kvm_irq_routing_entry = user::read(at)?;
         entries.push(entry, GFP_KERNEL_ACCOUNT)?;
-        at = at.checked_add(size_of::<kvm_irq_routing_entry>()).ok_or(EFAULT)?;
+        at = at
+            .checked_add(size_of::<kvm_irq_routing_entry>())
+            .ok_or(EFAULT)?;
     }
     let mut routes = KVVec::with_capacity(entries.len(), GFP_KERNEL_ACCOUNT)?;
     for entry in &entries {

@@ -32,11 +32,16 @@ impl Nodes {
         let loft = KBox::try_pin_init(Node::register(c"loft", dynamic, MODE), GFP_KERNEL)?;
         let kvm = if kvm {
             let node = KBox::try_pin_init(Node::register(c"kvm", dynamic, MODE), GFP_KERNEL);
-            Some(node.inspect_err(|_| pr_err!("/dev/kvm exists already: KVM is active, load without kvm_node=1\n"))?)
+            Some(node.inspect_err(|_| {
+                pr_err!("/dev/kvm exists already: KVM is active, load without kvm_node=1\n")
+            })?)
         } else {
             None
         };
-        Ok(Self { _loft: loft, _kvm: kvm })
+        Ok(Self {
+            _loft: loft,
+            _kvm: kvm,
+        })
     }
 }
 

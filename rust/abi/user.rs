@@ -8,10 +8,14 @@ use kernel::uaccess::{UserPtr, UserSlice};
 
 /// Copies a `T` from `address`; `EFAULT` if it is not all there.
 pub(super) fn read<T: FromBytes>(address: usize) -> Result<T> {
-    UserSlice::new(UserPtr::from_addr(address), size_of::<T>()).reader().read()
+    UserSlice::new(UserPtr::from_addr(address), size_of::<T>())
+        .reader()
+        .read()
 }
 
 /// Copies `value` to `address`.
 pub(super) fn write<T: AsBytes>(address: usize, value: &T) -> Result {
-    UserSlice::new(UserPtr::from_addr(address), size_of::<T>()).writer().write(value)
+    UserSlice::new(UserPtr::from_addr(address), size_of::<T>())
+        .writer()
+        .write(value)
 }

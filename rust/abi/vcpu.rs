@@ -96,14 +96,23 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
             None => {
                 config.vcpu_features = Some(lasting);
                 config.set_pointer_auth(vcpu.vm.ipa_bits, features & PTRAUTH != 0);
-                let version = if features & PSCI_0_2 != 0 { psci::Version::LATEST } else { psci::Version::V0_1 };
-                vcpu.vm.change_firmware(&mut config, |firmware| firmware.psci.version = version);
+                let version = if features & PSCI_0_2 != 0 {
+                    psci::Version::LATEST
+                } else {
+                    psci::Version::V0_1
+                };
+                vcpu.vm
+                    .change_firmware(&mut config, |firmware| firmware.psci.version = version);
             }
         }
     }
     state.features = Some(lasting);
     state.reset();
-    vcpu.shared.set_power(if features & POWER_OFF != 0 { Power::Off } else { Power::On });
+    vcpu.shared.set_power(if features & POWER_OFF != 0 {
+        Power::Off
+    } else {
+        Power::On
+    });
     Ok(0)
 }
 

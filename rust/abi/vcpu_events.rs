@@ -36,7 +36,8 @@ pub(super) fn set(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     state.features.ok_or(ENOEXEC)?;
     let events: kvm_vcpu_events = user::read(argument)?;
     let exception = &events.exception;
-    if events.reserved.iter().any(|word| *word != 0) || exception.pad.iter().any(|byte| *byte != 0) {
+    if events.reserved.iter().any(|word| *word != 0) || exception.pad.iter().any(|byte| *byte != 0)
+    {
         return Err(EINVAL);
     }
     if exception.ext_dabt_pending != 0 {

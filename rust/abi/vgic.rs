@@ -90,13 +90,21 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
     match attr.group {
         KVM_DEV_ARM_VGIC_GRP_ADDR => {
             // A region's index is in the value.
-            let asked = if attr.attr == REDIST_REGION { user::read(address)? } else { 0 };
+            let asked = if attr.attr == REDIST_REGION {
+                user::read(address)?
+            } else {
+                0
+            };
             user::write(address, &address_of(vm, attr.attr, asked)?)?;
         }
         KVM_DEV_ARM_VGIC_GRP_NR_IRQS => {
             let nr_irqs: u32 = {
                 let config = vm.gic.setup.lock().config;
-                if vm.gic.is_ready() || config.is_sized() { config.nr_irqs() } else { IntId::PRIVATE }
+                if vm.gic.is_ready() || config.is_sized() {
+                    config.nr_irqs()
+                } else {
+                    IntId::PRIVATE
+                }
             };
             user::write(address, &nr_irqs)?;
         }
@@ -121,14 +129,27 @@ fn set_address(vm: &Vm, kind: u64, value: u64) -> Result {
     let mut setup = vm.gic.setup.lock();
     match kind {
         DIST => setup.layout.set_dist(value, limit)?,
-        REDIST => setup.layout.add(0, Region { base: value, count: None }, vcpus, limit)?,
+        REDIST => setup.layout.add(
+            0,
+            Region {
+                base: value,
+                count: None,
+            },
+            vcpus,
+            limit,
+        )?,
         REDIST_REGION => {
             let attr = RegionAttr(value);
             if attr.count() == 0 || attr.flags() != 0 {
                 return Err(EINVAL);
             }
-            let region = Region { base: attr.base(), count: Some(attr.count()) };
-            setup.layout.add(attr.index().into(), region, vcpus, limit)?;
+            let region = Region {
+                base: attr.base(),
+                count: Some(attr.count()),
+            };
+            setup
+                .layout
+                .add(attr.index().into(), region, vcpus, limit)?;
         }
         _ => return Err(ENXIO),
     }
@@ -178,7 +199,13 @@ fn control(vm: &Vm, command: u64) -> Result {
     match command {
         INIT => vm.gic.init(vm),
         // There are no LPIs, so there is nothing to save.
-        SAVE_PENDING_TABLES => vm.while_stopped(|| if vm.gic.is_ready() { Ok(()) } else { Err(ENXIO) })?,
+        SAVE_PENDING_TABLES => vm.while_stopped(|| {
+            if vm.gic.is_ready() {
+                Ok(())
+            } else {
+                Err(ENXIO)
+            }
+        })?,
         _ => Err(ENXIO),
     }
 }

@@ -28,15 +28,34 @@ impl FileObject for Vm {
             LOFT_KVM_SET_USER_MEMORY_REGION => {
                 let region: kvm_userspace_memory_region = user::read(argument)?;
                 let flags = KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES;
-                set_memory(this, region.slot, region.flags, flags, region.guest_phys_addr, region.memory_size, region.userspace_addr)
+                set_memory(
+                    this,
+                    region.slot,
+                    region.flags,
+                    flags,
+                    region.guest_phys_addr,
+                    region.memory_size,
+                    region.userspace_addr,
+                )
             }
             LOFT_KVM_SET_USER_MEMORY_REGION2 => {
                 let region: kvm_userspace_memory_region2 = user::read(argument)?;
                 let flags = KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES;
-                set_memory(this, region.slot, region.flags, flags, region.guest_phys_addr, region.memory_size, region.userspace_addr)
+                set_memory(
+                    this,
+                    region.slot,
+                    region.flags,
+                    flags,
+                    region.guest_phys_addr,
+                    region.memory_size,
+                    region.userspace_addr,
+                )
             }
             LOFT_KVM_ARM_PREFERRED_TARGET => {
-                let init = kvm_vcpu_init { target: KVM_ARM_TARGET_GENERIC_V8, ..Default::default() };
+                let init = kvm_vcpu_init {
+                    target: KVM_ARM_TARGET_GENERIC_V8,
+                    ..Default::default()
+                };
                 user::write(argument, &init)?;
                 Ok(0)
             }
@@ -49,8 +68,12 @@ impl FileObject for Vm {
             LOFT_KVM_ENABLE_CAP => vm_attributes::enable_capability(this, user::read(argument)?),
             LOFT_KVM_HAS_DEVICE_ATTR => vm_attributes::has(&user::read(argument)?),
             LOFT_KVM_SET_DEVICE_ATTR => vm_attributes::set(this, &user::read(argument)?),
-            LOFT_KVM_ARM_SET_COUNTER_OFFSET => vm_attributes::set_counter_offset(this, user::read(argument)?),
-            LOFT_KVM_ARM_GET_REG_WRITABLE_MASKS => vm_attributes::writable_masks(user::read(argument)?),
+            LOFT_KVM_ARM_SET_COUNTER_OFFSET => {
+                vm_attributes::set_counter_offset(this, user::read(argument)?)
+            }
+            LOFT_KVM_ARM_GET_REG_WRITABLE_MASKS => {
+                vm_attributes::writable_masks(user::read(argument)?)
+            }
             _ => Err(ENOTTY),
         }
     }
@@ -84,7 +107,15 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
 }
 
 #[allow(clippy::too_many_arguments)]
-fn set_memory(vm: &Vm, slot: u32, flags: u32, known: u32, ipa: u64, size: u64, hva: u64) -> Result<isize> {
+fn set_memory(
+    vm: &Vm,
+    slot: u32,
+    flags: u32,
+    known: u32,
+    ipa: u64,
+    size: u64,
+    hva: u64,
+) -> Result<isize> {
     const PAGE: u64 = kernel::page::PAGE_SIZE as u64;
     // The upper half of the number is the address space, of which arm64 has one.
     if flags & !known != 0 || slot >> 16 != 0 || slot >= capability::MAX_SLOTS {
@@ -97,7 +128,13 @@ fn set_memory(vm: &Vm, slot: u32, flags: u32, known: u32, ipa: u64, size: u64, h
         return Err(EINVAL);
     }
     let _config = vm.config.lock();
-    vm.memory.set_slot(MemSlot { id: slot, ipa, size, hva, flags })?;
+    vm.memory.set_slot(MemSlot {
+        id: slot,
+        ipa,
+        size,
+        hva,
+        flags,
+    })?;
     Ok(0)
 }
 
@@ -117,7 +154,11 @@ fn irq_line(vm: &Vm, request: kvm_irq_level) -> Result<isize> {
             let target = vm.vcpu_by_number(vcpu).ok_or(EINVAL)?;
             let id = IntId::new(number).filter(|id| id.is_ppi()).ok_or(EINVAL)?;
             // Once the VM runs, the timers' are the timers'.
-            if vm.timers.as_ref().is_some_and(|timers| id == timers.virtual_ || id == timers.physical) {
+            if vm
+                .timers
+                .as_ref()
+                .is_some_and(|timers| id == timers.virtual_ || id == timers.physical)
+            {
                 return Err(EINVAL);
             }
             vm.set_irq_level(Line::private(target.id, id).ok_or(EINVAL)?, high)?;

@@ -7,7 +7,7 @@ use super::user;
 use crate::host::ffi::*;
 use crate::model::smccc::filter::{Action, FilterError};
 use crate::model::sysreg::idregs::IdReg;
-use crate::model::sysreg::{Encoding, lookup};
+use crate::model::sysreg::{lookup, Encoding};
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
@@ -36,13 +36,18 @@ fn filter(vm: &Vm, request: kvm_smccc_filter) -> Result<isize> {
         return Err(EINVAL);
     }
     let action = Action::new(request.action).ok_or(EINVAL)?;
-    let last = request.nr_functions.checked_sub(1).and_then(|more| request.base.checked_add(more));
+    let last = request
+        .nr_functions
+        .checked_sub(1)
+        .and_then(|more| request.base.checked_add(more));
     last.ok_or(EINVAL)?;
     let mut config = vm.config.lock();
     if config.started {
         return Err(EBUSY);
     }
-    let inserted = config.smccc_filter.insert(request.base, request.nr_functions, action);
+    let inserted = config
+        .smccc_filter
+        .insert(request.base, request.nr_functions, action);
     inserted.map(|()| 0).map_err(|error| match error {
         FilterError::Invalid => EINVAL,
         FilterError::Exists => EEXIST,
@@ -108,5 +113,6 @@ pub(super) fn writable_masks(request: reg_mask_range) -> Result<isize> {
 
 fn writable_mask(encoding: Encoding) -> u64 {
     let id = IdReg::new(encoding).filter(|id| !id.is_aarch32());
-    id.filter(|_| lookup(encoding).is_some()).map_or(0, |id| id.writable())
+    id.filter(|_| lookup(encoding).is_some())
+        .map_or(0, |id| id.writable())
 }

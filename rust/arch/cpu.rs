@@ -101,7 +101,10 @@ pub(crate) fn probe() -> Result {
         return Err(ENXIO);
     }
     if kernel::page::PAGE_SIZE != 4096 {
-        pr_err!("the kernel's pages are {} KiB: loft supports 4 KiB only\n", kernel::page::PAGE_SIZE / 1024);
+        pr_err!(
+            "the kernel's pages are {} KiB: loft supports 4 KiB only\n",
+            kernel::page::PAGE_SIZE / 1024
+        );
         return Err(eopnotsupp());
     }
     let mmfr0 = sanitised(ID_AA64MMFR0_EL1::ENCODING);
@@ -126,7 +129,11 @@ pub(crate) fn probe() -> Result {
         hcx: ID_AA64MMFR1_EL1::HCX.get(mmfr1) != 0,
         dit: ID_AA64PFR0_EL1::DIT.get(pfr0) != 0,
         evt: ID_AA64MMFR2_EL1::EVT.get(mmfr2) >= ID_AA64MMFR2_EL1::EVT_IMP,
-        vmid_bits: if ID_AA64MMFR1_EL1::VMIDBits.get(mmfr1) == ID_AA64MMFR1_EL1::VMIDBits_16 { 16 } else { 8 },
+        vmid_bits: if ID_AA64MMFR1_EL1::VMIDBits.get(mmfr1) == ID_AA64MMFR1_EL1::VMIDBits_16 {
+            16
+        } else {
+            8
+        },
         pa_bits: match ID_AA64MMFR0_EL1::PARANGE.get(mmfr0) {
             0 => 32,
             1 => 36,

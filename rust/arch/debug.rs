@@ -17,7 +17,8 @@ const ENABLES: u64 = MDSCR_EL1::SS.mask() | MDSCR_EL1::KDE.mask() | MDSCR_EL1::M
 /// open.
 pub(super) fn wanted(saved: &Saved) -> Option<u64> {
     let mdscr = saved.get(Reg::MdscrEl1);
-    (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OslsrEl1))).then_some(mdscr & ENABLES)
+    (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OslsrEl1)))
+        .then_some(mdscr & ENABLES)
 }
 
 /// Calls `$each!(number, value register, control register)` for 16 pairs from the two first ones of the context on.
@@ -62,12 +63,19 @@ pub(super) struct HostDebug {
 /// How many breakpoints and watchpoints this CPU has.
 fn counts() -> (u64, u64) {
     let dfr0 = read!(ID_AA64DFR0_EL1);
-    (ID_AA64DFR0_EL1::BRPs.get(dfr0) + 1, ID_AA64DFR0_EL1::WRPs.get(dfr0) + 1)
+    (
+        ID_AA64DFR0_EL1::BRPs.get(dfr0) + 1,
+        ID_AA64DFR0_EL1::WRPs.get(dfr0) + 1,
+    )
 }
 
 /// Puts the guest's into the CPU.
 pub(super) fn load(saved: &Saved, mdscr: u64) -> HostDebug {
-    let mut host = HostDebug { mdscr: read!(MDSCR_EL1), breakpoints: [[0; 2]; 16], watchpoints: [[0; 2]; 16] };
+    let mut host = HostDebug {
+        mdscr: read!(MDSCR_EL1),
+        breakpoints: [[0; 2]; 16],
+        watchpoints: [[0; 2]; 16],
+    };
     let (breakpoints, watchpoints) = counts();
     // Nothing of the host's is on while they change.
     write!(MDSCR_EL1, 0);

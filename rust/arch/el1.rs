@@ -23,7 +23,10 @@ impl Saved {
 
     /// The register that is `n` behind `first`: of those that come in a row.
     pub(crate) fn nth(&self, first: Reg, n: usize) -> u64 {
-        self.0.get(first.index().wrapping_add(n)).copied().unwrap_or(0)
+        self.0
+            .get(first.index().wrapping_add(n))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(crate) fn set(&mut self, reg: Reg, value: u64) {

@@ -15,7 +15,11 @@ pub(crate) struct Fp {
 
 impl Fp {
     pub(crate) const fn new() -> Self {
-        Self { v: [0; 32], fpsr: 0, fpcr: 0 }
+        Self {
+            v: [0; 32],
+            fpsr: 0,
+            fpcr: 0,
+        }
     }
 
     /// Puts them into the CPU. Inside `host::guest::HostFp::with`, where the registers are this thread's.

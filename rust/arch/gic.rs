@@ -9,7 +9,9 @@ use crate::model::vgic::{CpuIf, LrFile};
 
 /// How many list registers there are (ICH_VTR_EL2.ListRegs).
 pub(crate) fn list_registers() -> usize {
-    (ICH_VTR_EL2::ListRegs.get(read!(ICH_VTR_EL2)) as usize).wrapping_add(1).min(16)
+    (ICH_VTR_EL2::ListRegs.get(read!(ICH_VTR_EL2)) as usize)
+        .wrapping_add(1)
+        .min(16)
 }
 
 /// ICH_VTR_EL2.

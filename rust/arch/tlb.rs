@@ -48,7 +48,9 @@ pub(crate) fn flush_ipas(vttbr: Vttbr, ipa: u64, count: u64, shift: u32) {
         for _ in 0..count {
             let operand = at >> 12;
             // SAFETY: As above.
-            unsafe { asm!("tlbi ipas2e1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
+            unsafe {
+                asm!("tlbi ipas2e1is, {}", in(reg) operand, options(nostack, preserves_flags))
+            };
             at = at.wrapping_add(1 << shift);
         }
         // The combined entries go after the stage-2 ones, or they could be made again from those.
@@ -77,7 +79,14 @@ pub(crate) fn flush_local_stage1(vttbr: Vttbr) {
     write!(HCR_EL2, hcr & !HCR_EL2::TGE.mask());
     isb();
     // SAFETY: As above. The I-cache goes too: with VPIPT or VIPT ones it may hold another vCPU's lines.
-    unsafe { asm!("tlbi vmalle1", "ic iallu", "dsb nsh", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "tlbi vmalle1",
+            "ic iallu",
+            "dsb nsh",
+            options(nostack, preserves_flags)
+        )
+    };
     isb();
     write!(VTTBR_EL2, old);
     write!(HCR_EL2, hcr);

@@ -12,9 +12,9 @@ use super::frame::{loft_enter, Frame};
 use super::tlb::Vttbr;
 use super::{debug, isb, timer};
 use crate::host::ffi;
+use crate::model::sysreg::{regs::*, Field};
 use crate::vcpu::core::Core;
 use crate::vcpu::fast;
-use crate::model::sysreg::{regs::*, Field};
 use core::marker::PhantomData;
 
 /// What is the same for each run of a vCPU.
@@ -70,7 +70,11 @@ pub(crate) fn guest_hcr() -> u64 {
         | HCR_EL2::TLOR.mask()
         | HCR_EL2::TID1.mask()
         | HCR_EL2::TID3.mask();
-    hcr |= if cpu.evt { HCR_EL2::TID4.mask() } else { HCR_EL2::TID2.mask() };
+    hcr |= if cpu.evt {
+        HCR_EL2::TID4.mask()
+    } else {
+        HCR_EL2::TID2.mask()
+    };
     if cpu.ras {
         hcr |= HCR_EL2::TEA.mask() | HCR_EL2::TERR.mask();
     }
@@ -166,7 +170,10 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
     let cptr = read!(CPTR_EL2);
     let mdscr = read!(MDSCR_EL1);
     let dit = if features().dit { read!(DIT) } else { 0 };
-    write!(CPTR_EL2, CPACR_EL1::FPEN.of(3) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask());
+    write!(
+        CPTR_EL2,
+        CPACR_EL1::FPEN.of(3) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()
+    );
     // The host's breakpoints and single step are not the guest's.
     let debug = match debug::wanted(&core.saved) {
         Some(guest) => Some(debug::load(&core.saved, guest)),

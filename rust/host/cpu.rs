@@ -33,7 +33,10 @@ impl IrqOff {
     pub(crate) fn new() -> Self {
         // SAFETY: May be called in any context; undone once, in `drop`.
         let flags = unsafe { ffi::loft_local_irq_save() };
-        Self { flags, _not_send: NotThreadSafe }
+        Self {
+            flags,
+            _not_send: NotThreadSafe,
+        }
     }
 }
 

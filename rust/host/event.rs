@@ -114,7 +114,10 @@ unsafe impl<T: Listener> Sync for Watch<T> {}
 impl<T: Listener> Watch<T> {
     /// Hooks `listener` to an eventfd. True: it had been signalled before, and still is: the listener is not called for
     /// that, and the count stays. `EBUSY`: it is hooked already, here or elsewhere.
-    pub(crate) fn new(file: EventFile, listener: impl PinInit<T>) -> Result<(Pin<KBox<Self>>, bool)> {
+    pub(crate) fn new(
+        file: EventFile,
+        listener: impl PinInit<T>,
+    ) -> Result<(Pin<KBox<Self>>, bool)> {
         let EventFile { file, event } = file;
         let this = KBox::pin_init(
             pin_init!(Self {
@@ -127,7 +130,8 @@ impl<T: Listener> Watch<T> {
         )?;
         // SAFETY: The file is that of `event`, and open. The entry is pinned and unused; it stays in the wait queue until
         // `drop`. All of `this` is initialised: the callback may come at once.
-        let ret = unsafe { ffi::loft_eventfd_watch(file.as_ptr(), this.entry.get(), Some(Self::wake)) };
+        let ret =
+            unsafe { ffi::loft_eventfd_watch(file.as_ptr(), this.entry.get(), Some(Self::wake)) };
         to_result(ret)?;
         // INVARIANT: it succeeded.
         this.hooked.store(true, Ordering::Relaxed);
@@ -146,7 +150,12 @@ impl<T: Listener> Watch<T> {
     /// # Safety
     ///
     /// Called by whoever signals or closes the eventfd, with its lock held and interrupts off, for an entry that is hooked.
-    unsafe extern "C" fn wake(entry: *mut bindings::wait_queue_entry, _: c_uint, _: c_int, key: *mut c_void) -> c_int {
+    unsafe extern "C" fn wake(
+        entry: *mut bindings::wait_queue_entry,
+        _: c_uint,
+        _: c_int,
+        key: *mut c_void,
+    ) -> c_int {
         // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a `Watch<T>`. It is hooked, and taking
         // it out needs the lock that is held now.
         let this = unsafe { &*entry.cast::<Self>() };
@@ -173,7 +182,13 @@ impl<T: Listener> PinnedDrop for Watch<T> {
             let mut count = 0;
             // SAFETY: By the invariant the entry is in that queue. This takes the queue's lock, under which the callback
             // runs: it is not running when this returns, and will not again.
-            unsafe { bindings::eventfd_ctx_remove_wait_queue(self.event.0.as_ptr(), self.entry.get(), &mut count) };
+            unsafe {
+                bindings::eventfd_ctx_remove_wait_queue(
+                    self.event.0.as_ptr(),
+                    self.entry.get(),
+                    &mut count,
+                )
+            };
         }
     }
 }

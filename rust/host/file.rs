@@ -58,7 +58,8 @@ impl<T: FileObject> Ops<T> {
     /// Called by the kernel for a file with these operations.
     unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The last call for this file; it gives back the reference that opening made.
-        let this = unsafe { <Arc<T> as ForeignOwnable>::from_foreign(ffi::loft_file_private(file)) };
+        let this =
+            unsafe { <Arc<T> as ForeignOwnable>::from_foreign(ffi::loft_file_private(file)) };
         this.release();
         0
     }
@@ -66,7 +67,11 @@ impl<T: FileObject> Ops<T> {
     /// # Safety
     ///
     /// Called by the kernel for a file with these operations.
-    unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, argument: usize) -> isize {
+    unsafe extern "C" fn ioctl(
+        file: *mut bindings::file,
+        command: c_uint,
+        argument: usize,
+    ) -> isize {
         // SAFETY: The kernel calls this for an open file of ours.
         let this: Arc<T> = unsafe { Self::borrow(file) }.into();
         match T::ioctl(&this, command, argument) {
@@ -78,7 +83,10 @@ impl<T: FileObject> Ops<T> {
     /// # Safety
     ///
     /// Called by the kernel for a file with these operations.
-    unsafe extern "C" fn mmap(file: *mut bindings::file, vma: *mut bindings::vm_area_struct) -> c_int {
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
         // SAFETY: As in `ioctl`; `vma` is being set up and not yet visible to others.
         let (this, vma) = unsafe { (Self::borrow(file), VmaNew::from_raw(vma)) };
         match this.mmap(vma) {
@@ -152,7 +160,11 @@ impl<T: OpenNode> NodeOps<T> {
 
 impl<T: OpenNode> Node<T> {
     /// Registers `/dev/<name>`, readable and writable for `mode`, under the minor number `minor`.
-    pub(crate) fn register(name: &'static CStr, minor: c_int, mode: u16) -> impl PinInit<Self, Error> {
+    pub(crate) fn register(
+        name: &'static CStr,
+        minor: c_int,
+        mode: u16,
+    ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
                 let mut misc: bindings::miscdevice = pin_init::zeroed();

@@ -83,7 +83,10 @@ impl<T: Resident> Ops<T> {
     /// # Safety
     ///
     /// Called by the scheduler for a notifier that is registered with these operations.
-    unsafe extern "C" fn sched_in(notifier: *mut kernel::bindings::preempt_notifier, _cpu: core::ffi::c_int) {
+    unsafe extern "C" fn sched_in(
+        notifier: *mut kernel::bindings::preempt_notifier,
+        _cpu: core::ffi::c_int,
+    ) {
         // SAFETY: The notifier is the first field (repr(C); `Opaque` is transparent) of a `Scheduled` that is borrowed
         // mutably by the `Loaded` of this thread, which has not lent the inner value: preemption was on.
         unsafe { (*(*notifier.cast::<Scheduled<T>>()).inner.get()).load() };
@@ -118,7 +121,10 @@ impl<T: Resident> Scheduled<T> {
     /// Moves the value into the CPU for as long as `body` runs, wherever the scheduler puts this thread meanwhile.
     pub(crate) fn loaded<R>(self: Pin<&mut Self>, body: impl FnOnce(&mut Loaded<'_, T>) -> R) -> R {
         let this: &Self = &self;
-        let mut loaded = Loaded { cell: this, _not_send: NotThreadSafe };
+        let mut loaded = Loaded {
+            cell: this,
+            _not_send: NotThreadSafe,
+        };
         {
             let _pinned = super::cpu::Pinned::new();
             // SAFETY: The notifier stays in place (`self` is pinned) until it is unregistered below, by this thread;
@@ -216,7 +222,10 @@ impl SignalMask {
         let mut new = self.0;
         // SAFETY: Both sets are valid; changes the current thread's mask only.
         unsafe { ffi::loft_sigprocmask((&raw mut new).cast(), (&raw mut old).cast()) };
-        SignalsBlocked { old, _not_send: NotThreadSafe }
+        SignalsBlocked {
+            old,
+            _not_send: NotThreadSafe,
+        }
     }
 }
 

@@ -26,7 +26,9 @@ impl Ppi {
         // SAFETY: The name is static, the handler is in this module, which frees the interrupt before it goes.
         let ret = unsafe { ffi::loft_request_ppi(irq, name.as_char_ptr().cast(), &mut token) };
         if ret != 0 {
-            pr_err!("the {what} interrupt has an owner, probably KVM: boot with kvm-arm.mode=none\n");
+            pr_err!(
+                "the {what} interrupt has an owner, probably KVM: boot with kvm-arm.mode=none\n"
+            );
             return Err(EBUSY);
         }
         Ok(Self { irq, token })
@@ -78,7 +80,12 @@ pub(crate) fn maintenance_intid() -> u64 {
 extern "C" fn online(_cpu: c_uint) -> c_int {
     for irq in &IRQS {
         // SAFETY: Requested; runs on the CPU that comes up.
-        unsafe { kernel::bindings::enable_percpu_irq(irq.load(Ordering::Relaxed), kernel::bindings::IRQ_TYPE_NONE) };
+        unsafe {
+            kernel::bindings::enable_percpu_irq(
+                irq.load(Ordering::Relaxed),
+                kernel::bindings::IRQ_TYPE_NONE,
+            )
+        };
     }
     0
 }
@@ -107,7 +114,8 @@ unsafe impl Sync for Machine {}
 impl Machine {
     pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
         // SAFETY: These read the firmware's tables.
-        let (timer, maintenance) = unsafe { (ffi::loft_virtual_timer_irq(), ffi::loft_maintenance_irq()) };
+        let (timer, maintenance) =
+            unsafe { (ffi::loft_virtual_timer_irq(), ffi::loft_maintenance_irq()) };
         let timer = Ppi::request(timer, c"loft-timer", "virtual timer")?;
         let maintenance = Ppi::request(maintenance, c"loft-gic", "GIC maintenance")?;
         for (n, ppi) in [&timer, &maintenance].into_iter().enumerate() {

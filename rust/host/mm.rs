@@ -150,17 +150,28 @@ impl<T: Follower> Ops<T> {
     /// # Safety
     ///
     /// Called by the kernel for a notifier that is registered with these operations.
-    unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
+    unsafe extern "C" fn release(
+        notifier: *mut bindings::mmu_notifier,
+        _mm: *mut bindings::mm_struct,
+    ) {
         // SAFETY: The notifier is registered.
         unsafe { Self::target(notifier) }.ends();
     }
     /// # Safety
     ///
     /// Called by the kernel for a notifier that is registered with these operations.
-    unsafe extern "C" fn start(notifier: *mut bindings::mmu_notifier, range: *const bindings::mmu_notifier_range) -> c_int {
+    unsafe extern "C" fn start(
+        notifier: *mut bindings::mmu_notifier,
+        range: *const bindings::mmu_notifier_range,
+    ) -> c_int {
         // SAFETY: The notifier is registered, and the range valid for the call.
         let (this, from, to, may_sleep) = unsafe {
-            (Self::target(notifier), (*range).start, (*range).end, ffi::loft_range_blockable(range))
+            (
+                Self::target(notifier),
+                (*range).start,
+                (*range).end,
+                ffi::loft_range_blockable(range),
+            )
         };
         this.changing(from as u64..to as u64, may_sleep);
         0
@@ -168,7 +179,10 @@ impl<T: Follower> Ops<T> {
     /// # Safety
     ///
     /// Called by the kernel for a notifier that is registered with these operations.
-    unsafe extern "C" fn end(notifier: *mut bindings::mmu_notifier, range: *const bindings::mmu_notifier_range) {
+    unsafe extern "C" fn end(
+        notifier: *mut bindings::mmu_notifier,
+        range: *const bindings::mmu_notifier_range,
+    ) {
         // SAFETY: As in `start`.
         let (this, from, to) = unsafe { (Self::target(notifier), (*range).start, (*range).end) };
         this.changed(from as u64..to as u64);
@@ -233,7 +247,9 @@ impl<T: Follower> Following<T> {
         )
         .and_then(|this| {
             // SAFETY: All fields are written and pinned now; `raw_mm` is the current, referenced, address space.
-            kernel::error::to_result(unsafe { bindings::mmu_notifier_register(this.raw.get(), raw_mm) })?;
+            kernel::error::to_result(unsafe {
+                bindings::mmu_notifier_register(this.raw.get(), raw_mm)
+            })?;
             Ok(this)
         })
     }

@@ -43,8 +43,9 @@ pub(crate) mod wait;
 )]
 pub(crate) mod ffi {
     use ::kernel::bindings::{
-        cpumask, file, file_operations, lock_class_key, mm_struct, mmu_notifier_range, module, page, preempt_notifier, preempt_ops,
-        raw_spinlock, rcuwait, user_fpsimd_state, wait_queue_entry, wait_queue_head,
+        cpumask, file, file_operations, lock_class_key, mm_struct, mmu_notifier_range, module,
+        page, preempt_notifier, preempt_ops, raw_spinlock, rcuwait, user_fpsimd_state,
+        wait_queue_entry, wait_queue_head,
     };
     use ::kernel::ffi;
 

@@ -20,7 +20,9 @@ pub(crate) unsafe fn address_of(page: *mut kernel::bindings::page) -> *mut u8 {
 
 /// Allocates a block of zeroed, naturally aligned pages for tables, charged to the current process.
 pub(crate) fn alloc_tables(bytes: u64) -> Result<Table> {
-    let order = (bytes.max(PAGE_SIZE) / PAGE_SIZE).next_power_of_two().trailing_zeros();
+    let order = (bytes.max(PAGE_SIZE) / PAGE_SIZE)
+        .next_power_of_two()
+        .trailing_zeros();
     let flags = kernel::bindings::GFP_KERNEL_ACCOUNT | kernel::bindings::__GFP_ZERO;
     // SAFETY: May sleep: called in process context without spin locks.
     let page = unsafe { kernel::bindings::alloc_pages_noprof(flags, order) };
@@ -42,7 +44,9 @@ pub(crate) fn alloc_tables(bytes: u64) -> Result<Table> {
 
 /// Frees what [`alloc_tables`] gave for the same size. No CPU walks these tables any more.
 pub(crate) fn free_tables(table: Table, bytes: u64) {
-    let order = (bytes.max(PAGE_SIZE) / PAGE_SIZE).next_power_of_two().trailing_zeros();
+    let order = (bytes.max(PAGE_SIZE) / PAGE_SIZE)
+        .next_power_of_two()
+        .trailing_zeros();
     // SAFETY: A `Table` of the stage-2 model stands for pages that `alloc_tables` gave: the model makes none of its own.
     unsafe {
         let page = ffi::loft_virt_to_page(ffi::loft_phys_to_virt(table.pa().raw()));
@@ -60,13 +64,23 @@ pub(crate) fn descriptor<'a>(slot: Slot) -> &'a AtomicU64 {
 /// Cleans and invalidates memory that a guest is given, see [`crate::arch::cache`].
 pub(crate) fn clean_to_poc(pa: HostPa, size: u64) {
     // SAFETY: The guest is only given RAM, which is in the linear map.
-    unsafe { crate::arch::cache::clean_invalidate_to_poc(ffi::loft_phys_to_virt(pa.raw()) as usize, size as usize) };
+    unsafe {
+        crate::arch::cache::clean_invalidate_to_poc(
+            ffi::loft_phys_to_virt(pa.raw()) as usize,
+            size as usize,
+        )
+    };
 }
 
 /// Lets instruction fetches see what is in memory, see [`crate::arch::cache`].
 pub(crate) fn sync_instructions(pa: HostPa, size: u64) {
     // SAFETY: As above.
-    unsafe { crate::arch::cache::sync_instructions(ffi::loft_phys_to_virt(pa.raw()) as usize, size as usize) };
+    unsafe {
+        crate::arch::cache::sync_instructions(
+            ffi::loft_phys_to_virt(pa.raw()) as usize,
+            size as usize,
+        )
+    };
 }
 
 /// Loads with the ordering that a table walk in software needs.
@@ -76,7 +90,9 @@ pub(crate) fn load(slot: Slot) -> u64 {
 
 /// A compare-and-exchange on a descriptor.
 pub(crate) fn cmpxchg(slot: Slot, old: u64, new: u64) -> Result<(), u64> {
-    descriptor(slot).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+    descriptor(slot)
+        .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+        .map(|_| ())
 }
 
 /// A store to a descriptor.

@@ -5,5 +5,7 @@
 /// Fills `words` from the kernel's generator.
 pub(crate) fn fill(words: &mut [u64]) {
     // SAFETY: The slice is valid for writes of its length.
-    unsafe { kernel::bindings::get_random_bytes(words.as_mut_ptr().cast(), core::mem::size_of_val(words)) };
+    unsafe {
+        kernel::bindings::get_random_bytes(words.as_mut_ptr().cast(), core::mem::size_of_val(words))
+    };
 }

@@ -50,7 +50,11 @@ impl RunPage {
 
     fn at<T, R>(&self, offset: usize, access: impl FnOnce(*mut T) -> R) -> R {
         // The offsets are constants, so this is settled at compile time.
-        let offset = if offset + size_of::<T>() <= PAGE_SIZE && offset % align_of::<T>() == 0 { offset } else { 0 };
+        let offset = if offset + size_of::<T>() <= PAGE_SIZE && offset % align_of::<T>() == 0 {
+            offset
+        } else {
+            0
+        };
         // SAFETY: The page is allocated without highmem, so it has an address for as long as it lives.
         let base = unsafe { super::page::address_of(self.page.as_ptr()) };
         // SAFETY: Inside the page and aligned, by the line above.

@@ -41,7 +41,11 @@ unsafe impl<T: Send> Sync for RawSpinLock<T> {}
 unsafe impl<T: Send> Send for RawSpinLock<T> {}
 
 impl<T> RawSpinLock<T> {
-    pub(crate) fn new(data: T, name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
+    pub(crate) fn new(
+        data: T,
+        name: &'static CStr,
+        key: Pin<&'static LockClassKey>,
+    ) -> impl PinInit<Self> {
         pin_init!(Self {
             // SAFETY: `slot` is valid for writes and is not used before this; name and key are static.
             raw <- Opaque::ffi_init(|slot| unsafe {
@@ -108,7 +112,11 @@ unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
 unsafe impl<T: Send> Send for RwLock<T> {}
 
 impl<T> RwLock<T> {
-    pub(crate) fn new(data: T, name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
+    pub(crate) fn new(
+        data: T,
+        name: &'static CStr,
+        key: Pin<&'static LockClassKey>,
+    ) -> impl PinInit<Self> {
         pin_init!(Self {
             // SAFETY: `slot` is valid for writes and is not used before this; name and key are static.
             raw <- Opaque::ffi_init(|slot: *mut kernel::bindings::rwlock| unsafe {
@@ -122,14 +130,20 @@ impl<T> RwLock<T> {
     pub(crate) fn read(&self) -> ReadGuard<'_, T> {
         // SAFETY: The lock was initialised in `new`.
         unsafe { ffi::loft_read_lock(self.raw.get().cast()) };
-        ReadGuard { lock: self, _not_send: NotThreadSafe }
+        ReadGuard {
+            lock: self,
+            _not_send: NotThreadSafe,
+        }
     }
 
     /// Takes the lock alone.
     pub(crate) fn write(&self) -> WriteGuard<'_, T> {
         // SAFETY: The lock was initialised in `new`.
         unsafe { ffi::loft_write_lock(self.raw.get().cast()) };
-        WriteGuard { lock: self, _not_send: NotThreadSafe }
+        WriteGuard {
+            lock: self,
+            _not_send: NotThreadSafe,
+        }
     }
 }
 

@@ -46,7 +46,12 @@ impl Waiter {
         }
         // SAFETY: The wait was initialised in `new`; `done` lives until the call returns.
         let ret = unsafe {
-            ffi::loft_rcuwait_block(self.raw.get(), Some(ask::<F>), (&raw mut done).cast(), deadline_ns)
+            ffi::loft_rcuwait_block(
+                self.raw.get(),
+                Some(ask::<F>),
+                (&raw mut done).cast(),
+                deadline_ns,
+            )
         };
         kernel::error::to_result(ret)
     }

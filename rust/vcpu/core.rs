@@ -12,11 +12,11 @@ use crate::arch::world::{self, Control, HostWorld, Syndrome};
 use crate::arch::{cpu, gic, timer, tlb};
 use crate::host::guest::Resident;
 use crate::host::machine;
-use crate::model::inject::{self, Before, Vector};
 use crate::model::esr::{Abort, Esr};
-use crate::model::sysreg::table::Features;
+use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::regs::{CNT_CTL, CTR_EL0, HCR_EL2, ICH_HCR_EL2};
+use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
 use crate::model::timer::Timer;
 use crate::model::vcpus::VcpuId;
@@ -74,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) firmware: Firmware,
     /// See [`Vm::firmware`].
     firmware_changes: u32,
+    /// The registers that tell one vCPU from another have been reset once: they may have been set since.
+    pub(crate) identified: bool,
     /// What this VM's HCR_EL2 has beside every guest's.
     hcr: u64,
     /// Userspace has a say in firmware calls, so the vector answers none.
@@ -121,6 +123,7 @@ impl Core {
             spsr_aarch32: [0; 4],
             firmware,
             firmware_changes,
+            identified: false,
             hcr: 0,
             filtered: false,
             timers: TimerPpis::NEW,
@@ -242,9 +245,15 @@ impl Core {
         // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another.
         let own_caches = self.cache_type() != cpu::id_register(CTR_EL0::ENCODING);
         self.hcr = if own_caches { HCR_EL2::TID2.mask() } else { 0 };
-        self.filtered = self.vm.smccc_filter.as_ref().is_some_and(|filter| !filter.is_empty());
+        self.filtered = self
+            .vm
+            .smccc_filter
+            .as_ref()
+            .is_some_and(|filter| !filter.is_empty());
         self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
-        self.features = self.vm.with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
+        self.features = self
+            .vm
+            .with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
     }
 
     /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
@@ -257,7 +266,10 @@ impl Core {
 
     /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
     pub(crate) fn give_interface(&mut self) {
-        self.shared.give_interface(Interface { vmcr: self.lists.vmcr, registers: self.interface.clone() });
+        self.shared.give_interface(Interface {
+            vmcr: self.lists.vmcr,
+            registers: self.interface.clone(),
+        });
     }
 
     /// Takes over what userspace has changed about the firmware; not loaded.
@@ -309,7 +321,9 @@ impl Core {
     /// Folds the list registers back into the model. `line`: the virtual timer's.
     fn take_lists(&mut self, line: bool) {
         self.set_timer_line(line);
-        let Some(mut model) = self.vm.gic.lock() else { return };
+        let Some(mut model) = self.vm.gic.lock() else {
+            return;
+        };
         gic::read_lists(&mut self.lists);
         let report = model.sync(self.id, &mut self.lists, &mut self.after);
         if report.hw_deactivated {
@@ -331,7 +345,11 @@ impl Core {
 
     /// The list registers' contents go back to the model, if the guest has them; returns ICH_VMCR_EL2.
     pub(crate) fn give_lists_back(&mut self) -> u64 {
-        let resident = self.vm.gic.lock().is_some_and(|model| model.is_resident(self.id));
+        let resident = self
+            .vm
+            .gic
+            .lock()
+            .is_some_and(|model| model.is_resident(self.id));
         if resident {
             self.take_lists(output(timer::virtual_ctl()));
         }
@@ -368,7 +386,10 @@ impl Core {
     fn set_timer_line(&mut self, line: bool) {
         if line != self.timer_line {
             self.timer_line = line;
-            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), Line::private(self.id, self.timers.virtual_)) {
+            if let (Some(mut model), Some(ppi)) = (
+                self.vm.gic.lock(),
+                Line::private(self.id, self.timers.virtual_),
+            ) {
                 let _ = model.set_level(ppi, line);
             }
         }
@@ -379,7 +400,10 @@ impl Core {
         let line = self.ptimer.line(self.physical_counter());
         if line != self.ptimer_line {
             self.ptimer_line = line;
-            if let (Some(mut model), Some(ppi)) = (self.vm.gic.lock(), Line::private(self.id, self.timers.physical)) {
+            if let (Some(mut model), Some(ppi)) = (
+                self.vm.gic.lock(),
+                Line::private(self.id, self.timers.physical),
+            ) {
                 let _ = model.set_level(ppi, line);
             }
         }
@@ -414,7 +438,12 @@ impl Core {
         self.update_vtimer();
         self.update_ptimer();
         let vmcr = self.lists.vmcr;
-        self.shared.lines() != 0 || self.vm.gic.lock().is_some_and(|mut model| model.has_pending(self.id, vmcr))
+        self.shared.lines() != 0
+            || self
+                .vm
+                .gic
+                .lock()
+                .is_some_and(|mut model| model.has_pending(self.id, vmcr))
     }
 
     /// Keeps what the exit was about, before interrupts are unmasked.
@@ -424,7 +453,8 @@ impl Core {
 
     /// The address of the last abort.
     pub(crate) fn fault_ipa(&self) -> u64 {
-        self.walked_ipa.unwrap_or_else(|| Abort::ipa(self.syndrome.hpfar, self.syndrome.far).raw())
+        self.walked_ipa
+            .unwrap_or_else(|| Abort::ipa(self.syndrome.hpfar, self.syndrome.far).raw())
     }
 
     /// The timers out of reset.
@@ -446,7 +476,10 @@ impl Resident for Core {
     fn load(&mut self) {
         let cpu_number = crate::host::cpu::current();
         let _ = self.renew_control();
-        self.frame.guest_key = [self.saved.get(Reg::ApiaKeyLo), self.saved.get(Reg::ApiaKeyHi)];
+        self.frame.guest_key = [
+            self.saved.get(Reg::ApiaKeyLo),
+            self.saved.get(Reg::ApiaKeyHi),
+        ];
         if self.vm.last_ran(cpu_number, self.id) {
             tlb::flush_local_stage1(self.control.vttbr);
         }

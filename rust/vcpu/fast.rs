@@ -119,7 +119,12 @@ fn finish(core: &mut Core) -> bool {
     }
     let mut rest = false;
     for vcpu in core.after.kicks.iter() {
-        if vcpu != core.id && !core.vm.vcpu(vcpu).is_some_and(|vcpu| vcpu.interrupt_running()) {
+        if vcpu != core.id
+            && !core
+                .vm
+                .vcpu(vcpu)
+                .is_some_and(|vcpu| vcpu.interrupt_running())
+        {
             rest = true;
         }
     }
@@ -135,7 +140,10 @@ fn finish(core: &mut Core) -> bool {
 /// Leaves for an abort. Where HPFAR_EL2 is UNKNOWN (permission faults), the address is found while the guest's tables are
 /// still in place; if they have changed meanwhile, the guest tries again.
 fn abort_address(core: &mut Core, esr: Esr) -> u64 {
-    if !matches!(esr.class(), ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower) {
+    if !matches!(
+        esr.class(),
+        ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower
+    ) {
         return Leave::Sync.code();
     }
     if !esr.abort().hpfar_is_valid() {
@@ -154,7 +162,10 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
     if super::mmio::is_big_endian(core, world::pstate()) {
         return abort_address(core, esr);
     }
-    if !abort.is_described() || !matches!(abort.fault(), FaultStatus::Translation(_)) || abort.is_on_walk() {
+    if !abort.is_described()
+        || !matches!(abort.fault(), FaultStatus::Translation(_))
+        || abort.is_on_walk()
+    {
         return abort_address(core, esr);
     }
     let syndrome = world::Syndrome::read();

@@ -24,7 +24,9 @@ impl Load {
 
 /// What the register holds after loading `value`: cut to the access's size, and sign-extended if the instruction does.
 pub(crate) fn extend(value: u64, abort: &Abort) -> u64 {
-    let unused = 64u32.saturating_sub(u32::from(abort.size()).saturating_mul(8)).min(63);
+    let unused = 64u32
+        .saturating_sub(u32::from(abort.size()).saturating_mul(8))
+        .min(63);
     let value = if abort.is_sign_extended() {
         ((value << unused) as i64 >> unused) as u64
     } else {
@@ -50,7 +52,9 @@ pub(super) fn is_big_endian(core: &mut Core, pstate: u64) -> bool {
 /// Devices, and userspace for them, have the least significant byte first: from their order of a value of `size` bytes to
 /// the guest's, or back.
 pub(super) fn guest_order(core: &mut Core, pstate: u64, value: u64, size: u8) -> u64 {
-    let unused = 64u32.saturating_sub(u32::from(size).saturating_mul(8)).min(63);
+    let unused = 64u32
+        .saturating_sub(u32::from(size).saturating_mul(8))
+        .min(63);
     if is_big_endian(core, pstate) {
         value.swap_bytes() >> unused
     } else {

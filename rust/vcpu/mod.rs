@@ -61,7 +61,10 @@ impl Vcpu {
     pub(crate) fn new(vm: Arc<Vm>, id: VcpuId, number: u32) -> Result<Arc<Self>> {
         let mpidr = table::mpidr(number);
         let shared = Shared::new(id, number, mpidr & crate::model::psci::AFFINITY)?;
-        let core = KBox::pin_init(Scheduled::new(Core::new(id, vm.clone(), shared.clone())), GFP_KERNEL_ACCOUNT)?;
+        let core = KBox::pin_init(
+            Scheduled::new(Core::new(id, vm.clone(), shared.clone())),
+            GFP_KERNEL_ACCOUNT,
+        )?;
         let state = State {
             core,
             fp: KBox::pin(HostFp::new(), GFP_KERNEL_ACCOUNT)?,
@@ -122,6 +125,10 @@ impl Core {
         }
         for row in crate::model::sysreg::TABLE {
             let Some(reg) = row.context() else { continue };
+            // What identifies the vCPU stays as userspace has set it.
+            if self.identified && matches!(row.reset, table::Reset::Mpidr | table::Reset::Clidr) {
+                continue;
+            }
             let value = match row.reset {
                 table::Reset::To(value) => value,
                 table::Reset::Mpidr => table::mpidr(self.shared.number),
@@ -136,6 +143,7 @@ impl Core {
         }
         self.reset_timers();
         self.serror = None;
+        self.identified = true;
     }
 
     /// CTR_EL0 as the guest sees it.

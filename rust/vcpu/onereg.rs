@@ -6,6 +6,7 @@ use super::core::Core;
 use super::{State, Vcpu};
 use crate::host::ffi::kvm_one_reg;
 use crate::model::onereg::{self, CoreReg, OneReg};
+use crate::model::psci::AFFINITY;
 use crate::model::smccc::firmware::FwError;
 use crate::model::sysreg::idregs::IdError;
 use crate::model::sysreg::table::{self, Features, Home, TimerReg, User};
@@ -24,7 +25,9 @@ fn decode(id: u64) -> Result<OneReg> {
 /// The vCPU must have been initialised: KVM answers ENOEXEC before.
 fn features(vcpu: &Vcpu, state: &State) -> Result<Features> {
     state.features.ok_or(ENOEXEC)?;
-    Ok(vcpu.vm.with_ids(|ids| Features::new(ids, vcpu.vm.gic.is_created())))
+    Ok(vcpu
+        .vm
+        .with_ids(|ids| Features::new(ids, vcpu.vm.gic.is_created())))
 }
 
 /// A CPU_ON that the vCPU has not noticed yet takes effect: its reset comes before what userspace does to the registers.
@@ -44,7 +47,9 @@ pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
         OneReg::Core(reg) => get_core(state.core(), reg),
         OneReg::Firmware(reg) => vcpu.vm.firmware().0.get(reg).into(),
         OneReg::Sysreg(encoding) => get_sysreg(vcpu, state.core(), features, encoding)?.into(),
-        OneReg::CacheGeometry(csselr) => cache::ccsidr(state.core().cache_type(), csselr.into()).into(),
+        OneReg::CacheGeometry(csselr) => {
+            cache::ccsidr(state.core().cache_type(), csselr.into()).into()
+        }
     };
     let bytes = value.to_le_bytes();
     let size = onereg::size(request.id);
@@ -69,15 +74,21 @@ pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
         OneReg::Firmware(reg) => {
             let ran = state.has_run();
             let mut config = vcpu.vm.config.lock();
-            let psci_0_2 = config.vcpu_features.is_some_and(|bits| bits & 1 << crate::host::ffi::KVM_ARM_VCPU_PSCI_0_2 != 0);
+            let psci_0_2 = config
+                .vcpu_features
+                .is_some_and(|bits| bits & 1 << crate::host::ffi::KVM_ARM_VCPU_PSCI_0_2 != 0);
             let ran = ran || config.started;
-            let set = vcpu.vm.change_firmware(&mut config, |firmware| firmware.set(reg, value as u64, psci_0_2, ran));
+            let set = vcpu.vm.change_firmware(&mut config, |firmware| {
+                firmware.set(reg, value as u64, psci_0_2, ran)
+            });
             set.map_err(|error| match error {
                 FwError::Invalid => EINVAL,
                 FwError::Busy => EBUSY,
             })?;
         }
-        OneReg::Sysreg(encoding) => set_sysreg(vcpu, state.core(), features, encoding, value as u64)?,
+        OneReg::Sysreg(encoding) => {
+            set_sysreg(vcpu, state.core(), features, encoding, value as u64)?
+        }
         OneReg::CacheGeometry(csselr) => {
             let ctr = state.core().cache_type();
             if u128::from(cache::ccsidr(ctr, csselr.into())) != value {
@@ -97,7 +108,12 @@ fn get_core(core: &mut Core, reg: CoreReg) -> u128 {
         CoreReg::SpEl1 => core.get(Reg::SpEl1).into(),
         CoreReg::ElrEl1 => core.get(Reg::ElrEl1).into(),
         CoreReg::SpsrEl1 => core.get(Reg::SpsrEl1).into(),
-        CoreReg::SpsrAarch32(n) => core.spsr_aarch32.get(usize::from(n)).copied().unwrap_or(0).into(),
+        CoreReg::SpsrAarch32(n) => core
+            .spsr_aarch32
+            .get(usize::from(n))
+            .copied()
+            .unwrap_or(0)
+            .into(),
         CoreReg::V(n) => core.fp.v.get(usize::from(n)).copied().unwrap_or(0),
         CoreReg::Fpsr => core.fp.fpsr.into(),
         CoreReg::Fpcr => core.fp.fpcr.into(),
@@ -136,7 +152,9 @@ fn set_core(core: &mut Core, reg: CoreReg, value: u128) -> Result {
 }
 
 fn get_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encoding) -> Result<u64> {
-    let row = lookup(encoding).filter(|row| row.is_listed(features)).ok_or(ENOENT)?;
+    let row = lookup(encoding)
+        .filter(|row| row.is_listed(features))
+        .ok_or(ENOENT)?;
     Ok(match row.home {
         Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => core.get(reg),
         Home::Id(id) => vcpu.vm.with_ids(|ids| ids.get(id)),
@@ -146,8 +164,16 @@ fn get_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
     })
 }
 
-fn set_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encoding, value: u64) -> Result {
-    let row = lookup(encoding).filter(|row| row.is_listed(features)).ok_or(ENOENT)?;
+fn set_sysreg(
+    vcpu: &Vcpu,
+    core: &mut Core,
+    features: Features,
+    encoding: Encoding,
+    value: u64,
+) -> Result {
+    let row = lookup(encoding)
+        .filter(|row| row.is_listed(features))
+        .ok_or(ENOENT)?;
     match (row.user, row.home) {
         (User::Hidden, _) => return Err(ENOENT),
         (User::IdReg | User::Implementation, Home::Id(id)) => {
@@ -157,7 +183,9 @@ fn set_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
             if row.user == User::IdReg {
                 config.ids.set(&config.limit, id, value, ran)
             } else {
-                config.ids.set_implementation(id, value, config.writable_implementation, ran)
+                config
+                    .ids
+                    .set_implementation(id, value, config.writable_implementation, ran)
             }
             .map_err(|error| match error {
                 IdError::Invalid => EINVAL,
@@ -174,7 +202,12 @@ fn set_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
         }
         (_, Home::Timer(reg)) => set_timer(vcpu, core, reg, value),
         _ => match row.context() {
-            Some(reg) => core.set(reg, value),
+            Some(reg) => {
+                core.set(reg, value);
+                if reg == Reg::MpidrEl1 {
+                    vcpu.shared.set_affinity(value & AFFINITY);
+                }
+            }
             None => return Err(EINVAL),
         },
     }
@@ -210,7 +243,9 @@ pub(crate) fn list(vcpu: &Vcpu, address: usize) -> Result<isize> {
         return Err(E2BIG);
     }
     let start = address.checked_add(size_of::<u64>()).ok_or(EFAULT)?;
-    let bytes = (count as usize).checked_mul(size_of::<u64>()).ok_or(EFAULT)?;
+    let bytes = (count as usize)
+        .checked_mul(size_of::<u64>())
+        .ok_or(EFAULT)?;
     let mut writer = UserSlice::new(UserPtr::from_addr(start), bytes).writer();
     for reg in OneReg::list(features) {
         writer.write(&reg.id())?;

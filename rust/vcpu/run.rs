@@ -39,7 +39,12 @@ pub(super) enum Answer {
 #[derive(Clone, Copy)]
 pub(super) enum Exit {
     /// A device is read or written.
-    Mmio { ipa: u64, data: u64, size: u8, write: bool },
+    Mmio {
+        ipa: u64,
+        data: u64,
+        size: u8,
+        write: bool,
+    },
     /// The guest has asked for the end, or crashed.
     System { kind: u32, flags: Option<u64> },
     /// A firmware call that userspace has asked for, by SMC or else HVC.
@@ -111,7 +116,13 @@ impl Vcpu {
         }
         state.core().take_interface();
         let mask = state.signals.as_ref().map(SignalMask::activate);
-        let State { core, fp, cache, answer, .. } = state;
+        let State {
+            core,
+            fp,
+            cache,
+            answer,
+            ..
+        } = state;
         let exit = core.as_mut().loaded(|loaded| loop {
             let work = fp.with(|| {
                 loaded.with(|core| core.fp.load());
@@ -169,11 +180,19 @@ impl From<Error> for Stop {
 
 impl Vcpu {
     /// Does what the middle loop could not. Interrupts and preemption are on, and this may sleep.
-    fn host_work(&self, loaded: &mut Loaded<'_, Core>, cache: &mut crate::vm::memory::TableCache, work: HostWork) -> Result<(), Stop> {
+    fn host_work(
+        &self,
+        loaded: &mut Loaded<'_, Core>,
+        cache: &mut crate::vm::memory::TableCache,
+        work: HostWork,
+    ) -> Result<(), Stop> {
         match work {
             HostWork::Pending => guest::handle_work()?,
             HostWork::Requests => self.serve_requests(loaded)?,
-            HostWork::Held => self.shared.waiter.block(wait::NEVER, || !self.shared.is_held())?,
+            HostWork::Held => self
+                .shared
+                .waiter
+                .block(wait::NEVER, || !self.shared.is_held())?,
             HostWork::Vmid => {
                 self.vm.memory.vmid.renew();
                 loaded.with(Core::refresh);
@@ -206,11 +225,20 @@ impl Vcpu {
                         loaded.with(|core| core.reset(Some(start)));
                     }
                 }
-                Power::Off => self.shared.waiter.block(wait::NEVER, || self.shared.power() != Power::Off)?,
+                Power::Off => self
+                    .shared
+                    .waiter
+                    .block(wait::NEVER, || self.shared.power() != Power::Off)?,
                 Power::Suspended => {
                     self.wait_for_interrupt(loaded)?;
                     if self.shared.power() == Power::Suspended {
-                        return Err(Stop::Exit(Exit::System { kind: KVM_SYSTEM_EVENT_WAKEUP, flags: None }, Answer::None));
+                        return Err(Stop::Exit(
+                            Exit::System {
+                                kind: KVM_SYSTEM_EVENT_WAKEUP,
+                                flags: None,
+                            },
+                            Answer::None,
+                        ));
                     }
                 }
             }
@@ -244,11 +272,15 @@ impl Vcpu {
         if fault.access_flag && memory.make_young(fault.ipa) {
             return Ok(());
         }
-        match memory.fault(cache, fault.ipa, fault.write, fault.exec, |address| self.vm.host_leaf_shift(address)) {
+        match memory.fault(cache, fault.ipa, fault.write, fault.exec, |address| {
+            self.vm.host_leaf_shift(address)
+        }) {
             Ok(Fault::Resolved) => Ok(()),
             Ok(Fault::Device) => match loaded.with(|core| slow::device_access(core, fault)) {
                 Next::Resume => Ok(()),
-                Next::Host(HostWork::Leave(exit, answer)) => self.write_or_signal(loaded, exit, answer),
+                Next::Host(HostWork::Leave(exit, answer)) => {
+                    self.write_or_signal(loaded, exit, answer)
+                }
                 Next::Host(HostWork::Error(error)) => Err(Stop::Errno(error)),
                 Next::Host(HostWork::Gic(access)) => {
                     self.serve_gic(loaded, access);
@@ -264,15 +296,28 @@ impl Vcpu {
 
     /// An access to state that may be in another vCPU's list registers: those vCPUs are kept out of the guest for it.
     fn serve_gic(&self, loaded: &mut Loaded<'_, Core>, access: slow::GicAccess) {
-        let Err(others) = loaded.with(|core| access.attempt(core)) else { return };
+        let Err(others) = loaded.with(|core| access.attempt(core)) else {
+            return;
+        };
         self.vm.with_guests_out(&others, || {
             let _ = loaded.with(|core| access.attempt(core));
         });
     }
 
     /// A store that an ioeventfd waits for does not go to userspace.
-    fn write_or_signal(&self, loaded: &mut Loaded<'_, Core>, exit: Exit, answer: Answer) -> Result<(), Stop> {
-        if let Exit::Mmio { ipa, data, size, write: true } = exit {
+    fn write_or_signal(
+        &self,
+        loaded: &mut Loaded<'_, Core>,
+        exit: Exit,
+        answer: Answer,
+    ) -> Result<(), Stop> {
+        if let Exit::Mmio {
+            ipa,
+            data,
+            size,
+            write: true,
+        } = exit
+        {
             if self.vm.events.store(ipa, data, size) {
                 loaded.with(Core::skip);
                 return Ok(());
@@ -290,11 +335,15 @@ impl Vcpu {
             let ticks = loaded.with(|core| core.next_timer());
             let hz = Frequency::new(cpu::features().counter_hz);
             match (ticks, hz) {
-                (Some(ticks), Some(hz)) => time::monotonic_ns().saturating_add_unsigned(hz.to_ns(ticks)),
+                (Some(ticks), Some(hz)) => {
+                    time::monotonic_ns().saturating_add_unsigned(hz.to_ns(ticks))
+                }
                 _ => wait::NEVER,
             }
         };
-        self.shared.waiter.block(deadline, || self.shared.has_requests() || loaded.with(Core::has_interrupt))
+        self.shared.waiter.block(deadline, || {
+            self.shared.has_requests() || loaded.with(Core::has_interrupt)
+        })
     }
 }
 
@@ -356,7 +405,12 @@ fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
 /// Tells userspace.
 fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
     let reason = match exit {
-        Exit::Mmio { ipa, data, size, write } => {
+        Exit::Mmio {
+            ipa,
+            data,
+            size,
+            write,
+        } => {
             page.write(field::DETAIL, ipa);
             page.write(field::MMIO_DATA, data);
             page.write(field::DETAIL + 16, u32::from(size));
@@ -371,7 +425,10 @@ fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
         }
         Exit::Hypercall { function, smc } => {
             page.write(field::DETAIL, [u64::from(function), 0, 0, 0, 0, 0, 0, 0]);
-            page.write(field::HYPERCALL_FLAGS, u64::from(if smc { KVM_HYPERCALL_EXIT_SMC } else { 0 }));
+            page.write(
+                field::HYPERCALL_FLAGS,
+                u64::from(if smc { KVM_HYPERCALL_EXIT_SMC } else { 0 }),
+            );
             KVM_EXIT_HYPERCALL
         }
         Exit::NoSyndrome { esr, ipa } => {

@@ -72,7 +72,10 @@ pub(crate) struct Interface {
 impl Interface {
     /// Out of reset.
     fn new() -> Self {
-        Self { vmcr: 0, registers: CpuIf::new(cpu::features().vtr) }
+        Self {
+            vmcr: 0,
+            registers: CpuIf::new(cpu::features().vtr),
+        }
     }
 }
 
@@ -84,7 +87,7 @@ pub(crate) struct Shared {
     /// The number that userspace gave it.
     pub(crate) number: u32,
     /// Its affinity, as in MPIDR_EL1.
-    pub(crate) affinity: u64,
+    affinity: AtomicU64,
     mode: AtomicU32,
     requests: AtomicU32,
     /// How many want it out of the guest.
@@ -110,7 +113,7 @@ impl Shared {
             pin_init!(Self {
                 id,
                 number,
-                affinity,
+                affinity: AtomicU64::new(affinity),
                 mode: AtomicU32::new(OUTSIDE),
                 requests: AtomicU32::new(0),
                 holds: AtomicU32::new(0),
@@ -125,10 +128,21 @@ impl Shared {
         )
     }
 
+    /// The affinity fields of its MPIDR_EL1.
+    pub(crate) fn affinity(&self) -> u64 {
+        self.affinity.load(Ordering::Relaxed)
+    }
+
+    /// Userspace has set MPIDR_EL1.
+    pub(crate) fn set_affinity(&self, affinity: u64) {
+        self.affinity.store(affinity, Ordering::Relaxed);
+    }
+
     /// The vCPU is about to enter the guest on `cpu`; interrupts are off. What was asked before is seen after this.
     #[inline]
     pub(crate) fn entering(&self, cpu: u32) {
-        self.mode.store(GUEST_ON.wrapping_add(cpu), Ordering::Relaxed);
+        self.mode
+            .store(GUEST_ON.wrapping_add(cpu), Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -161,7 +175,8 @@ impl Shared {
     /// The same from a fast exit of another vCPU, where nobody can be woken: true if this vCPU is in a guest and has been
     /// interrupted, false if it needs [`Shared::interrupt`].
     pub(crate) fn interrupt_running(&self) -> bool {
-        self.requests.fetch_or(Request::Interrupt as u32, Ordering::Relaxed);
+        self.requests
+            .fetch_or(Request::Interrupt as u32, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         match self.mode.load(Ordering::Relaxed) {
             OUTSIDE => false,
@@ -174,7 +189,8 @@ impl Shared {
 
     /// The vCPU's own thread asks itself for [`Request::Power`]: it may be anywhere, but is not in the guest.
     pub(crate) fn note_stolen_time(&self) {
-        self.requests.fetch_or(Request::Power as u32, Ordering::Relaxed);
+        self.requests
+            .fetch_or(Request::Power as u32, Ordering::Relaxed);
     }
 
     /// Whether anything is asked for.

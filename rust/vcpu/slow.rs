@@ -83,7 +83,9 @@ pub(super) fn handle(core: &mut Core) -> Next {
                 Wfx::Wfe | Wfx::Wfet => Next::Host(HostWork::Yield),
             }
         }
-        ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => memory_abort(core, esr),
+        ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
+            memory_abort(core, esr)
+        }
         // Whatever else traps is something that the guest does not have.
         _ => {
             core.inject_undefined();
@@ -101,7 +103,11 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
     match fault {
         FaultStatus::Translation(_) | FaultStatus::Permission(_) | FaultStatus::AccessFlag(_) => {}
         FaultStatus::UnsupportedExclusive => {
-            let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::UnsupportedExclusive);
+            let syndrome = Esr::inject_abort(
+                abort.is_instruction(),
+                core.frame.pstate,
+                FaultStatus::UnsupportedExclusive,
+            );
             core.inject(syndrome, Some(far));
             return Next::Resume;
         }
@@ -114,7 +120,11 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
     if ipa >= core.vm.memory.end() {
         // Beyond what any VM here has, as if it were beyond the CPU's; else nothing is there.
         if ipa >> cpu::features().pa_bits != 0 {
-            let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, FaultStatus::AddressSize(0));
+            let syndrome = Esr::inject_abort(
+                abort.is_instruction(),
+                core.frame.pstate,
+                FaultStatus::AddressSize(0),
+            );
             core.inject(syndrome, Some(far));
         } else {
             external_abort(core, abort, far);
@@ -122,7 +132,11 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
         return Next::Resume;
     }
     // The walk of a stage-1 table only reads, unless it is the access flag that it could not write.
-    let write = if abort.is_on_walk() { permission } else { !abort.is_instruction() && abort.is_write() };
+    let write = if abort.is_on_walk() {
+        permission
+    } else {
+        !abort.is_instruction() && abort.is_write()
+    };
     Next::Host(HostWork::Fault(MemoryFault {
         ipa,
         write,
@@ -137,7 +151,11 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
 /// What a bus without anything there gives.
 fn external_abort(core: &mut Core, abort: Abort, far: u64) {
     // On a walk of stage 1 the fault says so; of its level nothing is known here, and the first one is a fair guess.
-    let status = if abort.is_on_walk() { FaultStatus::ExternalOnWalk(0) } else { FaultStatus::External };
+    let status = if abort.is_on_walk() {
+        FaultStatus::ExternalOnWalk(0)
+    } else {
+        FaultStatus::External
+    };
     let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, status);
     core.inject(syndrome, Some(far));
 }
@@ -156,19 +174,45 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
     let ipa = fault.ipa;
     if !abort.is_described() {
         if core.vm.tells_undescribed() {
-            return leave(Exit::NoSyndrome { esr: fault.esr & 0x1ff_ffff, ipa }, Answer::None);
+            return leave(
+                Exit::NoSyndrome {
+                    esr: fault.esr & 0x1ff_ffff,
+                    ipa,
+                },
+                Answer::None,
+            );
         }
         return Next::Host(HostWork::Error(crate::host::errno::enosys()));
     }
     if let Some((frame, offset)) = core.vm.gic.frame(ipa) {
-        return Next::Host(HostWork::Gic(GicAccess::Register { abort, frame, offset }));
+        return Next::Host(HostWork::Gic(GicAccess::Register {
+            abort,
+            frame,
+            offset,
+        }));
     }
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
         let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
-        leave(Exit::Mmio { ipa, data, size, write: true }, Answer::Skip)
+        leave(
+            Exit::Mmio {
+                ipa,
+                data,
+                size,
+                write: true,
+            },
+            Answer::Skip,
+        )
     } else {
-        leave(Exit::Mmio { ipa, data: 0, size, write: false }, Answer::Load(Load { abort }))
+        leave(
+            Exit::Mmio {
+                ipa,
+                data: 0,
+                size,
+                write: false,
+            },
+            Answer::Load(Load { abort }),
+        )
     }
 }
 
@@ -176,7 +220,11 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
 #[derive(Clone, Copy)]
 pub(super) enum GicAccess {
     /// An access to its memory.
-    Register { abort: Abort, frame: Frame, offset: u32 },
+    Register {
+        abort: Abort,
+        frame: Frame,
+        offset: u32,
+    },
     /// A write to ICC_DIR_EL1; the PC is behind it.
     Deactivate { intid: u64 },
 }
@@ -185,7 +233,11 @@ impl GicAccess {
     /// Does it, if no other vCPU has in its list registers what it is about; else says which have.
     pub(super) fn attempt(self, core: &mut Core) -> core::result::Result<(), VcpuSet> {
         match self {
-            Self::Register { abort, frame, offset } => register(core, abort, frame, offset),
+            Self::Register {
+                abort,
+                frame,
+                offset,
+            } => register(core, abort, frame, offset),
             Self::Deactivate { intid } => {
                 let vmcr = core.lists.vmcr;
                 let done = match core.vm.gic.lock() {
@@ -201,12 +253,19 @@ impl GicAccess {
     }
 }
 
-fn register(core: &mut Core, abort: Abort, frame: Frame, offset: u32) -> core::result::Result<(), VcpuSet> {
+fn register(
+    core: &mut Core,
+    abort: Abort,
+    frame: Frame,
+    offset: u32,
+) -> core::result::Result<(), VcpuSet> {
     let (id, rt, size) = (core.id, abort.register(), abort.size());
     let done = if abort.is_write() {
         let value = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
         match core.vm.gic.lock() {
-            Some(mut model) => model.mmio_write(id, frame, offset, size, value, &mut core.after).map(|()| None),
+            Some(mut model) => model
+                .mmio_write(id, frame, offset, size, value, &mut core.after)
+                .map(|()| None),
             None => Ok(None),
         }
     } else {

@@ -11,8 +11,8 @@ use crate::host::ffi::{
     KVM_SYSTEM_EVENT_SUSPEND,
 };
 use crate::host::time;
-use crate::model::psci::{self, code, Action, CpuOnOutcome, SystemEvent};
 use crate::model::esr::{Esr, ExceptionClass};
+use crate::model::psci::{self, code, Action, CpuOnOutcome, SystemEvent};
 use crate::model::smccc::{self, filter, trng, Call, Counter};
 use crate::model::vcpus::VcpuId;
 
@@ -22,7 +22,13 @@ const SHUTDOWN_FLAG_PSCI_OFF2: u64 = 1;
 /// A call by HVC or SMC; the PC is behind the instruction.
 pub(super) fn call(core: &mut Core) -> Next {
     let [function, x1, x2, x3, ..] = core.frame.x;
-    match core.vm.smccc_filter.as_ref().map_or(filter::Action::Handle, |filter| filter.action(function as u32)) {
+    match core
+        .vm
+        .smccc_filter
+        .as_ref()
+        .map_or(filter::Action::Handle, |filter| {
+            filter.action(function as u32)
+        }) {
         filter::Action::Handle => {}
         filter::Action::Deny => {
             set_result(core, [smccc::NOT_SUPPORTED, 0, 0, 0]);
@@ -30,7 +36,13 @@ pub(super) fn call(core: &mut Core) -> Next {
         }
         filter::Action::Forward => {
             let smc = Esr::new(core.syndrome.esr).class() == ExceptionClass::Smc;
-            return Next::Host(HostWork::Leave(Exit::Hypercall { function: function as u32, smc }, Answer::None));
+            return Next::Host(HostWork::Leave(
+                Exit::Hypercall {
+                    function: function as u32,
+                    smc,
+                },
+                Answer::None,
+            ));
         }
     }
     let stolen_time = core.stolen.ipa().is_some();
@@ -52,7 +64,10 @@ pub(super) fn call(core: &mut Core) -> Next {
                 Counter::Virtual => &core.vm.offsets.virtual_,
                 Counter::Physical => &core.vm.offsets.physical,
             };
-            smccc::ptp(real_ns, now.wrapping_sub(offset.load(kernel::sync::atomic::Relaxed)))
+            smccc::ptp(
+                real_ns,
+                now.wrapping_sub(offset.load(kernel::sync::atomic::Relaxed)),
+            )
         }
     };
     set_result(core, answer);
@@ -81,20 +96,39 @@ fn power(core: &mut Core, action: Action) -> Next {
             core.shared.set_power(Power::Off);
             value(core, code::SUCCESS)
         }
-        Action::CpuOn { target, entry, context } => {
+        Action::CpuOn {
+            target,
+            entry,
+            context,
+        } => {
             let big_endian = super::mmio::is_big_endian(core, core.frame.pstate);
             let outcome = match core.vm.vcpu_by_affinity(target) {
                 None => CpuOnOutcome::NoSuchCpu,
-                Some(vcpu) if vcpu.power_on(Start { pc: entry, context, big_endian }) => CpuOnOutcome::Started,
+                Some(vcpu)
+                    if vcpu.power_on(Start {
+                        pc: entry,
+                        context,
+                        big_endian,
+                    }) =>
+                {
+                    CpuOnOutcome::Started
+                }
                 Some(_) => CpuOnOutcome::AlreadyOn,
             };
             let code = outcome.code(core.firmware.psci.version);
             value(core, code)
         }
-        Action::AffinityInfo { mask, value: affinity } => {
+        Action::AffinityInfo {
+            mask,
+            value: affinity,
+        } => {
             let vm = core.vm.clone();
             let vcpus = (0..).map_while(|index| VcpuId::new(index).and_then(|id| vm.vcpu(id)));
-            let code = psci::affinity_info(mask, affinity, vcpus.map(|vcpu| (vcpu.affinity, super::counts_as_on(vcpu.power()))));
+            let code = psci::affinity_info(
+                mask,
+                affinity,
+                vcpus.map(|vcpu| (vcpu.affinity(), super::counts_as_on(vcpu.power()))),
+            );
             value(core, code)
         }
         Action::System(event) => {
@@ -104,12 +138,25 @@ fn power(core: &mut Core, action: Action) -> Next {
                 SystemEvent::Off => (KVM_SYSTEM_EVENT_SHUTDOWN, 0),
                 SystemEvent::Off2 => (KVM_SYSTEM_EVENT_SHUTDOWN, SHUTDOWN_FLAG_PSCI_OFF2),
                 SystemEvent::Reset => (KVM_SYSTEM_EVENT_RESET, 0),
-                SystemEvent::Reset2 => (KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2.into()),
+                SystemEvent::Reset2 => (
+                    KVM_SYSTEM_EVENT_RESET,
+                    KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2.into(),
+                ),
             };
-            Next::Host(HostWork::Leave(Exit::System { kind, flags: Some(flags) }, Answer::None))
+            Next::Host(HostWork::Leave(
+                Exit::System {
+                    kind,
+                    flags: Some(flags),
+                },
+                Answer::None,
+            ))
         }
-        Action::SystemSuspend => {
-            Next::Host(HostWork::Leave(Exit::System { kind: KVM_SYSTEM_EVENT_SUSPEND, flags: None }, Answer::None))
-        }
+        Action::SystemSuspend => Next::Host(HostWork::Leave(
+            Exit::System {
+                kind: KVM_SYSTEM_EVENT_SUSPEND,
+                flags: None,
+            },
+            Answer::None,
+        )),
     }
 }

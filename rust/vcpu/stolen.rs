@@ -52,7 +52,9 @@ impl StolenTime {
         self.seen = Some(time::run_delay_ns());
         if let Some(address) = address(vm, ipa) {
             // What the guest gave away in the meantime is its own loss.
-            let _ = UserSlice::new(UserPtr::from_addr(address), SIZE as usize).writer().write(&[0u8; SIZE as usize]);
+            let _ = UserSlice::new(UserPtr::from_addr(address), SIZE as usize)
+                .writer()
+                .write(&[0u8; SIZE as usize]);
         }
         Some(ipa)
     }
@@ -69,7 +71,8 @@ impl StolenTime {
 }
 
 fn add(address: usize, ns: u64) -> Result {
-    let (mut reader, mut writer) = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>()).reader_writer();
+    let (mut reader, mut writer) =
+        UserSlice::new(UserPtr::from_addr(address), size_of::<u64>()).reader_writer();
     let before: u64 = reader.read()?;
     writer.write(&u64::from_le(before).wrapping_add(ns).to_le())
 }

@@ -38,7 +38,11 @@ pub(crate) fn access(core: &mut Core, access: SysregAccess) -> Outcome {
         let value = core.x(access.rt());
         store(core, row.home, value)
     } else {
-        let value = if row.guest == Guest::RazWi { 0 } else { fetch(core, row.home) };
+        let value = if row.guest == Guest::RazWi {
+            0
+        } else {
+            fetch(core, row.home)
+        };
         core.set_x(access.rt(), value);
         Outcome::Done
     }
@@ -110,7 +114,9 @@ fn deactivate(core: &mut Core, value: u64) -> Outcome {
     // Back into the list registers, where the fast exit has them.
     core.after.kicks.insert(core.id);
     match done {
-        Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => Outcome::NeedsOthers { deactivate: value },
+        Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => {
+            Outcome::NeedsOthers { deactivate: value }
+        }
         _ => Outcome::Done,
     }
 }

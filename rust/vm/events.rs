@@ -52,7 +52,13 @@ impl Events {
     /// that stays high until the guest has handled it; then that eventfd is signalled.
     ///
     /// Errors: `EAGAIN` without an initialised interrupt controller, `EBUSY` if `fd` is somebody's irqfd already.
-    pub(crate) fn assign_irqfd(&self, vm: &Arc<Vm>, fd: u32, gsi: u32, resample: Option<i32>) -> Result {
+    pub(crate) fn assign_irqfd(
+        &self,
+        vm: &Arc<Vm>,
+        fd: u32,
+        gsi: u32,
+        resample: Option<i32>,
+    ) -> Result {
         self.irqfds.assign(vm, fd, gsi, resample)
     }
 

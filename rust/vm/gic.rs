@@ -84,7 +84,10 @@ impl VmGic {
         if self.is_ready() {
             return Err(EBUSY);
         }
-        self.setup.lock().layout.admit(vm.vcpu_count() as u32, vm.memory.end())
+        self.setup
+            .lock()
+            .layout
+            .admit(vm.vcpu_count() as u32, vm.memory.end())
     }
 
     /// Builds the model for the vCPUs that there are; the caller holds `config`, which keeps their number. Nothing if that
@@ -97,7 +100,7 @@ impl VmGic {
         let mut redists = KVVec::new();
         let mut pushed: Result = Ok(());
         vm.for_each_vcpu(|vcpu| {
-            let redist = Redist::new(affinity_bits(vcpu.affinity), vcpu.number as u16);
+            let redist = Redist::new(affinity_bits(vcpu.affinity()), vcpu.number as u16);
             pushed = pushed.and(redists.push(redist, GFP_KERNEL_ACCOUNT).map_err(Into::into));
         });
         pushed?;
@@ -180,7 +183,10 @@ impl Vm {
             vcpu.hold();
         }
         // Each leaves as soon as an interrupt has reached it, and does not come back.
-        while vcpus.iter().any(|id| self.gic.lock().is_some_and(|model| model.is_resident(id))) {
+        while vcpus
+            .iter()
+            .any(|id| self.gic.lock().is_some_and(|model| model.is_resident(id)))
+        {
             crate::host::cpu::cond_resched();
         }
         body();

@@ -19,8 +19,8 @@ use crate::host::mm::{Follower, HostPage};
 use crate::host::page;
 use crate::host::sync::RwLock;
 use crate::model::stage2::{
-    Age, Cache, Coherency, Format, Geometry, GeometryError, Level, MapError, Mapping, MemType, Memory, Perm, Slot as Entry, Stage2,
-    Table, Tlb, PAGE_SIZE,
+    Age, Cache, Coherency, Format, Geometry, GeometryError, Level, MapError, Mapping, MemType,
+    Memory, Perm, Slot as Entry, Stage2, Table, Tlb, PAGE_SIZE,
 };
 use crate::model::sysreg::regs::VTCR_EL2;
 use crate::model::types::{HostPa, Ipa};
@@ -76,7 +76,8 @@ impl Slots {
             (start < end).then(|| {
                 let from = slot.ipa.wrapping_add(start.wrapping_sub(slot.hva));
                 let to = slot.ipa.wrapping_add(end.wrapping_sub(slot.hva));
-                Ipa::new(from).align_down(PAGE_SIZE)..Ipa::new(to.wrapping_add(PAGE_SIZE - 1)).align_down(PAGE_SIZE)
+                Ipa::new(from).align_down(PAGE_SIZE)
+                    ..Ipa::new(to.wrapping_add(PAGE_SIZE - 1)).align_down(PAGE_SIZE)
             })
         })
     }
@@ -128,7 +129,12 @@ impl Tlb for Platform {
     }
     fn flush_local(&self, ipa: Ipa, level: Level) {
         // Broadcast is more than is asked for, and right.
-        tlb::flush_ipas(self.vttbr(), ipa.align_down(level.size()).raw(), 1, level.shift());
+        tlb::flush_ipas(
+            self.vttbr(),
+            ipa.align_down(level.size()).raw(),
+            1,
+            level.shift(),
+        );
     }
 }
 
@@ -228,7 +234,8 @@ impl TableCache {
 
     fn fill(&mut self) -> Result {
         while self.0.len() < Self::ENOUGH {
-            self.0.push(page::alloc_tables(PAGE_SIZE)?, GFP_KERNEL_ACCOUNT)?;
+            self.0
+                .push(page::alloc_tables(PAGE_SIZE)?, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
     }
@@ -256,19 +263,31 @@ impl Drop for TableCache {
 
 impl GuestMemory {
     pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
-        let geometry = Geometry::new(ipa_bits, cpu::features().pa_bits).map_err(|error| match error {
-            GeometryError::TooSmall | GeometryError::TooLarge | GeometryError::BadPaBits => EINVAL,
-        })?;
+        let geometry =
+            Geometry::new(ipa_bits, cpu::features().pa_bits).map_err(|error| match error {
+                GeometryError::TooSmall | GeometryError::TooLarge | GeometryError::BadPaBits => {
+                    EINVAL
+                }
+            })?;
         let vmid = Arc::new(Vmid::new(), GFP_KERNEL_ACCOUNT)?;
         let slots = Arc::new(Slots(KVec::new()), GFP_KERNEL_ACCOUNT)?;
         let root = page::alloc_tables(geometry.root_size())?;
-        let platform = Platform { vmid: vmid.clone(), root };
-        let format = Format { fwb: cpu::features().fwb };
+        let platform = Platform {
+            vmid: vmid.clone(),
+            root,
+        };
+        let format = Format {
+            fwb: cpu::features().fwb,
+        };
         let Some(stage2) = Stage2::new(platform, geometry, root, format) else {
             page::free_tables(root, geometry.root_size());
             return Err(ENOMEM);
         };
-        let changes = Changes { count: 0, under_way: 0, range: 0..0 };
+        let changes = Changes {
+            count: 0,
+            under_way: 0,
+            range: 0..0,
+        };
         Arc::pin_init(
             pin_init!(Self {
                 tables <- RwLock::new(Tables { stage2, changes }, c"loft::Stage2::mmu", static_lock_class!()),
@@ -283,7 +302,11 @@ impl GuestMemory {
 
     /// VTTBR_EL2 for this guest, with the VMID that it has now.
     pub(crate) fn vttbr(&self) -> Vttbr {
-        Platform { vmid: self.vmid.clone(), root: self.root }.vttbr()
+        Platform {
+            vmid: self.vmid.clone(),
+            root: self.root,
+        }
+        .vttbr()
     }
 
     /// VTCR_EL2 for this guest.
@@ -296,7 +319,11 @@ impl GuestMemory {
             | VTCR_EL2::SH0.of(VTCR_EL2::SH0_INNER)
             | VTCR_EL2::ORGN0.of(VTCR_EL2::ORGN0_WBWA)
             | VTCR_EL2::IRGN0.of(VTCR_EL2::IRGN0_WBWA)
-            | VTCR_EL2::VS.of(if cpu::features().vmid_bits == 16 { VTCR_EL2::VS_16BIT } else { VTCR_EL2::VS_8BIT })
+            | VTCR_EL2::VS.of(if cpu::features().vmid_bits == 16 {
+                VTCR_EL2::VS_16BIT
+            } else {
+                VTCR_EL2::VS_8BIT
+            })
     }
 
     /// The first address that the guest does not have.
@@ -318,19 +345,30 @@ impl GuestMemory {
             let old = old.ok_or(EINVAL)?;
             return self.replace(&slots, Some(old), None);
         }
-        if new.ipa.checked_add(new.size).is_none_or(|end| end > self.end()) {
+        if new
+            .ipa
+            .checked_add(new.size)
+            .is_none_or(|end| end > self.end())
+        {
             return Err(EFAULT);
         }
         if let Some(old) = old {
             // A slot can be moved, and change its flags, but not its size, its memory or its being read-only.
-            if old.size != new.size || old.hva != new.hva || (old.flags ^ new.flags) & KVM_MEM_READONLY != 0 {
+            if old.size != new.size
+                || old.hva != new.hva
+                || (old.flags ^ new.flags) & KVM_MEM_READONLY != 0
+            {
                 return Err(EINVAL);
             }
             if old.ipa == new.ipa && old.flags == new.flags {
                 return Ok(());
             }
         }
-        if slots.0.iter().any(|slot| slot.id != new.id && slot.ipa < new.end() && new.ipa < slot.end()) {
+        if slots
+            .0
+            .iter()
+            .any(|slot| slot.id != new.id && slot.ipa < new.end() && new.ipa < slot.end())
+        {
             return Err(EEXIST);
         }
         self.replace(&slots, old, Some(new))
@@ -424,7 +462,11 @@ impl GuestMemory {
             ipa: Ipa::new(ipa).align_down(level.size()),
             pa: host_page.pa().align_down(level.size()),
             level,
-            perm: Perm::new(true, host_page.writable() && !slot.readonly(), exec || cpu::features().dic),
+            perm: Perm::new(
+                true,
+                host_page.writable() && !slot.readonly(),
+                exec || cpu::features().dic,
+            ),
             mem: MemType::Normal,
         };
         let tables = self.tables.read();
@@ -451,7 +493,9 @@ impl GuestMemory {
                 }
                 Ok(Fault::Resolved)
             }
-            Err(MapError::CacheEmpty | MapError::Busy | MapError::TableInTheWay) => Ok(Fault::Resolved),
+            Err(MapError::CacheEmpty | MapError::Busy | MapError::TableInTheWay) => {
+                Ok(Fault::Resolved)
+            }
             Err(MapError::IpaTooLarge) => Ok(Fault::Device),
             Err(_) => Err(EFAULT),
         }
@@ -494,7 +538,14 @@ impl Follower for GuestMemory {
     }
 
     fn age(&self, range: Range<u64>, flush: bool) -> bool {
-        self.age_all(range, if flush { Age::ClearAndFlush } else { Age::Clear })
+        self.age_all(
+            range,
+            if flush {
+                Age::ClearAndFlush
+            } else {
+                Age::Clear
+            },
+        )
     }
 
     fn is_young(&self, range: Range<u64>) -> bool {

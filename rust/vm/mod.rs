@@ -129,7 +129,10 @@ fn firmware() -> Firmware {
         _ => Mitigation::Vulnerable,
     };
     Firmware {
-        psci: psci::Config { version: psci::Version::LATEST, system_suspend: false },
+        psci: psci::Config {
+            version: psci::Version::LATEST,
+            system_suspend: false,
+        },
         bitmaps: Bitmaps::NEW,
         spectre_v2: state(smccc::function::ARCH_WORKAROUND_1),
         spectre_v4: state(smccc::function::ARCH_WORKAROUND_2),
@@ -218,12 +221,20 @@ impl Vm {
 
     /// The vCPU that userspace made under this number.
     pub(crate) fn vcpu_by_number(&self, number: u32) -> Option<Arc<Shared>> {
-        self.vcpus.lock().iter().find(|vcpu| vcpu.number == number).cloned()
+        self.vcpus
+            .lock()
+            .iter()
+            .find(|vcpu| vcpu.number == number)
+            .cloned()
     }
 
     /// The vCPU with this MPIDR_EL1 affinity.
     pub(crate) fn vcpu_by_affinity(&self, affinity: u64) -> Option<Arc<Shared>> {
-        self.vcpus.lock().iter().find(|vcpu| vcpu.affinity == affinity).cloned()
+        self.vcpus
+            .lock()
+            .iter()
+            .find(|vcpu| vcpu.affinity() == affinity)
+            .cloned()
     }
 
     /// Calls `each` for every vCPU.
@@ -280,7 +291,11 @@ impl Vm {
     }
 
     /// Changes what firmware calls answer; the vCPUs learn of it when they next enter KVM_RUN.
-    pub(crate) fn change_firmware<R>(&self, config: &mut Config, change: impl FnOnce(&mut Firmware) -> R) -> R {
+    pub(crate) fn change_firmware<R>(
+        &self,
+        config: &mut Config,
+        change: impl FnOnce(&mut Firmware) -> R,
+    ) -> R {
         let result = change(&mut config.firmware);
         self.firmware_changes.fetch_add(1, Relaxed);
         result
@@ -305,7 +320,9 @@ impl Vm {
 
     /// Notes that `vcpu` runs on `cpu` now; whether another vCPU of this VM ran there last.
     pub(crate) fn last_ran(&self, cpu: u32, vcpu: VcpuId) -> bool {
-        let Some(last) = self.last_ran.get(cpu as usize) else { return true };
+        let Some(last) = self.last_ran.get(cpu as usize) else {
+            return true;
+        };
         let me = vcpu.index() as u32 + 1;
         let before = last.load(Relaxed);
         last.store(me, Relaxed);

@@ -3,9 +3,9 @@
 //! The private interrupts of the guest's timers. A number is one for all vCPUs, and userspace's to choose until the first
 //! of them runs.
 
+use crate::host::machine;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::IntId;
-use crate::host::machine;
 use crate::vm::Vm;
 use kernel::prelude::*;
 
@@ -77,9 +77,13 @@ impl TimerPpis {
         }
         let physical = machine::timer_intid() as u16;
         let count = vm.vcpu_count();
-        let Some(mut model) = vm.gic.lock() else { return Ok(()) };
+        let Some(mut model) = vm.gic.lock() else {
+            return Ok(());
+        };
         for vcpu in (0..count).map_while(VcpuId::new) {
-            model.map_hw(vcpu, Some((self.virtual_, physical))).map_err(|_| EINVAL)?;
+            model
+                .map_hw(vcpu, Some((self.virtual_, physical)))
+                .map_err(|_| EINVAL)?;
         }
         Ok(())
     }

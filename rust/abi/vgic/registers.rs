@@ -80,7 +80,9 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
             let value = vm.while_stopped(|| {
                 check_ready(vm)?;
                 check_encoding(encoding)?;
-                let get = vcpu.with_interface(|interface| interface.registers.user_get(interface.vmcr, encoding));
+                let get = vcpu.with_interface(|interface| {
+                    interface.registers.user_get(interface.vmcr, encoding)
+                });
                 get.ok_or(EBUSY)?.map_err(gic_errno)
             })??;
             drop(config);
@@ -92,7 +94,12 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
                     access(vm, |model| absent(model.user_read(frame, offset)))
                 } else {
                     check_early(frame)?;
-                    vm.gic.setup.lock().config.user_read(offset).map_err(gic_errno)
+                    vm.gic
+                        .setup
+                        .lock()
+                        .config
+                        .user_read(offset)
+                        .map_err(gic_errno)
                 }
             })??;
             drop(config);
@@ -123,7 +130,11 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
                 check_ready(vm)?;
                 let value = value?;
                 check_encoding(encoding)?;
-                let set = vcpu.with_interface(|interface| interface.registers.user_set(&mut interface.vmcr, encoding, value));
+                let set = vcpu.with_interface(|interface| {
+                    interface
+                        .registers
+                        .user_set(&mut interface.vmcr, encoding, value)
+                });
                 set.ok_or(EBUSY)?.map_err(gic_errno)
             })?
         }
@@ -135,7 +146,12 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
                     access(vm, |model| absent(model.user_write(frame, offset, value)))
                 } else {
                     check_early(frame)?;
-                    vm.gic.setup.lock().config.user_write(offset, value).map_err(gic_errno)
+                    vm.gic
+                        .setup
+                        .lock()
+                        .config
+                        .user_write(offset, value)
+                        .map_err(gic_errno)
                 }
             })?
         }

@@ -42,9 +42,16 @@ impl<P: Platform> Stage2<P> {
         let next = self.for_each_leaf(range, &mut Work::new(limit), |at, leaf, base, _| {
             if what == Age::Test {
                 young |= leaf.attributes.young;
-                return if young { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+                return if young {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                };
             }
-            if self.rewrite(at, leaf, |leaf| leaf.with_young(false)).is_some() {
+            if self
+                .rewrite(at, leaf, |leaf| leaf.with_young(false))
+                .is_some()
+            {
                 young = true;
                 stale.add_leaf(base, at.level);
             }

@@ -33,7 +33,14 @@ impl<P: Platform> Stage2<P> {
     /// Puts `table`, which is zeroed, in place of the block at `at`; with `keep`, filled with the block's 512 parts.
     ///
     /// `false`, and the table is still zeroed, if the descriptor is not what it was when `at` was read.
-    pub(super) fn swap_block_for_table(&self, at: &Position, block: Leaf, base: Ipa, table: Table, keep: bool) -> bool {
+    pub(super) fn swap_block_for_table(
+        &self,
+        at: &Position,
+        block: Leaf,
+        base: Ipa,
+        table: Table,
+        keep: bool,
+    ) -> bool {
         let Some(level) = at.level.next() else {
             return false;
         };
@@ -44,7 +51,8 @@ impl<P: Platform> Stage2<P> {
         if keep {
             let mut part = Leaf { level, ..block };
             for index in 0..ENTRIES {
-                self.platform.store(Slot::new(table, index), self.format.leaf(part));
+                self.platform
+                    .store(Slot::new(table, index), self.format.leaf(part));
                 part.pa = part.pa.wrapping_add(level.size());
             }
         }

@@ -24,7 +24,10 @@ struct Field {
 impl Field {
     /// Bits `high` to `low`.
     const fn bits(high: u32, low: u32) -> Self {
-        Self { shift: low & 63, mask: (u64::MAX >> (63u32.wrapping_sub(high) & 63)) & (u64::MAX << (low & 63)) }
+        Self {
+            shift: low & 63,
+            mask: (u64::MAX >> (63u32.wrapping_sub(high) & 63)) & (u64::MAX << (low & 63)),
+        }
     }
 
     const fn get(self, descriptor: u64) -> u64 {
@@ -162,7 +165,9 @@ impl Format {
         }
         match level {
             Level::L3 if next_or_page => Entry::Leaf(self.decode_leaf(level, descriptor)),
-            Level::L1 | Level::L2 if !next_or_page => Entry::Leaf(self.decode_leaf(level, descriptor)),
+            Level::L1 | Level::L2 if !next_or_page => {
+                Entry::Leaf(self.decode_leaf(level, descriptor))
+            }
             Level::L0 | Level::L1 | Level::L2 if next_or_page => {
                 Entry::Table(Table::from_output(HostPa::new(descriptor & OUTPUT)))
             }
@@ -202,24 +207,46 @@ mod tests {
     const NO_FWB: Format = Format { fwb: false };
 
     const fn leaf(level: Level, pa: u64, perm: Perm, mem: MemType, young: bool) -> Leaf {
-        Leaf { level, pa: HostPa::new(pa), attributes: Attributes { perm, mem, young } }
+        Leaf {
+            level,
+            pa: HostPa::new(pa),
+            attributes: Attributes { perm, mem, young },
+        }
     }
 
     /// Written out by hand from the tables in DDI 0487.
     #[test]
     fn known_descriptors() {
         let ram = leaf(Level::L3, 0x1234_5000, Perm::RWX, MemType::Normal, true);
-        assert_eq!(NO_FWB.leaf(ram), 0x1234_5000 | 0x400 | 0x300 | 0xc0 | 0x3c | 0b11);
-        assert_eq!(FWB.leaf(ram), 0x1234_5000 | 0x400 | 0x300 | 0xc0 | 0x18 | 0b11);
+        assert_eq!(
+            NO_FWB.leaf(ram),
+            0x1234_5000 | 0x400 | 0x300 | 0xc0 | 0x3c | 0b11
+        );
+        assert_eq!(
+            FWB.leaf(ram),
+            0x1234_5000 | 0x400 | 0x300 | 0xc0 | 0x18 | 0b11
+        );
         let block = leaf(Level::L2, 0x20_0000, Perm::R, MemType::Normal, false);
-        assert_eq!(NO_FWB.leaf(block), (1 << 54) | 0x20_0000 | 0x300 | 0x40 | 0x3c | 0b01);
+        assert_eq!(
+            NO_FWB.leaf(block),
+            (1 << 54) | 0x20_0000 | 0x300 | 0x40 | 0x3c | 0b01
+        );
         let device = leaf(Level::L3, 0xffff_ffff_f000, Perm::RW, MemType::Device, true);
         for format in [FWB, NO_FWB] {
-            assert_eq!(format.leaf(device), (1 << 54) | 0xffff_ffff_f000 | 0x400 | 0x300 | 0xc0 | 0x04 | 0b11);
+            assert_eq!(
+                format.leaf(device),
+                (1 << 54) | 0xffff_ffff_f000 | 0x400 | 0x300 | 0xc0 | 0x04 | 0b11
+            );
         }
         let nc = leaf(Level::L1, 1 << 30, Perm::RW, MemType::NormalNc, true);
-        assert_eq!(FWB.leaf(nc), (1 << 54) | (1 << 30) | 0x400 | 0x300 | 0xc0 | 0x14 | 0b01);
-        assert_eq!(Some(Format::table(Table::from_output(HostPa::new(0x5000)))), Some(0x5003));
+        assert_eq!(
+            FWB.leaf(nc),
+            (1 << 54) | (1 << 30) | 0x400 | 0x300 | 0xc0 | 0x14 | 0b01
+        );
+        assert_eq!(
+            Some(Format::table(Table::from_output(HostPa::new(0x5000)))),
+            Some(0x5003)
+        );
     }
 
     #[test]
@@ -229,7 +256,13 @@ mod tests {
                 for mem in [MemType::Normal, MemType::NormalNc, MemType::Device] {
                     for bits in 0..16 {
                         let perm = Perm::new(bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-                        let leaf = leaf(level, 0xabc0_0000_0000 + level.size(), perm, mem, bits & 8 != 0);
+                        let leaf = leaf(
+                            level,
+                            0xabc0_0000_0000 + level.size(),
+                            perm,
+                            mem,
+                            bits & 8 != 0,
+                        );
                         assert_eq!(format.decode(level, format.leaf(leaf)), Entry::Leaf(leaf));
                         assert_eq!(format.decode(level, format.dead(leaf)), Entry::Dead(leaf));
                         assert_eq!(format.dead(leaf) & 1, 0);

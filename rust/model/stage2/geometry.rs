@@ -77,7 +77,13 @@ impl Geometry {
         } else {
             Level::L0
         };
-        Ok(Self { ipa_bits, pa_bits, ps, start, root_bits: ipa_bits.saturating_sub(start.shift() + INDEX_BITS) })
+        Ok(Self {
+            ipa_bits,
+            pa_bits,
+            ps,
+            start,
+            root_bits: ipa_bits.saturating_sub(start.shift() + INDEX_BITS),
+        })
     }
 
     /// Bits of the IPA space.

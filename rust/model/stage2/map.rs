@@ -27,7 +27,15 @@ pub struct Mapping {
 
 impl Mapping {
     fn leaf(&self) -> Leaf {
-        Leaf { level: self.level, pa: self.pa, attributes: Attributes { perm: self.perm, mem: self.mem, young: true } }
+        Leaf {
+            level: self.level,
+            pa: self.pa,
+            attributes: Attributes {
+                perm: self.perm,
+                mem: self.mem,
+                young: true,
+            },
+        }
     }
 }
 
@@ -124,7 +132,9 @@ impl<P: Platform> Stage2<P> {
             let at = self.descend(ipa, Level::L3);
             match at.entry {
                 Entry::Leaf(leaf) if leaf.level < level => return Err(MapError::BlockInTheWay),
-                Entry::Leaf(leaf) if perm.x && leaf.attributes.mem != MemType::Normal => return Err(MapError::BadPerm),
+                Entry::Leaf(leaf) if perm.x && leaf.attributes.mem != MemType::Normal => {
+                    return Err(MapError::BadPerm)
+                }
                 Entry::Leaf(leaf) => match self.add(&at, leaf, perm, ipa) {
                     Step::Done(mapped) => return Ok(mapped),
                     Step::Again => {}
@@ -169,7 +179,13 @@ impl<P: Platform> Stage2<P> {
     }
 
     /// A leaf is at `at`, where `want` should be or above.
-    fn map_over(&self, cache: &mut impl Cache, want: &Mapping, at: &Position, leaf: Leaf) -> Result<Step, MapError> {
+    fn map_over(
+        &self,
+        cache: &mut impl Cache,
+        want: &Mapping,
+        at: &Position,
+        leaf: Leaf,
+    ) -> Result<Step, MapError> {
         let same = leaf.output(want.ipa) == want.pa && leaf.attributes.mem == want.mem;
         if same && (at.level == want.level || leaf.attributes.perm.contains(want.perm)) {
             return Ok(self.add(at, leaf, want.perm, want.ipa));
@@ -189,7 +205,11 @@ impl<P: Platform> Stage2<P> {
     fn grow(&self, cache: &mut impl Cache, at: &Position) -> Result<Step, MapError> {
         let table = cache.take().ok_or(MapError::CacheEmpty)?;
         // Release: whoever sees the descriptor, CPU or walker, sees the table's zeroes.
-        if self.platform.cmpxchg(at.slot, at.raw, Format::table(table)).is_err() {
+        if self
+            .platform
+            .cmpxchg(at.slot, at.raw, Format::table(table))
+            .is_err()
+        {
             cache.put(table);
         }
         Ok(Step::Again)
@@ -227,15 +247,24 @@ impl<P: Platform> Stage2<P> {
             self.platform.before_exec(leaf.pa, leaf.level.size());
         }
         if new != leaf {
-            if self.platform.cmpxchg(at.slot, at.raw, self.format.leaf(new)).is_err() {
+            if self
+                .platform
+                .cmpxchg(at.slot, at.raw, self.format.leaf(new))
+                .is_err()
+            {
                 return Step::Again;
             }
             self.platform.publish();
         }
         // Even if nothing was changed: it may be an old entry in this CPU's TLB, after another vCPU added permissions, that
         // made this one fault, and it would fault for ever.
-        self.platform.flush_local(ipa.align_down(leaf.level.size()), leaf.level);
-        Step::Done(if relaxed { Mapped::Relaxed } else { Mapped::Already })
+        self.platform
+            .flush_local(ipa.align_down(leaf.level.size()), leaf.level);
+        Step::Done(if relaxed {
+            Mapped::Relaxed
+        } else {
+            Mapped::Already
+        })
     }
 
     fn make_coherent(&self, want: &Mapping) {

@@ -160,7 +160,12 @@ impl<P: Platform> Stage2<P> {
     ///
     /// `None` if the root is not aligned to its size.
     pub fn new(platform: P, geometry: Geometry, root: Table, format: Format) -> Option<Self> {
-        root.pa().is_aligned(geometry.root_size()).then_some(Self { platform, geometry, root, format })
+        root.pa().is_aligned(geometry.root_size()).then_some(Self {
+            platform,
+            geometry,
+            root,
+            format,
+        })
     }
 
     /// The shape of the translation.

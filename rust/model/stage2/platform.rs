@@ -48,7 +48,10 @@ pub struct Slot {
 impl Slot {
     /// Descriptor `index`, modulo 512, of `table`.
     pub const fn new(table: Table, index: u16) -> Self {
-        Self { table, index: index & (ENTRIES - 1) }
+        Self {
+            table,
+            index: index & (ENTRIES - 1),
+        }
     }
 
     /// The table.
@@ -69,7 +72,10 @@ impl Slot {
     /// The descriptor after this one in the same table.
     pub(super) const fn following(self) -> Option<Self> {
         if self.index < ENTRIES - 1 {
-            Some(Self { table: self.table, index: self.index.wrapping_add(1) })
+            Some(Self {
+                table: self.table,
+                index: self.index.wrapping_add(1),
+            })
         } else {
             None
         }

@@ -41,7 +41,11 @@ impl<P: Platform> Stage2<P> {
             let range = self.clamp(&range);
             let _ = self.protect(range, &mut work, stale);
             let end = first.wrapping_add(run);
-            mask = if end < u64::BITS { mask & (u64::MAX << (end & 63)) } else { 0 };
+            mask = if end < u64::BITS {
+                mask & (u64::MAX << (end & 63))
+            } else {
+                0
+            };
         }
     }
 

@@ -25,7 +25,13 @@ impl<P: Platform> Stage2<P> {
     /// Splits the blocks that `range` touches down to `level`, looking at about `limit` descriptors.
     ///
     /// Everything stays mapped as it was, but for the moment of the break-before-make.
-    pub fn split(&self, cache: &mut impl Cache, range: Range<Ipa>, level: Level, limit: usize) -> Split {
+    pub fn split(
+        &self,
+        cache: &mut impl Cache,
+        range: Range<Ipa>,
+        level: Level,
+        limit: usize,
+    ) -> Split {
         let range = self.clamp(&range);
         let mut work = Work::new(limit);
         let mut start = range.start;

@@ -23,7 +23,10 @@ pub struct Stale {
 impl Stale {
     /// Nothing.
     pub const fn new() -> Self {
-        Self { range: None, leaf: None }
+        Self {
+            range: None,
+            leaf: None,
+        }
     }
 
     /// Whether there is nothing to forget.

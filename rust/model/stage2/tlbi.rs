@@ -57,8 +57,11 @@ impl Tlbis {
             leaf,
             features,
         };
-        let instructions =
-            if features.range { (this.pages >> unit_shift(MAX_SCALE)) / MAX_UNITS } else { this.pages / this.stride() };
+        let instructions = if features.range {
+            (this.pages >> unit_shift(MAX_SCALE)) / MAX_UNITS
+        } else {
+            this.pages / this.stride()
+        };
         (instructions < MAX_TLBIS).then_some(this)
     }
 
@@ -87,7 +90,8 @@ impl Tlbis {
     /// of all units that a remainder below it is made of.
     fn range(&self, scale: u32, units: u64) -> Tlbi {
         let ttl = self.leaf.map_or(0, |level| u64::from(level.number()));
-        let fields = (TG_4K << 46) | (u64::from(scale) << 44) | (units.wrapping_sub(1) << 39) | (ttl << 37);
+        let fields =
+            (TG_4K << 46) | (u64::from(scale) << 44) | (units.wrapping_sub(1) << 39) | (ttl << 37);
         Tlbi::Range(fields | self.next)
     }
 

@@ -15,7 +15,10 @@ use core::ops::{ControlFlow, Range};
 
 /// Whether the descriptor of `level` that `ipa` begins translates nothing outside of `ipa..end`.
 fn covers(level: Level, ipa: Ipa, end: Ipa) -> bool {
-    ipa.is_aligned(level.size()) && end.checked_sub(ipa).is_some_and(|bytes| bytes >= level.size())
+    ipa.is_aligned(level.size())
+        && end
+            .checked_sub(ipa)
+            .is_some_and(|bytes| bytes >= level.size())
 }
 
 impl<P: Platform> Stage2<P> {
@@ -39,7 +42,10 @@ impl<P: Platform> Stage2<P> {
         // The host's caches may be cleaned only when no CPU can reach the memory any more. So first all leaves die, then
         // comes one flush for all of them, and then each is cleaned and forgotten.
         let next = self.kill(range.clone(), &mut work);
-        let rest = self.unlink(range.start..next.unwrap_or(range.end), &mut Work::unlimited());
+        let rest = self.unlink(
+            range.start..next.unwrap_or(range.end),
+            &mut Work::unlimited(),
+        );
         next.or(rest)
     }
 
@@ -107,7 +113,11 @@ impl<P: Platform> Stage2<P> {
                 return Some(ipa);
             }
             // A level 3 table that goes as a whole is unlinked without a look at its 512 descriptors.
-            let deepest = if covers(Level::L2, ipa, end) { Level::L2 } else { Level::L3 };
+            let deepest = if covers(Level::L2, ipa, end) {
+                Level::L2
+            } else {
+                Level::L3
+            };
             let mut at = self.descend(ipa, deepest);
             let last = loop {
                 work.spend(1);

@@ -44,7 +44,12 @@ impl Work {
 impl<P: Platform> Stage2<P> {
     pub(super) fn read(&self, level: Level, slot: Slot) -> Position {
         let raw = self.platform.load(slot);
-        Position { level, slot, raw, entry: self.format.decode(level, raw) }
+        Position {
+            level,
+            slot,
+            raw,
+            entry: self.format.decode(level, raw),
+        }
     }
 
     /// The same descriptor, as it is now.
@@ -53,7 +58,10 @@ impl<P: Platform> Stage2<P> {
     }
 
     pub(super) fn read_root(&self, ipa: Ipa) -> Position {
-        self.read(self.geometry.start_level(), self.geometry.root_slot(self.root, ipa))
+        self.read(
+            self.geometry.start_level(),
+            self.geometry.root_slot(self.root, ipa),
+        )
     }
 
     /// The descriptor that ends the lookup of `ipa`, or the one at `deepest` that would carry it on.
@@ -118,7 +126,12 @@ impl<P: Platform> Stage2<P> {
     ///
     /// The CPU may set the access flag meanwhile (VTCR_EL2.HA), and under the shared lock others may do more: then `change`
     /// is asked again. `None` if it leaves the leaf as it is, or if the leaf is gone.
-    pub(super) fn rewrite(&self, at: &Position, leaf: Leaf, mut change: impl FnMut(Leaf) -> Leaf) -> Option<Leaf> {
+    pub(super) fn rewrite(
+        &self,
+        at: &Position,
+        leaf: Leaf,
+        mut change: impl FnMut(Leaf) -> Leaf,
+    ) -> Option<Leaf> {
         let (mut raw, mut leaf) = (at.raw, leaf);
         loop {
             let new = change(leaf);

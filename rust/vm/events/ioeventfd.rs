@@ -30,7 +30,8 @@ impl Key {
     /// Whether there are stores that both wait for.
     fn collides(&self, other: &Self) -> bool {
         let same_data = self.data.is_none() || other.data.is_none() || self.data == other.data;
-        let same_store = self.size == 0 || other.size == 0 || (self.size == other.size && same_data);
+        let same_store =
+            self.size == 0 || other.size == 0 || (self.size == other.size && same_data);
         self.bus == other.bus && self.address == other.address && same_store
     }
 }
@@ -58,16 +59,25 @@ impl Ioeventfds {
     /// See [`super::Events::store`].
     pub(super) fn store(&self, ipa: u64, data: u64, size: u8) -> bool {
         self.sorted.read(|all| {
-            let first = all.partition_point(|one| (one.key.bus, one.key.address) < (Bus::Mmio, ipa));
+            let first =
+                all.partition_point(|one| (one.key.bus, one.key.address) < (Bus::Mmio, ipa));
             let from = all.get(first..).unwrap_or(&[]);
             // Most stores that come here are for a device in userspace.
-            if from.first().is_none_or(|one| (one.key.bus, one.key.address) != (Bus::Mmio, ipa)) {
+            if from
+                .first()
+                .is_none_or(|one| (one.key.bus, one.key.address) != (Bus::Mmio, ipa))
+            {
                 return false;
             }
             // At most one of these is there: they collide.
             let wanted = [(0, None), (size.into(), None), (size.into(), Some(data))];
             let found = wanted.into_iter().find_map(|(size, data)| {
-                let key = Key { bus: Bus::Mmio, address: ipa, size, data };
+                let key = Key {
+                    bus: Bus::Mmio,
+                    address: ipa,
+                    size,
+                    data,
+                };
                 from.get(from.binary_search_by_key(&key, |one| one.key).ok()?)
             });
             found.inspect(|one| one.event.signal()).is_some()
@@ -76,7 +86,10 @@ impl Ioeventfds {
 
     /// See [`super::Events::assign_ioeventfd`].
     pub(super) fn assign(&self, event: EventFd, key: Key) -> Result {
-        let new = Ioeventfd { key, event: Arc::new(event, GFP_KERNEL_ACCOUNT)? };
+        let new = Ioeventfd {
+            key,
+            event: Arc::new(event, GFP_KERNEL_ACCOUNT)?,
+        };
         self.sorted.update(|all| {
             if all.iter().any(|one| one.key.collides(&key)) {
                 return Err(EEXIST);
@@ -93,13 +106,18 @@ impl Ioeventfds {
     /// See [`super::Events::deassign_ioeventfd`].
     pub(super) fn deassign(&self, event: &EventFd, key: Key) -> Result {
         self.sorted.update(|all| {
-            let at = all.binary_search_by_key(&key, |one| one.key).map_err(|_| ENOENT)?;
+            let at = all
+                .binary_search_by_key(&key, |one| one.key)
+                .map_err(|_| ENOENT)?;
             if !all.get(at).is_some_and(|one| *one.event == *event) {
                 return Err(ENOENT);
             }
             let mut next = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
             next.extend_from_slice(all.get(..at).unwrap_or(&[]), GFP_KERNEL_ACCOUNT)?;
-            next.extend_from_slice(all.get(at.saturating_add(1)..).unwrap_or(&[]), GFP_KERNEL_ACCOUNT)?;
+            next.extend_from_slice(
+                all.get(at.saturating_add(1)..).unwrap_or(&[]),
+                GFP_KERNEL_ACCOUNT,
+            )?;
             Ok(next)
         })
     }

@@ -119,7 +119,8 @@ impl Irqfds {
         let route = state.routing.route(gsi);
         // Before it is hooked: from then on it may be raised, and handled, at any time.
         let line = route.and_then(Route::line).filter(|_| resample.is_some());
-        self.resampling.store(self.resampling.load(Relaxed) || resample.is_some(), Relaxed);
+        self.resampling
+            .store(self.resampling.load(Relaxed) || resample.is_some(), Relaxed);
         if let Some(line) = line {
             watch(vm, line, true);
         }
@@ -130,7 +131,8 @@ impl Irqfds {
             resample,
             closed: Atomic::new(false),
         });
-        let (hooked, signalled) = Watch::new(file, irqfd).inspect_err(|_| self.left(vm, &state, line))?;
+        let (hooked, signalled) =
+            Watch::new(file, irqfd).inspect_err(|_| self.left(vm, &state, line))?;
         let irqfd = hooked.listener();
         if signalled {
             irqfd.signalled();
@@ -179,7 +181,13 @@ impl Irqfds {
         if let Some(line) = line.filter(|&line| !state.resamples(line)) {
             watch(vm, line, false);
         }
-        self.resampling.store(state.all.iter().any(|one| one.listener().resample.is_some()), Relaxed);
+        self.resampling.store(
+            state
+                .all
+                .iter()
+                .any(|one| one.listener().resample.is_some()),
+            Relaxed,
+        );
     }
 
     /// See [`super::Events::set_routing`].
@@ -214,10 +222,17 @@ impl Irqfds {
         }
         let among = |line: Line| {
             let id = line.id().index();
-            spis.get(id / 64).is_some_and(|word| word >> (id % 64) & 1 != 0)
+            spis.get(id / 64)
+                .is_some_and(|word| word >> (id % 64) & 1 != 0)
         };
         let state = self.state.lock();
-        let resampled = || state.all.iter().map(|one| one.listener()).filter(|one| one.resampled_line().is_some_and(among));
+        let resampled = || {
+            state
+                .all
+                .iter()
+                .map(|one| one.listener())
+                .filter(|one| one.resampled_line().is_some_and(among))
+        };
         for irqfd in resampled() {
             if let Some(line) = irqfd.line() {
                 let _ = vm.set_irq_level(line, false);
@@ -232,13 +247,18 @@ impl Irqfds {
 impl State {
     /// Whether an irqfd resamples this line.
     fn resamples(&self, line: Line) -> bool {
-        self.all.iter().any(|one| one.listener().resampled_line() == Some(line))
+        self.all
+            .iter()
+            .any(|one| one.listener().resampled_line() == Some(line))
     }
 }
 
 /// Has the end of an interrupt reported at once, or no longer.
 fn watch(vm: &Vm, line: Line, watched: bool) {
-    let kick = vm.gic.lock().and_then(|mut gic| gic.watch(line, watched).ok().flatten());
+    let kick = vm
+        .gic
+        .lock()
+        .and_then(|mut gic| gic.watch(line, watched).ok().flatten());
     if let Some(vcpu) = kick {
         vm.kick(vcpu);
     }

@@ -47,7 +47,10 @@ impl Routing {
         if routes.last().is_some_and(|&(gsi, _)| gsi >= MAX_ROUTES) {
             return Err(EINVAL);
         }
-        let twice = routes.iter().zip(routes.iter().skip(1)).any(|(one, next)| one.0 == next.0);
+        let twice = routes
+            .iter()
+            .zip(routes.iter().skip(1))
+            .any(|(one, next)| one.0 == next.0);
         if twice {
             return Err(EINVAL);
         }

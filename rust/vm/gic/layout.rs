@@ -47,7 +47,10 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) const fn new() -> Self {
-        Self { dist: None, regions: KVec::new() }
+        Self {
+            dist: None,
+            regions: KVec::new(),
+        }
     }
 
     /// Sets the distributor's address, below `limit`. It may lie over redistributors: only a run finds that.
@@ -72,11 +75,17 @@ impl Layout {
         region.base.checked_add(size).ok_or(EINVAL)?;
         match (self.regions.last(), region.count) {
             (Some(Region { count: None, .. }), None) => return Err(EEXIST),
-            (Some(last), _) if last.count.is_some() != region.count.is_some() => return Err(EINVAL),
+            (Some(last), _) if last.count.is_some() != region.count.is_some() => {
+                return Err(EINVAL)
+            }
             _ if index != self.regions.len() => return Err(EINVAL),
             _ => {}
         }
-        if region.count.is_none() && self.dist.is_some_and(|dist| overlap((dist, DIST_SIZE), (region.base, size))) {
+        if region.count.is_none()
+            && self
+                .dist
+                .is_some_and(|dist| overlap((dist, DIST_SIZE), (region.base, size)))
+        {
             return Err(EINVAL);
         }
         if self.overlaps((region.base, size), vcpus) {
@@ -114,7 +123,14 @@ impl Layout {
         }
         let mut redists = KVec::new();
         for (first, used, region) in self.uses(vcpus).filter(|(_, used, _)| *used > 0) {
-            redists.push(Range { base: region.base, first, count: used }, GFP_KERNEL_ACCOUNT)?;
+            redists.push(
+                Range {
+                    base: region.base,
+                    first,
+                    count: used,
+                },
+                GFP_KERNEL_ACCOUNT,
+            )?;
         }
         Ok(Map { dist, redists })
     }
@@ -125,7 +141,11 @@ impl Layout {
         for (first, used, region) in self.uses(vcpus).filter(|(_, used, _)| *used > 0) {
             let end = region.base.saturating_add(region.size(vcpus));
             let full = region.count == Some(used);
-            if full && self.uses(vcpus).any(|(_, used, next)| used > 0 && next.base == end) {
+            if full
+                && self
+                    .uses(vcpus)
+                    .any(|(_, used, next)| used > 0 && next.base == end)
+            {
                 continue;
             }
             if let Some(vcpu) = VcpuId::new(first.saturating_add(used).saturating_sub(1) as usize) {
@@ -147,18 +167,26 @@ impl Layout {
 
     /// How many redistributors there is a place for.
     fn places(&self, vcpus: u32) -> u32 {
-        self.regions.iter().fold(0, |sum: u32, region| sum.saturating_add(region.places(vcpus)))
+        self.regions.iter().fold(0, |sum: u32, region| {
+            sum.saturating_add(region.places(vcpus))
+        })
     }
 
     /// Whether all regions are below `limit` and none lies over the distributor.
     fn is_sound(&self, vcpus: u32, limit: u64) -> bool {
-        self.regions.iter().all(|region| check_range(region.base, region.size(vcpus), limit).is_ok())
-            && self.dist.is_none_or(|dist| !self.overlaps((dist, DIST_SIZE), vcpus))
+        self.regions
+            .iter()
+            .all(|region| check_range(region.base, region.size(vcpus), limit).is_ok())
+            && self
+                .dist
+                .is_none_or(|dist| !self.overlaps((dist, DIST_SIZE), vcpus))
     }
 
     /// Whether a region lies over this one.
     fn overlaps(&self, one: (u64, u64), vcpus: u32) -> bool {
-        self.regions.iter().any(|region| overlap(one, (region.base, region.size(vcpus))))
+        self.regions
+            .iter()
+            .any(|region| overlap(one, (region.base, region.size(vcpus))))
     }
 }
 

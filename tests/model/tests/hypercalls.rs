@@ -440,7 +440,8 @@ fn stolen_time() {
 
 #[test]
 fn a_cleared_bit_takes_the_service_away() {
-    let services: [(FwReg, u64, &[(u32, u64)]); 4] = [
+    type Service = (FwReg, u64, &'static [(u32, u64)]);
+    let services: [Service; 4] = [
         (
             FwReg::StdBitmap,
             1,

@@ -19,11 +19,20 @@ fn machine(ipa_bits: u32) -> Machine {
 }
 
 fn page(ipa: u64) -> Mapping {
-    Mapping { ipa: Ipa::new(ipa), pa: HostPa::new(ipa), level: Level::L3, perm: Perm::RWX, mem: MemType::Normal }
+    Mapping {
+        ipa: Ipa::new(ipa),
+        pa: HostPa::new(ipa),
+        level: Level::L3,
+        perm: Perm::RWX,
+        mem: MemType::Normal,
+    }
 }
 
 fn block(ipa: u64) -> Mapping {
-    Mapping { level: Level::L2, ..page(ipa) }
+    Mapping {
+        level: Level::L2,
+        ..page(ipa)
+    }
 }
 
 fn range(start: u64, size: u64) -> Range<Ipa> {
@@ -35,7 +44,10 @@ fn with_pages() -> (Machine, Stage2<Machine>) {
     let machine = machine(40);
     let stage2 = machine.stage2();
     for n in 0..513 {
-        assert_eq!(stage2.map(&mut machine.cache(8), &page(RAM + n * PAGE)), Ok(Mapped::New));
+        assert_eq!(
+            stage2.map(&mut machine.cache(8), &page(RAM + n * PAGE)),
+            Ok(Mapped::New)
+        );
     }
     machine.begin();
     (machine, stage2)
@@ -46,22 +58,92 @@ fn bad_mappings_are_refused() {
     let machine = machine(34);
     let stage2 = machine.stage2();
     let refused = |want: Mapping, error| {
-        assert_eq!(stage2.map(&mut machine.cache(8), &want), Err(error), "{want:?}");
+        assert_eq!(
+            stage2.map(&mut machine.cache(8), &want),
+            Err(error),
+            "{want:?}"
+        );
     };
-    refused(Mapping { level: Level::L0, ..page(0) }, MapError::BadLevel);
+    refused(
+        Mapping {
+            level: Level::L0,
+            ..page(0)
+        },
+        MapError::BadLevel,
+    );
     // 34 bits start at level 2.
-    refused(Mapping { level: Level::L1, ..page(0) }, MapError::BadLevel);
-    refused(Mapping { ipa: Ipa::new(RAM + 1), ..page(RAM) }, MapError::Misaligned);
-    refused(Mapping { pa: HostPa::new(RAM + 0x800), ..page(RAM) }, MapError::Misaligned);
-    refused(Mapping { ipa: Ipa::new(RAM + PAGE), ..block(RAM) }, MapError::Misaligned);
-    refused(Mapping { pa: HostPa::new(RAM + PAGE), ..block(RAM) }, MapError::Misaligned);
+    refused(
+        Mapping {
+            level: Level::L1,
+            ..page(0)
+        },
+        MapError::BadLevel,
+    );
+    refused(
+        Mapping {
+            ipa: Ipa::new(RAM + 1),
+            ..page(RAM)
+        },
+        MapError::Misaligned,
+    );
+    refused(
+        Mapping {
+            pa: HostPa::new(RAM + 0x800),
+            ..page(RAM)
+        },
+        MapError::Misaligned,
+    );
+    refused(
+        Mapping {
+            ipa: Ipa::new(RAM + PAGE),
+            ..block(RAM)
+        },
+        MapError::Misaligned,
+    );
+    refused(
+        Mapping {
+            pa: HostPa::new(RAM + PAGE),
+            ..block(RAM)
+        },
+        MapError::Misaligned,
+    );
     refused(page(1 << 34), MapError::IpaTooLarge);
     refused(page(u64::MAX - 4095), MapError::IpaTooLarge);
-    refused(Mapping { pa: HostPa::new(1 << 44), ..page(RAM) }, MapError::PaTooLarge);
-    refused(Mapping { pa: HostPa::new(u64::MAX - 4095), ..page(RAM) }, MapError::PaTooLarge);
-    refused(Mapping { perm: Perm::NONE, ..page(RAM) }, MapError::BadPerm);
-    refused(Mapping { mem: MemType::Device, ..page(RAM) }, MapError::BadPerm);
-    refused(Mapping { mem: MemType::NormalNc, ..page(RAM) }, MapError::BadPerm);
+    refused(
+        Mapping {
+            pa: HostPa::new(1 << 44),
+            ..page(RAM)
+        },
+        MapError::PaTooLarge,
+    );
+    refused(
+        Mapping {
+            pa: HostPa::new(u64::MAX - 4095),
+            ..page(RAM)
+        },
+        MapError::PaTooLarge,
+    );
+    refused(
+        Mapping {
+            perm: Perm::NONE,
+            ..page(RAM)
+        },
+        MapError::BadPerm,
+    );
+    refused(
+        Mapping {
+            mem: MemType::Device,
+            ..page(RAM)
+        },
+        MapError::BadPerm,
+    );
+    refused(
+        Mapping {
+            mem: MemType::NormalNc,
+            ..page(RAM)
+        },
+        MapError::BadPerm,
+    );
     assert_eq!(machine.contents(), []);
     assert_eq!(machine.tables(), 0);
 }
@@ -71,8 +153,14 @@ fn level_0_maps_nothing() {
     let machine = machine(44);
     let stage2 = machine.stage2();
     assert_eq!(stage2.geometry().start_level(), Level::L0);
-    let want = Mapping { level: Level::L0, ..page(0) };
-    assert_eq!(stage2.map(&mut machine.cache(8), &want), Err(MapError::BadLevel));
+    let want = Mapping {
+        level: Level::L0,
+        ..page(0)
+    };
+    assert_eq!(
+        stage2.map(&mut machine.cache(8), &want),
+        Err(MapError::BadLevel)
+    );
 }
 
 #[test]
@@ -81,10 +169,16 @@ fn the_last_page_and_the_last_output_are_good() {
     let stage2 = machine.stage2();
     let last = page((1 << 34) - PAGE);
     assert_eq!(stage2.map(&mut machine.cache(8), &last), Ok(Mapped::New));
-    let output = Mapping { pa: HostPa::new((1 << 44) - BLOCK), ..block(RAM) };
+    let output = Mapping {
+        pa: HostPa::new((1 << 44) - BLOCK),
+        ..block(RAM)
+    };
     assert_eq!(stage2.map(&mut machine.cache(8), &output), Ok(Mapped::New));
     let leaf = stage2.walk(Ipa::new(RAM + BLOCK - 1)).expect("mapped");
-    assert_eq!(leaf.output(Ipa::new(RAM + BLOCK - 1)), HostPa::new((1 << 44) - 1));
+    assert_eq!(
+        leaf.output(Ipa::new(RAM + BLOCK - 1)),
+        HostPa::new((1 << 44) - 1)
+    );
 }
 
 #[test]
@@ -97,11 +191,17 @@ fn addresses_outside_are_not_mapped() {
         let ipa = Ipa::new(outside);
         assert_eq!(stage2.walk(ipa), None);
         assert!(!stage2.make_young(ipa));
-        assert_eq!(stage2.relax(ipa, Level::L3, Perm::R), Err(MapError::IpaTooLarge));
+        assert_eq!(
+            stage2.relax(ipa, Level::L3, Perm::R),
+            Err(MapError::IpaTooLarge)
+        );
         assert_eq!(stage2.unmap(ipa..Ipa::new(u64::MAX), 100), None);
         assert_eq!(stage2.write_protect(ipa..Ipa::new(u64::MAX), 100), None);
     }
-    assert_eq!(stage2.walk(Ipa::new(0)).map(|leaf| leaf.attributes.perm), Some(Perm::RWX));
+    assert_eq!(
+        stage2.walk(Ipa::new(0)).map(|leaf| leaf.attributes.perm),
+        Some(Perm::RWX)
+    );
 }
 
 #[test]
@@ -111,7 +211,10 @@ fn the_root_is_aligned_to_its_size() {
     assert_eq!(geometry.root_size(), 2 * PAGE);
     for (pa, good) in [(0x8000, true), (0x9000, false)] {
         let root = Table::new(HostPa::new(pa)).expect("a table's address");
-        assert_eq!(Stage2::new(machine.clone(), geometry, root, FWB).is_some(), good);
+        assert_eq!(
+            Stage2::new(machine.clone(), geometry, root, FWB).is_some(),
+            good
+        );
     }
     assert_eq!(Table::new(HostPa::new(0x8001)), None);
     assert_eq!(Table::new(HostPa::new(1 << 48)), None);
@@ -121,8 +224,14 @@ fn the_root_is_aligned_to_its_size() {
 fn an_empty_cache_is_an_error_and_nothing_is_lost() {
     let machine = machine(40);
     let stage2 = machine.stage2();
-    assert_eq!(stage2.map(&mut machine.cache(0), &page(RAM)), Err(MapError::CacheEmpty));
-    assert_eq!(stage2.map(&mut machine.cache(1), &page(RAM)), Err(MapError::CacheEmpty));
+    assert_eq!(
+        stage2.map(&mut machine.cache(0), &page(RAM)),
+        Err(MapError::CacheEmpty)
+    );
+    assert_eq!(
+        stage2.map(&mut machine.cache(1), &page(RAM)),
+        Err(MapError::CacheEmpty)
+    );
     // The first table is there by now.
     let mut cache = machine.cache(2);
     assert_eq!(stage2.map(&mut cache, &page(RAM)), Ok(Mapped::New));
@@ -132,7 +241,10 @@ fn an_empty_cache_is_an_error_and_nothing_is_lost() {
 #[test]
 fn a_spurious_fault_drops_this_cpus_old_entry() {
     let (machine, stage2) = with_pages();
-    assert_eq!(stage2.map(&mut machine.cache(0), &page(RAM)), Ok(Mapped::Already));
+    assert_eq!(
+        stage2.map(&mut machine.cache(0), &page(RAM)),
+        Ok(Mapped::Already)
+    );
     let counts = machine.counts();
     assert_eq!((counts.flushes, counts.local_flushes), (0, 1));
 }
@@ -186,13 +298,19 @@ fn one_page_is_one_flush_of_one_page() {
 fn dirty_logging_and_back() {
     let machine = machine(40);
     let mut stage2 = machine.stage2();
-    assert_eq!(stage2.map(&mut machine.cache(8), &block(RAM)), Ok(Mapped::New));
+    assert_eq!(
+        stage2.map(&mut machine.cache(8), &block(RAM)),
+        Ok(Mapped::New)
+    );
     machine.begin();
     // On: the block is read-only, in one flush.
     assert_eq!(stage2.write_protect(range(RAM, BLOCK), 100), None);
     assert_eq!(machine.counts().flushes, 1);
     // A write to one page: the block is split, the page is writable, the others are still mapped.
-    assert_eq!(stage2.map(&mut machine.cache(1), &page(RAM + 5 * PAGE)), Ok(Mapped::Relaxed));
+    assert_eq!(
+        stage2.map(&mut machine.cache(1), &page(RAM + 5 * PAGE)),
+        Ok(Mapped::Relaxed)
+    );
     let writable = machine.contents().iter().filter(|leaf| leaf.perm.1).count();
     assert_eq!((machine.contents().len(), writable), (512, 1));
     // The page is collected, and protected again.
@@ -203,8 +321,14 @@ fn dirty_logging_and_back() {
     machine.at_rest(false);
     // Off: the next fault wants the block, finds a table, and takes the exclusive lock for it.
     machine.begin();
-    assert_eq!(stage2.map(&mut machine.cache(8), &block(RAM)), Err(MapError::TableInTheWay));
-    assert_eq!(stage2.collapse(&mut machine.cache(0), &block(RAM)), Ok(Mapped::Replaced));
+    assert_eq!(
+        stage2.map(&mut machine.cache(8), &block(RAM)),
+        Err(MapError::TableInTheWay)
+    );
+    assert_eq!(
+        stage2.collapse(&mut machine.cache(0), &block(RAM)),
+        Ok(Mapped::Replaced)
+    );
     machine.at_rest(false);
     assert_eq!((machine.contents().len(), machine.tables()), (1, 1));
 }

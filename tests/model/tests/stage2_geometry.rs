@@ -28,7 +28,11 @@ fn known_values() {
         assert_eq!(geometry.root_tables(), tables, "{ipa_bits}");
         assert_eq!(geometry.root_size(), tables as u64 * 4096, "{ipa_bits}");
         assert_eq!(geometry.end().raw(), 1 << ipa_bits, "{ipa_bits}");
-        assert_eq!(geometry.tables_per_map(), 3 - start.number() as usize, "{ipa_bits}");
+        assert_eq!(
+            geometry.tables_per_map(),
+            3 - start.number() as usize,
+            "{ipa_bits}"
+        );
     }
 }
 
@@ -42,7 +46,10 @@ fn the_architecture_takes_them() {
             assert!(geometry.start_level() != Level::L0 || pa_bits >= 44);
             let min = levels * 9 + 12 + 1;
             let max = min + 8 + 4;
-            assert!((min..=max).contains(&ipa_bits), "{ipa_bits} bits do not fit {geometry:?}");
+            assert!(
+                (min..=max).contains(&ipa_bits),
+                "{ipa_bits} bits do not fit {geometry:?}"
+            );
             // The root covers the IPA space and no table of it is idle.
             let covered = geometry.root_tables() as u64 * 512 * geometry.start_level().size();
             assert!(covered >= 1 << ipa_bits);
@@ -55,9 +62,15 @@ fn the_architecture_takes_them() {
 #[test]
 fn physical_sizes() {
     // ID_AA64MMFR0_EL1.PARange; what is above 48 bits cannot be reached by these tables.
-    for (pa_bits, ps, usable) in
-        [(32, 0, 32), (36, 1, 36), (40, 2, 40), (42, 3, 42), (44, 4, 44), (48, 5, 48), (52, 5, 48)]
-    {
+    for (pa_bits, ps, usable) in [
+        (32, 0, 32),
+        (36, 1, 36),
+        (40, 2, 40),
+        (42, 3, 42),
+        (44, 4, 44),
+        (48, 5, 48),
+        (52, 5, 48),
+    ] {
         let geometry = Geometry::new(32, pa_bits).expect("a good geometry");
         assert_eq!((geometry.ps(), geometry.pa_bits()), (ps, usable));
     }

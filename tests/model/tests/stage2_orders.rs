@@ -19,7 +19,13 @@ const RAM: u64 = 1 << 30;
 type Outcome = Result<Mapped, MapError>;
 
 fn want(ipa: u64, level: Level, perm: Perm, host: u64) -> Mapping {
-    Mapping { ipa: Ipa::new(ipa), pa: HostPa::new(host + ipa), level, perm, mem: MemType::Normal }
+    Mapping {
+        ipa: Ipa::new(ipa),
+        pa: HostPa::new(host + ipa),
+        level,
+        perm,
+        mem: MemType::Normal,
+    }
 }
 
 fn page(ipa: u64, perm: Perm) -> Mapping {
@@ -32,13 +38,20 @@ fn block(ipa: u64, perm: Perm) -> Mapping {
 
 /// One vCPU's fault per mapping; before them `setup`, one after the other. Every fault that is told to come again does
 /// so, alone, at the end; then `check` sees what each was told at first, and the contents.
-fn faults(preemptions: usize, setup: &[Mapping], vcpus: &[Mapping], check: impl Fn(&[Outcome], &[Found])) {
+fn faults(
+    preemptions: usize,
+    setup: &[Mapping],
+    vcpus: &[Mapping],
+    check: impl Fn(&[Outcome], &[Found]),
+) {
     let orders = every_order(vcpus.len(), preemptions, |gate| {
         let geometry = Geometry::new(40, 48).expect("a good geometry");
         let machine = Machine::gated(geometry, Format { fwb: true }, Some(gate));
         let stage2 = Arc::new(machine.stage2());
         for mapping in setup {
-            stage2.map(&mut machine.cache(8), mapping).expect("nobody is in the way");
+            stage2
+                .map(&mut machine.cache(8), mapping)
+                .expect("nobody is in the way");
         }
         let bodies = vcpus
             .iter()
@@ -53,7 +66,9 @@ fn faults(preemptions: usize, setup: &[Mapping], vcpus: &[Mapping], check: impl 
             machine.at_rest(false);
             for (mapping, outcome) in vcpus.iter().zip(&outcomes) {
                 if *outcome == Err(MapError::Busy) {
-                    stage2.map(&mut machine.cache(8), mapping).expect("nobody is in the way any more");
+                    stage2
+                        .map(&mut machine.cache(8), mapping)
+                        .expect("nobody is in the way any more");
                 }
             }
             machine.at_rest(false);
@@ -79,14 +94,22 @@ fn two_fault_on_one_page() {
     let mapping = page(RAM, Perm::RWX);
     faults(5, &[], &[mapping, mapping], |outcomes, contents| {
         assert_eq!(count(outcomes, Ok(Mapped::New)), 1, "{outcomes:?}");
-        assert_eq!(count(outcomes, Ok(Mapped::Already)) + count(outcomes, Err(MapError::Busy)), 1, "{outcomes:?}");
+        assert_eq!(
+            count(outcomes, Ok(Mapped::Already)) + count(outcomes, Err(MapError::Busy)),
+            1,
+            "{outcomes:?}"
+        );
         assert_eq!(contents.len(), 1);
     });
 }
 
 #[test]
 fn three_fault_on_neighbours() {
-    let vcpus = [page(RAM, Perm::RW), page(RAM + PAGE, Perm::RW), page(RAM + BLOCK, Perm::RW)];
+    let vcpus = [
+        page(RAM, Perm::RW),
+        page(RAM + PAGE, Perm::RW),
+        page(RAM + BLOCK, Perm::RW),
+    ];
     faults(2, &[], &vcpus, |outcomes, contents| {
         assert_eq!(count(outcomes, Ok(Mapped::New)), 3, "{outcomes:?}");
         assert_eq!(contents.len(), 3);
@@ -99,10 +122,17 @@ fn two_split_one_block() {
     let vcpus = [page(RAM, Perm::RW), page(RAM + PAGE, Perm::RW)];
     faults(5, &[block(RAM, Perm::R)], &vcpus, |outcomes, contents| {
         for outcome in outcomes {
-            assert!(matches!(outcome, Ok(Mapped::Relaxed) | Err(MapError::Busy)), "{outcomes:?}");
+            assert!(
+                matches!(outcome, Ok(Mapped::Relaxed) | Err(MapError::Busy)),
+                "{outcomes:?}"
+            );
         }
         assert_eq!(contents.len(), 512);
-        let writable: Vec<u64> = contents.iter().filter(|leaf| leaf.perm.1).map(|leaf| leaf.base).collect();
+        let writable: Vec<u64> = contents
+            .iter()
+            .filter(|leaf| leaf.perm.1)
+            .map(|leaf| leaf.base)
+            .collect();
         assert_eq!(writable, [RAM, RAM + PAGE]);
     });
 }
@@ -111,8 +141,14 @@ fn two_split_one_block() {
 fn one_reads_the_block_that_the_other_splits() {
     let vcpus = [page(RAM, Perm::RW), page(RAM + PAGE, Perm::R)];
     faults(5, &[block(RAM, Perm::R)], &vcpus, |outcomes, contents| {
-        assert!(matches!(outcomes[0], Ok(Mapped::Relaxed) | Err(MapError::Busy)), "{outcomes:?}");
-        assert!(matches!(outcomes[1], Ok(Mapped::Already) | Err(MapError::Busy)), "{outcomes:?}");
+        assert!(
+            matches!(outcomes[0], Ok(Mapped::Relaxed) | Err(MapError::Busy)),
+            "{outcomes:?}"
+        );
+        assert!(
+            matches!(outcomes[1], Ok(Mapped::Already) | Err(MapError::Busy)),
+            "{outcomes:?}"
+        );
         assert_eq!(contents.len(), 512);
     });
 }
@@ -131,7 +167,9 @@ fn one_wants_a_page_and_one_the_block() {
     let vcpus = [page(RAM + PAGE, Perm::RW), block(RAM, Perm::RW)];
     faults(5, &[], &vcpus, |outcomes, contents| match outcomes {
         [Ok(Mapped::New), Err(MapError::TableInTheWay)] => assert_eq!(contents[0].level, 3),
-        [Ok(Mapped::Already) | Err(MapError::Busy), Ok(Mapped::New)] => assert_eq!(contents[0].level, 2),
+        [Ok(Mapped::Already) | Err(MapError::Busy), Ok(Mapped::New)] => {
+            assert_eq!(contents[0].level, 2)
+        }
         other => panic!("{other:?}"),
     });
 }
@@ -151,7 +189,12 @@ fn replacing_a_block_and_splitting_it() {
     let other = want(RAM + PAGE, Level::L3, Perm::RW, 1 << 40);
     let setup = [block(RAM, Perm::R)];
     faults(5, &setup, &[other, page(RAM, Perm::RW)], |_, contents| {
-        let at = |base| contents.iter().find(|leaf| leaf.base == base).map(|leaf| (leaf.pa, leaf.perm.1));
+        let at = |base| {
+            contents
+                .iter()
+                .find(|leaf| leaf.base == base)
+                .map(|leaf| (leaf.pa, leaf.perm.1))
+        };
         assert_eq!(at(RAM), Some((RAM, true)));
         assert_eq!(at(RAM + PAGE), Some((RAM + PAGE + (1 << 40), true)));
     });
@@ -159,8 +202,14 @@ fn replacing_a_block_and_splitting_it() {
 
 /// Two different operations at once on the block at `RAM`, which is read-only and young.
 fn meet<A, B>(
-    first: impl Fn(&Stage2<Machine>, &mut dyn FnMut() -> stage2_machine::Pool) -> A + Copy + Send + 'static,
-    second: impl Fn(&Stage2<Machine>, &mut dyn FnMut() -> stage2_machine::Pool) -> B + Copy + Send + 'static,
+    first: impl Fn(&Stage2<Machine>, &mut dyn FnMut() -> stage2_machine::Pool) -> A
+        + Copy
+        + Send
+        + 'static,
+    second: impl Fn(&Stage2<Machine>, &mut dyn FnMut() -> stage2_machine::Pool) -> B
+        + Copy
+        + Send
+        + 'static,
     check: impl Fn(A, B, &[Found]),
 ) where
     A: Send + 'static,
@@ -174,8 +223,15 @@ fn meet<A, B>(
         let geometry = Geometry::new(40, 48).expect("a good geometry");
         let machine = Machine::gated(geometry, Format { fwb: true }, Some(gate));
         let stage2 = Arc::new(machine.stage2());
-        stage2.map(&mut machine.cache(8), &block(RAM, Perm::R)).expect("nobody is in the way");
-        let (m1, s1, m2, s2) = (machine.clone(), stage2.clone(), machine.clone(), stage2.clone());
+        stage2
+            .map(&mut machine.cache(8), &block(RAM, Perm::R))
+            .expect("nobody is in the way");
+        let (m1, s1, m2, s2) = (
+            machine.clone(),
+            stage2.clone(),
+            machine.clone(),
+            stage2.clone(),
+        );
         let bodies: Vec<Box<dyn FnOnce() -> Either<A, B> + Send>> = vec![
             Box::new(move || Either::First(first(&s1, &mut || m1.cache(8)))),
             Box::new(move || Either::Second(second(&s2, &mut || m2.cache(8)))),
@@ -185,7 +241,9 @@ fn meet<A, B>(
             machine.at_rest(false);
             let mut results = results.into_iter();
             match (results.next(), results.next()) {
-                (Some(Either::First(a)), Some(Either::Second(b))) => check(a, b, &machine.contents()),
+                (Some(Either::First(a)), Some(Either::Second(b))) => {
+                    check(a, b, &machine.contents())
+                }
                 _ => unreachable!("the results are in the order of the bodies"),
             }
         };
@@ -215,7 +273,13 @@ fn ageing_and_relaxing() {
 #[test]
 fn ageing_and_splitting() {
     meet(
-        |stage2, _| stage2.age(Ipa::new(RAM)..Ipa::new(RAM + 3 * PAGE), Age::ClearAndFlush, 600),
+        |stage2, _| {
+            stage2.age(
+                Ipa::new(RAM)..Ipa::new(RAM + 3 * PAGE),
+                Age::ClearAndFlush,
+                600,
+            )
+        },
         |stage2, cache| stage2.map(&mut cache(), &page(RAM + PAGE, Perm::RW)),
         |_, mapped, contents| {
             assert_eq!(mapped, Ok(Mapped::Relaxed));
@@ -244,14 +308,22 @@ fn splitting_ahead_and_by_a_fault() {
     meet(
         |stage2, cache| {
             let mut cache = cache();
-            let came = stage2.split(&mut cache, Ipa::new(RAM)..Ipa::new(RAM + 3 * PAGE), Level::L3, 10_000);
+            let came = stage2.split(
+                &mut cache,
+                Ipa::new(RAM)..Ipa::new(RAM + 3 * PAGE),
+                Level::L3,
+                10_000,
+            );
             (came, cache.left)
         },
         |stage2, cache| stage2.map(&mut cache(), &page(RAM + PAGE, Perm::RW)),
         |(came, left), mapped, contents| {
             assert_eq!(came, Split::Done);
             assert!(left >= 7);
-            assert!(matches!(mapped, Ok(Mapped::Relaxed) | Err(MapError::Busy)), "{mapped:?}");
+            assert!(
+                matches!(mapped, Ok(Mapped::Relaxed) | Err(MapError::Busy)),
+                "{mapped:?}"
+            );
             assert_eq!(contents.len(), 512);
         },
     );

@@ -14,15 +14,51 @@ use std::ops::Range;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Map { ipa: u64, level: Level, perm: Perm, mem: MemType, variant: u64, tables: usize },
-    Collapse { ipa: u64, level: Level, perm: Perm, variant: u64 },
-    Relax { ipa: u64, level: Level, perm: Perm },
-    Unmap { range: Range<u64>, limit: usize },
-    Protect { range: Range<u64>, limit: usize },
-    ProtectMask { base: u64, mask: u64 },
-    Age { range: Range<u64>, what: Age, limit: usize },
-    Young { ipa: u64 },
-    Split { range: Range<u64>, level: Level, limit: usize, tables: usize },
+    Map {
+        ipa: u64,
+        level: Level,
+        perm: Perm,
+        mem: MemType,
+        variant: u64,
+        tables: usize,
+    },
+    Collapse {
+        ipa: u64,
+        level: Level,
+        perm: Perm,
+        variant: u64,
+    },
+    Relax {
+        ipa: u64,
+        level: Level,
+        perm: Perm,
+    },
+    Unmap {
+        range: Range<u64>,
+        limit: usize,
+    },
+    Protect {
+        range: Range<u64>,
+        limit: usize,
+    },
+    ProtectMask {
+        base: u64,
+        mask: u64,
+    },
+    Age {
+        range: Range<u64>,
+        what: Age,
+        limit: usize,
+    },
+    Young {
+        ipa: u64,
+    },
+    Split {
+        range: Range<u64>,
+        level: Level,
+        limit: usize,
+        tables: usize,
+    },
 }
 
 /// What should be mapped: by first address.
@@ -40,10 +76,19 @@ struct Block {
 /// Few places, so that the operations meet: some around boundaries of tables of all levels, the last at the very end.
 fn place(geometry: &Geometry) -> impl Strategy<Value = u64> {
     let end = geometry.end().raw();
-    let hubs = [0, 1 << 21, 1 << 30, (1 << 30) + (1 << 21), 3 << 30, 1 << 39, end - (1 << 30), end]
-        .into_iter()
-        .filter(move |&hub| hub <= end)
-        .collect::<Vec<_>>();
+    let hubs = [
+        0,
+        1 << 21,
+        1 << 30,
+        (1 << 30) + (1 << 21),
+        3 << 30,
+        1 << 39,
+        end - (1 << 30),
+        end,
+    ]
+    .into_iter()
+    .filter(move |&hub| hub <= end)
+    .collect::<Vec<_>>();
     let near = prop_oneof![-3i64..4, 508i64..516, Just(-512), Just(1024)];
     (proptest::sample::select(hubs), near)
         .prop_map(move |(hub, pages)| hub.saturating_add_signed(pages * 4096).min(end - 4096))
@@ -67,9 +112,21 @@ fn mem() -> impl Strategy<Value = MemType> {
 
 fn range(geometry: &Geometry) -> impl Strategy<Value = Range<u64>> {
     let end = geometry.end().raw();
-    let sizes = vec![1, 4096, 4097, 3 * 4096, 2 << 20, (2 << 20) + 4096, 5 << 20, 1 << 30, 3 << 30, u64::MAX];
-    (place(geometry), proptest::sample::select(sizes), 0..2u64)
-        .prop_map(move |(start, size, odd)| start + odd..(start + odd).saturating_add(size).min(end + 4096))
+    let sizes = vec![
+        1,
+        4096,
+        4097,
+        3 * 4096,
+        2 << 20,
+        (2 << 20) + 4096,
+        5 << 20,
+        1 << 30,
+        3 << 30,
+        u64::MAX,
+    ];
+    (place(geometry), proptest::sample::select(sizes), 0..2u64).prop_map(
+        move |(start, size, odd)| start + odd..(start + odd).saturating_add(size).min(end + 4096),
+    )
 }
 
 fn limit() -> impl Strategy<Value = usize> {
@@ -125,17 +182,29 @@ fn touching(model: &Model, range: &Range<u64>) -> Vec<u64> {
         return Vec::new();
     }
     let first = covering(model, range.start).map_or(range.start, |(base, _)| base);
-    model.range(first..range.end).map(|(&base, _)| base).collect()
+    model
+        .range(first..range.end)
+        .map(|(&base, _)| base)
+        .collect()
 }
 
 /// Replaces a block by its 512 parts, or removes it.
 fn split(model: &mut Model, base: u64, keep: bool) {
-    let Some(block) = model.remove(&base) else { return };
+    let Some(block) = model.remove(&base) else {
+        return;
+    };
     let level = block.level.next().expect("a page was split");
     if keep {
         for n in 0..512 {
             let offset = n * level.size();
-            model.insert(base + offset, Block { level, pa: block.pa + offset, ..block });
+            model.insert(
+                base + offset,
+                Block {
+                    level,
+                    pa: block.pa + offset,
+                    ..block
+                },
+            );
         }
     }
 }
@@ -150,8 +219,19 @@ fn model_map(model: &mut Model, ipa: u64, want: Block) -> Mapped {
         let same = block.pa + (ipa - base) == want.pa && block.mem == want.mem;
         if same && (block.level == want.level || block.perm.contains(want.perm)) {
             let perm = block.perm.union(want.perm);
-            model.insert(base, Block { perm, young: true, ..block });
-            return if perm == block.perm { Mapped::Already } else { Mapped::Relaxed };
+            model.insert(
+                base,
+                Block {
+                    perm,
+                    young: true,
+                    ..block
+                },
+            );
+            return if perm == block.perm {
+                Mapped::Already
+            } else {
+                Mapped::Relaxed
+            };
         }
         if block.level == want.level {
             model.insert(base, want);
@@ -200,7 +280,12 @@ impl Run {
             machine.set_hardware_access_flag();
         }
         let stage2 = machine.stage2();
-        Run { machine, stage2, model: Model::new(), hardware_af }
+        Run {
+            machine,
+            stage2,
+            model: Model::new(),
+            hardware_af,
+        }
     }
 
     fn apply(&mut self, op: &Op) {
@@ -213,8 +298,20 @@ impl Run {
             }
         }
         match op.clone() {
-            Op::Map { ipa, level, perm, mem, variant, tables } => self.map(ipa, level, perm, mem, variant, tables),
-            Op::Collapse { ipa, level, perm, variant } => self.collapse(ipa, level, perm, variant),
+            Op::Map {
+                ipa,
+                level,
+                perm,
+                mem,
+                variant,
+                tables,
+            } => self.map(ipa, level, perm, mem, variant, tables),
+            Op::Collapse {
+                ipa,
+                level,
+                perm,
+                variant,
+            } => self.collapse(ipa, level, perm, variant),
             Op::Relax { ipa, level, perm } => self.relax(ipa, level, perm),
             Op::Unmap { range, limit } => self.unmap(range, limit),
             Op::Protect { range, limit } => self.protect(range, limit),
@@ -224,17 +321,31 @@ impl Run {
                 let there = covering(&self.model, ipa);
                 assert_eq!(self.stage2.make_young(Ipa::new(ipa)), there.is_some());
                 if let Some((base, block)) = there {
-                    self.model.insert(base, Block { young: true, ..block });
+                    self.model.insert(
+                        base,
+                        Block {
+                            young: true,
+                            ..block
+                        },
+                    );
                 }
                 assert_eq!(self.machine.counts().flushes, 0);
             }
-            Op::Split { range, level, limit, tables } => self.split(range, level, limit, tables),
+            Op::Split {
+                range,
+                level,
+                limit,
+                tables,
+            } => self.split(range, level, limit, tables),
         }
         self.machine.at_rest(matches!(op, Op::Unmap { .. }));
         if self.hardware_af {
             for found in self.machine.contents() {
                 if let Some(block) = self.model.get_mut(&found.base) {
-                    assert!(found.young || !block.young || matches!(op, Op::Age { .. }), "lost {found:x?}");
+                    assert!(
+                        found.young || !block.young || matches!(op, Op::Age { .. }),
+                        "lost {found:x?}"
+                    );
                     block.young = found.young;
                 }
             }
@@ -246,22 +357,45 @@ impl Run {
         self.machine.fwb()
     }
 
-    fn map(&mut self, ipa: u64, level: Level, perm: Perm, mem: MemType, variant: u64, tables: usize) {
-        let want = Mapping { ipa: Ipa::new(ipa), pa: HostPa::new(output(ipa, variant)), level, perm, mem };
+    fn map(
+        &mut self,
+        ipa: u64,
+        level: Level,
+        perm: Perm,
+        mem: MemType,
+        variant: u64,
+        tables: usize,
+    ) {
+        let want = Mapping {
+            ipa: Ipa::new(ipa),
+            pa: HostPa::new(output(ipa, variant)),
+            level,
+            perm,
+            mem,
+        };
         let mut cache = self.machine.cache(tables);
         let result = self.stage2.map(&mut cache, &want);
         let used = tables - cache.left;
         let flushes = self.machine.counts().flushes;
         match result {
             Ok(mapped) => {
-                let block = Block { level, pa: want.pa.raw(), perm, mem, young: true };
+                let block = Block {
+                    level,
+                    pa: want.pa.raw(),
+                    perm,
+                    mem,
+                    young: true,
+                };
                 assert_eq!(model_map(&mut self.model, ipa, block), mapped);
                 assert!(used <= self.stage2.geometry().tables_per_map());
                 // One for the block or page that was there, and one for each part of it that was split.
                 assert!(flushes <= used + usize::from(mapped == Mapped::Replaced));
                 assert!(mapped != Mapped::Already || flushes == used);
                 let local = self.machine.counts().local_flushes;
-                assert_eq!(local, usize::from(matches!(mapped, Mapped::Already | Mapped::Relaxed)));
+                assert_eq!(
+                    local,
+                    usize::from(matches!(mapped, Mapped::Already | Mapped::Relaxed))
+                );
                 let leaf = self.stage2.walk(want.ipa).expect("just mapped");
                 assert_eq!(leaf.output(want.ipa), want.pa);
                 assert!(leaf.attributes.perm.contains(perm) && leaf.attributes.young);
@@ -291,11 +425,26 @@ impl Run {
     fn collapse(&mut self, ipa: u64, level: Level, perm: Perm, variant: u64) {
         let pa = output(ipa, variant);
         let mem = MemType::Normal;
-        let want = Mapping { ipa: Ipa::new(ipa), pa: HostPa::new(pa), level, perm, mem };
+        let want = Mapping {
+            ipa: Ipa::new(ipa),
+            pa: HostPa::new(pa),
+            level,
+            perm,
+            mem,
+        };
         let table = self.machine.has_table(ipa, level);
         let mut cache = self.machine.cache(8);
-        let mapped = self.stage2.collapse(&mut cache, &want).expect("there are tables enough");
-        let block = Block { level, pa, perm, mem, young: true };
+        let mapped = self
+            .stage2
+            .collapse(&mut cache, &want)
+            .expect("there are tables enough");
+        let block = Block {
+            level,
+            pa,
+            perm,
+            mem,
+            young: true,
+        };
         if table {
             for base in touching(&self.model, &(ipa..ipa + level.size())) {
                 self.model.remove(&base);
@@ -312,13 +461,28 @@ impl Run {
         let result = self.stage2.relax(Ipa::new(ipa), level, perm);
         match covering(&self.model, ipa) {
             None => assert_eq!(result, Err(MapError::NotMapped)),
-            Some((_, block)) if block.level < level => assert_eq!(result, Err(MapError::BlockInTheWay)),
-            Some((_, block)) if perm.x && block.mem != MemType::Normal => assert_eq!(result, Err(MapError::BadPerm)),
+            Some((_, block)) if block.level < level => {
+                assert_eq!(result, Err(MapError::BlockInTheWay))
+            }
+            Some((_, block)) if perm.x && block.mem != MemType::Normal => {
+                assert_eq!(result, Err(MapError::BadPerm))
+            }
             Some((base, block)) => {
                 let perm = block.perm.union(perm);
-                let expected = if perm == block.perm { Mapped::Already } else { Mapped::Relaxed };
+                let expected = if perm == block.perm {
+                    Mapped::Already
+                } else {
+                    Mapped::Relaxed
+                };
                 assert_eq!(result, Ok(expected));
-                self.model.insert(base, Block { perm, young: true, ..block });
+                self.model.insert(
+                    base,
+                    Block {
+                        perm,
+                        young: true,
+                        ..block
+                    },
+                );
                 assert_eq!(self.machine.counts().local_flushes, 1);
             }
         }
@@ -326,15 +490,26 @@ impl Run {
     }
 
     fn unmap(&mut self, range: Range<u64>, limit: usize) {
-        let next = self.stage2.unmap(Ipa::new(range.start)..Ipa::new(range.end), limit);
+        let next = self
+            .stage2
+            .unmap(Ipa::new(range.start)..Ipa::new(range.end), limit);
         let done = self.done(&range, next);
         let gone = touching(&self.model, &done);
         let counts = self.machine.counts();
-        assert!(counts.flushes <= if self.fwb() { 1 } else { 2 }, "{counts:?}");
+        assert!(
+            counts.flushes <= if self.fwb() { 1 } else { 2 },
+            "{counts:?}"
+        );
         if let (Some(&first), Some(last)) = (gone.first(), gone.last()) {
             assert_ne!(counts.flushes, 0);
-            let hull = (done.start.min(first)..done.end.max(last + self.model[last].level.size()), 2 << 20);
-            assert!(counts.flushed_bytes <= 2 * (hull.0.end - hull.0.start + hull.1), "{counts:?} for {hull:x?}");
+            let hull = (
+                done.start.min(first)..done.end.max(last + self.model[last].level.size()),
+                2 << 20,
+            );
+            assert!(
+                counts.flushed_bytes <= 2 * (hull.0.end - hull.0.start + hull.1),
+                "{counts:?} for {hull:x?}"
+            );
         }
         for base in gone {
             self.model.remove(&base);
@@ -352,14 +527,19 @@ impl Run {
         match next {
             None => start..end,
             Some(next) => {
-                assert!(next.raw() > start && next.raw() < end, "{next} is no progress in {range:x?}");
+                assert!(
+                    next.raw() > start && next.raw() < end,
+                    "{next} is no progress in {range:x?}"
+                );
                 start..next.raw()
             }
         }
     }
 
     fn protect(&mut self, range: Range<u64>, limit: usize) {
-        let next = self.stage2.write_protect(Ipa::new(range.start)..Ipa::new(range.end), limit);
+        let next = self
+            .stage2
+            .write_protect(Ipa::new(range.start)..Ipa::new(range.end), limit);
         let mut writable = 0;
         for base in touching(&self.model, &self.done(&range, next)) {
             let block = self.model.get_mut(&base).expect("just found");
@@ -371,7 +551,8 @@ impl Run {
 
     fn protect_mask(&mut self, base: u64, mask: u64) {
         let mut stale = Stale::new();
-        self.stage2.write_protect_mask(Ipa::new(base), mask, &mut stale);
+        self.stage2
+            .write_protect_mask(Ipa::new(base), mask, &mut stale);
         assert_eq!(self.machine.counts().flushes, 0);
         let mut writable = 0;
         for bit in (0..64).filter(|bit| (mask >> bit) & 1 != 0) {
@@ -386,7 +567,9 @@ impl Run {
     }
 
     fn age(&mut self, range: Range<u64>, what: Age, limit: usize) {
-        let aged = self.stage2.age(Ipa::new(range.start)..Ipa::new(range.end), what, limit);
+        let aged = self
+            .stage2
+            .age(Ipa::new(range.start)..Ipa::new(range.end), what, limit);
         let done = self.done(&range, aged.next);
         let mut young = false;
         for base in touching(&self.model, &done) {
@@ -396,25 +579,38 @@ impl Run {
         }
         if !self.hardware_af {
             assert_eq!(aged.young, young);
-            assert_eq!(self.machine.counts().flushes, usize::from(young && what == Age::ClearAndFlush));
+            assert_eq!(
+                self.machine.counts().flushes,
+                usize::from(young && what == Age::ClearAndFlush)
+            );
         }
     }
 
     fn split(&mut self, range: Range<u64>, level: Level, limit: usize, tables: usize) {
         let mut cache = self.machine.cache(tables);
-        let came = self.stage2.split(&mut cache, Ipa::new(range.start)..Ipa::new(range.end), level, limit);
+        let came = self.stage2.split(
+            &mut cache,
+            Ipa::new(range.start)..Ipa::new(range.end),
+            level,
+            limit,
+        );
         let used = tables - cache.left;
         assert_eq!(self.machine.counts().flushes, used);
         for _ in 0..used {
             // In order, each down to the last level before the next.
-            let first =
-                touching(&self.model, &self.done(&range, None)).into_iter().find(|b| self.model[b].level < level);
+            let first = touching(&self.model, &self.done(&range, None))
+                .into_iter()
+                .find(|b| self.model[b].level < level);
             split(&mut self.model, first.expect("nothing to split"), true);
         }
-        let left = touching(&self.model, &self.done(&range, None)).into_iter().find(|b| self.model[b].level < level);
+        let left = touching(&self.model, &self.done(&range, None))
+            .into_iter()
+            .find(|b| self.model[b].level < level);
         match came {
             Split::Done => assert_eq!(left, None),
-            Split::More(next) => assert!(left.is_none_or(|left| left + self.model[&left].level.size() > next.raw())),
+            Split::More(next) => {
+                assert!(left.is_none_or(|left| left + self.model[&left].level.size() > next.raw()))
+            }
             Split::CacheEmpty(next) => {
                 assert_eq!(cache.left, 0);
                 let left = left.expect("nothing left to split");
@@ -439,7 +635,11 @@ impl Run {
 }
 
 fn run(ipa_bits: u32, fwb: bool, hardware_af: bool, ops: &[Op]) {
-    let mut run = Run::new(Geometry::new(ipa_bits, 48).expect("a good geometry"), fwb, hardware_af);
+    let mut run = Run::new(
+        Geometry::new(ipa_bits, 48).expect("a good geometry"),
+        fwb,
+        hardware_af,
+    );
     for op in ops {
         run.apply(op);
     }
@@ -447,7 +647,10 @@ fn run(ipa_bits: u32, fwb: bool, hardware_af: bool, ops: &[Op]) {
 }
 
 fn ops(ipa_bits: u32) -> impl Strategy<Value = Vec<Op>> {
-    vec(op(&Geometry::new(ipa_bits, 48).expect("a good geometry")), 1..40)
+    vec(
+        op(&Geometry::new(ipa_bits, 48).expect("a good geometry")),
+        1..40,
+    )
 }
 
 proptest! {

@@ -30,7 +30,11 @@ impl Arena {
 
     fn word(&self, slot: Slot) -> &AtomicU64 {
         let index = (slot.pa().raw() - BASE) / 8;
-        assert!(self.used[index as usize / 512].load(Ordering::Relaxed), "{:?} is in no table", slot);
+        assert!(
+            self.used[index as usize / 512].load(Ordering::Relaxed),
+            "{:?} is in no table",
+            slot
+        );
         &self.words[index as usize]
     }
 
@@ -51,7 +55,10 @@ impl Arena {
     }
 
     fn in_use(&self) -> usize {
-        self.used.iter().filter(|used| used.load(Ordering::Relaxed)).count()
+        self.used
+            .iter()
+            .filter(|used| used.load(Ordering::Relaxed))
+            .count()
     }
 }
 
@@ -61,7 +68,9 @@ impl Memory for &Arena {
     }
 
     fn cmpxchg(&self, slot: Slot, old: u64, new: u64) -> Result<(), u64> {
-        self.word(slot).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
+        self.word(slot)
+            .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
     }
 
     fn store(&self, slot: Slot, new: u64) {
@@ -69,7 +78,10 @@ impl Memory for &Arena {
     }
 
     fn free(&self, table: Table) {
-        assert!(self.used[Arena::number(table)].swap(false, Ordering::AcqRel), "freed twice");
+        assert!(
+            self.used[Arena::number(table)].swap(false, Ordering::AcqRel),
+            "freed twice"
+        );
     }
 }
 
@@ -101,7 +113,10 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) % end
     }
 }
@@ -112,10 +127,20 @@ fn output(ipa: u64) -> u64 {
 }
 
 fn fault(stage2: &RwLock<Stage2<&Arena>>, arena: &Arena, dice: &mut Dice) {
-    let level = if dice.below(8) == 0 { Level::L2 } else { Level::L3 };
+    let level = if dice.below(8) == 0 {
+        Level::L2
+    } else {
+        Level::L3
+    };
     let ipa = (dice.below(3) * level.size() * 512 + dice.below(24) * 4096) & !(level.size() - 1);
     let perm = Perm::new(true, dice.below(2) == 0, dice.below(2) == 0);
-    let want = Mapping { ipa: Ipa::new(ipa), pa: HostPa::new(output(ipa)), level, perm, mem: MemType::Normal };
+    let want = Mapping {
+        ipa: Ipa::new(ipa),
+        pa: HostPa::new(output(ipa)),
+        level,
+        perm,
+        mem: MemType::Normal,
+    };
     let stage2 = stage2.read().expect("no thread has failed");
     match stage2.map(&mut Fresh(arena), &want) {
         Ok(mapped) => {
@@ -158,20 +183,32 @@ fn faults_ageing_and_unmapping_at_once() {
                 let range = Ipa::new(start)..Ipa::new(start + (dice.below(600) << 12));
                 match dice.below(4) {
                     0 => {
-                        let _ = stage2.read().expect("no thread has failed").age(range, Age::Clear, 50);
+                        let _ =
+                            stage2
+                                .read()
+                                .expect("no thread has failed")
+                                .age(range, Age::Clear, 50);
                     }
                     1 => {
-                        let _ = stage2.write().expect("no thread has failed").write_protect(range, 50);
+                        let _ = stage2
+                            .write()
+                            .expect("no thread has failed")
+                            .write_protect(range, 50);
                     }
                     _ => {
-                        let _ = stage2.write().expect("no thread has failed").unmap(range, 50);
+                        let _ = stage2
+                            .write()
+                            .expect("no thread has failed")
+                            .unmap(range, 50);
                     }
                 }
             }
         });
     });
     let mut stage2 = stage2.into_inner().expect("no thread has failed");
-    let mapped = (0..3 << 18).filter(|page| stage2.walk(Ipa::new(page << 12)).is_some()).count();
+    let mapped = (0..3 << 18)
+        .filter(|page| stage2.walk(Ipa::new(page << 12)).is_some())
+        .count();
     assert!(mapped > 0);
     assert_eq!(stage2.unmap(everything, usize::MAX), None);
     assert_eq!(arena.in_use(), geometry.root_tables(), "tables leak");

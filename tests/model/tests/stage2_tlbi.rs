@@ -11,13 +11,24 @@ fn decode(tlbi: Tlbi, stride: u64) -> (u64, u64, u64) {
     match tlbi {
         Tlbi::Ipa(operand) => {
             let ttl = (operand >> 44) & 0xf;
-            assert!(ttl == 0 || ttl >> 2 == 1, "{operand:#x} is not for the 4 KiB granule");
+            assert!(
+                ttl == 0 || ttl >> 2 == 1,
+                "{operand:#x} is not for the 4 KiB granule"
+            );
             assert_eq!(operand >> 48, 0);
             (operand & ((1 << 36) - 1), stride, ttl & 0b11)
         }
         Tlbi::Range(operand) => {
-            assert_eq!(operand >> 46, 0b01, "{operand:#x} is not for the 4 KiB granule");
-            let (scale, num, ttl) = ((operand >> 44) & 0b11, (operand >> 39) & 0x1f, (operand >> 37) & 0b11);
+            assert_eq!(
+                operand >> 46,
+                0b01,
+                "{operand:#x} is not for the 4 KiB granule"
+            );
+            let (scale, num, ttl) = (
+                (operand >> 44) & 0b11,
+                (operand >> 39) & 0x1f,
+                (operand >> 37) & 0b11,
+            );
             (operand & ((1 << 37) - 1), (num + 1) << (5 * scale + 1), ttl)
         }
     }
@@ -27,7 +38,11 @@ fn check(start: u64, pages: u64, leaf: Option<Level>, features: TlbFeatures) {
     let range = Ipa::new(start << 12)..Ipa::new((start + pages) << 12);
     let stride = leaf.unwrap_or(Level::L3).size() >> 12;
     let Some(tlbis) = Tlbis::new(range, leaf, features) else {
-        let needed = if features.range { pages >> 21 } else { pages / stride };
+        let needed = if features.range {
+            pages >> 21
+        } else {
+            pages / stride
+        };
         assert!(needed >= MAX_TLBIS);
         return;
     };
@@ -41,21 +56,37 @@ fn check(start: u64, pages: u64, leaf: Option<Level>, features: TlbFeatures) {
             Some(level) => {
                 let hinted = matches!(tlbi, Tlbi::Range(_)) || features.ttl;
                 assert_eq!(ttl, if hinted { u64::from(level.number()) } else { 0 });
-                assert_eq!(first % stride, 0, "UNPREDICTABLE: the hint needs an aligned start");
+                assert_eq!(
+                    first % stride,
+                    0,
+                    "UNPREDICTABLE: the hint needs an aligned start"
+                );
             }
         }
         at += covered;
         count += 1;
     }
     assert_eq!(at, start + pages, "not the whole range, or more");
-    let most = if features.range { MAX_TLBIS + 4 } else { MAX_TLBIS };
+    let most = if features.range {
+        MAX_TLBIS + 4
+    } else {
+        MAX_TLBIS
+    };
     assert!(count <= most, "{count} instructions");
 }
 
 #[test]
 fn one_page_is_one_instruction() {
-    let features = TlbFeatures { range: true, ttl: true };
-    let mut tlbis = Tlbis::new(Ipa::new(0x5000)..Ipa::new(0x6000), Some(Level::L3), features).expect("a few");
+    let features = TlbFeatures {
+        range: true,
+        ttl: true,
+    };
+    let mut tlbis = Tlbis::new(
+        Ipa::new(0x5000)..Ipa::new(0x6000),
+        Some(Level::L3),
+        features,
+    )
+    .expect("a few");
     assert_eq!(tlbis.next(), Some(Tlbi::Ipa((0x7 << 44) | 5)));
     assert_eq!(tlbis.next(), None);
 }
@@ -63,15 +94,24 @@ fn one_page_is_one_instruction() {
 #[test]
 fn known_ranges() {
     let all = |range, leaf, range_feature| {
-        let features = TlbFeatures { range: range_feature, ttl: false };
+        let features = TlbFeatures {
+            range: range_feature,
+            ttl: false,
+        };
         Tlbis::new(range, leaf, features).map(|tlbis| tlbis.collect::<Vec<_>>())
     };
     // 2 MiB of pages: 8 units of 64.
     let range = Ipa::new(2 << 20)..Ipa::new(4 << 20);
-    assert_eq!(all(range.clone(), None, true), Some(vec![Tlbi::Range((1 << 46) | (1 << 44) | (7 << 39) | 512)]));
+    assert_eq!(
+        all(range.clone(), None, true),
+        Some(vec![Tlbi::Range((1 << 46) | (1 << 44) | (7 << 39) | 512)])
+    );
     // Without ranges that is too much; as one block it is one.
     assert_eq!(all(range.clone(), None, false), None);
-    assert_eq!(all(range, Some(Level::L2), false), Some(vec![Tlbi::Ipa(512)]));
+    assert_eq!(
+        all(range, Some(Level::L2), false),
+        Some(vec![Tlbi::Ipa(512)])
+    );
 }
 
 proptest! {

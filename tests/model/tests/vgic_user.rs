@@ -50,7 +50,11 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
     let spis = vec![Irq::default(); config.nr_spis()];
     let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis).unwrap();
     for offset in (0..0x1_0004).step_by(2) {
-        assert_eq!(gic.user_has(DIST, offset), there(&config, offset), "{offset:#x}");
+        assert_eq!(
+            gic.user_has(DIST, offset),
+            there(&config, offset),
+            "{offset:#x}"
+        );
     }
 }
 

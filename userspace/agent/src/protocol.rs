@@ -170,7 +170,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bytes in [&[0u8, 0, 0, 0, 0][..], &[7, 0, 0, 0, 0], &[1, 1, 0, 0, 0, 9], &[5, 1, 0, 1, 0], &[200, 0, 0, 0, 0]] {
+        for bytes in
+            [&[0u8, 0, 0, 0, 0][..], &[7, 0, 0, 0, 0], &[1, 1, 0, 0, 0, 9], &[5, 1, 0, 1, 0], &[200, 0, 0, 0, 0]]
+        {
             let mut decoder = Decoder::default();
             decoder.push(bytes);
             assert!(decoder.next_frame().is_err(), "{bytes:?}");

@@ -100,8 +100,7 @@ mod tests {
     #[test]
     fn every_format_round_trips_and_ignores_what_follows() {
         let data: Vec<u8> = (0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
-        for (format, mut packed) in
-            [(Format::Gzip, gzip(&data)), (Format::Xz, xz(&data)), (Format::Zstd, zstd(&data))]
+        for (format, mut packed) in [(Format::Gzip, gzip(&data)), (Format::Xz, xz(&data)), (Format::Zstd, zstd(&data))]
         {
             assert_eq!(Format::of(&packed), Some(format));
             if format != Format::Xz {

@@ -85,13 +85,18 @@ impl Cpio {
 mod tests {
     use super::*;
 
-    /// Reads an archive back: (name, mode, rdev, content) of each entry.
-    fn parse(mut b: &[u8]) -> Vec<(String, u32, (u32, u32), Vec<u8>)> {
+    /// An entry: name, mode, rdev, content.
+    type Entry = (String, u32, (u32, u32), Vec<u8>);
+
+    /// Reads an archive back.
+    fn parse(mut b: &[u8]) -> Vec<Entry> {
         let mut entries = Vec::new();
         loop {
             assert_eq!(&b[..6], b"070701");
-            let field = |i: usize| u32::from_str_radix(std::str::from_utf8(&b[6 + i * 8..14 + i * 8]).unwrap(), 16).unwrap();
-            let (mode, size, major, minor, name_size) = (field(1), field(6) as usize, field(9), field(10), field(11) as usize);
+            let field =
+                |i: usize| u32::from_str_radix(std::str::from_utf8(&b[6 + i * 8..14 + i * 8]).unwrap(), 16).unwrap();
+            let (mode, size, major, minor, name_size) =
+                (field(1), field(6) as usize, field(9), field(10), field(11) as usize);
             let name = String::from_utf8(b[110..110 + name_size - 1].to_vec()).unwrap();
             assert_eq!(b[110 + name_size - 1], 0);
             let data = (110 + name_size).next_multiple_of(4);

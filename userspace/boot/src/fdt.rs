@@ -186,7 +186,7 @@ mod tests {
     use ::fdt::Fdt;
 
     fn tree(cpus: usize, virtio: usize) -> Vec<u8> {
-        let mpidrs: Vec<u64> = (0..cpus as u64).map(|i| 0x8000_0000 | (i & 0xf) | (i >> 4) << 8).collect();
+        let mpidrs: Vec<u64> = (0..cpus as u64).map(|i| 0x8000_0000 | (i & 0xf) | ((i >> 4) << 8)).collect();
         build(&Machine {
             mpidrs: &mpidrs,
             memory: 1 << 30,
@@ -224,7 +224,10 @@ mod tests {
         let fdt = Fdt::new(&blob).unwrap();
         let regs: Vec<Vec<u32>> = fdt.find_node("/cpus").unwrap().children().map(|c| cells(&c, "reg")).collect();
         assert_eq!(regs.len(), 18);
-        assert_eq!((&regs[0][..], &regs[15][..], &regs[16][..], &regs[17][..]), (&[0, 0][..], &[0, 15][..], &[0, 0x100][..], &[0, 0x101][..]));
+        assert_eq!(
+            (&regs[0][..], &regs[15][..], &regs[16][..], &regs[17][..]),
+            (&[0, 0][..], &[0, 15][..], &[0, 0x100][..], &[0, 0x101][..])
+        );
     }
 
     #[test]

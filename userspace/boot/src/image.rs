@@ -173,7 +173,9 @@ impl Header {
         }
         if let Some(end) = pe_end(head) {
             if end > size {
-                return Err(format!("it is cut short: its header describes {end} bytes and it has {size}; copy it again"));
+                return Err(format!(
+                    "it is cut short: its header describes {end} bytes and it has {size}; copy it again"
+                ));
             }
         }
         // Before Linux 3.17 image_size was 0; such a kernel takes what it stores.
@@ -210,11 +212,16 @@ impl Zboot {
         let size = u64::from(u32_at(head, 12).ok_or_else(damaged)?);
         if let Some(machine) = u32_at(head, 60).and_then(|pe| u16_at(head, pe as usize + 4)) {
             if machine != PE_MACHINE_ARM64 {
-                return Err(format!("it is an EFI zboot image for another machine ({machine:#06x}); give an arm64 one"));
+                return Err(format!(
+                    "it is an EFI zboot image for another machine ({machine:#06x}); give an arm64 one"
+                ));
             }
         }
         if offset + size > file_size {
-            return Err(format!("it is cut short: its payload ends at byte {} and it has {file_size}; copy it again", offset + size));
+            return Err(format!(
+                "it is cut short: its payload ends at byte {} and it has {file_size}; copy it again",
+                offset + size
+            ));
         }
         let name = head.get(24..56).ok_or_else(damaged)?;
         let name = String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or_default()).into_owned();
@@ -249,7 +256,8 @@ fn what_it_is(head: &[u8]) -> String {
     } else if head.get(0x30..0x34) == Some(&[0x52, 0x49, 0x53, 0x43]) || head.get(56..60) == Some(b"RSC\x05") {
         "it is a kernel for RISC-V".to_owned()
     } else if head.starts_with(b"MZ") {
-        "it is an EFI program without the header of an arm64 kernel (a unified kernel image or a boot loader?)".to_owned()
+        "it is an EFI program without the header of an arm64 kernel (a unified kernel image or a boot loader?)"
+            .to_owned()
     } else if head.starts_with(b"070701") {
         "it is an initial RAM disk (that goes to -i)".to_owned()
     } else if head.starts_with(&[0xd0, 0x0d, 0xfe, 0xed]) {

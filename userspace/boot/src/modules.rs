@@ -187,7 +187,8 @@ kernel/crypto/crc32c-generic.ko:
 
     #[test]
     fn soft_dependencies_before_the_module_count() {
-        let tree = Tree::parse(DEP, "softdep ext4 pre: crc32c-generic post: virtio-rng\nsoftdep crc32c_generic pre: ext4\n");
+        let tree =
+            Tree::parse(DEP, "softdep ext4 pre: crc32c-generic post: virtio-rng\nsoftdep crc32c_generic pre: ext4\n");
         assert_eq!(names(&tree, &["ext4"]), ["crc32c_generic", "jbd2", "mbcache", "ext4"]);
     }
 

@@ -134,7 +134,9 @@ mod tests {
     #[test]
     fn overlaps_are_refused() {
         let (mut bus, probes) = bus();
-        for (base, size) in [(0x1000, 1), (0x1fff, 1), (0x0, 0x1001), (0x2fff, 0x10), (0, 0x10000), (0x4000, 0), (u64::MAX, 2)] {
+        for (base, size) in
+            [(0x1000, 1), (0x1fff, 1), (0x0, 0x1001), (0x2fff, 0x10), (0, 0x10000), (0x4000, 0), (u64::MAX, 2)]
+        {
             assert!(bus.insert(base, size, probes[0].clone()).is_err(), "{base:#x}+{size:#x}");
         }
         assert!(bus.insert(0x3000, 0x6000, probes[0].clone()).is_ok());

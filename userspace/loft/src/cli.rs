@@ -60,7 +60,7 @@ Examples:
 
 /// What `loft run` takes.
 #[derive(Debug, Args)]
-#[command(after_long_help = RUN_HELP)]
+#[command(after_long_help = RUN_HELP, args_override_self = true)]
 pub struct RunArgs {
     /// The kernel: an arm64 Image, raw or compressed, or the vmlinuz of a distribution
     #[arg(short, long, value_name = "FILE")]
@@ -87,8 +87,8 @@ pub struct RunArgs {
     pub memory: u64,
 
     /// More kernel parameters, after loft's own
-    #[arg(short = 'p', long = "append", value_name = "PARAMETERS", default_value = "", allow_hyphen_values = true)]
-    pub append: String,
+    #[arg(short = 'p', long = "append", value_name = "PARAMETERS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
 
     /// A tree of kernel modules for the guest's kernel
     #[arg(long, value_name = "DIR")]
@@ -215,10 +215,8 @@ impl std::str::FromStr for NetArg {
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6], String> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|part| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten())
-        .collect();
+    let bytes: Option<Vec<u8>> =
+        text.split(':').map(|part| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten()).collect();
     match bytes.and_then(|b| <[u8; 6]>::try_from(b).ok()) {
         Some(mac) if mac[0] & 1 == 0 => Ok(mac),
         Some(_) => Err(format!("'{text}' is a multicast address; the first byte must be even")),
@@ -247,17 +245,48 @@ mod tests {
     #[test]
     fn everything_at_once() {
         let args = run(&[
-            "-k", "Image", "-i", "initrd", "-d", "a.img", "-d", "b,c.img,ro", "-n", "tap=t0,mac=52:54:00:00:00:01",
-            "-c", "4", "-m", "2G", "-p", "-x y", "--vsock", "5", "--json", "--device", "/dev/kvm", "--", "ls", "-k", "/",
+            "-k",
+            "Image",
+            "-i",
+            "initrd",
+            "-d",
+            "a.img",
+            "-d",
+            "b,c.img,ro",
+            "-n",
+            "tap=t0,mac=52:54:00:00:00:01",
+            "-c",
+            "4",
+            "-m",
+            "2G",
+            "-p",
+            "-x y",
+            "-p",
+            "z",
+            "--vsock",
+            "5",
+            "--json",
+            "--device",
+            "/dev/kvm",
+            "--",
+            "ls",
+            "-k",
+            "/",
         ])
         .unwrap();
         assert_eq!(args.disks[0], DiskArg { path: "a.img".into(), read_only: false });
         assert_eq!(args.disks[1], DiskArg { path: "b,c.img".into(), read_only: true });
         assert_eq!(args.nets[0], NetArg { tap: "t0".into(), mac: Some([0x52, 0x54, 0, 0, 0, 1]) });
         assert_eq!((args.cpus, args.memory, args.vsock), (4, 2 << 30, Some(5)));
-        assert_eq!(args.append, "-x y");
+        assert_eq!(args.append, ["-x y", "z"]);
         assert_eq!(args.command, ["ls", "-k", "/"]);
         assert_eq!(args.device, PathBuf::from("/dev/kvm"));
+    }
+
+    #[test]
+    fn the_last_one_counts() {
+        let args = run(&["-k", "a", "-c", "2", "-k", "b", "-c", "3", "-d", "x", "-d", "y"]).unwrap();
+        assert_eq!((args.kernel, args.cpus, args.disks.len()), ("b".into(), 3, 2));
     }
 
     #[test]
@@ -273,7 +302,14 @@ mod tests {
         assert!(run(&[]).is_err(), "no kernel");
         assert!(run(&["-k", "x", "-m", "12Q"]).is_err());
         assert!(run(&["-k", "x", "-d", ",ro"]).is_err());
-        for net in ["eth0", "tap=", "tap=0123456789abcdef", "tap=a,mac=1:2:3:4:5:6", "tap=a,mac=01:00:00:00:00:00", "mac=52:54:00:00:00:01"] {
+        for net in [
+            "eth0",
+            "tap=",
+            "tap=0123456789abcdef",
+            "tap=a,mac=1:2:3:4:5:6",
+            "tap=a,mac=01:00:00:00:00:00",
+            "mac=52:54:00:00:00:01",
+        ] {
             assert!(run(&["-k", "x", "-n", net]).is_err(), "{net}");
         }
         assert!(Cli::try_parse_from(["loft", "with"]).is_err());

@@ -60,21 +60,20 @@ pub fn build(wish: Wish) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Wish =
-        Wish { console: ConsoleKind::Serial, command: false, verbose: false, rdinit: None, append: "" };
+    const PLAIN: Wish = Wish { console: ConsoleKind::Serial, command: false, verbose: false, rdinit: None, append: "" };
 
     #[test]
     fn consoles() {
         assert_eq!(build(PLAIN), "panic=-1 earlycon console=ttyS0");
-        assert_eq!(
-            build(Wish { console: ConsoleKind::Hvc0, ..PLAIN }),
-            "panic=-1 earlycon keep_bootcon console=hvc0"
-        );
+        assert_eq!(build(Wish { console: ConsoleKind::Hvc0, ..PLAIN }), "panic=-1 earlycon keep_bootcon console=hvc0");
     }
 
     #[test]
     fn the_user_has_the_last_word() {
-        assert_eq!(build(Wish { append: " console=ttyS0,9600 panic=0 ", ..PLAIN }), "panic=-1 console=ttyS0,9600 panic=0");
+        assert_eq!(
+            build(Wish { append: " console=ttyS0,9600 panic=0 ", ..PLAIN }),
+            "panic=-1 console=ttyS0,9600 panic=0"
+        );
     }
 
     #[test]

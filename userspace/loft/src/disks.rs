@@ -17,13 +17,8 @@ pub struct Found {
 }
 
 /// Images that are not raw, by their first bytes.
-const CONTAINERS: [(&[u8], &str); 5] = [
-    (b"QFI\xfb", "qcow2"),
-    (b"KDMV", "vmdk"),
-    (b"vhdxfile", "vhdx"),
-    (b"conectix", "vpc"),
-    (b"QED\0", "qed"),
-];
+const CONTAINERS: [(&[u8], &str); 5] =
+    [(b"QFI\xfb", "qcow2"), (b"KDMV", "vmdk"), (b"vhdxfile", "vhdx"), (b"conectix", "vpc"), (b"QED\0", "qed")];
 
 /// Checks one disk: that it is a raw image, and as long as its partition table says.
 pub fn check(arg: &DiskArg) -> Result<Found> {
@@ -46,8 +41,7 @@ pub fn check(arg: &DiskArg) -> Result<Found> {
             path.display()
         );
     }
-    let table =
-        disk::table(&file, length).with_context(|| format!("the disk {} cannot be read", path.display()))?;
+    let table = disk::table(&file, length).with_context(|| format!("the disk {} cannot be read", path.display()))?;
     if let Some(table) = &table {
         if table.needed > length {
             bail!(

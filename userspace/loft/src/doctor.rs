@@ -111,7 +111,11 @@ fn exception_level(facts: &Facts, probe: &Probe) -> Finding {
     const NAME: &str = "vhe";
     let need = "loft needs a CPU with VHE (Armv8.1 or later) whose firmware or hypervisor starts the kernel at EL2";
     if facts.log_has("started at EL1") {
-        return Finding::missing(NAME, "the kernel was started at EL1: this is a virtual machine, or the firmware keeps EL2", need);
+        return Finding::missing(
+            NAME,
+            "the kernel was started at EL1: this is a virtual machine, or the firmware keeps EL2",
+            need,
+        );
     }
     if facts.log_has("started at EL2") {
         if facts.log_has("nVHE mode initialized") || facts.log_has("hVHE mode initialized") {
@@ -164,7 +168,9 @@ fn module(facts: &Facts) -> Finding {
 fn kvm_mode(facts: &Facts) -> Finding {
     let mode = facts.cmdline.split_whitespace().rev().find_map(|p| p.strip_prefix("kvm-arm.mode="));
     match (mode, facts.kvm_present) {
-        (Some("none"), _) => Finding::ok("kvm-mode", "KVM is off (kvm-arm.mode=none), the CPU's interrupts for guests are free"),
+        (Some("none"), _) => {
+            Finding::ok("kvm-mode", "KVM is off (kvm-arm.mode=none), the CPU's interrupts for guests are free")
+        }
         (_, false) => Finding::ok("kvm-mode", "KVM is not active"),
         (mode, true) => Finding::note(
             "kvm-mode",
@@ -188,17 +194,25 @@ fn hypervisor(probe: &Probe, device: &Path) -> Vec<Finding> {
             "give /dev/loft or /dev/kvm to --device",
         )],
         Probe::Open { lacks, vm, gic, vcpus, ipa_bits } => {
-            let mut findings = vec![Finding::ok("device", format!("{name} can be opened and speaks KVM's interface, version 12"))];
+            let mut findings =
+                vec![Finding::ok("device", format!("{name} can be opened and speaks KVM's interface, version 12"))];
             findings.push(if lacks.is_empty() {
-                Finding::ok("capabilities", format!("{name} has what loft needs; up to {vcpus} vCPUs, {ipa_bits} bits of guest address"))
+                Finding::ok(
+                    "capabilities",
+                    format!("{name} has what loft needs; up to {vcpus} vCPUs, {ipa_bits} bits of guest address"),
+                )
             } else {
                 Finding::missing("capabilities", format!("{name} lacks {}", lacks.join(", ")), "use a newer hypervisor")
             });
             findings.push(match (vm, gic) {
-                (Err(e), _) => Finding::missing("vm", format!("{name} cannot create a virtual machine: {e}"), "dmesg may say why"),
-                (Ok(()), Err(e)) => {
-                    Finding::missing("vm", format!("{name} has no GICv3 for guests: {e}"), "the host needs a GICv3 or later")
+                (Err(e), _) => {
+                    Finding::missing("vm", format!("{name} cannot create a virtual machine: {e}"), "dmesg may say why")
                 }
+                (Ok(()), Err(e)) => Finding::missing(
+                    "vm",
+                    format!("{name} has no GICv3 for guests: {e}"),
+                    "the host needs a GICv3 or later",
+                ),
                 (Ok(()), Ok(())) => Finding::ok("vm", "a virtual machine with a GICv3 can be created"),
             });
             findings
@@ -227,7 +241,9 @@ fn optional(facts: &Facts) -> Vec<Finding> {
     .into_iter()
     .map(|(name, access, path, remedy)| match access {
         facts::Access::Usable => Finding::ok(name, format!("{path} can be used")),
-        facts::Access::Denied => Finding::note(name, format!("{path} may not be opened"), "run as root, or change its permissions"),
+        facts::Access::Denied => {
+            Finding::note(name, format!("{path} may not be opened"), "run as root, or change its permissions")
+        }
         facts::Access::Absent => Finding::note(name, format!("{path} does not exist"), remedy),
     })
     .collect()

@@ -102,7 +102,12 @@ mod tests {
         std::fs::remove_dir_all(&dir).unwrap();
 
         let find = |needle: &[u8]| bytes.windows(needle.len()).position(|w| w == needle);
-        for name in [".loft/init\0", ".loft/modules/ext4.ko.xz\0", ".loft/modules/jbd2.ko.xz\0", ".loft/modules/virtio_blk.ko\0"] {
+        for name in [
+            ".loft/init\0",
+            ".loft/modules/ext4.ko.xz\0",
+            ".loft/modules/jbd2.ko.xz\0",
+            ".loft/modules/virtio_blk.ko\0",
+        ] {
             assert!(find(name.as_bytes()).is_some(), "{name}");
         }
         assert!(find(b"JBD2").is_some());

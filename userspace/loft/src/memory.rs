@@ -14,11 +14,7 @@ pub fn check(bytes: u64, meminfo: &str) -> Result<()> {
     }
     let Some(total) = value(meminfo, "MemTotal:") else { return Ok(()) };
     if bytes > total {
-        bail!(
-            "{} of memory is more than this host has ({}); give less with -m",
-            size::show(bytes),
-            size::show(total)
-        );
+        bail!("{} of memory is more than this host has ({}); give less with -m", size::show(bytes), size::show(total));
     }
     Ok(())
 }

@@ -26,14 +26,14 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     let found = args.disks.iter().map(disks::check).collect::<Result<Vec<_>>>()?;
     let initrd = match &args.initrd {
         Some(path) => Some(
-            std::fs::read(path)
-                .with_context(|| format!("the initial RAM disk {} cannot be read", path.display()))?,
+            std::fs::read(path).with_context(|| format!("the initial RAM disk {} cannot be read", path.display()))?,
         ),
         None => None,
     };
 
     let command = !args.command.is_empty();
-    let manages_itself = ["root=", "rdinit="].iter().any(|p| args.append.split_whitespace().any(|w| w.starts_with(p)));
+    let append = args.append.join(" ");
+    let manages_itself = ["root=", "rdinit="].iter().any(|p| append.split_whitespace().any(|w| w.starts_with(p)));
     let own_init = command || (initrd.is_none() && !args.disks.is_empty() && !manages_itself);
     if !own_init && args.modules.is_some() {
         bail!(
@@ -67,7 +67,7 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
         command,
         verbose: args.verbose,
         rdinit: own_init.then_some(first.as_str()),
-        append: &args.append,
+        append: &append,
     });
     Ok(Plan { kernel, initrd: parts, cmdline, console, terminal })
 }
@@ -113,4 +113,3 @@ pub fn main(args: &RunArgs) -> Result<u8> {
 
 #[cfg(target_arch = "aarch64")]
 pub use crate::launch::main;
-

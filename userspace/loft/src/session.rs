@@ -315,7 +315,8 @@ impl<'a> Session<'a> {
 
 /// Columns and rows of the user's terminal.
 pub fn window() -> Option<(u16, u16)> {
-    let size = rustix::termios::tcgetwinsize(stdio::stdout()).or_else(|_| rustix::termios::tcgetwinsize(stdio::stdin()));
+    let size =
+        rustix::termios::tcgetwinsize(stdio::stdout()).or_else(|_| rustix::termios::tcgetwinsize(stdio::stdin()));
     size.ok().filter(|s| s.ws_col > 0 && s.ws_row > 0).map(|s| (s.ws_col, s.ws_row))
 }
 

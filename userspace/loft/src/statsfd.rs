@@ -70,7 +70,9 @@ mod tests {
         }
         f.resize(32, 0);
         // name, flags, number of values, offset
-        for (name, flags, size, offset) in [("exits", 0u32, 1u16, 0u32), ("halt_wait_hist", 0x4, 32, 8), ("mmio_exit_user", 0, 1, 16)] {
+        for (name, flags, size, offset) in
+            [("exits", 0u32, 1u16, 0u32), ("halt_wait_hist", 0x4, 32, 8), ("mmio_exit_user", 0, 1, 16)]
+        {
             f.extend(flags.to_le_bytes());
             f.extend(0i16.to_le_bytes());
             f.extend(size.to_le_bytes());

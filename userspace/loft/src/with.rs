@@ -28,8 +28,7 @@ pub fn main(args: &WithArgs) -> Result<u8> {
         .open(&args.device)
         .map_err(|e| node::open_error(&args.device, e.raw_os_error().unwrap_or(0)))?;
     enter_namespaces()?;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
-        .context("cannot make the mounts private")?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).context("cannot make the mounts private")?;
     if !Path::new(KVM).exists() {
         make_place()?;
     }
@@ -54,9 +53,7 @@ fn enter_namespaces() -> Result<()> {
              or allow it (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
         )
     })?;
-    let write = |file: &str, text: String| {
-        std::fs::write(file, text).with_context(|| format!("cannot write {file}"))
-    };
+    let write = |file: &str, text: String| std::fs::write(file, text).with_context(|| format!("cannot write {file}"));
     write("/proc/self/setgroups", "deny".into())?;
     write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
     write("/proc/self/gid_map", format!("{gid} {gid} 1"))
@@ -90,6 +87,9 @@ fn make_place() -> Result<()> {
         }
         std::fs::File::create(copy.join("kvm"))?;
         mount(Some(&copy), "/dev", NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+        // Outside this namespace it is an empty directory, which nobody needs any more.
+        nix::mount::umount2(&copy, nix::mount::MntFlags::MNT_DETACH)?;
+        std::fs::remove_dir(&copy)?;
         Ok(())
     };
     made().with_context(|| format!("{KVM} does not exist and a private /dev with it cannot be made"))

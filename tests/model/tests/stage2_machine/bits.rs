@@ -30,7 +30,11 @@ pub fn kind(level: u8, descriptor: u64) -> Kind {
 
 /// (read, write, execute)
 pub fn perm(descriptor: u64) -> (bool, bool, bool) {
-    ((descriptor >> 6) & 1 != 0, (descriptor >> 7) & 1 != 0, (descriptor >> 53) & 0b11 == 0)
+    (
+        (descriptor >> 6) & 1 != 0,
+        (descriptor >> 7) & 1 != 0,
+        (descriptor >> 53) & 0b11 == 0,
+    )
 }
 
 pub fn mem_attr(descriptor: u64) -> u64 {

@@ -26,13 +26,19 @@ struct Turns {
 impl Gate {
     fn new(threads: usize) -> Self {
         Self {
-            state: Mutex::new(Turns { turn: None, waiting: vec![false; threads], done: vec![false; threads] }),
+            state: Mutex::new(Turns {
+                turn: None,
+                waiting: vec![false; threads],
+                done: vec![false; threads],
+            }),
             changed: Condvar::new(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Turns> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Waits for this thread's turn. Threads that are not the gate's pass.
@@ -42,7 +48,10 @@ impl Gate {
         turns.waiting[me] = true;
         self.changed.notify_all();
         while turns.turn != Some(me) {
-            turns = self.changed.wait(turns).unwrap_or_else(|poisoned| poisoned.into_inner());
+            turns = self
+                .changed
+                .wait(turns)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         turns.turn = None;
         turns.waiting[me] = false;
@@ -57,11 +66,17 @@ impl Gate {
     fn settle(&self) -> Vec<usize> {
         let mut turns = self.lock();
         loop {
-            let busy = (0..turns.done.len()).any(|t| turns.turn == Some(t) || !(turns.waiting[t] || turns.done[t]));
+            let busy = (0..turns.done.len())
+                .any(|t| turns.turn == Some(t) || !(turns.waiting[t] || turns.done[t]));
             if !busy {
-                return (0..turns.done.len()).filter(|&t| turns.waiting[t]).collect();
+                return (0..turns.done.len())
+                    .filter(|&t| turns.waiting[t])
+                    .collect();
             }
-            turns = self.changed.wait(turns).unwrap_or_else(|poisoned| poisoned.into_inner());
+            turns = self
+                .changed
+                .wait(turns)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }
 
@@ -86,7 +101,12 @@ impl Drop for Finish {
 pub fn every_order<'a, T, F>(threads: usize, preemptions: usize, mut scenario: F) -> usize
 where
     T: Send + 'static,
-    F: FnMut(Arc<Gate>) -> (Vec<Box<dyn FnOnce() -> T + Send>>, Box<dyn FnOnce(Vec<T>) + 'a>),
+    F: FnMut(
+        Arc<Gate>,
+    ) -> (
+        Vec<Box<dyn FnOnce() -> T + Send>>,
+        Box<dyn FnOnce(Vec<T>) + 'a>,
+    ),
 {
     // The choices of the run before, and how many there were at each.
     let mut path: Vec<(usize, usize)> = Vec::new();
@@ -140,7 +160,11 @@ where
         }
         let results = running
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
             .collect();
         check(results);
         orders += 1;

@@ -52,7 +52,10 @@ impl Machine {
 
     /// With a gate, the threads that it knows wait for their turn at every access.
     pub fn gated(geometry: Geometry, format: Format, gate: Option<Arc<gate::Gate>>) -> Self {
-        Self(Arc::new(Shared { state: Mutex::new(State::new(geometry, format.fwb)), gate }))
+        Self(Arc::new(Shared {
+            state: Mutex::new(State::new(geometry, format.fwb)),
+            gate,
+        }))
     }
 
     /// Empty tables on this machine.
@@ -67,7 +70,10 @@ impl Machine {
 
     /// A cache of `tables` tables.
     pub fn cache(&self, tables: usize) -> Pool {
-        Pool { machine: self.clone(), left: tables }
+        Pool {
+            machine: self.clone(),
+            left: tables,
+        }
     }
 
     /// The CPU sets access flags by itself from now on, whenever it feels like it.
@@ -114,7 +120,10 @@ impl Machine {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The same for an access to a table, which others may see: a thread may have to wait for its turn first.
@@ -148,7 +157,8 @@ impl Memory for Machine {
     }
 
     fn store(&self, slot: Slot, new: u64) {
-        self.turn(Some(slot.table())).write(slot.table().pa().raw(), slot.index(), new);
+        self.turn(Some(slot.table()))
+            .write(slot.table().pa().raw(), slot.index(), new);
     }
 
     fn free(&self, table: Table) {
@@ -160,7 +170,8 @@ impl Tlb for Machine {
     fn publish(&self) {}
 
     fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>) {
-        self.turn(None).flush(stale.start.raw()..stale.end.raw(), leaf.map(Level::number));
+        self.turn(None)
+            .flush(stale.start.raw()..stale.end.raw(), leaf.map(Level::number));
     }
 
     fn flush_local(&self, ipa: Ipa, level: Level) {

@@ -93,7 +93,13 @@ impl State {
         let level = geometry.start_level();
         for n in 0..geometry.root_tables() as u64 {
             let place = Place::Linked(level.number(), n * 512 * level.size());
-            state.tables.insert(root + n * 4096, TableState { words: vec![0; 512], place });
+            state.tables.insert(
+                root + n * 4096,
+                TableState {
+                    words: vec![0; 512],
+                    place,
+                },
+            );
         }
         state
     }
@@ -104,43 +110,84 @@ impl State {
             self.next += 4096;
             self.next
         });
-        let table = TableState { words: vec![0; 512], place: Place::Private };
-        assert!(self.tables.insert(pa, table).is_none(), "{pa:#x} was not free");
+        let table = TableState {
+            words: vec![0; 512],
+            place: Place::Private,
+        };
+        assert!(
+            self.tables.insert(pa, table).is_none(),
+            "{pa:#x} was not free"
+        );
         pa
     }
 
     pub fn put_back(&mut self, pa: u64) {
-        let table = self.tables.remove(&pa).expect("put back what was never taken");
-        assert_eq!(table.place, Place::Private, "put back a table that was linked");
-        assert!(table.words.iter().all(|&word| word == 0), "put back a table that is not zeroed");
+        let table = self
+            .tables
+            .remove(&pa)
+            .expect("put back what was never taken");
+        assert_eq!(
+            table.place,
+            Place::Private,
+            "put back a table that was linked"
+        );
+        assert!(
+            table.words.iter().all(|&word| word == 0),
+            "put back a table that is not zeroed"
+        );
         self.freed.push(pa);
     }
 
     pub fn free(&mut self, pa: u64) {
-        let table = self.tables.remove(&pa).expect("freed twice, or never allocated");
-        assert_eq!(table.place, Place::Unlinked, "freed table {pa:#x} while it is linked");
+        let table = self
+            .tables
+            .remove(&pa)
+            .expect("freed twice, or never allocated");
+        assert_eq!(
+            table.place,
+            Place::Unlinked,
+            "freed table {pa:#x} while it is linked"
+        );
         for cached in &self.cached {
-            assert_ne!(cached.kind(), Kind::Table(pa), "freed a table that the TLB leads to: {cached:x?}");
-            assert_ne!(cached.through, Some(pa), "freed a table with cached leaves: {cached:x?}");
+            assert_ne!(
+                cached.kind(),
+                Kind::Table(pa),
+                "freed a table that the TLB leads to: {cached:x?}"
+            );
+            assert_ne!(
+                cached.through,
+                Some(pa),
+                "freed a table with cached leaves: {cached:x?}"
+            );
         }
         self.freed.push(pa);
     }
 
     /// Whether only its owner knows the table.
     pub fn is_private(&self, pa: u64) -> bool {
-        self.tables.get(&pa).is_some_and(|table| table.place == Place::Private)
+        self.tables
+            .get(&pa)
+            .is_some_and(|table| table.place == Place::Private)
     }
 
     pub fn read(&self, pa: u64, index: usize) -> u64 {
-        self.tables.get(&pa).expect("read of a table that is free").words[index]
+        self.tables
+            .get(&pa)
+            .expect("read of a table that is free")
+            .words[index]
     }
 
     pub fn write(&mut self, pa: u64, index: usize, new: u64) {
-        let table = self.tables.get_mut(&pa).expect("write to a table that is free");
+        let table = self
+            .tables
+            .get_mut(&pa)
+            .expect("write to a table that is free");
         let old = std::mem::replace(&mut table.words[index], new);
         match table.place {
             Place::Private => {}
-            Place::Unlinked => assert_eq!(new & 1, 0, "made a descriptor valid in an unlinked table"),
+            Place::Unlinked => {
+                assert_eq!(new & 1, 0, "made a descriptor valid in an unlinked table")
+            }
             Place::Linked(level, base) => {
                 let base = base + index as u64 * bits::size(level);
                 self.changed(level, base, old, new);
@@ -154,7 +201,10 @@ impl State {
         match (bits::kind(level, old), bits::kind(level, new)) {
             (Kind::Invalid, Kind::Invalid) => {}
             (Kind::Leaf(_), Kind::Leaf(_)) => {
-                assert!(bits::is_update(old, new), "{old:#x} became {new:#x} without break-before-make");
+                assert!(
+                    bits::is_update(old, new),
+                    "{old:#x} became {new:#x} without break-before-make"
+                );
                 self.check_exec(level, old, new);
                 self.cache(level, base, old, None);
             }
@@ -163,7 +213,10 @@ impl State {
                 assert_eq!(pa % bits::size(level), 0);
                 if bits::is_ram(new, self.fwb) {
                     let need = pa..pa + bits::size(level);
-                    assert!(self.prepared.contains(&need), "{need:x?} was not made coherent");
+                    assert!(
+                        self.prepared.contains(&need),
+                        "{need:x?} was not made coherent"
+                    );
                 }
                 self.check_exec(level, 1 << 54, new);
             }
@@ -195,14 +248,24 @@ impl State {
 
     fn check_exec(&self, level: u8, old: u64, new: u64) {
         if bits::perm(new).2 && !bits::perm(old).2 {
-            let Kind::Leaf(pa) = bits::kind(level, new) else { return };
+            let Kind::Leaf(pa) = bits::kind(level, new) else {
+                return;
+            };
             let need = pa..pa + bits::size(level);
-            assert!(self.executable.contains(&need), "{need:x?} was not prepared for execution");
+            assert!(
+                self.executable.contains(&need),
+                "{need:x?} was not prepared for execution"
+            );
         }
     }
 
     fn cache(&mut self, level: u8, base: u64, descriptor: u64, through: Option<u64>) {
-        let cached = Cached { level, base, descriptor, through };
+        let cached = Cached {
+            level,
+            base,
+            descriptor,
+            through,
+        };
         // A leaf whose access flag is clear is never cached.
         let old = matches!(cached.kind(), Kind::Leaf(_)) && descriptor & bits::AF == 0;
         if !old && !self.cached.contains(&cached) {
@@ -211,17 +274,26 @@ impl State {
     }
 
     fn link(&mut self, pa: u64, level: u8, base: u64) {
-        let table = self.tables.get_mut(&pa).expect("linked a table that is free");
+        let table = self
+            .tables
+            .get_mut(&pa)
+            .expect("linked a table that is free");
         assert_eq!(table.place, Place::Private, "linked a table twice");
         table.place = Place::Linked(level, base);
         for word in table.words.clone() {
-            assert!(!matches!(bits::kind(level, word), Kind::Table(_)), "linked a table with tables below");
+            assert!(
+                !matches!(bits::kind(level, word), Kind::Table(_)),
+                "linked a table with tables below"
+            );
         }
     }
 
     /// Everything below `pa` stays as the TLB may have seen it.
     fn unlink(&mut self, pa: u64) {
-        let table = self.tables.get_mut(&pa).expect("unlinked a table that is free");
+        let table = self
+            .tables
+            .get_mut(&pa)
+            .expect("unlinked a table that is free");
         let Place::Linked(level, base) = table.place else {
             panic!("unlinked a table twice");
         };
@@ -242,7 +314,10 @@ impl State {
     pub fn flush(&mut self, range: Range<u64>, leaf: Option<u8>) {
         let unit = leaf.map_or(4096, bits::size);
         assert!(range.start < range.end, "empty flush {range:x?}");
-        assert!(range.start % unit == 0 && range.end % unit == 0, "{range:x?} is not in units of {unit:#x}");
+        assert!(
+            range.start % unit == 0 && range.end % unit == 0,
+            "{range:x?} is not in units of {unit:#x}"
+        );
         assert!(range.end <= self.geometry.end().raw());
         self.counts.flushes += 1;
         self.counts.flushed_bytes += range.end - range.start;
@@ -264,7 +339,8 @@ impl State {
                 _ => None,
             })
             .collect();
-        self.cached.retain(|cached| !gone(cached) || cached.through.is_some_and(|pa| kept.contains(&pa)));
+        self.cached
+            .retain(|cached| !gone(cached) || cached.through.is_some_and(|pa| kept.contains(&pa)));
     }
 
     pub fn after_data(&mut self, range: Range<u64>) {
@@ -272,11 +348,15 @@ impl State {
         for cached in &self.cached {
             if let Kind::Leaf(pa) = cached.kind() {
                 let reachable = pa < range.end && range.start < pa + bits::size(cached.level);
-                assert!(!reachable, "cleaned {range:x?} while the TLB has {cached:x?}");
+                assert!(
+                    !reachable,
+                    "cleaned {range:x?} while the TLB has {cached:x?}"
+                );
             }
         }
         let owed = self.owed.iter().position(|owed| *owed == range);
-        self.owed.remove(owed.unwrap_or_else(|| panic!("cleaned {range:x?}, which was not unmapped")));
+        self.owed
+            .remove(owed.unwrap_or_else(|| panic!("cleaned {range:x?}, which was not unmapped")));
     }
 
     /// Now and then the CPU sets the access flag of a leaf in the tables.
@@ -287,7 +367,9 @@ impl State {
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
         self.dice ^= self.dice << 17;
-        let Some(table) = self.tables.get_mut(&pa) else { return };
+        let Some(table) = self.tables.get_mut(&pa) else {
+            return;
+        };
         if let (0, Place::Linked(level, _)) = (self.dice % 2, table.place) {
             if let Kind::Leaf(_) = bits::kind(level, table.words[index]) {
                 table.words[index] |= bits::AF;
@@ -352,11 +434,19 @@ impl State {
         }
         linked.sort_unstable();
         linked.dedup();
-        assert_eq!(linked.len() + self.geometry.root_tables(), self.tables.len(), "a table is not linked once");
+        assert_eq!(
+            linked.len() + self.geometry.root_tables(),
+            self.tables.len(),
+            "a table is not linked once"
+        );
         for cached in &self.cached {
             let (_, base, live) = self.lookup(cached.base);
-            let harmless = base == cached.base && live & 1 != 0 && bits::allows(live, cached.descriptor);
-            assert!(harmless, "the TLB still has {cached:x?}, the tables say {live:#x}");
+            let harmless =
+                base == cached.base && live & 1 != 0 && bits::allows(live, cached.descriptor);
+            assert!(
+                harmless,
+                "the TLB still has {cached:x?}, the tables say {live:#x}"
+            );
         }
         if after_unmap {
             assert!(self.owed.is_empty(), "never cleaned: {:x?}", self.owed);

@@ -82,11 +82,13 @@ enum Input {
     Terminal(File),
 }
 
+/// One of the command's outputs, with the frame that its bytes travel in.
+type Output = (File, fn(Vec<u8>) -> Frame);
+
 struct Running {
     pid: Pid,
     stdin: Input,
-    /// Each output with the frame that its bytes travel in.
-    outputs: Vec<(File, fn(Vec<u8>) -> Frame)>,
+    outputs: Vec<Output>,
     terminal: Option<File>,
 }
 
@@ -115,7 +117,7 @@ fn start_on_pipes(command: &mut Command, failed: impl Fn(io::Error) -> String) -
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child: Child = command.spawn().map_err(failed)?;
     let file = |fd: OwnedFd| File::from(fd);
-    let mut outputs: Vec<(File, fn(Vec<u8>) -> Frame)> = Vec::new();
+    let mut outputs: Vec<Output> = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         outputs.push((file(stdout.into()), Frame::Stdout));
     }
@@ -246,11 +248,8 @@ fn read_frames(input: &mut File, stdin: Input, terminal: Option<File>, goodbye: 
 pub fn use_console(console: &str) {
     match std::fs::OpenOptions::new().read(true).write(true).open(console) {
         Ok(file) => {
-            let all = [
-                nix::unistd::dup2_stdin(&file),
-                nix::unistd::dup2_stdout(&file),
-                nix::unistd::dup2_stderr(&file),
-            ];
+            let all =
+                [nix::unistd::dup2_stdin(&file), nix::unistd::dup2_stdout(&file), nix::unistd::dup2_stderr(&file)];
             if let Some(e) = all.into_iter().find_map(|r| r.err()) {
                 log(&format!("{console} cannot be made the console: {e}"));
             }

@@ -44,9 +44,12 @@ pub fn user_file_systems() {
             let _ = mount(Some(kind), target, Some(kind), flags, Some(options));
         }
     }
-    for (link, target) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
-    {
+    for (link, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         let _ = std::os::unix::fs::symlink(target, Path::new("/dev").join(link));
     }
 }
@@ -58,7 +61,11 @@ pub fn switch_root(root: &Root) -> Result<()> {
     std::fs::create_dir_all(TARGET).map_err(|e| format!("{TARGET}: {e}"))?;
     let flags = if root.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     mount(Some(root.device.as_str()), TARGET, Some(root.file_system.as_str()), flags, NONE).map_err(|e| {
-        let hint = if e == Errno::ENODEV { "; the kernel has no such file system: give its modules with --modules" } else { "" };
+        let hint = if e == Errno::ENODEV {
+            "; the kernel has no such file system: give its modules with --modules"
+        } else {
+            ""
+        };
         format!("{} cannot be mounted as {}: {e}{hint}", root.device, root.file_system)
     })?;
     for name in ["dev", "proc", "sys"] {

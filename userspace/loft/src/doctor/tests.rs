@@ -10,7 +10,8 @@ fn healthy() -> (Facts, Probe) {
         cmdline: "root=/dev/sda1 kvm-arm.mode=none quiet".into(),
         interrupts: " 11:  5  6  GICv3  27 Level  arch_timer\n".into(),
         meminfo: "MemTotal: 8000000 kB\nMemAvailable: 6000000 kB\n".into(),
-        log: "6,1,2,-;CPU: All CPU(s) started at EL2\n6,1,2,-;CPU features: detected: Virtualization Host Extensions\n".into(),
+        log: "6,1,2,-;CPU: All CPU(s) started at EL2\n6,1,2,-;CPU features: detected: Virtualization Host Extensions\n"
+            .into(),
         module_loaded: true,
         kvm_present: false,
         tun: Access::Usable,

@@ -40,14 +40,13 @@ pub struct Gic(DeviceFd);
 impl Gic {
     /// Creates the controller for `vcpus` vCPUs and `irqs` interrupts. [`Gic::init`] follows once all vCPUs exist.
     pub fn create(vm: &VmFd, vcpus: usize, irqs: u32) -> Result<Self> {
-        let mut device =
-            kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, fd: 0, flags: 0 };
+        let mut device = kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, fd: 0, flags: 0 };
         let gic = Self(vm.create_device(&mut device).context(
             "the hypervisor has no GICv3 for guests; loft needs a host with a GICv3 or later (see `loft doctor`)",
         )?);
         gic.set(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST.into(), &layout::GICD.0)
             .context("the hypervisor refused the GIC distributor's address")?;
-        let region = (vcpus as u64) << 52 | layout::GICR_BASE;
+        let region = ((vcpus as u64) << 52) | layout::GICR_BASE;
         if vcpus > PLAIN_LIMIT {
             gic.set(KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION.into(), &region)
         } else {

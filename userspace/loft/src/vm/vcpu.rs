@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 /// MPIDR_EL1: op0 3, op1 0, CRn 0, CRm 0, op2 5.
-const MPIDR_EL1: u64 = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM64_SYSREG as u64 | 3 << 14 | 5;
+const MPIDR_EL1: u64 = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM64_SYSREG as u64 | (3 << 14) | 5;
 /// A core register is named by its offset in `struct kvm_regs`, in 32-bit words.
 const CORE: u64 = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE as u64;
 const X0: u64 = CORE;
@@ -33,7 +33,7 @@ pub fn create(vm: &VmFd, id: u32) -> Result<VcpuFd> {
         .iter()
         .all(|cap| vm.check_extension_raw((*cap).into()) > 0)
     {
-        init.features[0] |= 1 << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1 << KVM_ARM_VCPU_PTRAUTH_GENERIC;
+        init.features[0] |= (1 << KVM_ARM_VCPU_PTRAUTH_ADDRESS) | (1 << KVM_ARM_VCPU_PTRAUTH_GENERIC);
     }
     if id > 0 {
         init.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF;
