@@ -45,10 +45,8 @@ impl<T: Send + Sync> Published<T> {
     pub(crate) fn update(&self, next: impl FnOnce(&T) -> Result<T>) -> Result {
         let guard = self.writer.lock();
         // SAFETY: Only a writer frees it, and this is the one writer.
-        let new = KBox::new(
-            next(unsafe { &*self.current.load(Ordering::Relaxed) })?,
-            GFP_KERNEL_ACCOUNT,
-        )?;
+        let current = unsafe { &*self.current.load(Ordering::Relaxed) };
+        let new = KBox::new(next(current)?, GFP_KERNEL_ACCOUNT)?;
         // INVARIANT: `new` is owned by this now, `old` no longer. Release: as in `read`.
         let old = self.current.swap(KBox::into_raw(new), Ordering::Release);
         drop(guard);
