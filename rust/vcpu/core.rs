@@ -363,16 +363,21 @@ impl Core {
         self.wfes != 0
     }
 
-    /// In a fast exit: the virtual timer's physical interrupt is pending. It is made active, so that it stays quiet until the
-    /// guest has handled its own and deactivates both through the list register.
+    /// The virtual timer's physical interrupt is pending. It is made active, so that it stays quiet until the guest has
+    /// handled its own and deactivates both through the list register.
     ///
     /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1 another interrupt may arrive,
     /// and would be taken from the host.
-    pub(crate) fn timer_fired(&mut self) -> bool {
+    pub(crate) fn silence_timer(&mut self) {
         if !self.hw_active {
             machine::activate_timer();
             self.hw_active = true;
         }
+    }
+
+    /// In a fast exit: the virtual timer's physical interrupt is pending, and becomes the guest's.
+    pub(crate) fn timer_fired(&mut self) -> bool {
+        self.silence_timer();
         self.refresh_lists()
     }
 

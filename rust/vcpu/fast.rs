@@ -227,10 +227,14 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
 /// An interrupt: the guest's timer, its list registers' maintenance, or the host's.
 pub(crate) fn irq(core: &mut Core) -> u64 {
     let leave = Leave::Interrupt.code();
+    let pending = gic::pending();
     if !core.fast {
+        // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.
+        if pending == machine::timer_intid() {
+            core.silence_timer();
+        }
         return leave;
     }
-    let pending = gic::pending();
     let resumed = if pending == machine::timer_intid() {
         core.timer_fired()
     } else if pending == machine::maintenance_intid() {

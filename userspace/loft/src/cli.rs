@@ -143,7 +143,7 @@ pub struct DoctorArgs {
 
 const WITH_HELP: &str = "\
 CMD sees /dev/loft under the name /dev/kvm; nothing changes for other programs. This works without root where user
-namespaces are allowed. /dev/kvm must exist; if KVM is off, load the module with `devname=kvm` or as root let loft make
+namespaces are allowed. /dev/kvm must exist; if KVM is off, load the module with `kvm_node=1` or as root let loft make
 a private /dev.
 
 Example:

@@ -64,7 +64,7 @@ fn make_place() -> Result<()> {
     if !getuid().is_root() {
         bail!(
             "{KVM} does not exist, so there is nothing to put loft in the place of; run as root, \
-             or load the module so that it makes that name itself (insmod loft.ko devname=kvm)"
+             or load the module so that it makes that name itself (insmod loft.ko kvm_node=1)"
         );
     }
     let copy = std::env::temp_dir().join(format!("loft-dev-{}", std::process::id()));
