@@ -57,7 +57,7 @@ impl kernel::Module for Loft {
         arch::cpu::probe()?;
         let machine = host::machine::Machine::new()?;
         vm::vmid::init()?;
-        let nodes = abi::Nodes::register(*module_parameters::kvm_node.value() != 0)?;
+        let nodes = abi::Nodes::register(number(module_parameters::kvm_node.value()) != 0)?;
         Ok(Loft {
             _nodes: nodes,
             _machine: machine,
@@ -67,5 +67,10 @@ impl kernel::Module for Loft {
 
 /// Whether exits are answered in the vector (the parameter `fast`).
 fn fast_exits() -> bool {
-    *module_parameters::fast.value() != 0
+    number(module_parameters::fast.value()) != 0
+}
+
+/// The value of a parameter, which is lent in Linux 7.2 and given in 7.3.
+fn number(value: impl core::borrow::Borrow<u8>) -> u8 {
+    *value.borrow()
 }

@@ -31,12 +31,21 @@ pub(crate) trait FileObject: Send + Sync + Sized + 'static {
     fn release(&self) {}
 }
 
+/// `THIS_MODULE` of C. The `module!` macro has it too, but under another name in each kernel version.
+const OWNER: *mut bindings::module = {
+    extern "C" {
+        static __this_module: Opaque<bindings::module>;
+    }
+    // SAFETY: The build system defines it for every module; its address is all that is taken.
+    unsafe { __this_module.get() }
+};
+
 /// The C side of a [`FileObject`].
 struct Ops<T>(PhantomData<T>);
 
 impl<T: FileObject> Ops<T> {
     const OPS: bindings::file_operations = bindings::file_operations {
-        owner: crate::THIS_MODULE.as_ptr(),
+        owner: OWNER,
         release: Some(Self::release),
         unlocked_ioctl: Some(Self::ioctl),
         compat_ioctl: None,

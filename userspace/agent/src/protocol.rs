@@ -27,10 +27,12 @@ pub enum Frame {
     Stderr(Vec<u8>),
     /// Guest: the command has ended; this is its exit code. Nothing follows.
     Exit(u8),
-    /// Launcher: the exit code has arrived, the guest may switch itself off.
+    /// Launcher: the exit code or the failure has arrived, the guest may switch itself off.
     Goodbye,
-    /// Guest: the command could not be run, and why.
+    /// Guest: the command could not be run, and why. Its exit code follows.
     Error(String),
+    /// Guest: it could not be made ready for the command, and why. Nothing follows.
+    Failed(String),
 }
 
 /// What arrived is no frame.
@@ -59,6 +61,7 @@ impl Frame {
             Self::Exit(code) => (7, std::slice::from_ref(code)),
             Self::Goodbye => (8, &[]),
             Self::Error(text) => (9, text.as_bytes()),
+            Self::Failed(text) => (10, text.as_bytes()),
         };
         debug_assert!(content.len() <= MAX_CONTENT);
         let mut bytes = Vec::with_capacity(HEADER + content.len());
@@ -79,6 +82,7 @@ impl Frame {
             (7, &[code]) => Self::Exit(code),
             (8, []) => Self::Goodbye,
             (9, bytes) => Self::Error(String::from_utf8_lossy(bytes).into_owned()),
+            (10, bytes) => Self::Failed(String::from_utf8_lossy(bytes).into_owned()),
             _ => return Err(BadFrame { kind, length: content.len() }),
         })
     }
@@ -149,6 +153,7 @@ mod tests {
             Frame::Exit(255),
             Frame::Goodbye,
             Frame::Error("no such file".into()),
+            Frame::Failed("no disk".into()),
         ]
     }
 

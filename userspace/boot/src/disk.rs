@@ -255,7 +255,7 @@ mod tests {
         let t = table(&d, 4096).unwrap().unwrap();
         assert_eq!((t.kind, t.needed), ("MBR", 102 * 512));
         assert_eq!(t.partitions, [Partition { number: 2, start: 1024, size: 51200 }]);
-        d[446] = b'N'; // text of a boot sector where the status byte would be
+        d[446 + 16] = b'N'; // text of a boot sector where the status byte would be
         assert_eq!(table(&d, 4096).unwrap(), None);
     }
 

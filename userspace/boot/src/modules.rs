@@ -39,6 +39,8 @@ pub struct Tree {
     needs: HashMap<String, Vec<String>>,
     /// Module name to the names that `modules.softdep` wants loaded before it.
     soft: HashMap<String, Vec<String>>,
+    /// Other names of modules, those without wildcards: `crypto_crc32c` is what ext4 asks for.
+    aliases: HashMap<String, Vec<String>>,
     release: Option<String>,
 }
 
@@ -51,8 +53,10 @@ impl Tree {
             std::fs::read_to_string(&file).map_err(|error| ModulesError::Read { path: file, error })
         };
         let dep = read("modules.dep")?;
+        // depmod always writes these two, but modules load without them.
         let softdep = read("modules.softdep").unwrap_or_default();
-        let mut tree = Self::parse(&dep, &softdep);
+        let alias = read("modules.alias").unwrap_or_default();
+        let mut tree = Self::parse(&dep, &softdep, &alias);
         tree.release = root.file_name().map(|n| n.to_string_lossy().into_owned());
         tree.root = root;
         Ok(tree)
@@ -83,7 +87,7 @@ impl Tree {
         }
     }
 
-    fn parse(dep: &str, softdep: &str) -> Self {
+    fn parse(dep: &str, softdep: &str, alias: &str) -> Self {
         let mut tree = Self::default();
         for line in dep.lines() {
             let Some((file, needs)) = line.split_once(':') else { continue };
@@ -103,6 +107,15 @@ impl Tree {
                     "post:" => pre = false,
                     name if pre => tree.soft.entry(normalise(module)).or_default().push(normalise(name)),
                     _ => {}
+                }
+            }
+        }
+        for line in alias.lines() {
+            let mut words = line.split_whitespace();
+            // A colon or a wildcard belongs to a device, not to a name that a module asks for.
+            if let (Some("alias"), Some(name), Some(module)) = (words.next(), words.next(), words.next()) {
+                if !name.contains([':', '*', '?', '[']) {
+                    tree.aliases.entry(normalise(name)).or_default().push(normalise(module));
                 }
             }
         }
@@ -126,7 +139,13 @@ impl Tree {
     }
 
     fn add(&self, name: &str, order: &mut Vec<String>, done: &mut HashSet<String>) {
-        let Some(file) = self.files.get(name) else { return };
+        let Some(file) = self.files.get(name) else {
+            // An alias names modules, never another alias.
+            for module in self.aliases.get(name).into_iter().flatten().filter(|m| self.files.contains_key(*m)) {
+                self.add(module, order, done);
+            }
+            return;
+        };
         // Marked before its dependencies are visited: soft dependencies may form a circle.
         if !done.insert(file.clone()) {
             return;
@@ -172,7 +191,7 @@ kernel/crypto/crc32c-generic.ko:
 
     #[test]
     fn dependencies_come_first_and_once() {
-        let tree = Tree::parse(DEP, "");
+        let tree = Tree::parse(DEP, "", "");
         assert_eq!(
             names(&tree, &["ext4", "virtio_net", "jbd2"]),
             ["jbd2", "mbcache", "ext4", "failover", "net_failover", "virtio_net"]
@@ -181,14 +200,21 @@ kernel/crypto/crc32c-generic.ko:
 
     #[test]
     fn dash_and_underscore_are_one_and_missing_is_skipped() {
-        let tree = Tree::parse(DEP, "");
+        let tree = Tree::parse(DEP, "", "");
         assert_eq!(names(&tree, &["virtio_rng", "virtio_console", "virtio-rng"]), ["virtio_rng"]);
     }
 
     #[test]
     fn soft_dependencies_before_the_module_count() {
-        let tree =
-            Tree::parse(DEP, "softdep ext4 pre: crc32c-generic post: virtio-rng\nsoftdep crc32c_generic pre: ext4\n");
+        let softdep = "softdep ext4 pre: crc32c-generic post: virtio-rng\nsoftdep crc32c_generic pre: ext4\n";
+        let tree = Tree::parse(DEP, softdep, "");
+        assert_eq!(names(&tree, &["ext4"]), ["crc32c_generic", "jbd2", "mbcache", "ext4"]);
+    }
+
+    #[test]
+    fn a_soft_dependency_of_a_dependency_by_its_other_name() {
+        let alias = "alias crypto-crc32c crc32c_generic\nalias crypto-crc32c gone\nalias virtio:d*v* virtio_net\n";
+        let tree = Tree::parse(DEP, "softdep jbd2 pre: crypto-crc32c\n", alias);
         assert_eq!(names(&tree, &["ext4"]), ["crc32c_generic", "jbd2", "mbcache", "ext4"]);
     }
 

@@ -93,6 +93,13 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_too_many_before_it_hides_nothing() {
+        let (mut watch, record) = Watch::new(Vec::new());
+        watch.write_all(b"KKernel panic - not syncing").unwrap();
+        assert!(record.panicked());
+    }
+
+    #[test]
     fn nothing_else_is_a_panic() {
         let (mut watch, record) = Watch::new(Vec::new());
         watch.write_all(b"Kernel panic - not yet; kernel panic - not syncing").unwrap();

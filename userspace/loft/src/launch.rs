@@ -86,9 +86,10 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     session.drain();
     drop(keys);
 
-    let ending = match result? {
-        Some(ending) => ending,
-        None => told_apart(machine.ending(), &record),
+    let ending = match (session.failure.take(), result?) {
+        (Some(reason), _) => Ending::Failed(reason),
+        (None, Some(ending)) => ending,
+        (None, None) => told_apart(machine.ending(), &record),
     };
     let status = session.status;
     let code = if command { ending.exit_code_with(status) } else { ending.exit_code() };

@@ -72,6 +72,8 @@ pub struct Session<'a> {
     stdin_open: bool,
     /// The command's exit code.
     pub status: Option<u8>,
+    /// Why the guest could not be made ready for the command.
+    pub failure: Option<String>,
     /// When the command was started.
     pub hello: Option<Instant>,
     deadline: Option<Instant>,
@@ -98,6 +100,7 @@ impl<'a> Session<'a> {
             hvc_spoke: false,
             stdin_open: true,
             status: None,
+            failure: None,
             hello: None,
             deadline: None,
         }
@@ -292,13 +295,21 @@ impl<'a> Session<'a> {
             Frame::Error(text) => drop(output::write_all(self.wiring.stderr, format!("loft: {text}\r\n").as_bytes())),
             Frame::Exit(code) => {
                 self.status = Some(code);
-                self.stdin_open = false;
-                self.deadline = Some(Instant::now() + OFF_LIMIT);
-                self.pending.extend(Frame::Goodbye.encode());
-                self.flush();
+                self.say_goodbye();
+            }
+            Frame::Failed(text) => {
+                self.failure = Some(text);
+                self.say_goodbye();
             }
             _ => {}
         }
+    }
+
+    fn say_goodbye(&mut self) {
+        self.stdin_open = false;
+        self.deadline = Some(Instant::now() + OFF_LIMIT);
+        self.pending.extend(Frame::Goodbye.encode());
+        self.flush();
     }
 
     fn resized(&mut self) {

@@ -34,18 +34,16 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
     let out: Port = Arc::new(Mutex::new(duplicate()?));
     let mut input = duplicate()?;
 
-    let started = prepare().and_then(|()| {
-        network_loopback();
-        start(task)
-    });
+    if let Err(error) = prepare() {
+        return farewell(&out, &Frame::Failed(error), spawn_reader(input, Input::None, None));
+    }
+    network_loopback();
     send(&out, &Frame::Hello);
-    let running = match started {
+    let running = match start(task) {
         Ok(running) => running,
-        Err(error) => {
-            send(&out, &Frame::Error(error.clone()));
-            // A command that is not there is the user's mistake, everything else the guest's.
-            let code = if error.contains("not found") { NOT_FOUND } else { CANNOT_EXECUTE };
-            return farewell(&out, code, spawn_reader(input, Input::None, None));
+        Err((code, error)) => {
+            send(&out, &Frame::Error(error));
+            return farewell(&out, &Frame::Exit(code), spawn_reader(input, Input::None, None));
         }
     };
     let Running { pid, stdin, outputs, terminal } = running;
@@ -66,11 +64,12 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
     for pump in pumps {
         let _ = pump.join();
     }
-    farewell(&out, code, said)
+    farewell(&out, &Frame::Exit(code), said)
 }
 
-fn farewell(out: &Port, code: u8, said: mpsc::Receiver<()>) -> Result<()> {
-    send(out, &Frame::Exit(code));
+/// Sends the last frame and waits until the launcher has it: a guest that is off delivers nothing.
+fn farewell(out: &Port, last: &Frame, said: mpsc::Receiver<()>) -> Result<()> {
+    send(out, last);
     let _ = said.recv_timeout(GOODBYE_LIMIT);
     Ok(())
 }
@@ -92,8 +91,13 @@ struct Running {
     terminal: Option<File>,
 }
 
-fn start(task: &Task) -> Result<Running> {
-    let (program, arguments) = task.argv.split_first().ok_or("the command is empty")?;
+/// The exit code that a shell would give, and the reason.
+type NotStarted = (u8, String);
+type Started = std::result::Result<Running, NotStarted>;
+
+/// Starts the command.
+fn start(task: &Task) -> Started {
+    let (program, arguments) = task.argv.split_first().ok_or((NOT_FOUND, "the command is empty".to_owned()))?;
     let program = OsStr::from_bytes(program);
     let mut command = Command::new(program);
     command.args(arguments.iter().map(|a| OsStr::from_bytes(a)));
@@ -104,8 +108,10 @@ fn start(task: &Task) -> Result<Running> {
         command.env(name, OsStr::from_bytes(value));
     }
     let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => format!("{}: command not found in the guest", program.to_string_lossy()),
-        _ => format!("{} cannot be executed in the guest: {e}", program.to_string_lossy()),
+        io::ErrorKind::NotFound => {
+            (NOT_FOUND, format!("{}: command not found in the guest", program.to_string_lossy()))
+        }
+        _ => (CANNOT_EXECUTE, format!("{} cannot be executed in the guest: {e}", program.to_string_lossy())),
     };
     match task.terminal {
         Some(size) => start_on_terminal(&mut command, size, failed),
@@ -113,7 +119,7 @@ fn start(task: &Task) -> Result<Running> {
     }
 }
 
-fn start_on_pipes(command: &mut Command, failed: impl Fn(io::Error) -> String) -> Result<Running> {
+fn start_on_pipes(command: &mut Command, failed: impl Fn(io::Error) -> NotStarted) -> Started {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child: Child = command.spawn().map_err(failed)?;
     let file = |fd: OwnedFd| File::from(fd);
@@ -128,8 +134,8 @@ fn start_on_pipes(command: &mut Command, failed: impl Fn(io::Error) -> String) -
     Ok(Running { pid: pid_of(&child), stdin, outputs, terminal: None })
 }
 
-fn start_on_terminal(command: &mut Command, size: (u16, u16), failed: impl Fn(io::Error) -> String) -> Result<Running> {
-    let no_terminal = |e: io::Error| format!("no terminal can be made in the guest: {e}");
+fn start_on_terminal(command: &mut Command, size: (u16, u16), failed: impl Fn(io::Error) -> NotStarted) -> Started {
+    let no_terminal = |e: io::Error| (CANNOT_EXECUTE, format!("no terminal can be made in the guest: {e}"));
     let OpenptyResult { master, slave } = openpty(None, None).map_err(|e| no_terminal(e.into()))?;
     rustix::termios::tcsetwinsize(&master, window(size)).map_err(|e| no_terminal(e.into()))?;
     let duplicate = |fd: &OwnedFd| fd.try_clone().map_err(no_terminal);

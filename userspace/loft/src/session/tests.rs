@@ -219,6 +219,17 @@ fn what_comes_at_the_end_is_not_lost() {
 }
 
 #[test]
+fn a_guest_that_cannot_get_ready_says_why() {
+    let world = World::new();
+    let (ours, mut theirs) = agent();
+    Frame::Failed("no disk".into()).send(&mut theirs).unwrap();
+    let mut session = world.session(None, Some(ours), false);
+    session.drain();
+    assert_eq!((session.status, session.failure.as_deref()), (None, Some("no disk")));
+    assert_eq!(frames(&mut theirs, |f| *f == Frame::Goodbye), [Frame::Goodbye]);
+}
+
+#[test]
 fn nonsense_from_the_guest_is_an_error_not_a_panic() {
     let world = World::new();
     let (ours, mut theirs) = agent();
