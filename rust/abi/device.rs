@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices in the kernel: the GICv3 (KVM_CREATE_DEVICE), and the attributes of vCPUs.
+//! Devices in the kernel: the GICv3 and its ITSes (KVM_CREATE_DEVICE), and the attributes of vCPUs.
 
+use super::its::ItsFile;
 use super::user;
 use crate::host::ffi::*;
 use crate::host::file::{new_fd, FileObject};
@@ -16,12 +17,28 @@ use kernel::sync::Arc;
 /// KVM_CREATE_DEVICE.
 pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     let mut request: kvm_create_device = user::read(argument)?;
-    if request.type_ != kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3 {
+    let is_its = request.type_ == kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS;
+    if !is_its && request.type_ != kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3 {
         return Err(ENODEV);
     }
     if request.flags & KVM_CREATE_DEVICE_TEST != 0 {
         return Ok(0);
     }
+    request.fd = if is_its {
+        let its = {
+            let _config = vm.config.lock();
+            vm.create_its()?
+        };
+        let vm = vm.clone();
+        new_fd(Arc::new(ItsFile { vm, its }, GFP_KERNEL_ACCOUNT)?)?
+    } else {
+        create_gic(vm)?
+    } as u32;
+    user::write(argument, &request)?;
+    Ok(0)
+}
+
+fn create_gic(vm: &Arc<Vm>) -> Result<isize> {
     {
         let config = vm.config.lock();
         vm.while_stopped(|| {
@@ -35,9 +52,7 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
             vm.gic.create()
         })??;
     }
-    request.fd = new_fd(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)? as u32;
-    user::write(argument, &request)?;
-    Ok(0)
+    new_fd(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)
 }
 
 /// The GICv3's file.

@@ -136,6 +136,11 @@ bool loft_need_resched(void)
 	return need_resched();
 }
 
+bool loft_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
 void loft_cond_resched(void)
 {
 	cond_resched();

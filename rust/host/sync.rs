@@ -8,13 +8,17 @@
 //! Vcpu::state      mutex      one vCPU's ioctls
 //!   Vm::config     mutex      creating vCPUs and devices, memory slots
 //!     VmGic::setup mutex      where and how large the interrupt controller is
+//!     Its::model   mutex      one ITS's tables and registers; the guest's memory is read and written inside
+//!       Its::events  raw, irq   its translations
+//!         Vm::gic
 //!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write
 //!       Vm::gic    raw, irq   interrupt controller state; also taken in a fast exit
 //!     Shared::interface  spin  the CPU interface of a vCPU that does not run; nothing is taken inside
 //!   Irqfds::state  mutex      irqfds, routing
 //!     (the wait queue of an eventfd)  irq   held by whoever signals it
 //!       Irqfd::route  raw, irq   where that one leads
-//!         Vm::gic
+//!         Its::events raw, irq   for a message
+//!           Vm::gic
 //!         Vm::vcpus  raw, irq   finding vCPUs; nothing is taken inside
 //! ```
 

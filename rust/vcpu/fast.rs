@@ -114,10 +114,10 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
 /// After an emulated access: tells running vCPUs of their interrupts, and takes this one's. False if the host is needed
 /// for the rest, which `core.after` has; the instruction is done all the same.
 fn finish(core: &mut Core) -> bool {
-    if core.after.kicks.is_empty() {
+    if core.after.is_empty() {
         return true;
     }
-    let mut rest = false;
+    let mut rest = core.after.lpis.is_some();
     for vcpu in core.after.kicks.iter() {
         if vcpu != core.id
             && !core

@@ -22,6 +22,7 @@ use crate::host::guest::{self, Loaded, SignalMask};
 use crate::host::shared::{field, RunPage};
 use crate::host::{time, wait};
 use crate::model::timer::Frequency;
+use crate::vm::lpi::Host;
 use crate::vm::memory::Fault;
 use kernel::prelude::*;
 
@@ -74,6 +75,8 @@ pub(super) enum HostWork {
     Fault(slow::MemoryFault),
     /// The interrupt controller's registers, which the vector could not serve.
     Gic(slow::GicAccess),
+    /// An ITS's registers.
+    Its(slow::ItsAccess),
     /// The guest wants to know its stolen time from now on.
     StolenTime,
     /// Wait for an interrupt.
@@ -199,6 +202,7 @@ impl Vcpu {
             }
             HostWork::Fault(fault) => return self.serve_fault(loaded, cache, fault),
             HostWork::Gic(access) => self.serve_gic(loaded, access),
+            HostWork::Its(access) => self.serve_its(loaded, access),
             HostWork::StolenTime => self.begin_stolen_time(loaded),
             HostWork::Wait => self.wait_for_interrupt(loaded)?,
             HostWork::Yield => host_cpu::yield_now(),
@@ -210,6 +214,9 @@ impl Vcpu {
         self.vm.kick_all(&after.kicks);
         if after.any_deactivated {
             self.vm.events.deactivated(&self.vm, &after.deactivated);
+        }
+        if let Some(work) = after.lpis {
+            Host(&self.vm).work(work);
         }
         Ok(())
     }
@@ -286,6 +293,10 @@ impl Vcpu {
                     self.serve_gic(loaded, access);
                     Ok(())
                 }
+                Next::Host(HostWork::Its(access)) => {
+                    self.serve_its(loaded, access);
+                    Ok(())
+                }
                 Next::Host(_) => Ok(()),
             },
             // Another thread of the VMM's is changing its memory; a signal ends the wait for it.
@@ -302,6 +313,23 @@ impl Vcpu {
         self.vm.with_guests_out(&others, || {
             let _ = loaded.with(|core| access.attempt(core));
         });
+    }
+
+    /// An access to an ITS. Commands run before the write that started them is done.
+    fn serve_its(&self, loaded: &mut Loaded<'_, Core>, access: slow::ItsAccess) {
+        let Some(its) = self.vm.its.get(access.number) else {
+            return;
+        };
+        match loaded.with(|core| access.store(core)) {
+            Some(value) => {
+                its.write(&self.vm, access.offset, access.size(), value);
+                loaded.with(Core::skip);
+            }
+            None => {
+                let value = its.read(access.offset, access.size());
+                loaded.with(|core| access.complete(core, value));
+            }
+        }
     }
 
     /// A store that an ioeventfd waits for does not go to userspace.
@@ -374,7 +402,7 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
         match next {
             Next::Host(work) => return work,
             Next::Resume => {
-                if loaded.with(|core| !core.after.kicks.is_empty() || core.after.any_deactivated) {
+                if loaded.with(|core| !core.after.is_empty()) {
                     return HostWork::After;
                 }
             }

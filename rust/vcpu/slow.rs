@@ -191,6 +191,13 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
             offset,
         }));
     }
+    if let Some((number, offset)) = core.vm.its.find(ipa) {
+        return Next::Host(HostWork::Its(ItsAccess {
+            abort,
+            number,
+            offset,
+        }));
+    }
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
         let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
@@ -213,6 +220,35 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
             },
             Answer::Load(Load { abort }),
         )
+    }
+}
+
+/// An access to an ITS's registers, which may sleep.
+#[derive(Clone, Copy)]
+pub(super) struct ItsAccess {
+    abort: Abort,
+    /// Which of the VM's ITSes.
+    pub(super) number: usize,
+    pub(super) offset: u32,
+}
+
+impl ItsAccess {
+    /// Bytes.
+    pub(super) fn size(self) -> u8 {
+        self.abort.size()
+    }
+
+    /// What is stored; `None` for a load.
+    pub(super) fn store(self, core: &mut Core) -> Option<u64> {
+        self.abort.is_write().then(|| {
+            let value = core.x(self.abort.register());
+            super::mmio::guest_order(core, core.frame.pstate, value, self.size())
+        })
+    }
+
+    /// A load's value has come.
+    pub(super) fn complete(self, core: &mut Core, value: u64) {
+        Load { abort: self.abort }.complete(core, value);
     }
 }
 

@@ -4,17 +4,21 @@
 
 mod layout;
 
+use super::lpi::LpiBlocks;
 use super::Vm;
 use crate::host::sync::{RawGuard, RawSpinLock};
 use crate::model::vcpus::{VcpuId, VcpuSet};
-use crate::model::vgic::{Config, Error as GicError, Frame, Gic, IntId, Irq, Line, Notify, Redist};
+use crate::model::vgic::{
+    Config, Error as GicError, Frame, Gic, IntId, Irq, Line, LpiId, LpiWork, NotRaised, Notify,
+    Redist,
+};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Mutex, SetOnce};
 use layout::{Layout, Map};
 
-pub(crate) use layout::Region;
+pub(crate) use layout::{check_range, Region};
 
-pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>>;
+pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>, LpiBlocks>;
 
 /// What userspace sets up.
 pub(crate) struct Setup {
@@ -22,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) created: bool,
     pub(crate) config: Config,
     pub(crate) layout: Layout,
+    /// There is an ITS, and so there are LPIs.
+    lpis: bool,
     /// KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ: the maintenance interrupt of the guest's own guests, which it has not.
     pub(crate) maintenance: u32,
 }
@@ -45,6 +51,7 @@ impl VmGic {
                     created: false,
                     config: Config::default(),
                     layout: Layout::new(),
+                    lpis: false,
                     maintenance: 0,
                 },
                 "loft::VmGic::setup"
@@ -108,13 +115,39 @@ impl VmGic {
         for _ in 0..setup.config.nr_spis() {
             spis.push(Irq::default(), GFP_KERNEL_ACCOUNT)?;
         }
-        let model = Gic::new(&setup.config, redists, spis).map_err(gic_errno)?;
+        let lpis = if setup.lpis {
+            LpiBlocks::new()?
+        } else {
+            LpiBlocks::default()
+        };
+        let mut model = Gic::new(&setup.config, redists, spis, lpis).map_err(gic_errno)?;
+        if setup.lpis {
+            model.add_lpis();
+        }
         let model = KBox::pin_init(
             RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
             GFP_KERNEL_ACCOUNT,
         )?;
         self.model.populate(model);
         self.note_last(vm, &setup);
+        Ok(())
+    }
+
+    /// There are LPIs from now on.
+    pub(crate) fn add_lpis(&self) -> Result {
+        let mut setup = self.setup.lock();
+        if setup.lpis {
+            return Ok(());
+        }
+        if self.is_ready() {
+            let blocks = LpiBlocks::new()?;
+            if let Some(mut model) = self.lock() {
+                // What was there had no room for any, and so owns no memory.
+                *model.lpi_store() = blocks;
+                model.add_lpis();
+            }
+        }
+        setup.lpis = true;
         Ok(())
     }
 
@@ -170,6 +203,18 @@ impl Vm {
         Ok(())
     }
 
+    /// A message arrived for this LPI; whether that raised it, or it was pending.
+    pub(crate) fn raise_lpi(&self, lpi: LpiId) -> core::result::Result<(), NotRaised> {
+        let kick = match self.gic.lock() {
+            Some(mut gic) => gic.raise_lpi(lpi)?,
+            None => return Err(NotRaised::Unmapped),
+        };
+        if let Some(vcpu) = kick {
+            self.kick(vcpu);
+        }
+        Ok(())
+    }
+
     /// Makes a vCPU look at its interrupts.
     pub(crate) fn kick(&self, vcpu: VcpuId) {
         if let Some(vcpu) = self.vcpu(vcpu) {
@@ -210,6 +255,15 @@ pub(crate) struct After {
     /// Level-sensitive SPIs that the guest has deactivated, for irqfds with a resampler.
     pub(crate) deactivated: [u64; 16],
     pub(crate) any_deactivated: bool,
+    /// What is to be done with the guest's tables of LPIs.
+    pub(crate) lpis: Option<LpiWork>,
+}
+
+impl After {
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kicks.is_empty() && !self.any_deactivated && self.lpis.is_none()
+    }
 }
 
 impl Notify for After {
@@ -221,6 +275,9 @@ impl Notify for After {
             *word |= 1 << (spi.index() % 64);
             self.any_deactivated = true;
         }
+    }
+    fn lpis(&mut self, work: LpiWork) {
+        self.lpis = Some(work);
     }
 }
 

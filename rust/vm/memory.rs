@@ -331,6 +331,13 @@ impl GuestMemory {
         self.geometry.end().raw()
     }
 
+    /// Where the VMM has the guest's memory at `ipa`, if there is any, and the guest may write it where that is wanted.
+    pub(crate) fn address(&self, ipa: u64, write: bool) -> Option<usize> {
+        let slots = self.slots();
+        let slot = slots.find(ipa).filter(|slot| !write || !slot.readonly())?;
+        Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
+    }
+
     /// The slots as they are now.
     pub(crate) fn slots(&self) -> Arc<Slots> {
         self.slots.lock().clone()

@@ -4,6 +4,8 @@
 
 pub(crate) mod events;
 pub(crate) mod gic;
+pub(crate) mod its;
+pub(crate) mod lpi;
 pub(crate) mod memory;
 pub(crate) mod timers;
 pub(crate) mod vmid;
@@ -43,6 +45,9 @@ pub(crate) struct Vm {
     /// The interrupt controller.
     #[pin]
     pub(crate) gic: gic::VmGic,
+    /// What makes interrupts of messages.
+    #[pin]
+    pub(crate) its: its::VmIts,
     /// ioeventfds, irqfds and the routing of GSIs.
     #[pin]
     pub(crate) events: events::Events,
@@ -167,6 +172,7 @@ impl Vm {
                 config <- new_mutex!(Config::new(*ipa_bits), "loft::Vm::config"),
                 vcpus <- RawSpinLock::new(KVec::new(), c"loft::Vm::vcpus", static_lock_class!()),
                 gic <- gic::VmGic::new(),
+                its <- its::VmIts::new(),
                 last_ran,
                 tells_undescribed: Atomic::new(false),
                 dead: Atomic::new(false),

@@ -9,7 +9,8 @@ use crate::host::ffi::*;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{CpuIf, Error as GicError, Frame};
 use crate::vcpu::shared::Shared;
-use crate::vm::gic::{gic_errno, Model};
+use crate::vm::gic::{gic_errno, After, Model};
+use crate::vm::lpi::Host;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -143,7 +144,15 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
             let _config = vm.config.lock();
             vm.while_stopped(|| {
                 if vm.gic.is_ready() {
-                    access(vm, |model| absent(model.user_write(frame, offset, value)))
+                    // No vCPU runs that could be kicked.
+                    let mut after = After::default();
+                    access(vm, |model| {
+                        absent(model.user_write(frame, offset, value, &mut after))
+                    })?;
+                    if let Some(work) = after.lpis {
+                        Host(vm).work(work);
+                    }
+                    Ok(())
                 } else {
                     check_early(frame)?;
                     vm.gic

@@ -196,7 +196,9 @@ pub(super) static DIST: [Register; 21] = ordered([
 
 /// A redistributor: RD_base, then SGI_base.
 pub(super) static REDIST: [Register; 22] = ordered([
-    Register::new("GICR_CTLR", 0x0000, 4, 4).read(redist_ctlr),
+    Register::new("GICR_CTLR", 0x0000, 4, 4)
+        .read(redist_ctlr)
+        .write(set_redist_ctlr),
     Register::new("GICR_IIDR", 0x0004, 4, 4).read(redist_iidr),
     Register::new("GICR_TYPER", 0x0008, 8, 4 | 8).read(redist_typer),
     Register::new("GICR_STATUSR", 0x0010, 4, 4)
@@ -205,11 +207,14 @@ pub(super) static REDIST: [Register; 22] = ordered([
         .user_write(user::set_redist_status),
     // ProcessorSleep is not modelled: the redistributor is always awake, as KVM's.
     Register::new("GICR_WAKER", 0x0014, 4, 4),
-    // LPIs: not there.
-    Register::new("GICR_PROPBASER", 0x0070, 8, 4 | 8),
-    Register::new("GICR_PENDBASER", 0x0078, 8, 4 | 8),
-    Register::new("GICR_INVLPIR", 0x00a0, 8, 4 | 8),
-    Register::new("GICR_INVALLR", 0x00b0, 8, 4 | 8),
+    Register::new("GICR_PROPBASER", 0x0070, 8, 4 | 8)
+        .read(propbaser)
+        .write(set_propbaser),
+    Register::new("GICR_PENDBASER", 0x0078, 8, 4 | 8)
+        .read(pendbaser)
+        .write(set_pendbaser),
+    Register::new("GICR_INVLPIR", 0x00a0, 8, 4 | 8).write(invalidate_lpi),
+    Register::new("GICR_INVALLR", 0x00b0, 8, 4 | 8).write(invalidate_all_lpis),
     // Never busy.
     Register::new("GICR_SYNCR", 0x00c0, 4, 4),
     Register::new("GICR_PIDR", 0xffd0, 48, 4).read(id_register),
