@@ -8,9 +8,14 @@
 use super::ffi;
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
+use core::ptr::NonNull;
 use kernel::bindings;
+use kernel::error::from_err_ptr;
+use kernel::fs::file::FileDescriptorReservation;
+use kernel::fs::File;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
+use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::{ForeignOwnable, Opaque};
 
@@ -109,22 +114,50 @@ impl<T: FileObject> Ops<T> {
 
 /// A new file descriptor of the current process for `object`, as KVM's ioctls return one.
 pub(crate) fn new_fd<T: FileObject>(object: Arc<T>) -> Result<isize> {
-    let data = object.into_foreign();
-    // SAFETY: The operations and the name are static; `data` is what they expect.
-    let fd = unsafe {
-        ffi::loft_anon_inode_getfd(
-            T::NAME.as_char_ptr().cast(),
-            &Ops::<T>::OPS,
-            data.cast(),
-            (bindings::O_RDWR | bindings::O_CLOEXEC) as c_int,
-        )
-    };
-    if fd < 0 {
-        // SAFETY: No file was made, so the reference is still ours.
-        drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
-        return Err(Error::from_errno(fd));
+    Ok(NewFd::prepare(object)?.install())
+}
+
+/// A file and a file descriptor for it, of which nobody knows yet. Dropped, both are gone.
+pub(crate) struct NewFd {
+    fd: FileDescriptorReservation,
+    file: ARef<File>,
+}
+
+impl NewFd {
+    /// Does all that may fail. `EMFILE`: the process has no descriptor left.
+    pub(crate) fn prepare<T: FileObject>(object: Arc<T>) -> Result<Self> {
+        let fd = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
+        let data = object.into_foreign();
+        // SAFETY: The operations and the name are static; `data` is what they expect.
+        let file = unsafe {
+            ffi::loft_anon_inode_getfile(
+                T::NAME.as_char_ptr().cast(),
+                &Ops::<T>::OPS,
+                data.cast(),
+                bindings::O_RDWR as c_int,
+            )
+        };
+        let file = from_err_ptr(file).and_then(|file| NonNull::new(file).ok_or(ENOMEM));
+        match file {
+            Ok(file) => {
+                // SAFETY: The file is new and the reference is ours; it has no position that anybody could be using.
+                let file = unsafe { ARef::from_raw(file.cast::<File>()) };
+                Ok(Self { fd, file })
+            }
+            Err(error) => {
+                // SAFETY: No file was made, so the reference is still ours.
+                drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
+                Err(error)
+            }
+        }
     }
-    Ok(fd as isize)
+
+    /// From now on the process has it: the number.
+    pub(crate) fn install(self) -> isize {
+        let number = self.fd.reserved_fd() as isize;
+        self.fd.fd_install(self.file);
+        number
+    }
 }
 
 /// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by `T::default()`-like

@@ -211,8 +211,11 @@ pub(crate) struct SignalMask(kernel::bindings::sigset_t);
 impl SignalMask {
     /// From the bits of a `sigset_t`.
     pub(crate) fn new(bits: u64) -> Self {
+        // As for every other way to block signals: these two cannot be.
+        const UNBLOCKABLE: u64 =
+            1 << (kernel::bindings::SIGKILL - 1) | 1 << (kernel::bindings::SIGSTOP - 1);
         let mut set: kernel::bindings::sigset_t = pin_init::zeroed();
-        set.sig[0] = bits as usize;
+        set.sig[0] = (bits & !UNBLOCKABLE) as usize;
         Self(set)
     }
 

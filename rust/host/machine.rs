@@ -60,15 +60,12 @@ pub(crate) fn timer_intid() -> u64 {
 
 /// Makes the timer's physical interrupt active on this CPU, so that it is not signalled until it is deactivated. May be
 /// called with interrupts off.
+///
+/// irq_set_irqchip_state() does the same, but looks the interrupt up under RCU, which does not watch a CPU that it takes to
+/// be in a guest.
 pub(crate) fn activate_timer() {
     // SAFETY: The interrupt is requested while any vCPU runs; it is per CPU, so this is about the current one.
-    unsafe {
-        kernel::bindings::irq_set_irqchip_state(
-            IRQS[0].load(Ordering::Relaxed),
-            kernel::bindings::irqchip_irq_state_IRQCHIP_STATE_ACTIVE,
-            true,
-        )
-    };
+    unsafe { ffi::loft_timer_set_active() };
 }
 
 /// The INTID of the maintenance interrupt.
@@ -78,6 +75,8 @@ pub(crate) fn maintenance_intid() -> u64 {
 }
 
 extern "C" fn online(_cpu: c_uint) -> c_int {
+    // SAFETY: Runs on the CPU that comes up, and on one at a time.
+    unsafe { ffi::loft_note_branch_history() };
     for irq in &IRQS {
         // SAFETY: Requested; runs on the CPU that comes up.
         unsafe {
@@ -124,6 +123,11 @@ impl Machine {
                 intid.store(ppi.intid(), Ordering::Relaxed);
             }
         }
+        // SAFETY: The interrupt is requested, so what describes it stays.
+        if !unsafe { ffi::loft_timer_prepare(timer.irq) } {
+            pr_err!("the virtual timer's interrupt controller is not a GIC\n");
+            return Err(ENXIO);
+        }
         // SAFETY: The callbacks are in this module and are removed in `drop`.
         let state = unsafe { ffi::loft_cpuhp_online(Some(online), Some(offline)) };
         if state < 0 {
@@ -146,5 +150,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         // SAFETY: Calls `offline` on each CPU, then the interrupts are freed.
         unsafe { ffi::loft_cpuhp_remove(self.state) };
+        // Nobody kicks a vCPU any more. What is still on its way to a CPU arrives before this does.
+        super::cpu::interrupt_all();
     }
 }

@@ -12,6 +12,7 @@
 #include <linux/irq.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
 #include <linux/of.h>
 #include <linux/of_irq.h>
 #include <linux/percpu.h>
@@ -24,6 +25,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
+#include <linux/smp.h>
 #include <linux/spinlock.h>
 #include <linux/timekeeping.h>
 #include <asm/cpufeature.h>
@@ -31,6 +33,7 @@
 #include <asm/neon.h>
 #include <clocksource/arm_arch_timer.h>
 #include "shim.h"
+#include "../../arch/arm64/layout.h"
 
 void loft_raw_spin_lock_init(struct raw_spinlock *lock, const char *name, struct lock_class_key *key)
 {
@@ -71,6 +74,21 @@ void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key)
 #else
 	rwlock_init((rwlock_t *)lock);
 #endif
+}
+
+void loft_mutex_init(void *lock, const char *name, struct lock_class_key *key)
+{
+	__mutex_init(lock, name, key);
+}
+
+int loft_mutex_lock_killable(void *lock)
+{
+	return mutex_lock_killable((struct mutex *)lock);
+}
+
+void loft_mutex_unlock(void *lock)
+{
+	mutex_unlock((struct mutex *)lock);
 }
 
 void loft_read_lock(void *lock)
@@ -164,6 +182,37 @@ unsigned int loft_num_online_cpus(void)
 void loft_on_each_cpu(void (*function)(void *))
 {
 	on_each_cpu(function, NULL, 1);
+}
+
+static void loft_kicked(void *sent)
+{
+	/* Pairs with the exchange in loft_kick(): who finds this still set knows that the interrupt is yet to come. */
+	atomic_set_release(sent, 0);
+}
+
+static DEFINE_PER_CPU(atomic_t, loft_kick_sent);
+static DEFINE_PER_CPU(call_single_data_t, loft_kick_csd);
+
+/*
+ * The full barrier of the exchange orders what the caller wrote before against the flag, and the one in
+ * `Shared::entering` the clearing of the flag against the look at it (the litmus test R with two full barriers).
+ */
+void loft_kick(unsigned int cpu)
+{
+	call_single_data_t *csd;
+	atomic_t *sent;
+
+	if (cpu >= nr_cpu_ids)
+		return;
+	preempt_disable();
+	sent = per_cpu_ptr(&loft_kick_sent, cpu);
+	csd = per_cpu_ptr(&loft_kick_csd, cpu);
+	if (!atomic_xchg(sent, 1)) {
+		INIT_CSD(csd, loft_kicked, sent);
+		if (smp_call_function_single_async(cpu, csd))
+			atomic_set(sent, 0);
+	}
+	preempt_enable();
 }
 
 void loft_guest_enter_irqoff(void)
@@ -276,13 +325,14 @@ void loft_sigprocmask(void *set, void *old)
 	sigprocmask(SIG_SETMASK, set, old);
 }
 
-u64 loft_real_time(u64 *counter)
+bool loft_real_time(u64 *ns, u64 *counter)
 {
 	struct system_time_snapshot snapshot;
 
 	ktime_get_snapshot_id(CLOCK_REALTIME, &snapshot);
+	*ns = ktime_to_ns(snapshot.systime);
 	*counter = snapshot.cycles;
-	return ktime_to_ns(snapshot.systime);
+	return snapshot.cs_id == CSID_ARM_ARCH_COUNTER;
 }
 
 bool loft_sched_info_on(void)
@@ -299,9 +349,9 @@ u64 loft_run_delay(void)
 #endif
 }
 
-int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags)
+struct file *loft_anon_inode_getfile(const char *name, const struct file_operations *ops, void *data, int flags)
 {
-	return anon_inode_getfd(name, ops, data, flags);
+	return anon_inode_getfile(name, ops, data, flags);
 }
 
 void *loft_file_private(struct file *file)
@@ -392,6 +442,16 @@ int loft_get_page(unsigned long address, bool write, bool *writable, struct page
 	return got == 1 ? 0 : got < 0 ? got : -EFAULT;
 }
 
+void loft_report_poison(unsigned long address)
+{
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)address, PAGE_SHIFT, current);
+}
+
+void loft_uncontained_error(u64 esr)
+{
+	nmi_panic(NULL, "loft: uncontained SError in a guest");
+}
+
 bool loft_range_blockable(const struct mmu_notifier_range *range)
 {
 	return mmu_notifier_range_blockable(range);
@@ -414,7 +474,11 @@ struct mm_struct *loft_current_mm(void)
 
 bool loft_access_ok(unsigned long address, unsigned long size)
 {
-	return access_ok((void __user *)address, size);
+	/*
+	 * access_ok() takes an address with a tag for the address without. The notifications about changes have no tags, so
+	 * a slot must not have one either, or it would never hear of them.
+	 */
+	return address == untagged_addr(address) && access_ok((void __user *)address, size);
 }
 
 #define TIMER_PPI_VIRTUAL 2 /* the third interrupt of the timer's node: secure, non-secure, virtual, hypervisor */
@@ -505,6 +569,24 @@ unsigned long loft_irq_intid(unsigned int irq)
 	return data ? irqd_to_hwirq(data) : 0;
 }
 
+/* What irq_set_irqchip_state() would find for the virtual timer's interrupt; see loft_timer_set_active(). */
+static struct irq_data *loft_timer_data;
+
+bool loft_timer_prepare(unsigned int irq)
+{
+	struct irq_data *data = irq_get_irq_data(irq);
+
+	while (data && !(data->chip && data->chip->irq_set_irqchip_state))
+		data = data->parent_data;
+	loft_timer_data = data;
+	return data;
+}
+
+void loft_timer_set_active(void)
+{
+	loft_timer_data->chip->irq_set_irqchip_state(loft_timer_data, IRQCHIP_STATE_ACTIVE, true);
+}
+
 /* Reached only if a line of the guest's rises while the host's interrupts are on: loft masks them before. */
 static irqreturn_t loft_ppi_handler(int irq, void *token)
 {
@@ -540,6 +622,62 @@ int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned i
 void loft_cpuhp_remove(int state)
 {
 	cpuhp_remove_state(state);
+}
+
+/* What the vectors do about Spectre-BHB where the host has found that it needs that (ARM64_SPECTRE_BHB): see layout.h. */
+u64 loft_branch_history;
+
+/* How many branches fill the history, by CPU; from Arm's "Spectre-BHB: Speculative Target Reuse Attacks". */
+static u8 loft_branches_of_this_cpu(void)
+{
+	static const struct {
+		u8 branches;
+		struct midr_range cpus[6];
+	} table[] = {
+		{ 132, { MIDR_ALL_VERSIONS(MIDR_CORTEX_X3), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V2), {} } },
+		{ 38, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A715), MIDR_ALL_VERSIONS(MIDR_CORTEX_A720), {} } },
+		{ 32, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A78), MIDR_ALL_VERSIONS(MIDR_CORTEX_A78AE),
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A78C), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1C), {} } },
+		{ 32, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A710), MIDR_ALL_VERSIONS(MIDR_CORTEX_X2),
+			MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N2), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V1), MIDR_ALL_VERSIONS(MIDR_HISI_TSV110), {} } },
+		{ 24, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A76), MIDR_ALL_VERSIONS(MIDR_CORTEX_A76AE),
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A77), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N1), MIDR_ALL_VERSIONS(MIDR_HISI_HIP09), {} } },
+		{ 11, { MIDR_ALL_VERSIONS(MIDR_AMPERE1), {} } },
+	};
+	unsigned int n;
+
+	for (n = 0; n < ARRAY_SIZE(table); n++)
+		if (is_midr_in_range_list(table[n].cpus))
+			return table[n].branches;
+	return 0;
+}
+
+/* On each CPU, one at a time, before it runs a guest: what one needs, all do. */
+void loft_note_branch_history(void)
+{
+	u64 isar2 = read_cpuid(ID_AA64ISAR2_EL1), mmfr1 = read_cpuid(ID_AA64MMFR1_EL1), pfr0 = read_cpuid(ID_AA64PFR0_EL1);
+	u64 now = loft_branch_history;
+	u8 branches;
+
+	if (cpuid_feature_extract_unsigned_field(pfr0, ID_AA64PFR0_EL1_CSV2_SHIFT) >= ID_AA64PFR0_EL1_CSV2_CSV2_3 ||
+	    cpuid_feature_extract_unsigned_field(mmfr1, ID_AA64MMFR1_EL1_ECBHB_SHIFT))
+		return; /* the CPU keeps the two apart by itself */
+	branches = loft_branches_of_this_cpu();
+	if (cpuid_feature_extract_unsigned_field(isar2, ID_AA64ISAR2_EL1_CLRBHB_SHIFT))
+		now |= 1ULL << BRANCHES_CLEAR_BIT;
+	else if (branches)
+		now = (now & ~(u64)BRANCHES_LOOPS) | max_t(u64, now & BRANCHES_LOOPS, branches);
+	else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_3))
+		now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_3 << BRANCHES_CALL_SHIFT;
+	else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_1))
+		now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_1 << BRANCHES_CALL_SHIFT;
+	WRITE_ONCE(loft_branch_history, now);
+}
+
+unsigned int loft_workarounds(void)
+{
+	return (cpus_have_cap(ARM64_WORKAROUND_REPEAT_TLBI) ? LOFT_REPEAT_TLBI : 0) |
+	       (cpus_have_cap(ARM64_WORKAROUND_SPECULATIVE_AT) ? LOFT_SPECULATIVE_AT : 0);
 }
 
 bool loft_cpus_have_pauth(void)

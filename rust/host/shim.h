@@ -31,6 +31,9 @@ void loft_raw_spin_unlock(struct raw_spinlock *lock);
 unsigned long loft_raw_spin_lock_irqsave(struct raw_spinlock *lock);
 void loft_raw_spin_unlock_irqrestore(struct raw_spinlock *lock, unsigned long flags);
 void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key);
+void loft_mutex_init(void *lock, const char *name, struct lock_class_key *key);
+int loft_mutex_lock_killable(void *lock);
+void loft_mutex_unlock(void *lock);
 void loft_read_lock(void *lock);
 void loft_read_unlock(void *lock);
 void loft_write_lock(void *lock);
@@ -53,6 +56,7 @@ unsigned int loft_num_online_cpus(void);
 void loft_on_each_cpu(void (*function)(void *));
 
 /* Entering and leaving a guest, as the scheduler, RCU, lockdep and CPU-time accounting see it. */
+void loft_kick(unsigned int cpu);
 void loft_guest_enter_irqoff(void);
 void loft_guest_exit_irqoff(void);
 void loft_guest_tick_irqoff(void);
@@ -82,12 +86,12 @@ void loft_rcuwait_init(struct rcuwait *wait);
 void loft_sigprocmask(void *set, void *old);
 
 /* Clocks. */
-u64 loft_real_time(u64 *counter);
+bool loft_real_time(u64 *ns, u64 *counter);
 bool loft_sched_info_on(void);
 u64 loft_run_delay(void);
 
 /* Files. */
-int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags);
+struct file *loft_anon_inode_getfile(const char *name, const struct file_operations *ops, void *data, int flags);
 void *loft_file_private(struct file *file);
 
 /* Memory. */
@@ -98,6 +102,8 @@ u64 loft_virt_to_phys(const void *address);
 void loft_put_page(struct page *page);
 unsigned int loft_host_leaf_shift(struct mm_struct *mm, unsigned long address);
 int loft_get_page(unsigned long address, bool write, bool *writable, struct page **page);
+void loft_report_poison(unsigned long address);
+void loft_uncontained_error(u64 esr);
 bool loft_range_blockable(const struct mmu_notifier_range *range);
 void loft_mmgrab(struct mm_struct *mm);
 void loft_mmdrop(struct mm_struct *mm);
@@ -107,6 +113,8 @@ bool loft_access_ok(unsigned long address, unsigned long size);
 /* Interrupts: Linux's numbers of the PPIs, from the device tree or ACPI; 0 where there is none. */
 unsigned int loft_virtual_timer_irq(void);
 unsigned int loft_maintenance_irq(void);
+bool loft_timer_prepare(unsigned int irq);
+void loft_timer_set_active(void);
 unsigned long loft_irq_intid(unsigned int irq);
 int loft_request_ppi(unsigned int irq, const char *name, void **token);
 void loft_free_ppi(unsigned int irq, void *token);
@@ -114,6 +122,10 @@ int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned i
 void loft_cpuhp_remove(int state);
 
 /* CPU features that the host has settled on. */
+void loft_note_branch_history(void);
+#define LOFT_REPEAT_TLBI	1
+#define LOFT_SPECULATIVE_AT	2
+unsigned int loft_workarounds(void);
 bool loft_cpus_have_pauth(void);
 u64 loft_cntfrq(void);
 int loft_smccc_workaround(u32 function);

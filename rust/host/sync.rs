@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Locks that the kernel crate lacks: the raw spin lock taken with interrupts off, and the reader-writer spin lock.
+//! Locks that the kernel crate lacks: the raw spin lock taken with interrupts off, the reader-writer spin lock, and the mutex
+//! that a killed process does not wait for.
 //!
 //! The lock order of loft, outermost first; a thread takes them in this order only:
 //!
 //! ```text
+//! Vm::making_vcpu  mutex      creating a vCPU
 //! Vcpu::state      mutex      one vCPU's ioctls
 //!   Vm::config     mutex      creating vCPUs and devices, memory slots
 //!     VmGic::setup mutex      where and how large the interrupt controller is
@@ -14,6 +16,7 @@
 //!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write
 //!       Vm::gic    raw, irq   interrupt controller state; also taken in a fast exit
 //!     Shared::interface  spin  the CPU interface of a vCPU that does not run; nothing is taken inside
+//!     NEXT_VMID    mutex      handing out VMIDs; interrupts all CPUs inside
 //!   Irqfds::state  mutex      irqfds, routing
 //!     (the wait queue of an eventfd)  irq   held by whoever signals it
 //!       Irqfd::route  raw, irq   where that one leads
@@ -28,6 +31,18 @@ use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
 use kernel::sync::LockClassKey;
 use kernel::types::{NotThreadSafe, Opaque};
+
+kernel::sync::global_lock! {
+    /// The next VMID of the current generation to be handed out (`vm::vmid`).
+    // SAFETY: Initialised by `init_statics`, which the module calls before it can have any VM.
+    pub(crate) unsafe(uninit) static NEXT_VMID: Mutex<u64> = 1;
+}
+
+/// Once, when the module is loaded.
+pub(crate) fn init_statics() {
+    // SAFETY: Called once.
+    unsafe { NEXT_VMID.init() };
+}
 
 /// A raw spin lock that is held with this CPU's interrupts off. It may be taken in any context, a fast exit included.
 ///
@@ -97,6 +112,75 @@ impl<T> Drop for RawGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: This guard holds the lock, and `flags` is what taking it returned.
         unsafe { ffi::loft_raw_spin_unlock_irqrestore(self.lock.raw.get(), self.flags) };
+    }
+}
+
+/// A mutex whose wait a fatal signal ends.
+///
+/// C header: [`include/linux/mutex.h`](srctree/include/linux/mutex.h)
+#[pin_data]
+pub(crate) struct KillableMutex<T> {
+    #[pin]
+    raw: Opaque<kernel::bindings::mutex>,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: The data is reached by one thread at a time, through the guard.
+unsafe impl<T: Send> Sync for KillableMutex<T> {}
+// SAFETY: A lock that nobody holds may move between threads as its data may.
+unsafe impl<T: Send> Send for KillableMutex<T> {}
+
+impl<T> KillableMutex<T> {
+    pub(crate) fn new(
+        data: T,
+        name: &'static CStr,
+        key: Pin<&'static LockClassKey>,
+    ) -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: `slot` is valid for writes and is not used before this; name and key are static.
+            raw <- Opaque::ffi_init(|slot: *mut kernel::bindings::mutex| unsafe {
+                ffi::loft_mutex_init(slot.cast(), name.as_char_ptr().cast(), key.as_ptr())
+            }),
+            data: UnsafeCell::new(data),
+        })
+    }
+
+    /// Takes the lock; may sleep. `EINTR`: the process is being killed.
+    pub(crate) fn lock(&self) -> Result<MutexGuard<'_, T>> {
+        // SAFETY: The lock was initialised in `new`.
+        kernel::error::to_result(unsafe { ffi::loft_mutex_lock_killable(self.raw.get().cast()) })?;
+        Ok(MutexGuard {
+            lock: self,
+            _not_send: NotThreadSafe,
+        })
+    }
+}
+
+/// Proof that a [`KillableMutex`] is held.
+pub(crate) struct MutexGuard<'a, T> {
+    lock: &'a KillableMutex<T>,
+    _not_send: NotThreadSafe,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: The lock is held.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: The lock is held, and the guard is borrowed mutably.
+        unsafe { &mut *self.lock.data.get() }
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: This guard holds the lock.
+        unsafe { ffi::loft_mutex_unlock(self.lock.raw.get().cast()) };
     }
 }
 

@@ -7,7 +7,6 @@ use super::stolen::StolenTime;
 use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::Frame;
-use crate::arch::tlb::Vttbr;
 use crate::arch::world::{self, Control, HostWorld, Syndrome};
 use crate::arch::{cpu, gic, timer, tlb};
 use crate::host::guest::Resident;
@@ -18,13 +17,21 @@ use crate::model::smccc::Firmware;
 use crate::model::sysreg::regs::{CNT_CTL, CTR_EL0, HCR_EL2, ICH_HCR_EL2};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
-use crate::model::timer::Timer;
+use crate::model::timer::{Frequency, Timer};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, Line, LrFile};
 use crate::vm::gic::After;
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
 use kernel::sync::Arc;
+
+/// An alarm that is set for the emulated timer.
+struct Alarm {
+    /// When, by the guest's physical counter.
+    due: u64,
+    /// While this lives.
+    _set: super::shared::AlarmSet,
+}
 
 /// A vCPU's state, as its own thread has it.
 ///
@@ -65,6 +72,8 @@ pub(crate) struct Core {
     pub(crate) ptimer: Timer,
     /// The emulated timer's line.
     ptimer_line: bool,
+    /// What makes the vCPU exit when the emulated timer fires.
+    alarm: Option<Alarm>,
     /// A virtual SError waits to be taken: HCR_EL2.VSE.
     pub(crate) serror: Option<u32>,
 
@@ -93,13 +102,14 @@ impl Core {
     pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, shared: Arc<Shared>) -> Self {
         let cpu = cpu::features();
         let (firmware, firmware_changes) = vm.firmware();
+        let (vmid, translation) = vm.memory.translation();
         Self {
             frame: Frame::new(cpu.pauth),
             fp: Fp::new(),
             saved: Saved::new(),
             control: Control {
-                vttbr: Vttbr(0),
-                vtcr: vm.memory.vtcr(),
+                translation,
+                vmid,
                 virtual_offset: 0,
                 trap_counter: false,
                 midr: 0,
@@ -119,6 +129,7 @@ impl Core {
             vtimer: Timer::default(),
             ptimer: Timer::default(),
             ptimer_line: false,
+            alarm: None,
             serror: None,
             spsr_aarch32: [0; 4],
             firmware,
@@ -219,17 +230,20 @@ impl Core {
         if self.renew_control() && self.host.is_some() {
             world::set_control(&self.control);
         }
-        let mut hcr = world::guest_hcr() | self.hcr | self.shared.lines();
-        if self.serror.is_some() {
-            hcr |= crate::model::sysreg::regs::HCR_EL2::VSE.mask();
-        }
-        self.frame.guest_hcr = hcr;
+        self.frame.guest_hcr = world::guest_hcr() | self.hcr | self.shared.lines();
+    }
+
+    /// Whether the guest may run with what is in the CPU; with interrupts off.
+    pub(crate) fn may_run(&self) -> bool {
+        self.vm.memory.may_run_as(self.control.vmid)
     }
 
     /// Takes over what the VM has shared by all its vCPUs; whether anything is new.
     fn renew_control(&mut self) -> bool {
+        let (vmid, translation) = self.vm.memory.translation();
         let new = Control {
-            vttbr: self.vm.memory.vttbr(),
+            translation,
+            vmid,
             virtual_offset: self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed),
             trap_counter: self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed) != 0,
             ..self.control
@@ -245,6 +259,9 @@ impl Core {
         // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another.
         let own_caches = self.cache_type() != cpu::id_register(CTR_EL0::ENCODING);
         self.hcr = if own_caches { HCR_EL2::TID2.mask() } else { 0 };
+        if self.vm.has_pointer_auth() {
+            self.hcr |= world::pointer_auth_hcr();
+        }
         self.filtered = self
             .vm
             .smccc_filter
@@ -282,10 +299,14 @@ impl Core {
     /// Everything that has to be in the CPU just before the guest runs; interrupts are off.
     pub(crate) fn prepare(&mut self) {
         timer::set_virtual_ctl(self.vtimer.ctl());
-        if let Some(syndrome) = self.serror.filter(|_| cpu::features().ras) {
-            world::set_serror_syndrome(syndrome);
+        if let Some(syndrome) = self.serror {
+            self.frame.guest_hcr |= HCR_EL2::VSE.mask();
+            if cpu::features().ras {
+                world::set_serror_syndrome(syndrome);
+            }
         }
         self.update_ptimer();
+        self.set_alarm();
         self.fill_lists();
         gic::write_lists(&self.lists);
     }
@@ -294,7 +315,8 @@ impl Core {
     fn fill_lists(&mut self) {
         let Some(mut model) = self.vm.gic.lock() else {
             // No interrupt controller: each access to its registers traps, and is UNDEFINED.
-            self.lists.hcr = hcr::EN | hcr::TDIR | NO_GIC;
+            // EN is 0, or what another vCPU has left in the list registers could interrupt.
+            self.lists.hcr = hcr::TDIR | NO_GIC;
             return;
         };
         model.flush(self.id, &mut self.lists, self.hw_active);
@@ -315,6 +337,7 @@ impl Core {
         gic::stop();
         if self.serror.is_some() && !world::serror_is_pending(&self.frame) {
             self.serror = None;
+            self.frame.guest_hcr &= !HCR_EL2::VSE.mask();
         }
     }
 
@@ -333,9 +356,12 @@ impl Core {
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
     pub(crate) fn refresh_lists(&mut self) -> bool {
+        if !self.vm.gic.is_ready() {
+            return false;
+        }
         self.take_lists(output(timer::virtual_ctl()));
         self.after.kicks.remove(self.id);
-        if self.after.any_deactivated {
+        if !self.after.is_empty() {
             return false;
         }
         self.fill_lists();
@@ -414,6 +440,30 @@ impl Core {
         }
     }
 
+    /// The emulated timer fires while the guest runs: its alarm makes it exit. Interrupts are off.
+    fn set_alarm(&mut self) {
+        let now = self.physical_counter();
+        let wanted = self.ptimer.next_event(now).filter(|&ticks| ticks > 0);
+        let Some(ticks) = wanted else {
+            self.alarm = None;
+            return;
+        };
+        let due = now.wrapping_add(ticks);
+        // It need not be set again, unless it has rung: too early, for the clocks do not run alike.
+        if self.alarm.as_ref().is_some_and(|alarm| alarm.due == due) && !self.shared.has_rung() {
+            return;
+        }
+        self.alarm = None;
+        let Some(hz) = Frequency::new(cpu::features().counter_hz) else {
+            return;
+        };
+        let ns = i64::try_from(hz.to_ns(ticks)).unwrap_or(i64::MAX);
+        self.alarm = Some(Alarm {
+            due,
+            _set: self.shared.clone().ring_in(ns),
+        });
+    }
+
     /// The virtual timer's line while the vCPU is not in the guest: for WFI, and before the guest next runs.
     pub(crate) fn update_vtimer(&mut self) {
         self.set_timer_line(self.virtual_timer().line(self.virtual_counter()));
@@ -486,7 +536,7 @@ impl Resident for Core {
             self.saved.get(Reg::ApiaKeyHi),
         ];
         if self.vm.last_ran(cpu_number, self.id) {
-            tlb::flush_local_stage1(self.control.vttbr);
+            tlb::flush_local_stage1(self.control.translation);
         }
         self.host = Some(world::load(&mut self.frame, &self.control, &self.saved));
         gic::load(self.lists.vmcr, &self.interface);

@@ -146,7 +146,9 @@ fn abort_address(core: &mut Core, esr: Esr) -> u64 {
     ) {
         return Leave::Sync.code();
     }
-    if !esr.abort().hpfar_is_valid() {
+    // Other aborts without HPFAR_EL2 are external: they have no IPA, and perhaps no address at all.
+    let abort = esr.abort();
+    if matches!(abort.fault(), FaultStatus::Permission(_)) && !abort.hpfar_is_valid() {
         match world::translate(world::Syndrome::read().far) {
             Some(ipa) => core.walked_ipa = Some(ipa),
             None => return RESUME,

@@ -39,7 +39,7 @@ fn reset_if_started(vcpu: &Vcpu, state: &mut State) {
 
 /// Reads one register into the memory that the request names.
 pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
-    let mut state = vcpu.state.lock();
+    let mut state = vcpu.state.lock()?;
     let features = features(vcpu, &state)?;
     reset_if_started(vcpu, &mut state);
     let reg = decode(request.id)?;
@@ -60,7 +60,7 @@ pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
 
 /// Sets one register from the memory that the request names.
 pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
-    let mut state = vcpu.state.lock();
+    let mut state = vcpu.state.lock()?;
     let features = features(vcpu, &state)?;
     reset_if_started(vcpu, &mut state);
     let reg = decode(request.id)?;
@@ -206,6 +206,9 @@ fn set_sysreg(
                 core.set(reg, value);
                 if reg == Reg::MpidrEl1 {
                     vcpu.shared.set_affinity(value & AFFINITY);
+                    if let Some(mut model) = vcpu.vm.gic.lock() {
+                        model.set_affinity(vcpu.shared.id, (value & 0xff_ffff) as u32);
+                    }
                 }
             }
             None => return Err(EINVAL),
@@ -232,7 +235,7 @@ fn set_timer(vcpu: &Vcpu, core: &mut Core, reg: TimerReg, value: u64) {
 
 /// Writes all identifiers, if there is room for them; their number in any case.
 pub(crate) fn list(vcpu: &Vcpu, address: usize) -> Result<isize> {
-    let state = vcpu.state.lock();
+    let state = vcpu.state.lock()?;
     let features = features(vcpu, &state)?;
     let header = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>());
     let (mut reader, mut writer) = header.reader_writer();

@@ -21,6 +21,7 @@ use crate::host::ffi::*;
 use crate::host::guest::{self, Loaded, SignalMask};
 use crate::host::shared::{field, RunPage};
 use crate::host::{time, wait};
+use crate::model::onereg;
 use crate::model::timer::Frequency;
 use crate::vm::lpi::Host;
 use crate::vm::memory::Fault;
@@ -69,8 +70,10 @@ pub(super) enum HostWork {
     Requests,
     /// Another vCPU wants this one out of the guest.
     Held,
-    /// A new VMID.
+    /// The VMID in the CPU is not the VM's any more.
     Vmid,
+    /// What the guest has in caches that its own accesses may not see has to be in memory.
+    Clean,
     /// The guest's memory.
     Fault(slow::MemoryFault),
     /// The interrupt controller's registers, which the vector could not serve.
@@ -94,7 +97,7 @@ pub(super) enum HostWork {
 impl Vcpu {
     /// Runs the guest until userspace is needed.
     pub(crate) fn run(&self) -> Result<isize> {
-        let mut guard = self.state.lock();
+        let mut guard = self.state.lock()?;
         let state = &mut *guard;
         if state.features.is_none() {
             return Err(ENOEXEC);
@@ -189,17 +192,18 @@ impl Vcpu {
         cache: &mut crate::vm::memory::TableCache,
         work: HostWork,
     ) -> Result<(), Stop> {
+        // First of all, for the rest may end KVM_RUN.
+        self.serve_others(loaded);
         match work {
             HostWork::Pending => guest::handle_work()?,
             HostWork::Requests => self.serve_requests(loaded)?,
-            HostWork::Held => self
-                .shared
-                .waiter
-                .block(wait::NEVER, || !self.shared.is_held())?,
+            HostWork::Held => self.wait_while_held()?,
             HostWork::Vmid => {
-                self.vm.memory.vmid.renew();
+                self.vm.memory.renew_vmid();
+                // This vCPU's CPU has to be told also where another one's was quicker to renew it.
                 loaded.with(Core::refresh);
             }
+            HostWork::Clean => self.vm.memory.unmap_all(),
             HostWork::Fault(fault) => return self.serve_fault(loaded, cache, fault),
             HostWork::Gic(access) => self.serve_gic(loaded, access),
             HostWork::Its(access) => self.serve_its(loaded, access),
@@ -210,6 +214,12 @@ impl Vcpu {
             HostWork::Leave(exit, answer) => return Err(Stop::Exit(exit, answer)),
             HostWork::Error(error) => return Err(Stop::Errno(error)),
         }
+        self.serve_others(loaded);
+        Ok(())
+    }
+
+    /// Does what the vCPU has left to be done about others.
+    fn serve_others(&self, loaded: &mut Loaded<'_, Core>) {
         let after = loaded.with(|core| core::mem::take(&mut core.after));
         self.vm.kick_all(&after.kicks);
         if after.any_deactivated {
@@ -218,7 +228,6 @@ impl Vcpu {
         if let Some(work) = after.lpis {
             Host(&self.vm).work(work);
         }
-        Ok(())
     }
 
     /// What others asked this vCPU to look at.
@@ -238,7 +247,7 @@ impl Vcpu {
                     .block(wait::NEVER, || self.shared.power() != Power::Off)?,
                 Power::Suspended => {
                     self.wait_for_interrupt(loaded)?;
-                    if self.shared.power() == Power::Suspended {
+                    if self.shared.power() == Power::Suspended && loaded.with(Core::has_interrupt) {
                         return Err(Stop::Exit(
                             Exit::System {
                                 kind: KVM_SYSTEM_EVENT_WAKEUP,
@@ -247,6 +256,9 @@ impl Vcpu {
                             Answer::None,
                         ));
                     }
+                    // Something else was asked of it, or a timer rang too early.
+                    let _ = self.shared.take_requests();
+                    self.wait_while_held()?;
                 }
             }
         }
@@ -307,12 +319,8 @@ impl Vcpu {
 
     /// An access to state that may be in another vCPU's list registers: those vCPUs are kept out of the guest for it.
     fn serve_gic(&self, loaded: &mut Loaded<'_, Core>, access: slow::GicAccess) {
-        let Err(others) = loaded.with(|core| access.attempt(core)) else {
-            return;
-        };
-        self.vm.with_guests_out(&others, || {
-            let _ = loaded.with(|core| access.attempt(core));
-        });
+        self.vm
+            .with_guests_out(|| loaded.with(|core| access.attempt(core)));
     }
 
     /// An access to an ITS. Commands run before the write that started them is done.
@@ -354,6 +362,13 @@ impl Vcpu {
         Err(Stop::Exit(exit, answer))
     }
 
+    /// Sleeps while another vCPU wants this one out of the guest.
+    fn wait_while_held(&self) -> Result {
+        self.shared
+            .waiter
+            .block(wait::NEVER, || !self.shared.is_held())
+    }
+
     /// WFI: sleeps until the guest has an interrupt, first for a moment awake.
     fn wait_for_interrupt(&self, loaded: &mut Loaded<'_, Core>) -> Result {
         if self.shared.has_requests() || loaded.with(Core::has_interrupt) {
@@ -391,8 +406,12 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
                 return HostWork::Requests;
             }
         }
+        if !loaded.with(|core| onereg::pstate_is_valid(core.frame.pstate)) {
+            // Whatever it is, it must not reach the ERET.
+            return HostWork::Leave(Exit::FailEntry, Answer::None);
+        }
         let next = loaded.with(|core| match enter(core, shared) {
-            None if core.vm.memory.vmid.is_current() => Next::Resume,
+            None if core.may_run() => Next::Resume,
             None => Next::Host(HostWork::Vmid),
             Some(Leave::Interrupt) => Next::Resume,
             Some(Leave::Sync) => slow::handle(core),
@@ -414,7 +433,7 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
 fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
     let off = IrqOff::new();
     shared.entering(host_cpu::current());
-    if guest::work_pending() || shared.has_requests() || !core.vm.memory.vmid.is_current() {
+    if guest::work_pending() || shared.has_requests() || !core.may_run() {
         shared.left();
         return None;
     }

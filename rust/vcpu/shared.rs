@@ -17,13 +17,18 @@
 //! stays pending and makes the guest exit at once, since interrupts are masked from A on. If D does not see it, B sees C.
 
 use crate::arch::cpu;
-use crate::host::kick::Ipi;
+use crate::host::kick;
 use crate::host::wait::Waiter;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::CpuIf;
 use core::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::{new_spinlock, Arc, SpinLock};
+use kernel::sync::{new_spinlock, Arc, ArcBorrow, SpinLock};
+use kernel::time::hrtimer::{
+    ArcHrTimerHandle, HrTimer, HrTimerCallback, HrTimerCallbackContext, HrTimerPointer,
+    HrTimerRestart, RelativeHardMode,
+};
+use kernel::time::{Delta, Monotonic};
 
 /// Not in the guest, or on the way out.
 const OUTSIDE: u32 = 0;
@@ -100,9 +105,10 @@ pub(crate) struct Shared {
     /// The lines of an interrupt controller in userspace: bits of HCR_EL2.
     lines: AtomicU64,
     #[pin]
-    ipi: Ipi,
-    #[pin]
     pub(crate) waiter: Waiter,
+    #[pin]
+    alarm: HrTimer<Self>,
+    rang: AtomicBool,
     #[pin]
     power: SpinLock<Power>,
 }
@@ -120,7 +126,8 @@ impl Shared {
                 running: AtomicBool::new(false),
                 interface <- new_spinlock!(Some(Interface::new()), "loft::Shared::interface"),
                 lines: AtomicU64::new(0),
-                ipi <- Ipi::new(),
+                alarm <- HrTimer::new(),
+                rang: AtomicBool::new(false),
                 waiter <- Waiter::new(),
                 power <- new_spinlock!(Power::On, "loft::Shared::power"),
             }),
@@ -163,7 +170,7 @@ impl Shared {
         fence(Ordering::SeqCst);
         match self.mode.load(Ordering::Relaxed) {
             OUTSIDE => self.waiter.wake(),
-            on => self.ipi.send(on.wrapping_sub(GUEST_ON)),
+            on => kick::interrupt(on.wrapping_sub(GUEST_ON)),
         }
     }
 
@@ -181,7 +188,7 @@ impl Shared {
         match self.mode.load(Ordering::Relaxed) {
             OUTSIDE => false,
             on => {
-                self.ipi.send(on.wrapping_sub(GUEST_ON));
+                kick::interrupt(on.wrapping_sub(GUEST_ON));
                 true
             }
         }
@@ -258,6 +265,22 @@ impl Shared {
         self.lines.load(Ordering::Relaxed)
     }
 
+    /// Whether it is not in the guest, nor on the way in; it may still be on its way out.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.mode.load(Ordering::Acquire) == OUTSIDE
+    }
+
+    /// Interrupts the vCPU in `ns` nanoseconds, unless what this returns is dropped before. In any context but a fast exit.
+    pub(crate) fn ring_in(self: Arc<Self>, ns: i64) -> AlarmSet {
+        self.rang.store(false, Ordering::Relaxed);
+        self.start(Delta::from_nanos(ns))
+    }
+
+    /// Whether the alarm that was set last has rung.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.rang.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody keeps it out.
     pub(crate) fn is_held(&self) -> bool {
         self.holds.load(Ordering::Acquire) != 0
@@ -297,5 +320,25 @@ impl Shared {
             }
             _ => None,
         }
+    }
+}
+
+/// An alarm that is set, until it is dropped.
+pub(crate) type AlarmSet = ArcHrTimerHandle<Shared>;
+
+kernel::impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Shared {
+        mode: RelativeHardMode<Monotonic>, field: self.alarm
+    }
+}
+
+impl HrTimerCallback for Shared {
+    type Pointer<'a> = Arc<Self>;
+
+    /// In the timer's interrupt.
+    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+        this.rang.store(true, Ordering::Relaxed);
+        this.interrupt();
+        HrTimerRestart::NoRestart
     }
 }

@@ -8,7 +8,7 @@ use super::run::{Answer, Exit, HostWork};
 use super::smc;
 use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
-use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
+use crate::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::sysreg::regs::SPSR_EL1;
 use crate::model::vcpus::VcpuSet;
 use crate::model::vgic::{Error as GicError, Frame};
@@ -69,7 +69,7 @@ pub(super) fn handle(core: &mut Core) -> Next {
             }
             Outcome::NeedsHost => {
                 core.skip();
-                Next::Resume
+                Next::Host(HostWork::Clean)
             }
             Outcome::NeedsOthers { deactivate } => {
                 core.skip();
@@ -326,8 +326,13 @@ fn register(
     Ok(())
 }
 
-/// An SError that arrived while the guest ran. It may be the guest's doing, so it is the guest's.
+/// An SError that arrived while the guest ran. It may be the guest's doing, so it is the guest's, unless the CPU says how far
+/// it has spread.
 pub(super) fn serror(core: &mut Core) -> Next {
-    core.serror = Some(core.serror.unwrap_or(0));
+    match Esr::new(core.syndrome.esr).error_extent(cpu::features().ras) {
+        ErrorExtent::Harmless => {}
+        ErrorExtent::Guest => core.serror = Some(core.serror.unwrap_or(0)),
+        ErrorExtent::Uncontained => crate::host::mm::uncontained_error(core.syndrome.esr),
+    }
     Next::Resume
 }

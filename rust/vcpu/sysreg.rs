@@ -3,6 +3,7 @@
 //! Trapped system registers: the table's rows put into effect. Used by the fast exits and by the slow ones alike.
 
 use super::core::Core;
+use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
 use crate::model::sysreg::{cache, lookup, regs, IdReg, Reg};
@@ -75,7 +76,7 @@ fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
             core.set(reg, value);
             return Outcome::Reload;
         }
-        Home::Timer(reg) => write_timer(core, reg, value),
+        Home::Timer(reg) => return write_timer(core, reg, value),
         Home::OsLock => {
             let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OslsrEl1), value & 1);
             core.set(Reg::OslsrEl1, oslsr);
@@ -83,7 +84,8 @@ fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
         }
         Home::Gic(reg) => return interrupt_controller(core, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
-        // has turned its caches off, which stage 2 sees to where that is not coherent anyway.
+        // has turned its caches off. Where stage 2 makes all accesses cacheable (FEAT_S2FWB) there is nothing to do.
+        Home::SetWay if cpu::features().fwb => {}
         Home::SetWay => return Outcome::NeedsHost,
         Home::Id(_) | Home::CacheGeometry | Home::Const(_) => {}
     }
@@ -137,14 +139,20 @@ pub(super) fn read_timer(core: &mut Core, reg: TimerReg) -> u64 {
 }
 
 /// Writes the emulated timer's register: only those trap.
-fn write_timer(core: &mut Core, reg: TimerReg, value: u64) {
+fn write_timer(core: &mut Core, reg: TimerReg, value: u64) -> Outcome {
     let now = core.physical_counter();
     match reg {
         TimerReg::CntpCtl => core.ptimer.write_ctl(value),
         TimerReg::CntpCval => core.ptimer.write_cval(value),
         TimerReg::CntpTval => core.ptimer.write_tval(value, now),
-        _ => return,
+        _ => return Outcome::Done,
     }
     core.update_ptimer();
     core.after.kicks.insert(core.id);
+    // What makes the guest exit when it fires is set on the way in.
+    if core.ptimer.next_event(now).is_some_and(|ticks| ticks > 0) {
+        Outcome::Reload
+    } else {
+        Outcome::Done
+    }
 }

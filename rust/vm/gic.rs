@@ -12,6 +12,7 @@ use crate::model::vgic::{
     Config, Error as GicError, Frame, Gic, IntId, Irq, Line, LpiId, LpiWork, NotRaised, Notify,
     Redist,
 };
+use crate::vcpu::shared::Shared;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Mutex, SetOnce};
 use layout::{Layout, Map};
@@ -222,21 +223,43 @@ impl Vm {
         }
     }
 
-    /// Runs `body` while these vCPUs are out of the guest and their list registers are in the model.
-    pub(crate) fn with_guests_out(&self, vcpus: &VcpuSet, body: impl FnOnce()) {
-        for vcpu in vcpus.iter().filter_map(|id| self.vcpu(id)) {
-            vcpu.hold();
+    /// Tries something again and again, with those vCPUs out of the guest that it has asked for (all of them, or two that
+    /// take an interrupt from one another could keep it from ending). The caller's own vCPU is not in the guest.
+    pub(crate) fn with_guests_out<R>(&self, mut attempt: impl FnMut() -> Result<R, VcpuSet>) -> R {
+        let mut out = VcpuSet::EMPTY;
+        loop {
+            match attempt() {
+                Ok(done) => {
+                    self.each(&out, Shared::release);
+                    return done;
+                }
+                Err(more) => {
+                    for vcpu in more.iter().filter_map(|id| self.vcpu(id)) {
+                        if !out.contains(vcpu.id) {
+                            vcpu.hold();
+                            out.insert(vcpu.id);
+                        }
+                    }
+                }
+            }
+            // Each leaves as soon as an interrupt has reached it, and does not come back. One that was on its way in when it
+            // was held may not have its list registers yet: it is not out until it says so.
+            self.each(&out, |vcpu| {
+                while !vcpu.is_outside()
+                    || self
+                        .gic
+                        .lock()
+                        .is_some_and(|model| model.is_resident(vcpu.id))
+                {
+                    crate::host::cpu::cond_resched();
+                }
+            });
         }
-        // Each leaves as soon as an interrupt has reached it, and does not come back.
-        while vcpus
-            .iter()
-            .any(|id| self.gic.lock().is_some_and(|model| model.is_resident(id)))
-        {
-            crate::host::cpu::cond_resched();
-        }
-        body();
+    }
+
+    fn each(&self, vcpus: &VcpuSet, mut each: impl FnMut(&Shared)) {
         for vcpu in vcpus.iter().filter_map(|id| self.vcpu(id)) {
-            vcpu.release();
+            each(&vcpu);
         }
     }
 

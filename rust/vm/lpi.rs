@@ -9,7 +9,7 @@ use super::gic::Model;
 use super::Vm;
 use crate::host::cpu;
 use crate::model::its::{Env, NoMemory};
-use crate::model::vcpus::{VcpuId, VcpuSet};
+use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{Error as GicError, Lpi, LpiConfig, LpiId, LpiStore, LpiWork};
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -55,19 +55,16 @@ pub(crate) struct Host<'a>(pub(crate) &'a Vm);
 impl Host<'_> {
     /// One operation on the model, with those vCPUs out of the guest that have in their list registers what it is about.
     fn with_model<R>(&self, mut body: impl FnMut(&mut Model) -> Result<R, GicError>) -> Option<R> {
-        let mut out = VcpuSet::EMPTY;
-        loop {
-            let mut done = None;
-            self.0.with_guests_out(&out, || {
-                done = self.0.gic.lock().map(|mut model| body(&mut model));
-            });
-            match done? {
-                Ok(value) => return Some(value),
-                // They stay out while the others follow them.
-                Err(GicError::NeedSync(stale)) => stale.others.iter().for_each(|id| out.insert(id)),
-                Err(_) => return None,
+        self.0.with_guests_out(|| {
+            let Some(mut model) = self.0.gic.lock() else {
+                return Ok(None);
+            };
+            match body(&mut model) {
+                Ok(value) => Ok(Some(value)),
+                Err(GicError::NeedSync(stale)) => Err(stale.others),
+                Err(_) => Ok(None),
             }
-        }
+        })
     }
 
     /// The same, where it ends in a vCPU to be kicked.

@@ -36,6 +36,9 @@ pub(crate) struct Vm {
     pub(crate) memory: Arc<GuestMemory>,
     following: Pin<KBox<Following<GuestMemory>>>,
     pub(crate) ipa_bits: u32,
+    /// Held while a vCPU is made, so that one is at a time.
+    #[pin]
+    pub(crate) making_vcpu: Mutex<()>,
     /// What is set up before vCPUs run.
     #[pin]
     pub(crate) config: Mutex<Config>,
@@ -142,7 +145,7 @@ fn firmware() -> Firmware {
         spectre_v2: state(smccc::function::ARCH_WORKAROUND_1),
         spectre_v4: state(smccc::function::ARCH_WORKAROUND_2),
         spectre_bhb: state(smccc::function::ARCH_WORKAROUND_3),
-        ssbs: true,
+        ssbs: regs::ID_AA64PFR1_EL1::SSBS.get(cpu::sanitised(regs::ID_AA64PFR1_EL1::ENCODING)) != 0,
     }
 }
 
@@ -169,6 +172,7 @@ impl Vm {
                 memory,
                 following,
                 ipa_bits,
+                making_vcpu <- new_mutex!((), "loft::Vm::making_vcpu"),
                 config <- new_mutex!(Config::new(*ipa_bits), "loft::Vm::config"),
                 vcpus <- RawSpinLock::new(KVec::new(), c"loft::Vm::vcpus", static_lock_class!()),
                 gic <- gic::VmGic::new(),
@@ -250,6 +254,11 @@ impl Vm {
             each(&vcpu);
             index += 1;
         }
+    }
+
+    /// Whether the guest has pointer authentication.
+    pub(crate) fn has_pointer_auth(&self) -> bool {
+        self.with_ids(IdRegs::has_pointer_auth)
     }
 
     /// The identification registers as they are now.

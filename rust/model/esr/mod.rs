@@ -10,6 +10,17 @@ pub use abort::{Abort, FaultStatus};
 use super::sysreg::regs::ESR_ELx;
 use super::sysreg::Encoding;
 
+/// How far an error has spread that arrived as an SError.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorExtent {
+    /// Nobody was affected.
+    Harmless,
+    /// Who ran cannot go on as if nothing had happened.
+    Guest,
+    /// Nobody knows.
+    Uncontained,
+}
+
 /// What kind of exception it was. AArch32-only classes are `Other`: no guest has AArch32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExceptionClass {
@@ -229,6 +240,22 @@ impl Esr {
             Self::build(ExceptionClass::Sysreg, self.iss())
         } else {
             Self::undefined()
+        }
+    }
+
+    /// How far an SError has spread (DDI 0487, "ISS encoding for an SError exception"). `ras`: the CPU says so (FEAT_RAS).
+    pub const fn error_extent(self, ras: bool) -> ErrorExtent {
+        const IMPLEMENTATION_DEFINED: u64 = 1 << 24;
+        const ASYNCHRONOUS: u64 = 0x11;
+        if !ras || self.0 & IMPLEMENTATION_DEFINED != 0 || self.0 & 0x3f != ASYNCHRONOUS {
+            return ErrorExtent::Guest;
+        }
+        match self.0 >> 10 & 7 {
+            // Restartable and corrected.
+            2 | 6 => ErrorExtent::Harmless,
+            // Unrecoverable and recoverable.
+            1 | 3 => ErrorExtent::Guest,
+            _ => ErrorExtent::Uncontained,
         }
     }
 
