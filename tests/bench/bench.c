@@ -60,21 +60,38 @@ struct vm *bench_vm_(const struct vm_options *options)
 	return vm;
 }
 
+struct start {
+	struct vcpu *vcpu;
+	int cpu;
+};
+
 static void *run(void *arg)
 {
-	struct vcpu *vcpu = arg;
+	struct start start = *(struct start *)arg;
 
-	pin_to_cpu((BENCH_CPU + vcpu->id) % cpu_count());
-	vcpu_done(vcpu);
+	free(arg);
+	pin_to_cpu(start.cpu);
+	vcpu_done(start.vcpu);
 	return NULL;
+}
+
+void bench_start(struct vcpu *vcpu, int cpu)
+{
+	struct start *start = malloc(sizeof(*start));
+
+	CHECK(start);
+	*start = (struct start){ vcpu, cpu };
+	CHECK(pthread_create(&vcpu->thread, NULL, run, start) == 0);
 }
 
 void bench_run_all(struct vm *vm)
 {
-	if ((int)vm->vcpu_count > cpu_count())
+	int cpus = cpu_count();
+
+	if ((int)vm->vcpu_count > cpus)
 		FAIL("this needs %u CPUs", vm->vcpu_count);
 	for (u32 i = 0; i < vm->vcpu_count; i++)
-		CHECK(pthread_create(&vm->vcpus[i].thread, NULL, run, &vm->vcpus[i]) == 0);
+		bench_start(&vm->vcpus[i], (BENCH_CPU + i) % cpus);
 	vcpu_join(&vm->vcpus[0]);
 }
 

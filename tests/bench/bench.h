@@ -82,8 +82,15 @@ void bench_sleep(u64 ticks);
 struct vm *bench_vm_(const struct vm_options *options);
 #define bench_vm(...) bench_vm_(&(struct vm_options){ .gic = true, __VA_ARGS__ })
 #define BENCH_CPU 1
-/* Runs every vCPU on a thread and a CPU of its own, vCPU 0 on BENCH_CPU, until vCPU 0 is done; the others are left behind. */
+/* Runs the vCPU on a thread of its own, on one CPU, until it is done. */
+void bench_start(struct vcpu *vcpu, int cpu);
+/* Runs every vCPU so, vCPU 0 on BENCH_CPU and the others on those behind it, until vCPU 0 is done; the others are left behind. */
 void bench_run_all(struct vm *vm);
+/* What one host-side reading of the counter gives. */
+static inline u64 bench_now(void)
+{
+	return guest_now();
+}
 /* Prints the result of the operation: NAME, the operations in each of the rounds, and the rounds' ticks. */
 void bench_report(const char *name, u32 operations, u32 rounds, const volatile u64 *ticks);
 #endif
