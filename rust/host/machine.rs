@@ -68,6 +68,16 @@ pub(crate) fn activate_timer() {
     unsafe { ffi::loft_timer_set_active() };
 }
 
+/// The SGI that makes a CPU leave its guest: Linux's own for rescheduling (`asm/smp.h`; arm64's SGIs are its IPIs, in their
+/// order). Its handler looks whether there is something to do, and does not mind if there is nothing.
+pub(crate) const KICK: u32 = ffi::LOFT_IPI_RESCHEDULE;
+
+/// Takes back a kick that is pending on this CPU. May be called with interrupts off.
+pub(crate) fn clear_kick() {
+    // SAFETY: What describes the interrupt was prepared before any vCPU; it is per CPU, so this is about the current one.
+    unsafe { ffi::loft_clear_kick() };
+}
+
 /// The INTID of the maintenance interrupt.
 #[inline]
 pub(crate) fn maintenance_intid() -> u64 {
@@ -150,7 +160,5 @@ impl Drop for Machine {
     fn drop(&mut self) {
         // SAFETY: Calls `offline` on each CPU, then the interrupts are freed.
         unsafe { ffi::loft_cpuhp_remove(self.state) };
-        // Nobody kicks a vCPU any more. What is still on its way to a CPU arrives before this does.
-        super::cpu::interrupt_all();
     }
 }

@@ -25,12 +25,12 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
-#include <linux/smp.h>
 #include <linux/spinlock.h>
 #include <linux/timekeeping.h>
 #include <asm/cpufeature.h>
 #include <asm/daifflags.h>
 #include <asm/neon.h>
+#include <asm/smp.h>
 #include <clocksource/arm_arch_timer.h>
 #include "shim.h"
 #include "../../arch/arm64/layout.h"
@@ -182,37 +182,6 @@ unsigned int loft_num_online_cpus(void)
 void loft_on_each_cpu(void (*function)(void *))
 {
 	on_each_cpu(function, NULL, 1);
-}
-
-static void loft_kicked(void *sent)
-{
-	/* Pairs with the exchange in loft_kick(): who finds this still set knows that the interrupt is yet to come. */
-	atomic_set_release(sent, 0);
-}
-
-static DEFINE_PER_CPU(atomic_t, loft_kick_sent);
-static DEFINE_PER_CPU(call_single_data_t, loft_kick_csd);
-
-/*
- * The full barrier of the exchange orders what the caller wrote before against the flag, and the one in
- * `Shared::entering` the clearing of the flag against the look at it (the litmus test R with two full barriers).
- */
-void loft_kick(unsigned int cpu)
-{
-	call_single_data_t *csd;
-	atomic_t *sent;
-
-	if (cpu >= nr_cpu_ids)
-		return;
-	preempt_disable();
-	sent = per_cpu_ptr(&loft_kick_sent, cpu);
-	csd = per_cpu_ptr(&loft_kick_csd, cpu);
-	if (!atomic_xchg(sent, 1)) {
-		INIT_CSD(csd, loft_kicked, sent);
-		if (smp_call_function_single_async(cpu, csd))
-			atomic_set(sent, 0);
-	}
-	preempt_enable();
 }
 
 void loft_guest_enter_irqoff(void)
@@ -571,6 +540,7 @@ unsigned long loft_irq_intid(unsigned int irq)
 
 /* What irq_set_irqchip_state() would find for the virtual timer's interrupt; see loft_timer_set_active(). */
 static struct irq_data *loft_timer_data;
+static struct irq_data loft_kick_data;
 
 bool loft_timer_prepare(unsigned int irq)
 {
@@ -579,12 +549,30 @@ bool loft_timer_prepare(unsigned int irq)
 	while (data && !(data->chip && data->chip->irq_set_irqchip_state))
 		data = data->parent_data;
 	loft_timer_data = data;
-	return data;
+	if (!data || !data->chip->irq_get_irqchip_state)
+		return false;
+	/* The same controller's SGI, of which Linux keeps the description to itself. */
+	loft_kick_data = *data;
+	loft_kick_data.hwirq = IPI_RESCHEDULE;
+	return true;
 }
 
 void loft_timer_set_active(void)
 {
 	loft_timer_data->chip->irq_set_irqchip_state(loft_timer_data, IRQCHIP_STATE_ACTIVE, true);
+}
+
+/*
+ * Takes this CPU's kick back before anybody has acknowledged it. What comes after the clearing is another one: the read back
+ * waits until it is done, the barrier until the read is.
+ */
+void loft_clear_kick(void)
+{
+	bool pending;
+
+	loft_kick_data.chip->irq_set_irqchip_state(&loft_kick_data, IRQCHIP_STATE_PENDING, false);
+	loft_kick_data.chip->irq_get_irqchip_state(&loft_kick_data, IRQCHIP_STATE_PENDING, &pending);
+	dsb(sy);
 }
 
 /* Reached only if a line of the guest's rises while the host's interrupts are on: loft masks them before. */

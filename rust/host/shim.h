@@ -56,7 +56,6 @@ unsigned int loft_num_online_cpus(void);
 void loft_on_each_cpu(void (*function)(void *));
 
 /* Entering and leaving a guest, as the scheduler, RCU, lockdep and CPU-time accounting see it. */
-void loft_kick(unsigned int cpu);
 void loft_guest_enter_irqoff(void);
 void loft_guest_exit_irqoff(void);
 void loft_guest_tick_irqoff(void);
@@ -115,6 +114,7 @@ unsigned int loft_virtual_timer_irq(void);
 unsigned int loft_maintenance_irq(void);
 bool loft_timer_prepare(unsigned int irq);
 void loft_timer_set_active(void);
+void loft_clear_kick(void);
 unsigned long loft_irq_intid(unsigned int irq);
 int loft_request_ppi(unsigned int irq, const char *name, void **token);
 void loft_free_ppi(unsigned int irq, void *token);

@@ -8,8 +8,9 @@ use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::Frame;
 use crate::arch::world::{self, Control, HostWorld, Syndrome};
-use crate::arch::{cpu, gic, timer, tlb};
-use crate::host::guest::Resident;
+use crate::arch::gic::{self, Sgi};
+use crate::arch::{cpu, timer, tlb};
+use crate::host::guest::{self, Resident};
 use crate::host::machine;
 use crate::model::esr::{Abort, Esr};
 use crate::model::inject::{self, Before, Vector};
@@ -94,6 +95,8 @@ pub(crate) struct Core {
     pub(crate) stolen: StolenTime,
     /// Exits are answered in the vector where that is possible.
     pub(crate) fast: bool,
+    /// What makes the CPU that the vCPU is loaded on leave its guest.
+    pub(crate) kick: Sgi,
     /// How many WFEs in a row have been skipped.
     wfes: u32,
 }
@@ -140,6 +143,7 @@ impl Core {
             timers: TimerPpis::NEW,
             stolen: StolenTime::default(),
             fast: crate::fast_exits(),
+            kick: Sgi(0),
             wfes: 0,
         }
     }
@@ -401,6 +405,15 @@ impl Core {
         }
     }
 
+    /// In a fast exit: a kick is pending. True if the guest may go on: all that was asked for was to take new interrupts.
+    ///
+    /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in the thread's flags first,
+    /// and they are looked at after the clearing.
+    pub(crate) fn kicked(&mut self) -> bool {
+        machine::clear_kick();
+        !guest::work_pending() && self.shared.take_interrupt() && self.refresh_lists()
+    }
+
     /// In a fast exit: the virtual timer's physical interrupt is pending, and becomes the guest's.
     pub(crate) fn timer_fired(&mut self) -> bool {
         self.silence_timer();
@@ -530,6 +543,7 @@ impl Core {
 impl Resident for Core {
     fn load(&mut self) {
         let cpu_number = crate::host::cpu::current();
+        self.kick = Sgi::to_this_cpu(machine::KICK);
         let _ = self.renew_control();
         self.frame.guest_key = [
             self.saved.get(Reg::ApiaKeyLo),

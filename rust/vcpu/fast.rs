@@ -241,6 +241,8 @@ pub(crate) fn irq(core: &mut Core) -> u64 {
         core.timer_fired()
     } else if pending == machine::maintenance_intid() {
         core.refresh_lists()
+    } else if pending == machine::KICK.into() {
+        core.kicked()
     } else {
         false
     };

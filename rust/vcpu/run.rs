@@ -432,7 +432,7 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
 fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
     let off = IrqOff::new();
-    shared.entering(host_cpu::current());
+    shared.entering(core.kick);
     if guest::work_pending() || shared.has_requests() || !core.may_run() {
         shared.left();
         return None;

@@ -15,9 +15,13 @@
 //! This is the store-buffering litmus test: with full barriers between A and B, and between C and D, it cannot be that B
 //! misses C and D misses A. If D sees Guest, the interrupt makes the CPU leave, or arrives before the ERET, where it
 //! stays pending and makes the guest exit at once, since interrupts are masked from A on. If D does not see it, B sees C.
+//!
+//! A fast exit may take the interrupt back, if interrupts for the guest are all that is asked for ([`Shared::take_interrupt`]):
+//! first the interrupt is cleared, which is complete before the look at the requests; so what is asked after that look has
+//! an interrupt of its own, which is still to come.
 
 use crate::arch::cpu;
-use crate::host::kick;
+use crate::arch::gic::Sgi;
 use crate::host::wait::Waiter;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::CpuIf;
@@ -30,10 +34,8 @@ use kernel::time::hrtimer::{
 };
 use kernel::time::{Delta, Monotonic};
 
-/// Not in the guest, or on the way out.
-const OUTSIDE: u32 = 0;
-/// In the guest, or on the way in, on the CPU with this number minus one.
-const GUEST_ON: u32 = 1;
+/// Not in the guest, or on the way out. Any other mode: in the guest, or on the way in, on the CPU that this SGI is for.
+const OUTSIDE: u64 = 0;
 
 /// What is asked of a vCPU before it next runs the guest.
 #[derive(Clone, Copy)]
@@ -93,7 +95,7 @@ pub(crate) struct Shared {
     pub(crate) number: u32,
     /// Its affinity, as in MPIDR_EL1.
     affinity: AtomicU64,
-    mode: AtomicU32,
+    mode: AtomicU64,
     requests: AtomicU32,
     /// How many want it out of the guest.
     holds: AtomicU32,
@@ -120,7 +122,7 @@ impl Shared {
                 id,
                 number,
                 affinity: AtomicU64::new(affinity),
-                mode: AtomicU32::new(OUTSIDE),
+                mode: AtomicU64::new(OUTSIDE),
                 requests: AtomicU32::new(0),
                 holds: AtomicU32::new(0),
                 running: AtomicBool::new(false),
@@ -145,11 +147,11 @@ impl Shared {
         self.affinity.store(affinity, Ordering::Relaxed);
     }
 
-    /// The vCPU is about to enter the guest on `cpu`; interrupts are off. What was asked before is seen after this.
+    /// The vCPU is about to enter the guest on the CPU that `kick` is for; interrupts are off. What was asked before is seen
+    /// after this.
     #[inline]
-    pub(crate) fn entering(&self, cpu: u32) {
-        self.mode
-            .store(GUEST_ON.wrapping_add(cpu), Ordering::Relaxed);
+    pub(crate) fn entering(&self, kick: Sgi) {
+        self.mode.store(kick.0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -170,7 +172,7 @@ impl Shared {
         fence(Ordering::SeqCst);
         match self.mode.load(Ordering::Relaxed) {
             OUTSIDE => self.waiter.wake(),
-            on => kick::interrupt(on.wrapping_sub(GUEST_ON)),
+            kick => Sgi(kick).send(),
         }
     }
 
@@ -187,8 +189,8 @@ impl Shared {
         fence(Ordering::SeqCst);
         match self.mode.load(Ordering::Relaxed) {
             OUTSIDE => false,
-            on => {
-                kick::interrupt(on.wrapping_sub(GUEST_ON));
+            kick => {
+                Sgi(kick).send();
                 true
             }
         }
@@ -204,6 +206,23 @@ impl Shared {
     #[inline]
     pub(crate) fn has_requests(&self) -> bool {
         self.requests.load(Ordering::Relaxed) | self.holds.load(Ordering::Relaxed) != 0
+    }
+
+    /// In a fast exit: whether all that is asked for is a look at the interrupts, which is the caller's to do now.
+    #[inline]
+    pub(crate) fn take_interrupt(&self) -> bool {
+        let only = Request::Interrupt as u32;
+        if self.holds.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        match self
+            .requests
+            .compare_exchange(only, 0, Ordering::Acquire, Ordering::Relaxed)
+        {
+            Ok(_) => true,
+            // Nothing: somebody else's, or one that has been seen already.
+            Err(requests) => requests == 0,
+        }
     }
 
     /// What is asked for, as bits of [`Request`]; it is the caller's to do now.
