@@ -43,6 +43,8 @@ pub(crate) struct Features {
     pub(crate) mpam: bool,
     /// MPAMHCR_EL2 exists as well.
     pub(crate) mpam_hcr: bool,
+    /// FEAT_SME.
+    pub(crate) sme: bool,
     /// FEAT_MTE2: GMID_EL1 exists.
     pub(crate) mte: bool,
     /// The host's errata: TLB maintenance has to be repeated.
@@ -108,6 +110,7 @@ pub(crate) fn features() -> &'static Features {
         dic: false,
         mpam: false,
         mpam_hcr: false,
+        sme: false,
         mte: false,
         repeat_tlbi: false,
         speculative_at: false,
@@ -186,6 +189,7 @@ pub(crate) fn probe() -> Result {
         mpam,
         // Of the CPU that loads the module: like the rest of MPAM it is the same on all, or the host does without MPAM.
         mpam_hcr: mpam && MPAMIDR_EL1::HAS_HCR.is_set(read!(MPAMIDR_EL1)),
+        sme: ID_AA64PFR1_EL1::SME.get(pfr1) != 0,
         mte: ID_AA64PFR1_EL1::MTE.get(pfr1) >= ID_AA64PFR1_EL1::MTE_MTE2,
         repeat_tlbi: workarounds & ffi::LOFT_REPEAT_TLBI != 0,
         speculative_at: workarounds & ffi::LOFT_SPECULATIVE_AT != 0,

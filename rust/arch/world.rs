@@ -201,9 +201,11 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
     let cptr = read!(CPTR_EL2);
     let mdscr = read!(MDSCR_EL1);
     let dit = if features().dit { read!(DIT) } else { 0 };
+    // Without its floating point registers in the CPU the guest's first access to them traps.
+    let fp = if core.fp_is_here { 3 } else { 0 };
     write!(
         CPTR_EL2,
-        CPACR_EL1::FPEN.of(3) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()
+        CPACR_EL1::FPEN.of(fp) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()
     );
     // The host's breakpoints and single step are not the guest's.
     let debug = match debug::wanted(&core.saved) {

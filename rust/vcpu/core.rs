@@ -42,6 +42,8 @@ pub(crate) struct Core {
     /// First, so that the vector's handlers find the rest behind it (`arch::world`).
     pub(crate) frame: Frame,
     pub(crate) fp: Fp,
+    /// They are in the CPU.
+    pub(crate) fp_is_here: bool,
     pub(crate) saved: Saved,
     control: Control,
     /// What the host had in the CPU; there while the vCPU is loaded.
@@ -60,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) lists: LrFile,
     /// The rest of the virtual CPU interface.
     pub(crate) interface: CpuIf,
+    /// What userspace sees of the two.
+    given: Interface,
     /// The physical interrupt behind the virtual timer has been acknowledged on this CPU and not deactivated yet.
     hw_active: bool,
     /// What the model takes the virtual timer's line for.
@@ -109,6 +113,7 @@ impl Core {
         Self {
             frame: Frame::new(cpu.pauth),
             fp: Fp::new(),
+            fp_is_here: false,
             saved: Saved::new(),
             control: Control {
                 translation,
@@ -126,6 +131,7 @@ impl Core {
             walked_ipa: None,
             lists: LrFile::new(cpu.list_registers),
             interface: CpuIf::new(cpu.vtr),
+            given: Interface::new(),
             hw_active: false,
             timer_line: false,
             after: After::default(),
@@ -279,18 +285,23 @@ impl Core {
 
     /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
     pub(crate) fn take_interface(&mut self) {
-        if let Some(Interface { vmcr, registers }) = self.shared.take_interface() {
-            self.lists.vmcr = vmcr;
-            self.interface = registers;
+        if let Some(interface) = self.shared.take_interface() {
+            self.lists.vmcr = interface.vmcr;
+            self.interface = interface.registers.clone();
+            self.given = interface;
         }
     }
 
     /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
     pub(crate) fn give_interface(&mut self) {
-        self.shared.give_interface(Interface {
-            vmcr: self.lists.vmcr,
-            registers: self.interface.clone(),
-        });
+        // It seldom changes from one exit to userspace to the next.
+        if self.given.vmcr != self.lists.vmcr || self.given.registers != self.interface {
+            self.given = Interface {
+                vmcr: self.lists.vmcr,
+                registers: self.interface.clone(),
+            };
+            self.shared.give_interface(self.given.clone());
+        }
     }
 
     /// Takes over what userspace has changed about the firmware; not loaded.
@@ -384,6 +395,11 @@ impl Core {
             self.take_lists(output(timer::virtual_ctl()));
         }
         self.lists.vmcr
+    }
+
+    /// What a fast exit, or another, could not do there, if there is something.
+    pub(crate) fn take_after(&mut self) -> Option<After> {
+        (!self.after.is_empty()).then(|| core::mem::take(&mut self.after))
     }
 
     /// Whether a WFE may be skipped in the vector: a few in a row, then the host gets to look for somebody else to run.

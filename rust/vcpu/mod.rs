@@ -48,6 +48,8 @@ pub(crate) struct Vcpu {
 pub(crate) struct State {
     core: Pin<KBox<Scheduled<Core>>>,
     fp: Pin<KBox<HostFp>>,
+    /// Whether the guest is likely to use its floating point registers.
+    fp_use: run::FpUse,
     cache: TableCache,
     /// What userspace has to have done before the guest goes on.
     answer: run::Answer,
@@ -70,6 +72,7 @@ impl Vcpu {
         let state = State {
             core,
             fp: KBox::pin(HostFp::new(), GFP_KERNEL_ACCOUNT)?,
+            fp_use: run::FpUse::default(),
             cache: TableCache::new()?,
             answer: run::Answer::None,
             signals: None,

@@ -4,7 +4,7 @@
 //!
 //! Three loops, each around the next. The outermost has the vCPU loaded (wherever the scheduler puts the thread) and may
 //! sleep: it serves page faults, waits, and what else needs the host's memory. The middle one has the guest's floating
-//! point registers in the CPU as well. The innermost is the guest and its fast exits.
+//! point registers in the CPU as well, if the guest uses them. The innermost is the guest and its fast exits.
 //!
 //! The FP/SIMD registers are given back before anything that may sleep in the host's code: kernel-mode NEON does not
 //! nest, and paging memory in may itself use it (checksums, encryption).
@@ -15,7 +15,7 @@ use super::mmio::Load;
 use super::shared::{Power, Shared};
 use super::slow::{self, Next};
 use super::{State, Vcpu};
-use crate::arch::cpu;
+use crate::arch::{cpu, fp};
 use crate::host::cpu::{self as host_cpu, IrqOff};
 use crate::host::ffi::*;
 use crate::host::guest::{self, Loaded, SignalMask};
@@ -82,6 +82,8 @@ pub(super) enum HostWork {
     Its(slow::ItsAccess),
     /// The guest wants to know its stolen time from now on.
     StolenTime,
+    /// The guest uses its floating point registers, which are not in the CPU.
+    FloatingPoint,
     /// Wait for an interrupt.
     Wait,
     /// Let another thread run.
@@ -92,6 +94,27 @@ pub(super) enum HostWork {
     Leave(Exit, Answer),
     /// Out, with an errno.
     Error(Error),
+}
+
+/// Whether a guest uses its floating point registers: one that has will do so again, mostly.
+#[derive(Default)]
+pub(super) struct FpUse {
+    /// For so many more runs it is taken to do so. Then it is tried again without.
+    runs: u8,
+}
+
+impl FpUse {
+    const RUNS: u8 = 32;
+
+    fn note(&mut self) {
+        self.runs = Self::RUNS;
+    }
+
+    fn is_likely(&mut self) -> bool {
+        let likely = self.runs > 0;
+        self.runs = self.runs.saturating_sub(1);
+        likely
+    }
 }
 
 impl Vcpu {
@@ -125,17 +148,32 @@ impl Vcpu {
         let State {
             core,
             fp,
+            fp_use,
             cache,
             answer,
             ..
         } = state;
         let exit = core.as_mut().loaded(|loaded| loop {
-            let work = fp.with(|| {
-                loaded.with(|core| core.fp.load());
-                let work = run_until_host(loaded, &self.shared);
-                loaded.with(|core| core.fp.save());
-                work
-            });
+            let work = if fp_use.is_likely() {
+                fp.with(|| {
+                    loaded.with(|core| {
+                        core.fp.load();
+                        core.fp_is_here = true;
+                    });
+                    let work = run_until_host(loaded, &self.shared);
+                    loaded.with(|core| {
+                        core.fp_is_here = false;
+                        core.fp.save();
+                    });
+                    work
+                })
+            } else {
+                run_until_host(loaded, &self.shared)
+            };
+            if matches!(work, HostWork::FloatingPoint) {
+                fp_use.note();
+                continue;
+            }
             match self.host_work(loaded, cache, work) {
                 Ok(()) => {}
                 Err(Stop::Exit(exit, then)) => {
@@ -210,7 +248,7 @@ impl Vcpu {
             HostWork::StolenTime => self.begin_stolen_time(loaded),
             HostWork::Wait => self.wait_for_interrupt(loaded)?,
             HostWork::Yield => host_cpu::yield_now(),
-            HostWork::After => {}
+            HostWork::After | HostWork::FloatingPoint => {}
             HostWork::Leave(exit, answer) => return Err(Stop::Exit(exit, answer)),
             HostWork::Error(error) => return Err(Stop::Errno(error)),
         }
@@ -220,7 +258,9 @@ impl Vcpu {
 
     /// Does what the vCPU has left to be done about others.
     fn serve_others(&self, loaded: &mut Loaded<'_, Core>) {
-        let after = loaded.with(|core| core::mem::take(&mut core.after));
+        let Some(after) = loaded.with(Core::take_after) else {
+            return;
+        };
         self.vm.kick_all(&after.kicks);
         if after.any_deactivated {
             self.vm.events.deactivated(&self.vm, &after.deactivated);
@@ -411,6 +451,7 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
             return HostWork::Leave(Exit::FailEntry, Answer::None);
         }
         let next = loaded.with(|core| match enter(core, shared) {
+            None if !core.fp_is_here && !fp::may_be_away() => Next::Host(HostWork::FloatingPoint),
             None if core.may_run() => Next::Resume,
             None => Next::Host(HostWork::Vmid),
             Some(Leave::Interrupt) => Next::Resume,
@@ -433,7 +474,11 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
 fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
     let off = IrqOff::new();
     shared.entering(core.kick);
-    if guest::work_pending() || shared.has_requests() || !core.may_run() {
+    if guest::work_pending()
+        || shared.has_requests()
+        || !core.may_run()
+        || !core.fp_is_here && !fp::may_be_away()
+    {
         shared.left();
         return None;
     }

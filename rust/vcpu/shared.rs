@@ -70,6 +70,7 @@ pub(crate) struct Start {
 }
 
 /// The virtual CPU interface of a vCPU that does not run.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Interface {
     /// ICH_VMCR_EL2.
     pub(crate) vmcr: u64,
@@ -78,7 +79,7 @@ pub(crate) struct Interface {
 
 impl Interface {
     /// Out of reset.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             vmcr: 0,
             registers: CpuIf::new(cpu::features().vtr),
@@ -101,9 +102,11 @@ pub(crate) struct Shared {
     holds: AtomicU32,
     /// Its thread is in KVM_RUN.
     running: AtomicBool,
-    /// Its CPU interface; `None` while KVM_RUN has it.
+    /// Its CPU interface, as of the end of the last KVM_RUN, or as userspace has set it since.
     #[pin]
-    interface: SpinLock<Option<Interface>>,
+    interface: SpinLock<Interface>,
+    /// Userspace has set it.
+    interface_set: AtomicBool,
     /// The lines of an interrupt controller in userspace: bits of HCR_EL2.
     lines: AtomicU64,
     #[pin]
@@ -126,7 +129,8 @@ impl Shared {
                 requests: AtomicU32::new(0),
                 holds: AtomicU32::new(0),
                 running: AtomicBool::new(false),
-                interface <- new_spinlock!(Some(Interface::new()), "loft::Shared::interface"),
+                interface <- new_spinlock!(Interface::new(), "loft::Shared::interface"),
+                interface_set: AtomicBool::new(false),
                 lines: AtomicU64::new(0),
                 alarm <- HrTimer::new(),
                 rang: AtomicBool::new(false),
@@ -254,19 +258,27 @@ impl Shared {
         self.running.load(Ordering::Acquire)
     }
 
-    /// KVM_RUN takes the CPU interface into the vCPU's own state; nobody else reaches it until [`Shared::give_interface`].
+    /// KVM_RUN begins: the CPU interface, if userspace has set it since [`Shared::give_interface`].
     pub(crate) fn take_interface(&self) -> Option<Interface> {
-        self.interface.lock().take()
+        self.interface_set
+            .swap(false, Ordering::Acquire)
+            .then(|| self.interface.lock().clone())
     }
 
-    /// KVM_RUN gives the CPU interface back.
+    /// KVM_RUN ends: the CPU interface for userspace to look at.
     pub(crate) fn give_interface(&self, interface: Interface) {
-        *self.interface.lock() = Some(interface);
+        *self.interface.lock() = interface;
     }
 
-    /// Calls `body` with the CPU interface; `None` if KVM_RUN has it.
-    pub(crate) fn with_interface<R>(&self, body: impl FnOnce(&mut Interface) -> R) -> Option<R> {
-        (*self.interface.lock()).as_mut().map(body)
+    /// The CPU interface, while the vCPU is not in KVM_RUN.
+    pub(crate) fn interface(&self) -> Interface {
+        self.interface.lock().clone()
+    }
+
+    /// Sets the CPU interface, while the vCPU is not in KVM_RUN.
+    pub(crate) fn set_interface(&self, interface: Interface) {
+        *self.interface.lock() = interface;
+        self.interface_set.store(true, Ordering::Release);
     }
 
     /// An interrupt controller in userspace raises or lowers these lines (HCR_EL2.VI and VF).

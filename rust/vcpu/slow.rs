@@ -76,6 +76,7 @@ pub(super) fn handle(core: &mut Core) -> Next {
                 Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
             }
         },
+        ExceptionClass::FpAccess if !core.fp_is_here => Next::Host(HostWork::FloatingPoint),
         ExceptionClass::Wfx => {
             core.skip();
             match esr.wfx() {

@@ -81,10 +81,11 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
             let value = vm.while_stopped(|| {
                 check_ready(vm)?;
                 check_encoding(encoding)?;
-                let get = vcpu.with_interface(|interface| {
-                    interface.registers.user_get(interface.vmcr, encoding)
-                });
-                get.ok_or(EBUSY)?.map_err(gic_errno)
+                let interface = vcpu.interface();
+                interface
+                    .registers
+                    .user_get(interface.vmcr, encoding)
+                    .map_err(gic_errno)
             })??;
             drop(config);
             user::write::<u64>(address, &value)
@@ -131,12 +132,13 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
                 check_ready(vm)?;
                 let value = value?;
                 check_encoding(encoding)?;
-                let set = vcpu.with_interface(|interface| {
-                    interface
-                        .registers
-                        .user_set(&mut interface.vmcr, encoding, value)
-                });
-                set.ok_or(EBUSY)?.map_err(gic_errno)
+                let mut interface = vcpu.interface();
+                interface
+                    .registers
+                    .user_set(&mut interface.vmcr, encoding, value)
+                    .map_err(gic_errno)?;
+                vcpu.set_interface(interface);
+                Ok(())
             })?
         }
         Target::Frame(frame, offset) => {
