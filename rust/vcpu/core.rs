@@ -4,14 +4,16 @@
 
 use super::shared::{Interface, Shared};
 use super::stolen::StolenTime;
+use super::sysreg::QuickIds;
 use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::Frame;
-use crate::arch::world::{self, Control, HostWorld, Syndrome};
 use crate::arch::gic::{self, Sgi};
+use crate::arch::world::{self, Control, HostWorld, Syndrome};
 use crate::arch::{cpu, timer, tlb};
 use crate::host::guest::{self, Resident};
 use crate::host::machine;
+use crate::host::sync::RawSpinLock;
 use crate::model::esr::{Abort, Esr};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
@@ -21,9 +23,10 @@ use crate::model::sysreg::Reg;
 use crate::model::timer::{Frequency, Timer};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, Line, LrFile};
-use crate::vm::gic::After;
+use crate::vm::gic::{After, Model};
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
+use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// An alarm that is set for the emulated timer.
@@ -84,16 +87,21 @@ pub(crate) struct Core {
 
     /// SPSR_abt, _und, _irq and _fiq, which userspace saves and restores.
     pub(crate) spsr_aarch32: [u64; 4],
+    /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
+    pub(crate) gic: Option<Arc<RawSpinLock<Model>>>,
+    pub(crate) peers: Option<Arc<KVec<Arc<Shared>>>>,
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
     /// See [`Vm::firmware`].
     firmware_changes: u32,
     /// The registers that tell one vCPU from another have been reset once: they may have been set since.
     pub(crate) identified: bool,
+    /// The identification registers, for the vector.
+    pub(crate) ids: QuickIds,
     /// What this VM's HCR_EL2 has beside every guest's.
     hcr: u64,
-    /// Userspace has a say in firmware calls, so the vector answers none.
-    pub(crate) filtered: bool,
+    /// The vector answers firmware calls: nobody in userspace has a say in them.
+    pub(crate) quick_calls: bool,
     /// The timers' interrupts.
     timers: TimerPpis,
     pub(crate) stolen: StolenTime,
@@ -141,11 +149,14 @@ impl Core {
             alarm: None,
             serror: None,
             spsr_aarch32: [0; 4],
+            gic: None,
+            peers: None,
+            ids: QuickIds::new(),
             firmware,
             firmware_changes,
             identified: false,
             hcr: 0,
-            filtered: false,
+            quick_calls: false,
             timers: TimerPpis::NEW,
             stolen: StolenTime::default(),
             fast: crate::fast_exits(),
@@ -272,15 +283,15 @@ impl Core {
         if self.vm.has_pointer_auth() {
             self.hcr |= world::pointer_auth_hcr();
         }
-        self.filtered = self
-            .vm
-            .smccc_filter
-            .as_ref()
-            .is_some_and(|filter| !filter.is_empty());
+        let filtered = self.vm.smccc_filter.as_ref();
+        self.quick_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());
         self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
         self.features = self
             .vm
             .with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
+        self.gic = self.vm.gic.model();
+        self.peers = Some(self.vm.vcpus());
+        self.ids = QuickIds::fill(self);
     }
 
     /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
@@ -328,7 +339,7 @@ impl Core {
 
     /// Moves what is pending into the list registers' image.
     fn fill_lists(&mut self) {
-        let Some(mut model) = self.vm.gic.lock() else {
+        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
             // No interrupt controller: each access to its registers traps, and is UNDEFINED.
             // EN is 0, or what another vCPU has left in the list registers could interrupt.
             self.lists.hcr = hcr::TDIR | NO_GIC;
@@ -359,7 +370,7 @@ impl Core {
     /// Folds the list registers back into the model. `line`: the virtual timer's.
     fn take_lists(&mut self, line: bool) {
         self.set_timer_line(line);
-        let Some(mut model) = self.vm.gic.lock() else {
+        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
             return;
         };
         gic::read_lists(&mut self.lists);
@@ -371,7 +382,7 @@ impl Core {
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
     pub(crate) fn refresh_lists(&mut self) -> bool {
-        if !self.vm.gic.is_ready() {
+        if self.gic.is_none() {
             return false;
         }
         self.take_lists(output(timer::virtual_ctl()));
@@ -447,7 +458,7 @@ impl Core {
         if line != self.timer_line {
             self.timer_line = line;
             if let (Some(mut model), Some(ppi)) = (
-                self.vm.gic.lock(),
+                self.gic.as_ref().map(|gic| gic.lock()),
                 Line::private(self.id, self.timers.virtual_),
             ) {
                 let _ = model.set_level(ppi, line);
@@ -461,7 +472,7 @@ impl Core {
         if line != self.ptimer_line {
             self.ptimer_line = line;
             if let (Some(mut model), Some(ppi)) = (
-                self.vm.gic.lock(),
+                self.gic.as_ref().map(|gic| gic.lock()),
                 Line::private(self.id, self.timers.physical),
             ) {
                 let _ = model.set_level(ppi, line);

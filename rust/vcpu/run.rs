@@ -394,7 +394,7 @@ impl Vcpu {
             write: true,
         } = exit
         {
-            if self.vm.events.store(ipa, data, size) {
+            if self.vm.events.store(ipa, data, size, || true) {
                 loaded.with(Core::skip);
                 return Ok(());
             }
@@ -455,7 +455,7 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
             None if core.may_run() => Next::Resume,
             None => Next::Host(HostWork::Vmid),
             Some(Leave::Interrupt) => Next::Resume,
-            Some(Leave::Sync) => slow::handle(core),
+            Some(Leave::Sync | Leave::Store) => slow::handle(core),
             Some(Leave::SError) => slow::serror(core),
             Some(Leave::HostException) => Next::Host(HostWork::Leave(Exit::Internal, Answer::None)),
         });
@@ -484,8 +484,24 @@ fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
     }
     core.prepare();
     guest::enter_irqoff();
-    let leave = Leave::new(core.run_guest());
-    core.note_syndrome();
+    let leave = loop {
+        let leave = Leave::new(core.run_guest());
+        core.note_syndrome();
+        // A store that an ioeventfd waits for takes the shortest way that leads through the host's world: RCU has to watch,
+        // and somebody is woken, but nothing of the guest's is taken out of the CPU.
+        if leave != Leave::Store {
+            break leave;
+        }
+        guest::exit_irqoff();
+        let signalled = slow::store(core);
+        guest::enter_irqoff();
+        if !signalled {
+            break leave;
+        }
+        if guest::work_pending() || shared.has_requests() {
+            break Leave::Interrupt;
+        }
+    };
     guest::exit_irqoff();
     shared.left();
     core.retire();

@@ -161,6 +161,23 @@ fn external_abort(core: &mut Core, abort: Abort, far: u64) {
     core.inject(syndrome, Some(far));
 }
 
+/// If an ioeventfd waits for the store that was trapped, signals it and goes on behind the instruction. Interrupts are off, and
+/// the guest's registers in the CPU.
+pub(super) fn store(core: &mut Core) -> bool {
+    let abort = Esr::new(core.syndrome.esr).abort();
+    let ipa = core.fault_ipa();
+    let size = abort.size();
+    let value = super::mmio::guest_order(core, core.frame.pstate, core.x(abort.register()), size);
+    // Memory that the guest has not touched so far looks the same.
+    let vm = &core.vm;
+    let device = || vm.memory.slots().find(ipa).is_none();
+    if SPSR_EL1::nRW.is_set(core.frame.pstate) || !vm.events.store(ipa, value, size, device) {
+        return false;
+    }
+    core.skip();
+    true
+}
+
 /// An access to what is not memory.
 pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
     let abort = fault.abort;

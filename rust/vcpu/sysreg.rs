@@ -6,7 +6,7 @@ use super::core::Core;
 use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
-use crate::model::sysreg::{cache, lookup, regs, IdReg, Reg};
+use crate::model::sysreg::{cache, lookup, regs, Encoding, IdReg, Reg};
 use crate::model::vgic::{Error as GicError, SgiReg};
 
 /// What became of an access.
@@ -22,6 +22,57 @@ pub(crate) enum Outcome {
     NeedsHost,
     /// The interrupt that ICC_DIR_EL1 is to deactivate is in another vCPU's list registers.
     NeedsOthers { deactivate: u64 },
+}
+
+/// The registers that TID3 traps (op0 = 3, op1 = 0, CRn = 0, CRm from 1 to 7) and that are what they are: a guest's kernel
+/// and its programs read them all the time.
+pub(crate) struct QuickIds {
+    values: [u64; QuickIds::COUNT],
+    /// Bit n: `values[n]` is what the guest reads.
+    known: u64,
+}
+
+impl QuickIds {
+    const COUNT: usize = 64;
+
+    /// None of them.
+    pub(super) const fn new() -> Self {
+        Self {
+            values: [0; Self::COUNT],
+            known: 0,
+        }
+    }
+
+    /// Those of this vCPU, which do not change any more.
+    pub(super) fn fill(core: &mut Core) -> Self {
+        let mut this = Self::new();
+        for (n, slot) in (8u8..).zip(this.values.iter_mut().skip(8)) {
+            let encoding = Encoding::new(3, 0, 0, n >> 3, n & 7);
+            let Some(row) = lookup(encoding)
+                .filter(|row| row.exists(core.features) && !row.guest.is_undefined(false))
+            else {
+                continue;
+            };
+            *slot = match row.home {
+                _ if row.guest == Guest::RazWi => 0,
+                Home::Id(id) => id_register(core, id),
+                Home::Const(value) => value,
+                _ => continue,
+            };
+            this.known |= 1 << n;
+        }
+        this
+    }
+
+    /// The value of a register that an access reads, if it is one of these.
+    #[inline(always)]
+    pub(super) fn read(&self, access: SysregAccess) -> Option<u64> {
+        let n = access.feature_id()?;
+        if self.known >> n & 1 == 0 {
+            return None;
+        }
+        self.values.get(usize::from(n)).copied()
+    }
 }
 
 /// Does the access.
@@ -100,8 +151,8 @@ fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
         GicReg::Sre => return Outcome::Done,
         GicReg::Dir => return deactivate(core, value),
     };
-    if let Some(mut model) = core.vm.gic.lock() {
-        model.sgi(core.id, sgi, value, &mut core.after);
+    if let Some(gic) = &core.gic {
+        gic.lock().sgi(core.id, sgi, value, &mut core.after);
     }
     Outcome::Done
 }

@@ -14,7 +14,7 @@ use crate::model::vgic::{
 };
 use crate::vcpu::shared::Shared;
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, static_lock_class, Mutex, SetOnce};
+use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use layout::{Layout, Map};
 
 pub(crate) use layout::{check_range, Region};
@@ -36,7 +36,7 @@ pub(crate) struct Setup {
 /// The interrupt controller of one VM, which may have none.
 #[pin_data]
 pub(crate) struct VmGic {
-    model: SetOnce<Pin<KBox<RawSpinLock<Model>>>>,
+    model: SetOnce<Arc<RawSpinLock<Model>>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
     /// Fixed when the first vCPU runs, for the exits to look through without a lock.
@@ -64,6 +64,11 @@ impl VmGic {
     /// The model, locked; `None` until it is initialised.
     pub(crate) fn lock(&self) -> Option<RawGuard<'_, Model>> {
         self.model.as_ref().map(|model| model.lock())
+    }
+
+    /// The model, once it is initialised: it stays.
+    pub(crate) fn model(&self) -> Option<Arc<RawSpinLock<Model>>> {
+        self.model.as_ref().cloned()
     }
 
     /// Whether there is an initialised controller.
@@ -125,7 +130,7 @@ impl VmGic {
         if setup.lpis {
             model.add_lpis();
         }
-        let model = KBox::pin_init(
+        let model = Arc::pin_init(
             RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
             GFP_KERNEL_ACCOUNT,
         )?;

@@ -82,6 +82,7 @@ pub enum ExceptionClass {
 
 impl ExceptionClass {
     /// The class with this number (EC).
+    #[inline(always)]
     pub const fn new(ec: u8) -> Self {
         match ec {
             0x00 => Self::Unknown,
@@ -174,11 +175,13 @@ impl Esr {
     }
 
     /// The number of its class.
+    #[inline(always)]
     pub const fn ec(self) -> u8 {
         ESR_ELx::EC.get(self.0) as u8
     }
 
     /// Its class.
+    #[inline(always)]
     pub const fn class(self) -> ExceptionClass {
         ExceptionClass::new(self.ec())
     }
@@ -280,6 +283,17 @@ impl SysregAccess {
             ((self.0 >> 1) & 15) as u8,
             ((self.0 >> 17) & 7) as u8,
         )
+    }
+
+    /// If it reads an AArch64 feature register (op0 = 3, op1 = 0, CRn = 0, CRm from 0 to 7): CRm and op2, as one number.
+    #[inline(always)]
+    pub const fn feature_id(self) -> Option<u8> {
+        // All but op2, Rt and CRm's lower three bits, which are free.
+        const FIXED: u32 = 0x3 << 20 | 0x7 << 14 | 0xf << 10 | 0x8 << 1 | 1;
+        if self.0 & FIXED != 0x3 << 20 | 1 {
+            return None;
+        }
+        Some(((self.0 >> 1 & 7) << 3 | self.0 >> 17 & 7) as u8)
     }
 
     /// The general purpose register; 31 is XZR.

@@ -126,8 +126,50 @@ const fn ordered<const N: usize>(table: [Register; N]) -> [Register; N] {
     table
 }
 
+/// Bytes of a frame for which [`Table`] knows where to begin to look.
+const BLOCK: u32 = 128;
+
+/// A frame's registers, with a way to find them by their offsets.
+pub(super) struct Table<const BLOCKS: usize> {
+    rows: &'static [Register],
+    /// For each block the first row that does not end before it.
+    first: [u8; BLOCKS],
+}
+
+impl<const BLOCKS: usize> Table<BLOCKS> {
+    const fn new(rows: &'static [Register]) -> Self {
+        let mut first = [0; BLOCKS];
+        let mut row = 0;
+        let mut block = 0;
+        while block < BLOCKS {
+            while row < rows.len() && rows[row].offset + rows[row].len <= block as u32 * BLOCK {
+                row += 1;
+            }
+            first[block] = row as u8;
+            block += 1;
+        }
+        Self { rows, first }
+    }
+
+    /// The register at an offset.
+    #[inline]
+    pub(super) fn find(&self, offset: u32) -> Option<&'static Register> {
+        let first = *self.first.get((offset / BLOCK) as usize)?;
+        let rows = self.rows.get(usize::from(first)..)?;
+        let register = rows.iter().find(|register| {
+            offset.wrapping_sub(register.offset) < register.len || offset < register.offset
+        })?;
+        (offset >= register.offset).then_some(register)
+    }
+}
+
+/// The distributor, by offset.
+pub(super) static DIST_TABLE: Table<{ 0x1_0000 / BLOCK as usize }> = Table::new(&DIST);
+/// A redistributor, by offset.
+pub(super) static REDIST_TABLE: Table<{ 0x2_0000 / BLOCK as usize }> = Table::new(&REDIST);
+
 /// The distributor.
-pub(super) static DIST: [Register; 21] = ordered([
+static DIST: [Register; 21] = ordered([
     Register::new("GICD_CTLR", 0x0000, 4, 4)
         .read(ctlr)
         .write(set_ctlr)
@@ -195,7 +237,7 @@ pub(super) static DIST: [Register; 21] = ordered([
 ]);
 
 /// A redistributor: RD_base, then SGI_base.
-pub(super) static REDIST: [Register; 22] = ordered([
+static REDIST: [Register; 22] = ordered([
     Register::new("GICR_CTLR", 0x0000, 4, 4)
         .read(redist_ctlr)
         .write(set_redist_ctlr),
