@@ -44,6 +44,24 @@ pub(crate) fn init_statics() {
     unsafe { NEXT_VMID.init() };
 }
 
+/// raw_spin_lock_irqsave() and its reverse. In C they are macros, over these functions of the kernel's where it has them out
+/// of line (it does if it can be preempted): a fast exit calls them without a detour.
+#[cfg(not(CONFIG_INLINE_SPIN_LOCK_IRQSAVE))]
+mod raw_lock {
+    use kernel::bindings::raw_spinlock;
+    extern "C" {
+        #[link_name = "_raw_spin_lock_irqsave"]
+        pub(super) fn lock(lock: *mut raw_spinlock) -> usize;
+        #[link_name = "_raw_spin_unlock_irqrestore"]
+        pub(super) fn unlock(lock: *mut raw_spinlock, flags: usize);
+    }
+}
+#[cfg(CONFIG_INLINE_SPIN_LOCK_IRQSAVE)]
+mod raw_lock {
+    pub(super) use super::ffi::loft_raw_spin_lock_irqsave as lock;
+    pub(super) use super::ffi::loft_raw_spin_unlock_irqrestore as unlock;
+}
+
 /// A raw spin lock that is held with this CPU's interrupts off. It may be taken in any context, a fast exit included.
 ///
 /// C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
@@ -75,9 +93,10 @@ impl<T> RawSpinLock<T> {
     }
 
     /// Takes the lock; interrupts stay off until the guard is dropped.
+    #[inline]
     pub(crate) fn lock(&self) -> RawGuard<'_, T> {
         // SAFETY: The lock was initialised in `new`.
-        let flags = unsafe { ffi::loft_raw_spin_lock_irqsave(self.raw.get()) };
+        let flags = unsafe { raw_lock::lock(self.raw.get()) };
         RawGuard {
             lock: self,
             flags,
@@ -111,7 +130,7 @@ impl<T> DerefMut for RawGuard<'_, T> {
 impl<T> Drop for RawGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: This guard holds the lock, and `flags` is what taking it returned.
-        unsafe { ffi::loft_raw_spin_unlock_irqrestore(self.lock.raw.get(), self.flags) };
+        unsafe { raw_lock::unlock(self.lock.raw.get(), self.flags) };
     }
 }
 

@@ -22,10 +22,11 @@ use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
 use crate::model::timer::{Frequency, Timer};
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{hcr, CpuIf, Line, LrFile};
-use crate::vm::gic::{After, Model};
+use crate::model::vgic::{hcr, CpuIf, Frame as GicFrame, Line, LrFile};
+use crate::vm::gic::{After, Map, Model};
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -89,6 +90,8 @@ pub(crate) struct Core {
     pub(crate) spsr_aarch32: [u64; 4],
     /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
     pub(crate) gic: Option<Arc<RawSpinLock<Model>>>,
+    frames: Option<Arc<Map>>,
+    gicd_ctlr: Option<Arc<AtomicU32>>,
     pub(crate) peers: Option<Arc<KVec<Arc<Shared>>>>,
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
@@ -150,6 +153,8 @@ impl Core {
             serror: None,
             spsr_aarch32: [0; 4],
             gic: None,
+            frames: None,
+            gicd_ctlr: None,
             peers: None,
             ids: QuickIds::new(),
             firmware,
@@ -290,6 +295,8 @@ impl Core {
             .vm
             .with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
         self.gic = self.vm.gic.model();
+        self.frames = self.vm.gic.map_of_frames();
+        self.gicd_ctlr = self.vm.gic.ctlr();
         self.peers = Some(self.vm.vcpus());
         self.ids = QuickIds::fill(self);
     }
@@ -406,6 +413,18 @@ impl Core {
             self.take_lists(output(timer::virtual_ctl()));
         }
         self.lists.vmcr
+    }
+
+    /// What the guest reads in GICD_CTLR.
+    #[inline]
+    pub(crate) fn gicd_ctlr(&self) -> Option<u32> {
+        Some(self.gicd_ctlr.as_ref()?.load(Ordering::Relaxed))
+    }
+
+    /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
+    #[inline]
+    pub(crate) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
+        self.frames.as_ref()?.find(ipa)
     }
 
     /// What a fast exit, or another, could not do there, if there is something.

@@ -12,8 +12,9 @@ use crate::arch::{gic, world};
 use crate::host::{cpu, ffi, machine};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::smccc;
-use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
+use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
+use crate::model::vgic::SgiReg;
 
 /// Into the guest again; x19 to x28 are as it left them.
 const RESUME: u64 = ffi::FRAME_RESUME as u64;
@@ -104,7 +105,26 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
         world::skip_instruction();
         return resume(access.rt());
     }
+    if access.is_write_of(ICC_SGI1R_EL1::ENCODING) && core.gic.is_some() {
+        return send_sgi(core, access.rt());
+    }
     emulated_register(core, esr)
+}
+
+/// ICC_SGI1R_EL1, as [`emulated_register`] would have it, without looking for it.
+#[inline(never)]
+fn send_sgi(core: &mut Core, rt: u8) -> u64 {
+    let value = core.x(rt);
+    if let Some(gic) = &core.gic {
+        gic.lock()
+            .sgi(core.id, SgiReg::Sgi1, value, &mut core.after);
+    }
+    world::skip_instruction();
+    if finish(core) {
+        RESUME
+    } else {
+        Leave::Interrupt.code()
+    }
 }
 
 #[inline(never)]
@@ -179,7 +199,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
     core.walked_ipa = None;
     let syndrome = world::Syndrome::read();
     let ipa = Abort::ipa(syndrome.hpfar, syndrome.far).raw();
-    let Some((frame, offset)) = core.vm.gic.frame(ipa) else {
+    let Some((frame, offset)) = core.gic_frame(ipa) else {
         return if abort.is_write() {
             Leave::Store.code()
         } else {
@@ -191,10 +211,17 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
     if core.get(Reg::SctlrEl1) & big_endian != 0 || SPSR_EL1::nRW.is_set(world::pstate()) {
         return Leave::Sync.code();
     }
+    let (rt, size, id) = (abort.register(), abort.size(), core.id);
+    if frame.is_ctlr(offset, size) && !abort.is_write() {
+        if let Some(ctlr) = core.gicd_ctlr() {
+            core.set_x(rt, ctlr.into());
+            world::skip_instruction();
+            return resume(rt);
+        }
+    }
     if frame.shows_lines(offset) {
         core.update_lines();
     }
-    let (rt, size, id) = (abort.register(), abort.size(), core.id);
     let Some(gic) = &core.gic else {
         return Leave::Sync.code();
     };

@@ -202,7 +202,7 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
         }
         return Next::Host(HostWork::Error(crate::host::errno::enosys()));
     }
-    if let Some((frame, offset)) = core.vm.gic.frame(ipa) {
+    if let Some((frame, offset)) = core.gic_frame(ipa) {
         return Next::Host(HostWork::Gic(GicAccess::Register {
             abort,
             frame,

@@ -9,17 +9,17 @@ use super::Vm;
 use crate::host::sync::{RawGuard, RawSpinLock};
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{
-    Config, Error as GicError, Frame, Gic, IntId, Irq, Line, LpiId, LpiWork, NotRaised, Notify,
-    Redist,
+    Config, Error as GicError, Gic, IntId, Irq, Line, LpiId, LpiWork, NotRaised, Notify, Redist,
 };
 use crate::vcpu::shared::Shared;
+use core::sync::atomic::AtomicU32;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
-use layout::{Layout, Map};
+use layout::Layout;
 
-pub(crate) use layout::{check_range, Region};
+pub(crate) use layout::{check_range, Map, Region};
 
-pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>, LpiBlocks>;
+pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>, LpiBlocks, Arc<AtomicU32>>;
 
 /// What userspace sets up.
 pub(crate) struct Setup {
@@ -37,16 +37,19 @@ pub(crate) struct Setup {
 #[pin_data]
 pub(crate) struct VmGic {
     model: SetOnce<Arc<RawSpinLock<Model>>>,
+    /// What the guest reads in GICD_CTLR.
+    ctlr: SetOnce<Arc<AtomicU32>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
     /// Fixed when the first vCPU runs, for the exits to look through without a lock.
-    map: SetOnce<Map>,
+    map: SetOnce<Arc<Map>>,
 }
 
 impl VmGic {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             model: SetOnce::new(),
+            ctlr: SetOnce::new(),
             setup <- new_mutex!(
                 Setup {
                     created: false,
@@ -69,6 +72,11 @@ impl VmGic {
     /// The model, once it is initialised: it stays.
     pub(crate) fn model(&self) -> Option<Arc<RawSpinLock<Model>>> {
         self.model.as_ref().cloned()
+    }
+
+    /// What the guest reads in GICD_CTLR, to be read without a lock.
+    pub(crate) fn ctlr(&self) -> Option<Arc<AtomicU32>> {
+        self.ctlr.as_ref().cloned()
     }
 
     /// Whether there is an initialised controller.
@@ -126,7 +134,9 @@ impl VmGic {
         } else {
             LpiBlocks::default()
         };
-        let mut model = Gic::new(&setup.config, redists, spis, lpis).map_err(gic_errno)?;
+        let ctlr = Arc::new(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
+        let mut model =
+            Gic::new(&setup.config, redists, spis, lpis, ctlr.clone()).map_err(gic_errno)?;
         if setup.lpis {
             model.add_lpis();
         }
@@ -134,6 +144,7 @@ impl VmGic {
             RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
             GFP_KERNEL_ACCOUNT,
         )?;
+        self.ctlr.populate(ctlr);
         self.model.populate(model);
         self.note_last(vm, &setup);
         Ok(())
@@ -180,13 +191,13 @@ impl VmGic {
         if !self.is_ready() {
             return Err(EBUSY);
         }
-        self.map.populate(map);
+        self.map.populate(Arc::new(map, GFP_KERNEL_ACCOUNT)?);
         Ok(())
     }
 
-    /// Which frame, and where in it, an access at `ipa` is.
-    pub(crate) fn frame(&self, ipa: u64) -> Option<(Frame, u32)> {
-        self.map.as_ref()?.find(ipa)
+    /// Where the guest sees the controller, once the first vCPU runs: it stays.
+    pub(crate) fn map_of_frames(&self) -> Option<Arc<Map>> {
+        self.map.as_ref().cloned()
     }
 }
 

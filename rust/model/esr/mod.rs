@@ -285,6 +285,19 @@ impl SysregAccess {
         )
     }
 
+    /// Whether it writes this register.
+    #[inline(always)]
+    pub const fn is_write_of(self, register: Encoding) -> bool {
+        // All but Rt.
+        const FIXED: u32 = 0x3 << 20 | 0x7 << 17 | 0x7 << 14 | 0xf << 10 | 0xf << 1 | 1;
+        self.0 & FIXED
+            == (register.op0() as u32) << 20
+                | (register.op2() as u32) << 17
+                | (register.op1() as u32) << 14
+                | (register.crn() as u32) << 10
+                | (register.crm() as u32) << 1
+    }
+
     /// If it reads an AArch64 feature register (op0 = 3, op1 = 0, CRn = 0, CRm from 0 to 7): CRm and op2, as one number.
     #[inline(always)]
     pub const fn feature_id(self) -> Option<u8> {

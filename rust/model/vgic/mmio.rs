@@ -26,6 +26,12 @@ impl Frame {
         }
     }
 
+    /// Whether it is GICD_CTLR that is accessed, whole.
+    #[inline(always)]
+    pub const fn is_ctlr(self, offset: u32, size: u8) -> bool {
+        matches!(self, Frame::Dist) && offset == 0 && size == 4
+    }
+
     /// Whether the register at `offset` shows the lines of private interrupts (GICR_ISPENDR0, GICR_ICPENDR0), which have to
     /// be as their devices have them.
     pub const fn shows_lines(self, offset: u32) -> bool {

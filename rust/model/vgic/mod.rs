@@ -75,7 +75,8 @@ pub use redist::Redist;
 pub use sync::SyncReport;
 
 use crate::model::vcpus::{VcpuId, VcpuSet};
-use core::ops::DerefMut;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
 use redist::HwMap;
 
 /// Why something was not done.
@@ -177,10 +178,13 @@ impl Dist {
     }
 }
 
-/// A GICv3. `R`, `S` and `L` are where the redistributors, the shared interrupts and the LPIs are stored.
+/// A GICv3. `R`, `S` and `L` are where the redistributors, the shared interrupts and the LPIs are stored. `C` leads to what a
+/// guest reads in GICD_CTLR, of which others may have a look without the lock: guests do nothing as often as to wait for its
+/// RWP to be clear.
 #[derive(Debug)]
-pub struct Gic<R, S, L> {
+pub struct Gic<R, S, L, C> {
     dist: Dist,
+    ctlr: C,
     redists: R,
     spis: S,
     lpis: L,
@@ -189,6 +193,7 @@ pub struct Gic<R, S, L> {
 /// All of it, without the storage's types.
 struct View<'a> {
     dist: &'a mut Dist,
+    ctlr: &'a AtomicU32,
     redists: &'a mut [Redist],
     spis: &'a mut [Irq],
     lpis: &'a mut dyn LpiStore,
@@ -226,8 +231,14 @@ impl View<'_> {
         (self.spis.len() as u32).saturating_add(IntId::PRIVATE)
     }
 
+    /// GICD_CTLR.EnableGrp0 and EnableGrp1.
+    fn enable_groups(&mut self, enables: u32) {
+        self.dist.enables = enables;
+        self.ctlr.store(enables | regs::ARE_DS, Ordering::Relaxed);
+    }
+
     fn reset(&mut self) {
-        self.dist.enables = 0;
+        self.enable_groups(0);
         self.dist.status = 0;
         for spi in self.spis.iter_mut() {
             spi.reset(Irq {
@@ -251,8 +262,9 @@ impl View<'_> {
     }
 }
 
-impl<R, S, L> Gic<R, S, L>
+impl<R, S, L, C> Gic<R, S, L, C>
 where
+    C: Deref<Target = AtomicU32>,
     R: DerefMut<Target = [Redist]>,
     S: DerefMut<Target = [Irq]>,
     L: LpiStore,
@@ -261,7 +273,7 @@ where
     /// shared interrupts as `config` says, each [`Irq::default`]; `lpis` is empty.
     ///
     /// Errors: [`Error::Invalid`] if the numbers do not fit.
-    pub fn new(config: &Config, redists: R, spis: S, lpis: L) -> Result<Self, Error> {
+    pub fn new(config: &Config, redists: R, spis: S, lpis: L, ctlr: C) -> Result<Self, Error> {
         if redists.is_empty() || redists.len() > VcpuId::LIMIT || spis.len() != config.nr_spis() {
             return Err(Error::Invalid);
         }
@@ -274,6 +286,7 @@ where
                 lpis: false,
                 propbaser: 0,
             },
+            ctlr,
             redists,
             spis,
             lpis,
@@ -287,6 +300,7 @@ where
     fn view(&mut self) -> View<'_> {
         View {
             dist: &mut self.dist,
+            ctlr: &self.ctlr,
             redists: &mut self.redists,
             spis: &mut self.spis,
             lpis: &mut self.lpis,

@@ -16,7 +16,7 @@ const PRIORITY_BITS: u8 = 0xf8;
 /// GICD_CTLR.EnableGrp0 and EnableGrp1.
 pub(super) const ENABLES: u32 = 3;
 /// GICD_CTLR.ARE and DS: affinity routing and one security state, always.
-const ARE_DS: u32 = (1 << 4) | (1 << 6);
+pub(super) const ARE_DS: u32 = (1 << 4) | (1 << 6);
 
 /// GICD_TYPER.No1N: no 1 of N routing.
 const NO_1_OF_N: u32 = 1 << 25;
@@ -76,7 +76,7 @@ pub(super) fn set_ctlr(
         stale.check()?;
     }
     let enabled = enables & !gic.dist.enables != 0;
-    gic.dist.enables = enables;
+    gic.enable_groups(enables);
     if enabled {
         for (vcpu, redist) in (0..).map_while(VcpuId::new).zip(gic.redists.iter()) {
             if redist.has_work() {

@@ -96,7 +96,7 @@ pub(super) fn set_ctlr(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    gic.dist.enables = value as u32 & ENABLES;
+    gic.enable_groups(value as u32 & ENABLES);
     Ok(())
 }
 

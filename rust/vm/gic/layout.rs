@@ -222,6 +222,7 @@ pub(crate) struct Map {
 
 impl Map {
     /// Which frame, and where in it, an access at `ipa` is.
+    #[inline]
     pub(crate) fn find(&self, ipa: u64) -> Option<(Frame, u32)> {
         let offset = ipa.wrapping_sub(self.dist);
         if offset < DIST_SIZE {

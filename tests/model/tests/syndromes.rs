@@ -262,3 +262,24 @@ fn how_far_an_error_has_spread() {
         );
     }
 }
+
+#[test]
+fn the_quick_ways_to_a_register_agree_with_the_long_one() {
+    let sgi1r = regs::ICC_SGI1R_EL1::ENCODING;
+    // Every access that the 22 bits can describe, with a few registers.
+    for iss in 0..1u64 << 22 {
+        if !matches!(iss >> 5 & 31, 0 | 21 | 31) {
+            continue;
+        }
+        let access = Esr::new(0x18 << 26 | 1 << 25 | iss).sysreg();
+        let encoding = access.encoding();
+        assert_eq!(
+            access.is_write_of(sgi1r),
+            !access.is_read() && encoding == sgi1r
+        );
+        let (op0, op1, crn) = (encoding.op0(), encoding.op1(), encoding.crn());
+        let expected = (access.is_read() && (op0, op1, crn) == (3, 0, 0) && encoding.crm() < 8)
+            .then(|| encoding.crm() << 3 | encoding.op2());
+        assert_eq!(access.feature_id(), expected, "{iss:#x}");
+    }
+}

@@ -5,7 +5,7 @@
 mod vgic;
 
 use loft_model::model::vgic::{Config, Error, Frame, Gic, Irq, Redist};
-use vgic::lpis::Lpis;
+use vgic::lpis::{no_ctlr, Lpis};
 use vgic::machine::{id, line, vcpu, Heard, Machine};
 
 const DIST: Frame = Frame::Dist;
@@ -59,7 +59,14 @@ fn the_number_of_interrupts_shows_in_typer() {
         let mut config = Config::default();
         config.set_nr_irqs(n).unwrap();
         let spis = vec![Irq::default(); config.nr_spis()];
-        let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis, Lpis::none()).unwrap();
+        let mut gic = Gic::new(
+            &config,
+            vec![Redist::new(0, 0)],
+            spis,
+            Lpis::none(),
+            no_ctlr(),
+        )
+        .unwrap();
         let typer = gic.mmio_read(vcpu(0), DIST, 4, 4).unwrap();
         assert_eq!(typer & 0x1f, lines);
         // The last SPI is there, and 1020 to 1023 never are.

@@ -6,7 +6,7 @@ mod vgic;
 
 use loft_model::model::vgic::{Config, CpuIf, Error, Frame, Gic, Irq, Redist};
 use vgic::cpu::SPURIOUS;
-use vgic::lpis::Lpis;
+use vgic::lpis::{no_ctlr, Lpis};
 use vgic::machine::{line, vcpu, Heard, Machine};
 
 const DIST: Frame = Frame::Dist;
@@ -29,20 +29,29 @@ fn numbers_of_interrupts() {
     assert_eq!(config.set_nr_irqs(127), Err(Error::Invalid));
     assert_eq!(config.nr_irqs(), 96);
     let spis = |n| vec![Irq::default(); n];
-    assert!(Gic::new(&config, vec![Redist::new(0, 0)], spis(65), Lpis::none()).is_err());
-    assert!(Gic::new(&config, vec![], spis(64), Lpis::none()).is_err());
+    assert!(Gic::new(
+        &config,
+        vec![Redist::new(0, 0)],
+        spis(65),
+        Lpis::none(),
+        no_ctlr()
+    )
+    .is_err());
+    assert!(Gic::new(&config, vec![], spis(64), Lpis::none(), no_ctlr()).is_err());
     assert!(Gic::new(
         &config,
         vec![Redist::new(0, 0); 513],
         spis(64),
-        Lpis::none()
+        Lpis::none(),
+        no_ctlr()
     )
     .is_err());
     assert!(Gic::new(
         &config,
         vec![Redist::new(0, 0); 512],
         spis(64),
-        Lpis::none()
+        Lpis::none(),
+        no_ctlr()
     )
     .is_ok());
 }
@@ -61,7 +70,14 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
     assert!(config.is_sized());
     assert!(there(&config, 0x108) && !there(&config, 0x10c));
     let spis = vec![Irq::default(); config.nr_spis()];
-    let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis, Lpis::none()).unwrap();
+    let mut gic = Gic::new(
+        &config,
+        vec![Redist::new(0, 0)],
+        spis,
+        Lpis::none(),
+        no_ctlr(),
+    )
+    .unwrap();
     for offset in (0..0x1_0004).step_by(2) {
         assert_eq!(
             gic.user_has(DIST, offset),
@@ -85,7 +101,14 @@ fn the_revision_is_agreed_on_first() {
     }
     assert_eq!(config.user_write(8, 0x4b00_243b), Ok(()));
     let spis = vec![Irq::default(); config.nr_spis()];
-    let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis, Lpis::none()).unwrap();
+    let mut gic = Gic::new(
+        &config,
+        vec![Redist::new(0, 0)],
+        spis,
+        Lpis::none(),
+        no_ctlr(),
+    )
+    .unwrap();
     assert_eq!(gic.user_read(DIST, 8), Ok(0x4b00_243b));
     assert_eq!(
         gic.user_read(redist(0), 0),

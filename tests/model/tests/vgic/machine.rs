@@ -8,6 +8,8 @@ use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
     Config, Error, Frame, Gic, IntId, Irq, Line, LpiConfig, LpiWork, Notify, Redist, SgiReg, Stale,
 };
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
 /// The physical INTID of the timer that PPI 27 is linked to.
 pub const PHYSICAL_TIMER: u16 = 28;
@@ -47,7 +49,9 @@ impl Notify for Heard {
 }
 
 pub struct Machine {
-    pub gic: Gic<Vec<Redist>, Vec<Irq>, Lpis>,
+    pub gic: Gic<Vec<Redist>, Vec<Irq>, Lpis, Arc<AtomicU32>>,
+    /// What others see of GICD_CTLR.
+    pub ctlr: Arc<AtomicU32>,
     pub cpus: Vec<Cpu>,
     /// In the guest.
     pub running: Vec<bool>,
@@ -92,8 +96,10 @@ impl Machine {
             .map(|n| Redist::new(Redist::usual_affinity(vcpu(n)), n as u16))
             .collect();
         let spis = vec![Irq::default(); config.nr_spis()];
+        let ctlr = Arc::new(AtomicU32::new(0));
         let mut machine = Self {
-            gic: Gic::new(&config, redists, spis, Lpis::new()).unwrap(),
+            ctlr: ctlr.clone(),
+            gic: Gic::new(&config, redists, spis, Lpis::new(), ctlr).unwrap(),
             cpus: (0..cpus).map(|_| Cpu::new(list_registers)).collect(),
             running: vec![false; cpus],
             timer_active: vec![false; cpus],
@@ -234,6 +240,8 @@ impl Machine {
             self.enter(cpu);
         }
         self.hear(heard);
+        let ctlr = self.read(by, Frame::Dist, 0, 4);
+        assert_eq!(u64::from(self.ctlr.load(Ordering::Relaxed)), ctlr);
     }
 
     /// Writes one interrupt's bit of a register like ISENABLER, which for SPIs is in the distributor.
@@ -329,7 +337,9 @@ impl Machine {
     /// An operation on LPIs: who has to leave the guest for it leaves, who is kicked is kicked.
     fn lpi_op(
         &mut self,
-        op: impl Fn(&mut Gic<Vec<Redist>, Vec<Irq>, Lpis>) -> Result<Option<VcpuId>, Error>,
+        op: impl Fn(
+            &mut Gic<Vec<Redist>, Vec<Irq>, Lpis, Arc<AtomicU32>>,
+        ) -> Result<Option<VcpuId>, Error>,
     ) {
         let mut out = Vec::new();
         let kick = loop {
