@@ -28,6 +28,8 @@ struct vcpu {
 	pthread_t thread;
 	/* Called for an exit that is no guest message; true: dealt with, run on. */
 	bool (*on_exit)(struct vcpu *);
+	/* Called when KVM_RUN fails with another errno than EINTR; true: run on. */
+	bool (*on_error)(struct vcpu *, int error);
 };
 
 struct vm {
