@@ -51,37 +51,6 @@ static void guest_sleep(u64 arg)
 		wfi();
 }
 
-/* What a thread is doing: R, S, D, T, Z; 0 if there is none. */
-static char state_of(pid_t pid, pid_t tid)
-{
-	char path[64], text[256] = {}, *end;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
-	fd = open(path, O_RDONLY);
-	if (fd < 0)
-		return 0;
-	if (read(fd, text, sizeof(text) - 1) < 0)
-		text[0] = 0;
-	close(fd);
-	end = strrchr(text, ')'); /* the name may hold anything */
-	return end ? end[2] : 0;
-}
-
-/* Waits until the thread sleeps, and means it. */
-static void wait_asleep(pid_t pid, pid_t tid)
-{
-	u64 end = now_us() + LIMIT_US;
-
-	for (int seen = 0; seen < 5; sleep_us(1000)) {
-		char state = state_of(pid, tid);
-
-		seen = state == 'S' || state == 'D' ? seen + 1 : 0;
-		if (now_us() > end)
-			FAIL("the thread does not wait, it is in state %c", state ?: '-');
-	}
-}
-
 static void wait_progress(struct vm *vm, u64 before)
 {
 	for (u64 end = now_us() + LIMIT_US; VM_GLOBAL(vm, progress) == before; sleep_us(500))

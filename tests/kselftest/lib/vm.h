@@ -112,6 +112,10 @@ u64 now_us(void);
 /* Puts the calling thread on one CPU; cpu_count: how many are online. */
 void pin_to_cpu(int cpu);
 int cpu_count(void);
+/* Waits until a thread (of this process or another) sleeps, and stays asleep for a moment; false if it does not. */
+bool falls_asleep(pid_t pid, pid_t tid);
+/* The same, where anything else fails the case. */
+void wait_asleep(pid_t pid, pid_t tid);
 /* Ends the case's wait for a guest that is in KVM_RUN on `thread`: SIGUSR1 with an empty handler (no SA_RESTART). */
 void kick_setup(void);
 void kick(pthread_t thread);
