@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <sched.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "timer.h"
 
 struct bench_cpu bench_cpus[VM_MAX_VCPUS];
-u64 bench_ticks[2][BENCH_ROUNDS];
+u64 bench_ticks[2][BENCH_ROUNDS], bench_endless;
 
 _Static_assert(offsetof(struct guest_cpu, index) == GUEST_CPU_INDEX, "boot.S");
 _Static_assert(offsetof(struct bench_cpu, at) == BENCH_CPU_AT, "boot.S");
@@ -54,34 +55,33 @@ struct vm *bench_vm_(const struct vm_options *options)
 	struct vm *vm;
 
 	pin_to_cpu(BENCH_CPU);
+	if (getenv("LOFT_BENCH_ENDLESS")) {
+		bench_endless = 1;
+		alarm(0);
+	}
 	vm = vm_create_(options);
 	for (u32 i = 0; i < vm->vcpu_count; i++)
 		reg_set(&vm->vcpus[i], CORE_REG(regs.pc), (u64)bench_boot);
 	return vm;
 }
 
-struct start {
-	struct vcpu *vcpu;
-	int cpu;
-};
-
 static void *run(void *arg)
 {
-	struct start start = *(struct start *)arg;
-
-	free(arg);
-	pin_to_cpu(start.cpu);
-	vcpu_done(start.vcpu);
+	vcpu_done(arg);
 	return NULL;
 }
 
 void bench_start(struct vcpu *vcpu, int cpu)
 {
-	struct start *start = malloc(sizeof(*start));
+	pthread_attr_t attributes;
+	cpu_set_t set;
 
-	CHECK(start);
-	*start = (struct start){ vcpu, cpu };
-	CHECK(pthread_create(&vcpu->thread, NULL, run, start) == 0);
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	CHECK(pthread_attr_init(&attributes) == 0);
+	CHECK(pthread_attr_setaffinity_np(&attributes, sizeof(set), &set) == 0);
+	CHECK(pthread_create(&vcpu->thread, &attributes, run, vcpu) == 0);
+	pthread_attr_destroy(&attributes);
 }
 
 void bench_run_all(struct vm *vm)
@@ -90,7 +90,8 @@ void bench_run_all(struct vm *vm)
 
 	if ((int)vm->vcpu_count > cpus)
 		FAIL("this needs %u CPUs", vm->vcpu_count);
-	for (u32 i = 0; i < vm->vcpu_count; i++)
+	/* The first last: it takes this thread's CPU. */
+	for (u32 i = vm->vcpu_count; i-- > 0;)
 		bench_start(&vm->vcpus[i], (BENCH_CPU + i) % cpus);
 	vcpu_join(&vm->vcpus[0]);
 }

@@ -12,7 +12,8 @@
  *   - an interval in which one CPU works and the others are idle counts that CPU;
  *   - an interval across CPUs is the sum of both sides, provided that whoever waits hands over the turn each time it has
  *     looked (bench_pause), or its looking would be counted for up to a whole turn;
- *   - an interval in which all CPUs are idle counts the time until the next timer: no operation has one.
+ *   - an interval in which all CPUs are idle counts the time until the next timer: no operation has one;
+ *   - a CPU that waits for a lock of the host's whose holder's turn is over may spend a whole turn: some maxima show it.
  * On real hardware the ticks are time.
  */
 #ifndef BENCH_H
@@ -41,6 +42,8 @@ struct bench_cpu {
 } __attribute__((aligned(1 << BENCH_CPU_SHIFT)));
 
 extern struct bench_cpu bench_cpus[VM_MAX_VCPUS];
+/* With LOFT_BENCH_ENDLESS in the host's environment the rounds never end, for somebody who wants to watch. */
+extern u64 bench_endless;
 /* The guest's results: ticks of each round. A case that measures two things at a time has the second in the second. */
 extern u64 bench_ticks[2][BENCH_ROUNDS];
 
@@ -55,6 +58,12 @@ void bench_unexpected(u64 vector);
 			bench_pause();    \
 	} while (0)
 
+static inline u32 bench_next(u32 round, u32 rounds)
+{
+	return round + 1 == rounds && READ_ONCE(bench_endless) ? 0 : round + 1;
+}
+#define BENCH_EACH(ROUND, ROUNDS) for (u32 ROUND = 0; ROUND < (ROUNDS); ROUND = bench_next(ROUND, ROUNDS))
+
 /*
  * Guest and host: BENCH_OPERATIONS times the assembly TEXT, in BENCH_ROUNDS rounds, into TICKS. Then inputs and clobbers as
  * asm has them. Of the guest's own, TEXT is counted, the two instructions of the loop, and for each round the two that read
@@ -62,7 +71,7 @@ void bench_unexpected(u64 vector);
  * middle, the emulator counts the rest as executed.
  */
 #define BENCH_REPEAT(TICKS, TEXT, ...)                                                                                        \
-	for (u32 round_ = 0; round_ < BENCH_ROUNDS; round_++) {                                                               \
+	BENCH_EACH(round_, BENCH_ROUNDS) {                                                                                    \
 		u64 from_, to_, left_ = BENCH_OPERATIONS;                                                                     \
 		__asm__ volatile("isb\n\tmrs %[from], cntvct_el0\n1:\t" TEXT                                                 \
 				 "\n\tsub %[left], %[left], #1\n\tcbnz %[left], 1b\n\tisb\n\tmrs %[to], cntvct_el0"                      \

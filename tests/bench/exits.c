@@ -25,14 +25,14 @@ static void guest_hypercall(u64 arg)
 }
 MEASURE(hypercall)
 
-/* A trapped read of an ID register. The guest's part: one instruction; so in all that follow. */
+/* A trapped read of an ID register. The guest's part: one instruction. The loop's two are counted twice, see BENCH_REPEAT. */
 static void guest_idreg_read(u64 arg)
 {
 	BENCH_REPEAT(bench_ticks[0], "mrs x0, id_aa64pfr0_el1", : "x0");
 }
 MEASURE(idreg_read)
 
-/* A read of the distributor's control register. */
+/* A read of the distributor's control register. The guest's part: one instruction; so in all that follow. */
 static void guest_gicd_read(u64 arg)
 {
 	BENCH_REPEAT(bench_ticks[0], "ldr w0, [%[at]]", [at] "r"((u64)GUEST_GICD + GICD_CTLR) : "x0", "memory");

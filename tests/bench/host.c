@@ -16,7 +16,7 @@ static void guest_nothing(u64 arg)
 /* CALL, an expression, BENCH_OPERATIONS times in BENCH_ROUNDS rounds; on the calling CPU, with the system call. */
 #define REPEAT(NAME, CALL)                                                    \
 	do {                                                                  \
-		for (u32 round = 0; round < BENCH_ROUNDS; round++) {          \
+		BENCH_EACH(round, BENCH_ROUNDS) {                             \
 			u64 before = bench_now();                             \
 			for (u32 i = 0; i < BENCH_OPERATIONS; i++)            \
 				if (!(CALL))                                  \
@@ -85,7 +85,7 @@ TEST(vm_create_destroy)
 	int system = sys_fd();
 
 	pin_to_cpu(BENCH_CPU);
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 before = instructions();
 
 		for (u32 i = 0; i < MACHINES; i++)
@@ -102,7 +102,7 @@ TEST(vcpu_create)
 	int system = sys_fd();
 
 	pin_to_cpu(BENCH_CPU);
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		int vm = CHECK_OK(ioctl(system, KVM_CREATE_VM, 0)), fds[VCPUS];
 		u64 before = bench_now();
 

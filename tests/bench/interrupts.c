@@ -23,7 +23,7 @@ static void send_all(u32 targets, u64 rest)
 {
 	const u64 sgi = targets == 1 ? 1 << 1 : 1UL << 40;
 
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 sending = 0, delivering = 0;
 
 		for (u32 i = 0; i < OPERATIONS; i++) {
@@ -138,7 +138,7 @@ TEST_SECONDS(sgi_broadcast_idle, 120)
 static void guest_eoi(u64 arg)
 {
 	bench_gic_up(0, 1);
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 sum = 0;
 
 		for (u32 i = 0; i < BENCH_OPERATIONS; i++) {
@@ -172,7 +172,7 @@ static void guest_timer_fire(u64 arg)
 {
 	bench_gic_up(0, 1);
 	irq_enable();
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 sum = 0;
 
 		for (u32 i = 0; i < OPERATIONS; i++) {
@@ -204,7 +204,7 @@ static void guest_wfi_wake(u64 arg)
 {
 	bench_gic_up(0, 1);
 	irq_enable();
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 sum = 0;
 
 		for (u32 i = 0; i < OPERATIONS; i++) {

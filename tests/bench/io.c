@@ -50,7 +50,7 @@ static void guest_wake(u64 arg)
 {
 	bench_gic_up(0, 1);
 	irq_enable();
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 sum = 0;
 
 		for (u32 i = 0; i < OPERATIONS; i++) {
@@ -132,7 +132,7 @@ static void measure_irqfd(const char *name, void (*guest)(u64), u64 rest_us)
 	vcpu_sync(&vm->vcpus[0], 1);
 	bench_start(&vm->vcpus[0], BENCH_CPU + 1);
 	sleep_us(1000);
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 sum = 0;
 
 		for (u32 i = 0; i < OPERATIONS; i++) {

@@ -40,17 +40,24 @@ static void *area(u64 size, int advice)
 /* Every page is new: a fault, and a translation made for 4 KiB that the host has in memory. */
 static void guest_pages(u64 arg)
 {
-	for (u32 round = 0; round < BENCH_ROUNDS; round++)
+	BENCH_EACH(round, BENCH_ROUNDS) {
+		if (round == 0)
+			GUEST_SYNC(0);
 		bench_ticks[0][round] = touch(AREA + round * BENCH_OPERATIONS * PAGE, PAGE, BENCH_OPERATIONS);
+	}
 }
 
 TEST(stage2_fault_4k)
 {
 	struct vm *vm = bench_vm(.main = guest_pages);
 	const u64 size = ALIGN_UP(BENCH_ROUNDS * BENCH_OPERATIONS * PAGE, BLOCK);
+	void *memory = area(size, MADV_NOHUGEPAGE);
 
-	CHECK_OK(vm_slot(vm, 1, 0, AREA, size, area(size, MADV_NOHUGEPAGE)));
-	vcpu_done(&vm->vcpus[0]);
+	CHECK_OK(vm_slot(vm, 1, 0, AREA, size, memory));
+	while (vcpu_next(&vm->vcpus[0]).command == GUEST_CMD_SYNC) {
+		CHECK_OK(vm_slot(vm, 1, 0, AREA, 0, memory));
+		CHECK_OK(vm_slot(vm, 1, 0, AREA, size, memory));
+	}
 	bench_report("stage2_fault_4k", BENCH_OPERATIONS, BENCH_ROUNDS, VM_GLOBAL(vm, bench_ticks)[0]);
 }
 
@@ -108,7 +115,7 @@ TEST(stage2_fault_2m)
 static void guest_dirty(u64 arg)
 {
 	touch(AREA, PAGE, BENCH_OPERATIONS);
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		GUEST_SYNC(round);
 		bench_ticks[0][round] = touch(AREA, PAGE, BENCH_OPERATIONS);
 	}
@@ -122,7 +129,7 @@ TEST(write_after_protect)
 
 	if (vm_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, AREA, BLOCK, area(BLOCK, MADV_NOHUGEPAGE)) < 0)
 		SKIP("KVM_MEM_LOG_DIRTY_PAGES: %s", strerrorname_np(errno));
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		vcpu_sync(&vm->vcpus[0], round);
 		memset(bitmap, 0, sizeof(bitmap));
 		if (ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log) < 0)

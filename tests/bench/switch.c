@@ -20,7 +20,7 @@ static void share_the_cpu(void)
 /* An access that takes the vCPU out to userspace: for the first VM's guest it ends when the other VM has had its turn. */
 static void guest_first(u64 arg)
 {
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 before = guest_now();
 
 		for (u32 i = 0; i < OPERATIONS / 2; i++)
@@ -122,7 +122,7 @@ static void guest_ping(u64 arg)
 	u64 count = 0;
 
 	set_up_line();
-	for (u32 round = 0; round < BENCH_ROUNDS; round++) {
+	BENCH_EACH(round, BENCH_ROUNDS) {
 		u64 before = guest_now();
 
 		for (u32 i = 0; i < OPERATIONS / 2; i++) {

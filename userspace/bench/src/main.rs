@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The report of the microbenchmarks in `tests/bench`: reads what they printed on loft and on KVM, prints the table, writes
-//! it as JSON and as a picture, and says what has become slower than the baseline and which bars are not met.
+//! The reports of the microbenchmarks in `tests/bench`.
+//!
+//! `report` reads what they printed on loft and on KVM, prints the table, writes it as JSON and as a picture, and says what
+//! has become slower than the baseline and which bars are not met. `capture` and `anatomy` take single exits apart.
 
+mod anatomy;
 mod bars;
 mod baseline;
+mod capture;
+mod groups;
+mod instructions;
 mod measured;
+mod operations;
 mod picture;
 mod report;
+mod symbols;
 mod table;
+mod trace;
 
 use std::{
     fs,
@@ -16,13 +25,24 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Args, Parser};
 
 use crate::{baseline::Baseline, measured::Measured, report::Report};
 
 /// What the command line says.
 #[derive(Parser)]
 #[command(about)]
+enum Command {
+    /// The table of both hypervisors
+    Report(Arguments),
+    /// Have the emulator log the instructions of each kind of exit
+    Capture(capture::Capture),
+    /// Take the exits in such logs apart
+    Anatomy(anatomy::Anatomy),
+}
+
+/// What the report is made of.
+#[derive(Args)]
 struct Arguments {
     /// What the benchmarks printed on loft, in the order of the table
     #[arg(long, num_args = 1.., required = true, value_name = "LOG")]
@@ -54,7 +74,14 @@ struct Arguments {
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    match Command::parse() {
+        Command::Report(arguments) => compare(&arguments),
+        Command::Capture(arguments) => capture::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Anatomy(arguments) => anatomy::main(&arguments).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn compare(arguments: &Arguments) -> Result<ExitCode> {
     let report = Report::new(&arguments.kernel, read(&arguments.loft)?, read(&arguments.kvm)?);
     print!("{}", table::table(&report));
     if let Some(path) = &arguments.json {
