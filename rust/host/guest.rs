@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 use kernel::prelude::*;
 use kernel::types::{NotThreadSafe, Opaque};
 
-/// Tells lockdep, RCU and time accounting that this CPU goes into a guest; with interrupts off.
+/// Tells RCU and time accounting that this CPU goes into a guest; with interrupts off.
 pub(crate) fn enter_irqoff() {
     // SAFETY: The run loop calls it with interrupts off, paired with `exit_irqoff`.
     unsafe { ffi::loft_guest_enter_irqoff() };
@@ -18,6 +18,26 @@ pub(crate) fn enter_irqoff() {
 pub(crate) fn exit_irqoff() {
     // SAFETY: As above.
     unsafe { ffi::loft_guest_exit_irqoff() };
+}
+
+/// While this lives, RCU watches this CPU again though a guest is in it: in a fast exit, around everything of the kernel's that may
+/// be traced or read under RCU, so around every lock. Only CPUs that are kept free of the tick (nohz_full) are not watched in
+/// guests; on all others this does nothing.
+pub(crate) struct Watched(NotThreadSafe);
+
+impl Watched {
+    pub(crate) fn new() -> Self {
+        // SAFETY: In a fast exit: interrupts are off, between `enter_irqoff` and `exit_irqoff`. Undone once, in `drop`.
+        unsafe { ffi::loft_guest_pause_irqoff() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // SAFETY: Balances `new`, with interrupts still off.
+        unsafe { ffi::loft_guest_resume_irqoff() };
+    }
 }
 
 /// Takes the host's pending interrupts, then accounts the time that the guest ran; with interrupts off before and after.
