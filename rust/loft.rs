@@ -57,6 +57,7 @@ impl kernel::Module for Loft {
         arch::cpu::probe()?;
         let machine = host::machine::Machine::new()?;
         host::sync::init_statics();
+        host::guest::init();
         let nodes = abi::Nodes::register(number(module_parameters::kvm_node.value()) != 0)?;
         Ok(Loft {
             _nodes: nodes,

@@ -5,10 +5,11 @@
 use super::ffi;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::types::{NotThreadSafe, Opaque};
 
-/// Tells lockdep, RCU and time accounting that this CPU goes into a guest; with interrupts off.
+/// Tells RCU and time accounting that this CPU goes into a guest; with interrupts off.
 pub(crate) fn enter_irqoff() {
     // SAFETY: The run loop calls it with interrupts off, paired with `exit_irqoff`.
     unsafe { ffi::loft_guest_enter_irqoff() };
@@ -18,6 +19,41 @@ pub(crate) fn enter_irqoff() {
 pub(crate) fn exit_irqoff() {
     // SAFETY: As above.
     unsafe { ffi::loft_guest_exit_irqoff() };
+}
+
+/// While this lives, RCU watches this CPU again though a guest is in it: in a fast exit, around everything of the kernel's that may
+/// be traced or read under RCU, so around every lock. Only CPUs that are kept free of the tick (nohz_full) are not watched in
+/// guests; on all others this does nothing.
+pub(crate) struct Watched(NotThreadSafe);
+
+/// There are such CPUs. It is settled when the kernel boots.
+static TRACKED: AtomicBool = AtomicBool::new(false);
+
+/// Once, when the module is loaded.
+pub(crate) fn init() {
+    // SAFETY: Reads a constant of the running kernel.
+    TRACKED.store(unsafe { ffi::loft_tracks_context() }, Ordering::Relaxed);
+}
+
+impl Watched {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        if TRACKED.load(Ordering::Relaxed) {
+            // SAFETY: In a fast exit: interrupts are off, between `enter_irqoff` and `exit_irqoff`. Undone once, in `drop`.
+            unsafe { ffi::loft_guest_pause_irqoff() };
+        }
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for Watched {
+    #[inline]
+    fn drop(&mut self) {
+        if TRACKED.load(Ordering::Relaxed) {
+            // SAFETY: Balances `new`, with interrupts still off.
+            unsafe { ffi::loft_guest_resume_irqoff() };
+        }
+    }
 }
 
 /// Takes the host's pending interrupts, then accounts the time that the guest ran; with interrupts off before and after.

@@ -184,15 +184,34 @@ void loft_on_each_cpu(void (*function)(void *))
 	on_each_cpu(function, NULL, 1);
 }
 
+/*
+ * Not guest_state_enter_irqoff(), which also tells lockdep that interrupts are on, as the guest has them: what runs at EL2
+ * while the guest is in the CPU, fast exits with their locks, runs with interrupts masked.
+ */
 void loft_guest_enter_irqoff(void)
 {
 	guest_timing_enter_irqoff();
-	guest_state_enter_irqoff();
+	guest_context_enter_irqoff();
 }
 
 void loft_guest_exit_irqoff(void)
 {
-	guest_state_exit_irqoff();
+	guest_context_exit_irqoff();
+}
+
+bool loft_tracks_context(void)
+{
+	return context_tracking_enabled();
+}
+
+void loft_guest_pause_irqoff(void)
+{
+	context_tracking_guest_exit();
+}
+
+void loft_guest_resume_irqoff(void)
+{
+	context_tracking_guest_enter();
 }
 
 /* The tick that ended the guest's run is taken before the guest's time is accounted, so that it counts as the guest's. */

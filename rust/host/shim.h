@@ -58,6 +58,9 @@ void loft_on_each_cpu(void (*function)(void *));
 /* Entering and leaving a guest, as the scheduler, RCU, lockdep and CPU-time accounting see it. */
 void loft_guest_enter_irqoff(void);
 void loft_guest_exit_irqoff(void);
+bool loft_tracks_context(void);
+void loft_guest_pause_irqoff(void);
+void loft_guest_resume_irqoff(void);
 void loft_guest_tick_irqoff(void);
 bool loft_guest_work_pending(void);
 int loft_guest_handle_work(void);

@@ -603,7 +603,7 @@ impl Resident for Core {
         // The list registers here are another vCPU's.
         self.lists.moved();
         if self.stolen.is_due() {
-            self.shared.note_stolen_time();
+            self.shared.note_power();
         }
         timer::set_virtual_cval(self.vtimer.cval());
     }

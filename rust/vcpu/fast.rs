@@ -3,12 +3,14 @@
 //! Fast exits: what is answered in the exception vector, with the guest still in the CPU.
 //!
 //! Here interrupts are masked and the guest's world is in place (HCR_EL2.TGE = 0), so nothing in here sleeps, touches
-//! user memory, wakes a thread or loops for long. What needs any of that leaves. A pending interrupt of the host's does
+//! user memory, wakes a thread or loops for long. What needs any of that leaves. What takes a lock has RCU watch this CPU
+//! meanwhile ([`Watched`]), which on some CPUs it does not while they run a guest. A pending interrupt of the host's does
 //! not wait: the guest takes its exit for it right after the ERET.
 
 use super::core::Core;
 use super::sysreg::{self, Outcome};
 use crate::arch::{gic, world};
+use crate::host::guest::Watched;
 use crate::host::{cpu, ffi, machine};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::smccc;
@@ -115,6 +117,7 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
 #[inline(never)]
 fn send_sgi(core: &mut Core, rt: u8) -> u64 {
     let value = core.x(rt);
+    let _watched = Watched::new();
     if let Some(gic) = &core.gic {
         gic.lock()
             .sgi(core.id, SgiReg::Sgi1, value, &mut core.after);
@@ -130,6 +133,7 @@ fn send_sgi(core: &mut Core, rt: u8) -> u64 {
 #[inline(never)]
 fn emulated_register(core: &mut Core, esr: Esr) -> u64 {
     let access = esr.sysreg();
+    let _watched = Watched::new();
     match sysreg::access(core, access) {
         Outcome::Done => {
             world::skip_instruction();
@@ -219,6 +223,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
             return resume(rt);
         }
     }
+    let _watched = Watched::new();
     if frame.shows_lines(offset) {
         core.update_lines();
     }
@@ -263,21 +268,25 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
 pub(crate) fn irq(core: &mut Core) -> u64 {
     let leave = Leave::Interrupt.code();
     let pending = gic::pending();
+    let kicked = pending == machine::KICK.into();
+    let timer = pending == machine::timer_intid();
+    if !kicked && !timer && pending != machine::maintenance_intid() {
+        return leave;
+    }
+    let _watched = Watched::new();
     if !core.fast {
         // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.
-        if pending == machine::timer_intid() {
+        if timer {
             core.silence_timer();
         }
         return leave;
     }
-    let resumed = if pending == machine::KICK.into() {
+    let resumed = if kicked {
         core.kicked()
-    } else if pending == machine::timer_intid() {
+    } else if timer {
         core.timer_fired()
-    } else if pending == machine::maintenance_intid() {
-        core.refresh_lists()
     } else {
-        false
+        core.refresh_lists()
     };
     if resumed {
         RESUME

@@ -273,9 +273,25 @@ impl Vcpu {
     /// What others asked this vCPU to look at.
     fn serve_requests(&self, loaded: &mut Loaded<'_, Core>) -> Result<(), Stop> {
         let _ = self.shared.take_requests();
+        if let Err(stop) = self.wait_for_power(loaded) {
+            // It is no more on than before: the next KVM_RUN begins here again.
+            self.shared.note_power();
+            return Err(stop);
+        }
+        if loaded.with(|core| core.stolen.is_due()) {
+            let mut stolen = loaded.with(|core| core.stolen);
+            stolen.update(&self.vm);
+            loaded.with(|core| core.stolen = stolen);
+        }
+        loaded.with(Core::refresh);
+        Ok(())
+    }
+
+    /// Waits until the vCPU is on.
+    fn wait_for_power(&self, loaded: &mut Loaded<'_, Core>) -> Result<(), Stop> {
         loop {
             match self.shared.power() {
-                Power::On => break,
+                Power::On => return Ok(()),
                 Power::OnPending(_) => {
                     if let Some(start) = self.shared.take_start() {
                         loaded.with(|core| core.reset(Some(start)));
@@ -302,13 +318,6 @@ impl Vcpu {
                 }
             }
         }
-        if loaded.with(|core| core.stolen.is_due()) {
-            let mut stolen = loaded.with(|core| core.stolen);
-            stolen.update(&self.vm);
-            loaded.with(|core| core.stolen = stolen);
-        }
-        loaded.with(Core::refresh);
-        Ok(())
     }
 
     /// PV_TIME_ST: x0 gets the structure's address. (x1 to x3 are zero already.)
@@ -487,14 +496,15 @@ fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
     let leave = loop {
         let leave = Leave::new(core.run_guest());
         core.note_syndrome();
-        // A store that an ioeventfd waits for takes the shortest way that leads through the host's world: RCU has to watch,
-        // and somebody is woken, but nothing of the guest's is taken out of the CPU.
+        // A store that an ioeventfd waits for takes the shortest way that leads through the host's world, since somebody is
+        // woken: nothing of the guest's is taken out of the CPU.
         if leave != Leave::Store {
             break leave;
         }
-        guest::exit_irqoff();
-        let signalled = slow::store(core);
-        guest::enter_irqoff();
+        let signalled = {
+            let _watched = guest::Watched::new();
+            slow::store(core)
+        };
         if !signalled {
             break leave;
         }

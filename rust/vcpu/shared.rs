@@ -201,7 +201,7 @@ impl Shared {
     }
 
     /// The vCPU's own thread asks itself for [`Request::Power`]: it may be anywhere, but is not in the guest.
-    pub(crate) fn note_stolen_time(&self) {
+    pub(crate) fn note_power(&self) {
         self.requests
             .fetch_or(Request::Power as u32, Ordering::Relaxed);
     }
