@@ -154,6 +154,11 @@ bool loft_need_resched(void)
 	return need_resched();
 }
 
+bool loft_single_task_running(void)
+{
+	return single_task_running();
+}
+
 bool loft_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);

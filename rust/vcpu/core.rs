@@ -112,6 +112,8 @@ pub(crate) struct Core {
     pub(crate) fast: bool,
     /// What makes the CPU that the vCPU is loaded on leave its guest.
     pub(crate) kick: Sgi,
+    /// How long a WFI looks for something to do before it sleeps.
+    pub(super) polling: super::run::Polling,
     /// How many WFEs in a row have been skipped.
     wfes: u32,
 }
@@ -166,6 +168,7 @@ impl Core {
             stolen: StolenTime::default(),
             fast: crate::fast_exits(),
             kick: Sgi(0),
+            polling: super::run::Polling::default(),
             wfes: 0,
         }
     }

@@ -96,6 +96,42 @@ pub(super) enum HostWork {
     Error(Error),
 }
 
+/// How long a vCPU that waits looks for itself whether there is something to do, before it gives its CPU away: to sleep and to
+/// be woken takes longer than many waits.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Polling {
+    ns: i64,
+}
+
+impl Polling {
+    /// The shortest time that it is worth.
+    const FIRST: i64 = 5_000;
+
+    /// Looks for its time. True: there is something.
+    fn look(self, shared: &Shared, begun: i64, deadline: i64) -> bool {
+        let until = begun.saturating_add(self.ns).min(deadline);
+        while time::monotonic_ns() < until && host_cpu::has_no_other_thread() {
+            // Whoever has something for this vCPU says so here, too.
+            if shared.has_requests() {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        false
+    }
+
+    /// After a wait of `waited` that this time was too short for: a longer one would have done, or none will do.
+    fn after(self, waited: i64) -> Self {
+        let most = crate::most_polling_ns();
+        let ns = if waited > most {
+            0
+        } else {
+            self.ns.saturating_mul(2).max(Self::FIRST).min(most)
+        };
+        Self { ns }
+    }
+}
+
 /// Whether a guest uses its floating point registers: one that has will do so again, mostly.
 #[derive(Default)]
 pub(super) struct FpUse {
@@ -433,9 +469,17 @@ impl Vcpu {
                 _ => wait::NEVER,
             }
         };
-        self.shared.waiter.block(deadline, || {
+        let poll = loaded.with(|core| core.polling);
+        let begun = time::monotonic_ns();
+        if poll.look(&self.shared, begun, deadline) {
+            return Ok(());
+        }
+        let result = self.shared.waiter.block(deadline, || {
             self.shared.has_requests() || loaded.with(Core::has_interrupt)
-        })
+        });
+        let waited = time::monotonic_ns().saturating_sub(begun);
+        loaded.with(|core| core.polling = poll.after(waited));
+        result
     }
 }
 
