@@ -56,7 +56,7 @@ impl kernel::Module for Loft {
         let _ = module;
         arch::cpu::probe()?;
         let machine = host::machine::Machine::new()?;
-        vm::vmid::init()?;
+        host::sync::init_vmids();
         let nodes = abi::Nodes::register(number(module_parameters::kvm_node.value()) != 0)?;
         Ok(Loft {
             _nodes: nodes,

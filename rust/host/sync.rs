@@ -25,6 +25,18 @@ use kernel::prelude::*;
 use kernel::sync::LockClassKey;
 use kernel::types::{NotThreadSafe, Opaque};
 
+kernel::sync::global_lock! {
+    // SAFETY: The module's init calls `init_vmids` before anything else runs.
+    /// The next VMID to give out, see [`crate::vm::vmid`]. A static that owns no memory: nobody drops it when the module goes.
+    pub(crate) unsafe(uninit) static NEXT_VMID: Mutex<u64> = 1;
+}
+
+/// Once, by the module's init.
+pub(crate) fn init_vmids() {
+    // SAFETY: The one call, before there is any VM.
+    unsafe { NEXT_VMID.init() };
+}
+
 /// A raw spin lock that is held with this CPU's interrupts off. It may be taken in any context, a fast exit included.
 ///
 /// C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)

@@ -12,23 +12,13 @@
 
 use crate::arch::{cpu, tlb};
 use crate::host;
-use kernel::prelude::*;
+use crate::host::sync::NEXT_VMID;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
-use kernel::sync::{new_mutex, Mutex, SetOnce};
 
 /// The current generation.
 static GENERATION: Atomic<u64> = Atomic::new(1);
 
-/// The next number of it to give out.
-static NEXT: SetOnce<Pin<KBox<Mutex<u64>>>> = SetOnce::new();
-
 const NUMBER_BITS: u32 = 16;
-
-/// Once, before any VM.
-pub(crate) fn init() -> Result {
-    NEXT.populate(KBox::pin_init(new_mutex!(1, "loft::vmid"), GFP_KERNEL)?);
-    Ok(())
-}
 
 /// The VMID of one VM, with its generation: `generation << 16 | number`; 0 before the first.
 pub(crate) struct Vmid(Atomic<u64>);
@@ -50,8 +40,7 @@ impl Vmid {
 
     /// Gets a number of the current generation. May sleep.
     pub(crate) fn renew(&self) {
-        let Some(next) = NEXT.as_ref() else { return };
-        let mut next = next.lock();
+        let mut next = NEXT_VMID.lock();
         if self.is_current() {
             return; // another vCPU of this VM was quicker
         }
