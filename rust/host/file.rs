@@ -8,6 +8,7 @@
 use super::ffi;
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::from_err_ptr;
@@ -88,8 +89,13 @@ impl<T: FileObject> Ops<T> {
         command: c_uint,
         argument: usize,
     ) -> isize {
-        // SAFETY: The kernel calls this for an open file of ours.
-        let this: Arc<T> = unsafe { Self::borrow(file) }.into();
+        // SAFETY: The kernel calls this for an open file of ours. It is the file's own reference, lent for the call: never
+        // dropped here.
+        let this = unsafe {
+            ManuallyDrop::new(<Arc<T> as ForeignOwnable>::from_foreign(
+                ffi::loft_file_private(file),
+            ))
+        };
         match T::ioctl(&this, command, argument) {
             Ok(value) => value,
             Err(error) => error.to_errno() as isize,
