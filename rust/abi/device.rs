@@ -5,10 +5,11 @@
 use super::its::ItsFile;
 use super::user;
 use crate::host::ffi::*;
-use crate::host::file::{new_fd, FileObject};
+use crate::host::file::{FileObject, NewFd};
 use crate::host::time;
 use crate::model::vgic::IntId;
 use crate::vcpu::Vcpu;
+use crate::vm::its::Its;
 use crate::vm::timers::TimerKind;
 use crate::vm::Vm;
 use kernel::prelude::*;
@@ -24,35 +25,41 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     if request.flags & KVM_CREATE_DEVICE_TEST != 0 {
         return Ok(0);
     }
-    request.fd = if is_its {
-        let its = {
-            let _config = vm.config.lock();
-            vm.create_its()?
-        };
-        let vm = vm.clone();
-        new_fd(Arc::new(ItsFile { vm, its }, GFP_KERNEL_ACCOUNT)?)?
+    // The file comes first: a device without one could not be set up, nor made again.
+    let fd = if is_its {
+        let its = Its::new()?;
+        let fd = NewFd::prepare(Arc::new(
+            ItsFile {
+                vm: vm.clone(),
+                its: its.clone(),
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)?;
+        let _config = vm.config.lock();
+        vm.add_its(its)?;
+        fd
     } else {
-        create_gic(vm)?
-    } as u32;
+        let fd = NewFd::prepare(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)?;
+        create_gic(vm)?;
+        fd
+    };
+    request.fd = fd.install() as u32;
     user::write(argument, &request)?;
     Ok(0)
 }
 
-fn create_gic(vm: &Arc<Vm>) -> Result<isize> {
-    {
-        let config = vm.config.lock();
-        vm.while_stopped(|| {
-            if vm.gic.is_created() {
-                return Err(EEXIST);
-            }
-            // What has run without it cannot be given one.
-            if config.started {
-                return Err(EBUSY);
-            }
-            vm.gic.create()
-        })??;
-    }
-    new_fd(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)
+fn create_gic(vm: &Vm) -> Result {
+    let config = vm.config.lock();
+    vm.while_stopped(|| {
+        if vm.gic.is_created() {
+            return Err(EEXIST);
+        }
+        // What has run without it cannot be given one.
+        if config.started {
+            return Err(EBUSY);
+        }
+        vm.gic.create()
+    })?
 }
 
 /// The GICv3's file.

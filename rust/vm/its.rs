@@ -113,7 +113,8 @@ pub(crate) struct Msi {
 }
 
 impl Its {
-    fn new() -> Result<Arc<Self>> {
+    /// One that no VM has yet.
+    pub(crate) fn new() -> Result<Arc<Self>> {
         let events = Events::new()?;
         let model = Model::new(Sorted(RBTree::new()), Sorted(RBTree::new()), events.clone());
         Arc::pin_init(
@@ -233,9 +234,8 @@ impl VmIts {
 }
 
 impl Vm {
-    /// Makes another ITS; the caller holds `config`. `ENOSPC`: there are enough.
-    pub(crate) fn create_its(&self) -> Result<Arc<Its>> {
-        let its = Its::new()?;
+    /// Gives the VM another ITS; the caller holds `config`. `ENOSPC`: there are enough.
+    pub(crate) fn add_its(&self, its: Arc<Its>) -> Result {
         self.its.all.update(|all| {
             if all.len() >= MOST {
                 return Err(ENOSPC);
@@ -244,11 +244,10 @@ impl Vm {
             for one in all {
                 next.push(one.clone(), GFP_KERNEL_ACCOUNT)?;
             }
-            next.push(its.clone(), GFP_KERNEL_ACCOUNT)?;
+            next.push(its, GFP_KERNEL_ACCOUNT)?;
+            self.gic.add_lpis()?;
             Ok(next)
-        })?;
-        self.gic.add_lpis()?;
-        Ok(its)
+        })
     }
 
     /// Whether there is an ITS.

@@ -74,19 +74,26 @@ TEST(no_descriptor_left_with_gic)
 	CHECK_EQ(VM_GLOBAL(vm, seen[1]), 2);
 }
 
-/* Other files fail the same way. */
+/* Other files fail the same way, and what they would have been for is not there. */
 TEST(no_descriptor_for_others)
 {
-	struct kvm_create_device device = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
-	struct vm *vm = vm_create(.main = guest_seen);
-	int before = open_fds();
+	struct kvm_create_device gic = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 }, its = { .type = KVM_DEV_TYPE_ARM_VGIC_ITS };
+	int vm = CHECK_OK(ioctl(sys_fd(), KVM_CREATE_VM, 0)), before = open_fds();
 
 	limit_fds(0);
 	EXPECT_ERRNO(ioctl(sys_fd(), KVM_CREATE_VM, 0), EMFILE);
-	EXPECT_ERRNO(ioctl(vm->fd, KVM_CREATE_DEVICE, &device), EMFILE);
+	EXPECT_ERRNO(ioctl(vm, KVM_CREATE_DEVICE, &gic), EMFILE);
+	EXPECT_ERRNO(ioctl(vm, KVM_CREATE_DEVICE, &its), EMFILE);
 	unlimit_fds();
 	EXPECT_EQ(open_fds(), before);
+	EXPECT_EQ(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MSI_DEVID), 0);
 	close(CHECK_OK(ioctl(sys_fd(), KVM_CREATE_VM, 0)));
+	CHECK_OK(ioctl(vm, KVM_CREATE_DEVICE, &gic));
+	CHECK_OK(ioctl(vm, KVM_CREATE_DEVICE, &its));
+	EXPECT_EQ(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MSI_DEVID), 1);
+	close(gic.fd);
+	close(its.fd);
+	close(vm);
 }
 
 #define THREADS 4
