@@ -686,6 +686,11 @@ void loft_note_branch_history(void)
 	WRITE_ONCE(loft_branch_history, now);
 }
 
+/* Linux 7.3 repeats only the end of a sequence of TLBIs, and says so. */
+#ifndef ARM64_WORKAROUND_REPEAT_TLBI
+#define ARM64_WORKAROUND_REPEAT_TLBI ARM64_WORKAROUND_REPEAT_TLBI_SYNC
+#endif
+
 unsigned int loft_workarounds(void)
 {
 	return (cpus_have_cap(ARM64_WORKAROUND_REPEAT_TLBI) ? LOFT_REPEAT_TLBI : 0) |
