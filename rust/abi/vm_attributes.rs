@@ -9,8 +9,8 @@ use crate::model::smccc::filter::{Action, FilterError};
 use crate::model::sysreg::idregs::IdReg;
 use crate::model::sysreg::{lookup, Encoding};
 use crate::vm::Vm;
+use core::sync::atomic::Ordering::Relaxed;
 use kernel::prelude::*;
-use kernel::sync::atomic::Relaxed;
 
 /// KVM_HAS_DEVICE_ATTR on a VM.
 pub(super) fn has(attr: &kvm_device_attr) -> Result<isize> {

@@ -5,8 +5,8 @@
 use crate::host::errno::eopnotsupp;
 use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Encoding};
+use core::cell::UnsafeCell;
 use kernel::prelude::*;
-use kernel::sync::SetOnce;
 
 /// The features that loft itself uses. The same on all CPUs: they come from the kernel's sanitised registers.
 #[derive(Clone, Copy)]
@@ -53,7 +53,34 @@ pub(crate) struct Features {
     pub(crate) speculative_at: bool,
 }
 
-static FEATURES: SetOnce<Features> = SetOnce::new();
+/// Written once, by [`probe`], before the module does anything else; so reading takes no check.
+struct Probed(UnsafeCell<Features>);
+
+// SAFETY: It is written before there is a second thread that could read it.
+unsafe impl Sync for Probed {}
+
+static FEATURES: Probed = Probed(UnsafeCell::new(Features {
+    pauth: false,
+    ras: false,
+    fwb: false,
+    fgt: false,
+    fgt2: false,
+    hcx: false,
+    dit: false,
+    evt: false,
+    vmid_bits: 8,
+    pa_bits: 32,
+    list_registers: 1,
+    vtr: 0,
+    counter_hz: 1,
+    dic: false,
+    mpam: false,
+    mpam_hcr: false,
+    sme: false,
+    mte: false,
+    repeat_tlbi: false,
+    speculative_at: false,
+}));
 
 /// What the kernel has settled on for the identification register `encoding`, over all CPUs.
 pub(crate) fn sanitised(encoding: Encoding) -> u64 {
@@ -92,30 +119,10 @@ pub(crate) fn run_workaround(function: u32) {
 }
 
 /// The features; [`probe`] has run before anything else of the module.
+#[inline(always)]
 pub(crate) fn features() -> &'static Features {
-    static NONE: Features = Features {
-        pauth: false,
-        ras: false,
-        fwb: false,
-        fgt: false,
-        fgt2: false,
-        hcx: false,
-        dit: false,
-        evt: false,
-        vmid_bits: 8,
-        pa_bits: 32,
-        list_registers: 1,
-        vtr: 0,
-        counter_hz: 1,
-        dic: false,
-        mpam: false,
-        mpam_hcr: false,
-        sme: false,
-        mte: false,
-        repeat_tlbi: false,
-        speculative_at: false,
-    };
-    FEATURES.as_ref().unwrap_or(&NONE)
+    // SAFETY: Written in `probe` alone, before anything else of the module runs.
+    unsafe { &*FEATURES.0.get() }
 }
 
 /// Checks that loft can work here; says what is missing where it cannot.
@@ -194,6 +201,7 @@ pub(crate) fn probe() -> Result {
         repeat_tlbi: workarounds & ffi::LOFT_REPEAT_TLBI != 0,
         speculative_at: workarounds & ffi::LOFT_SPECULATIVE_AT != 0,
     };
-    FEATURES.populate(features);
+    // SAFETY: The module is being loaded, by this thread, and nothing else of it runs.
+    unsafe { *FEATURES.0.get() = features };
     Ok(())
 }

@@ -189,6 +189,22 @@ void loft_on_each_cpu(void (*function)(void *))
 	on_each_cpu(function, NULL, 1);
 }
 
+static DEFINE_PER_CPU(unsigned long, loft_quiescent_at);
+
+/*
+ * A guest's CPU holds nothing that RCU protects, and RCU has to hear of that, since the tick finds the CPU in the kernel. It
+ * asks at each tick; to be told more often, as guest_context_enter_irqoff() does at each entry and each exit, is no use to it.
+ */
+static void loft_guest_note_quiescence(void)
+{
+	unsigned long now = READ_ONCE(jiffies);
+
+	if (__this_cpu_read(loft_quiescent_at) == now)
+		return;
+	__this_cpu_write(loft_quiescent_at, now);
+	rcu_virt_note_context_switch();
+}
+
 /*
  * Not guest_state_enter_irqoff(), which also tells lockdep that interrupts are on, as the guest has them: what runs at EL2
  * while the guest is in the CPU, fast exits with their locks, runs with interrupts masked.
@@ -196,12 +212,16 @@ void loft_on_each_cpu(void (*function)(void *))
 void loft_guest_enter_irqoff(void)
 {
 	guest_timing_enter_irqoff();
-	guest_context_enter_irqoff();
+	if (context_tracking_enabled())
+		guest_context_enter_irqoff();
+	else
+		loft_guest_note_quiescence();
 }
 
 void loft_guest_exit_irqoff(void)
 {
-	guest_context_exit_irqoff();
+	if (context_tracking_enabled())
+		guest_context_exit_irqoff();
 }
 
 bool loft_tracks_context(void)
@@ -272,7 +292,7 @@ DEFINE_PER_CPU(void *, loft_loaded_frame);
 
 void loft_set_loaded_frame(void *frame)
 {
-	this_cpu_write(loft_loaded_frame, frame);
+	__this_cpu_write(loft_loaded_frame, frame); /* preemption is off */
 }
 
 void loft_neon_begin(struct user_fpsimd_state *host)

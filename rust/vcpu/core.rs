@@ -236,12 +236,22 @@ impl Core {
 
     /// The guest's virtual counter.
     pub(crate) fn virtual_counter(&self) -> u64 {
-        timer::counter().wrapping_sub(self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed))
+        timer::counter().wrapping_sub(
+            self.vm
+                .offsets
+                .virtual_
+                .load(core::sync::atomic::Ordering::Relaxed),
+        )
     }
 
     /// The guest's physical counter.
     pub(crate) fn physical_counter(&self) -> u64 {
-        timer::counter().wrapping_sub(self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed))
+        timer::counter().wrapping_sub(
+            self.vm
+                .offsets
+                .physical
+                .load(core::sync::atomic::Ordering::Relaxed),
+        )
     }
 
     /// Before each run: what others may have changed about the VM. The vCPU may be loaded or not; interrupts on.
@@ -269,8 +279,16 @@ impl Core {
         let new = Control {
             translation,
             vmid,
-            virtual_offset: self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed),
-            physical_offset: self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed),
+            virtual_offset: self
+                .vm
+                .offsets
+                .virtual_
+                .load(core::sync::atomic::Ordering::Relaxed),
+            physical_offset: self
+                .vm
+                .offsets
+                .physical
+                .load(core::sync::atomic::Ordering::Relaxed),
             ..self.control
         };
         let changed = new != self.control;
@@ -312,7 +330,8 @@ impl Core {
     /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
     pub(crate) fn give_interface(&mut self) {
         // It seldom changes from one exit to userspace to the next.
-        if self.given.vmcr != self.lists.vmcr || self.given.registers != self.interface {
+        if self.given.vmcr != self.lists.vmcr || !self.given.registers.is_as_active(&self.interface)
+        {
             self.given = Interface {
                 vmcr: self.lists.vmcr,
                 registers: self.interface.clone(),

@@ -12,8 +12,8 @@ use crate::model::sysreg::idregs::IdError;
 use crate::model::sysreg::table::{self, Features, Home, TimerReg, User};
 use crate::model::sysreg::{cache, lookup, Encoding, Reg};
 use crate::model::timer::TimerId;
+use core::sync::atomic::Ordering::Relaxed;
 use kernel::prelude::*;
-use kernel::sync::atomic::Relaxed;
 use kernel::uaccess::{UserPtr, UserSlice};
 
 fn decode(id: u64) -> Result<OneReg> {

@@ -190,22 +190,24 @@ impl Vcpu {
             ..
         } = state;
         let exit = core.as_mut().loaded(|loaded| loop {
-            let work = if fp_use.is_likely() {
+            let (work, others) = if fp_use.is_likely() {
                 fp.with(|| {
                     loaded.with(|core| {
                         core.fp.load();
                         core.fp_is_here = true;
-                    });
-                    let work = run_until_host(loaded, &self.shared);
-                    loaded.with(|core| {
+                        let ended = run_until_host(core, &self.shared);
                         core.fp_is_here = false;
                         core.fp.save();
-                    });
-                    work
+                        ended
+                    })
                 })
             } else {
-                run_until_host(loaded, &self.shared)
+                loaded.with(|core| run_until_host(core, &self.shared))
             };
+            if others {
+                // First of all, for the rest may end KVM_RUN.
+                self.serve_others(loaded);
+            }
             if matches!(work, HostWork::FloatingPoint) {
                 fp_use.note();
                 continue;
@@ -266,8 +268,6 @@ impl Vcpu {
         cache: &mut crate::vm::memory::TableCache,
         work: HostWork,
     ) -> Result<(), Stop> {
-        // First of all, for the rest may end KVM_RUN.
-        self.serve_others(loaded);
         match work {
             HostWork::Pending => guest::handle_work()?,
             HostWork::Requests => self.serve_requests(loaded)?,
@@ -382,9 +382,7 @@ impl Vcpu {
             Ok(Fault::Resolved) => Ok(()),
             Ok(Fault::Device) => match loaded.with(|core| slow::device_access(core, fault)) {
                 Next::Resume => Ok(()),
-                Next::Host(HostWork::Leave(exit, answer)) => {
-                    self.write_or_signal(loaded, exit, answer)
-                }
+                Next::Host(HostWork::Leave(exit, answer)) => Err(Stop::Exit(exit, answer)),
                 Next::Host(HostWork::Error(error)) => Err(Stop::Errno(error)),
                 Next::Host(HostWork::Gic(access)) => {
                     self.serve_gic(loaded, access);
@@ -425,28 +423,6 @@ impl Vcpu {
         }
     }
 
-    /// A store that an ioeventfd waits for does not go to userspace.
-    fn write_or_signal(
-        &self,
-        loaded: &mut Loaded<'_, Core>,
-        exit: Exit,
-        answer: Answer,
-    ) -> Result<(), Stop> {
-        if let Exit::Mmio {
-            ipa,
-            data,
-            size,
-            write: true,
-        } = exit
-        {
-            if self.vm.events.store(ipa, data, size, || true) {
-                loaded.with(Core::skip);
-                return Ok(());
-            }
-        }
-        Err(Stop::Exit(exit, answer))
-    }
-
     /// Sleeps while another vCPU wants this one out of the guest.
     fn wait_while_held(&self) -> Result {
         self.shared
@@ -483,44 +459,44 @@ impl Vcpu {
     }
 }
 
-/// The middle loop: runs the guest until the host has to do something that may sleep.
-fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
-    loaded.with(Core::refresh);
-    loop {
+/// The middle loop: runs the guest until the host has to do something that may sleep. Also tells whether the guest has done
+/// something that others have to be told of.
+fn run_until_host(core: &mut Core, shared: &Shared) -> (HostWork, bool) {
+    core.refresh();
+    let work = loop {
         if guest::work_pending() {
-            return HostWork::Pending;
+            break HostWork::Pending;
         }
         if shared.has_requests() {
             if shared.is_held() {
-                return HostWork::Held;
+                break HostWork::Held;
             }
             let requests = shared.take_requests();
             if requests & super::shared::Request::Power as u32 != 0 {
-                return HostWork::Requests;
+                break HostWork::Requests;
             }
         }
-        if !loaded.with(|core| onereg::pstate_is_valid(core.frame.pstate)) {
+        if !onereg::pstate_is_valid(core.frame.pstate) {
             // Whatever it is, it must not reach the ERET.
-            return HostWork::Leave(Exit::FailEntry, Answer::None);
+            break HostWork::Leave(Exit::FailEntry, Answer::None);
         }
-        let next = loaded.with(|core| match enter(core, shared) {
+        let next = match enter(core, shared) {
             None if !core.fp_is_here && !fp::may_be_away() => Next::Host(HostWork::FloatingPoint),
             None if core.may_run() => Next::Resume,
             None => Next::Host(HostWork::Vmid),
             Some(Leave::Interrupt) => Next::Resume,
-            Some(Leave::Sync | Leave::Store) => slow::handle(core),
+            Some(Leave::Sync) => slow::handle(core, false),
+            Some(Leave::Store) => slow::handle(core, true),
             Some(Leave::SError) => slow::serror(core),
             Some(Leave::HostException) => Next::Host(HostWork::Leave(Exit::Internal, Answer::None)),
-        });
+        };
         match next {
-            Next::Host(work) => return work,
-            Next::Resume => {
-                if loaded.with(|core| !core.after.is_empty()) {
-                    return HostWork::After;
-                }
-            }
+            Next::Host(work) => break work,
+            Next::Resume if !core.after.is_empty() => break HostWork::After,
+            Next::Resume => {}
         }
-    }
+    };
+    (work, !core.after.is_empty())
 }
 
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.

@@ -32,6 +32,8 @@ pub(super) struct MemoryFault {
     abort: Abort,
     esr: u64,
     far: u64,
+    /// Ioeventfds have had it already.
+    offered: bool,
 }
 
 /// Ends KVM_RUN.
@@ -39,8 +41,8 @@ fn leave(exit: Exit, answer: Answer) -> Next {
     Next::Host(HostWork::Leave(exit, answer))
 }
 
-/// A synchronous exit.
-pub(super) fn handle(core: &mut Core) -> Next {
+/// A synchronous exit. `offered`: ioeventfds have had it already.
+pub(super) fn handle(core: &mut Core, offered: bool) -> Next {
     if SPSR_EL1::nRW.is_set(core.frame.pstate) {
         // The guest went to AArch32, which its identification registers say it does not have, but the CPU has. Nothing
         // here knows how to go on from there; it runs again when userspace has set a PSTATE that it can run.
@@ -85,7 +87,7 @@ pub(super) fn handle(core: &mut Core) -> Next {
             }
         }
         ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
-            memory_abort(core, esr)
+            memory_abort(core, esr, offered)
         }
         // Whatever else traps is something that the guest does not have.
         _ => {
@@ -95,7 +97,7 @@ pub(super) fn handle(core: &mut Core) -> Next {
     }
 }
 
-fn memory_abort(core: &mut Core, esr: Esr) -> Next {
+fn memory_abort(core: &mut Core, esr: Esr, offered: bool) -> Next {
     let abort = esr.abort();
     let far = core.syndrome.far;
     let ipa = core.fault_ipa();
@@ -138,7 +140,7 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
     } else {
         !abort.is_instruction() && abort.is_write()
     };
-    Next::Host(HostWork::Fault(MemoryFault {
+    let fault = MemoryFault {
         ipa,
         write,
         exec: abort.is_instruction() && !abort.is_on_walk(),
@@ -146,7 +148,13 @@ fn memory_abort(core: &mut Core, esr: Esr) -> Next {
         abort,
         esr: esr.raw(),
         far,
-    }))
+        offered,
+    };
+    if core.vm.memory.is_device(ipa, write) {
+        device_access(core, fault)
+    } else {
+        Next::Host(HostWork::Fault(fault))
+    }
 }
 
 /// What a bus without anything there gives.
@@ -170,7 +178,7 @@ pub(super) fn store(core: &mut Core) -> bool {
     let value = super::mmio::guest_order(core, core.frame.pstate, core.x(abort.register()), size);
     // Memory that the guest has not touched so far looks the same.
     let vm = &core.vm;
-    let device = || vm.memory.slots().find(ipa).is_none();
+    let device = || vm.memory.is_device(ipa, true);
     if SPSR_EL1::nRW.is_set(core.frame.pstate) || !vm.events.store(ipa, value, size, device) {
         return false;
     }
@@ -219,6 +227,10 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
         let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
+        if !fault.offered && core.vm.events.store(ipa, data, size, || true) {
+            core.skip();
+            return Next::Resume;
+        }
         leave(
             Exit::Mmio {
                 ipa,

@@ -63,7 +63,7 @@ pub(super) fn call(core: &mut Core) -> Next {
                 Counter::Virtual => &core.vm.offsets.virtual_,
                 Counter::Physical => &core.vm.offsets.physical,
             };
-            let offset = offset.load(kernel::sync::atomic::Relaxed);
+            let offset = offset.load(core::sync::atomic::Ordering::Relaxed);
             time::real_with_counter().map_or([smccc::NOT_SUPPORTED, 0, 0, 0], |(ns, now)| {
                 smccc::ptp(ns, now.wrapping_sub(offset))
             })

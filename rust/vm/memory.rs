@@ -19,6 +19,7 @@ use crate::arch::{cpu, dsb_ishst};
 use crate::host::errno::ehwpoison;
 use crate::host::mm::{Follower, HostPage};
 use crate::host::page;
+use crate::host::rcu::Published;
 use crate::host::sync::RwLock;
 use crate::model::stage2::{
     Age, Cache, Coherency, Format, Geometry, GeometryError, Level, MapError, Mapping, MemType,
@@ -28,7 +29,7 @@ use crate::model::sysreg::regs::VTCR_EL2;
 use crate::model::types::{HostPa, Ipa};
 use core::ops::Range;
 use kernel::prelude::*;
-use kernel::sync::{new_spinlock, static_lock_class, Arc, SpinLock};
+use kernel::sync::{static_lock_class, Arc};
 
 /// How many descriptors are looked at before the lock is let go for others.
 const CHUNK: usize = 1024;
@@ -242,7 +243,7 @@ pub(crate) struct GuestMemory {
     #[pin]
     tables: RwLock<Tables>,
     #[pin]
-    slots: SpinLock<Arc<Slots>>,
+    slots: Published<Arc<Slots>>,
     platform: Platform,
     geometry: Geometry,
 }
@@ -324,12 +325,12 @@ impl GuestMemory {
             range: 0..0,
         };
         Arc::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 tables <- RwLock::new(Tables { stage2, changes }, c"loft::Stage2::mmu", static_lock_class!()),
-                slots <- new_spinlock!(slots, "loft::Slots"),
+                slots <- Published::new(slots),
                 platform,
                 geometry,
-            }),
+            }? Error),
             GFP_KERNEL_ACCOUNT,
         )
     }
@@ -362,9 +363,15 @@ impl GuestMemory {
         Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
     }
 
+    /// Whether `ipa` is a device's for the guest: there is no memory, or memory that is only to be read and `write`.
+    pub(crate) fn is_device(&self, ipa: u64, write: bool) -> bool {
+        self.slots
+            .read(|slots| slots.find(ipa).is_none_or(|slot| write && slot.readonly()))
+    }
+
     /// The slots as they are now.
     pub(crate) fn slots(&self) -> Arc<Slots> {
-        self.slots.lock().clone()
+        self.slots.read(Arc::clone)
     }
 
     /// Adds, changes or (with size 0) deletes a slot, as KVM_SET_USER_MEMORY_REGION. One caller at a time.
@@ -427,9 +434,7 @@ impl GuestMemory {
         if let Some(old) = old.filter(|old| new.is_none_or(|new| new.ipa != old.ipa)) {
             self.retire(slots, old)?;
         }
-        let replaced = core::mem::replace(&mut *self.slots.lock(), list);
-        drop(replaced);
-        Ok(())
+        self.slots.update(|_| Ok(list))
     }
 
     /// Unmaps all of a slot that is to go. Until that is done the slot stays in the list, dying, so that who changes the
@@ -445,11 +450,12 @@ impl GuestMemory {
         let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
         // Whoever has found the slot before sees the change when it comes to map a page.
         self.tables.write().changes.begin(old.hva..old.hva_end());
-        let replaced = core::mem::replace(&mut *self.slots.lock(), list);
-        drop(replaced);
-        self.unmap(Ipa::new(old.ipa)..Ipa::new(old.end()), true);
+        let listed = self.slots.update(|_| Ok(list));
+        if listed.is_ok() {
+            self.unmap(Ipa::new(old.ipa)..Ipa::new(old.end()), true);
+        }
         self.tables.write().changes.end();
-        Ok(())
+        listed
     }
 
     /// A guest that starts with its caches off sees what the VMM has written through its own.

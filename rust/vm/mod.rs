@@ -20,8 +20,8 @@ use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
 use crate::model::sysreg::{regs, IdReg, IdRegs};
 use crate::model::vcpus::VcpuId;
 use crate::vcpu::shared::Shared;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use memory::GuestMemory;
 use timers::TimerPpis;
@@ -61,15 +61,15 @@ pub(crate) struct Vm {
     /// What userspace wants of firmware calls, fixed at the same time; empty where it wants nothing.
     pub(crate) smccc_filter: SetOnce<Filter>,
     /// How often userspace has changed the firmware: a vCPU that has seen fewer changes looks again.
-    firmware_changes: Atomic<u32>,
+    firmware_changes: AtomicU32,
     /// What the guest's counters are behind the machine's.
     pub(crate) offsets: Offsets,
     /// For each CPU of the host, which vCPU ran there last, plus one.
-    last_ran: KVVec<Atomic<u32>>,
+    last_ran: KVVec<AtomicU32>,
     /// KVM_CAP_ARM_NISV_TO_USER.
-    tells_undescribed: Atomic<bool>,
+    tells_undescribed: AtomicBool,
     /// It was started without what it needs, and is of no more use.
-    dead: Atomic<bool>,
+    dead: AtomicBool,
 }
 
 /// What of a VM may change until its first vCPU runs.
@@ -151,10 +151,10 @@ fn firmware() -> Firmware {
 
 /// The counters' offsets, one for all vCPUs: what a guest's counter is behind the machine's, in ticks.
 pub(crate) struct Offsets {
-    pub(crate) virtual_: Atomic<u64>,
-    pub(crate) physical: Atomic<u64>,
+    pub(crate) virtual_: AtomicU64,
+    pub(crate) physical: AtomicU64,
     /// KVM_ARM_SET_COUNTER_OFFSET was used: the single registers no longer move them.
-    pub(crate) fixed: Atomic<bool>,
+    pub(crate) fixed: AtomicBool,
 }
 
 impl Vm {
@@ -166,7 +166,7 @@ impl Vm {
         let no_vcpus = Arc::new(KVec::new(), GFP_KERNEL_ACCOUNT)?;
         let mut last_ran = KVVec::new();
         for _ in 0..crate::host::cpu::count() {
-            last_ran.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
+            last_ran.push(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
         }
         Arc::pin_init(
             try_pin_init!(Self {
@@ -179,17 +179,17 @@ impl Vm {
                 gic <- gic::VmGic::new(),
                 its <- its::VmIts::new(),
                 last_ran,
-                tells_undescribed: Atomic::new(false),
-                dead: Atomic::new(false),
+                tells_undescribed: AtomicBool::new(false),
+                dead: AtomicBool::new(false),
                 events <- events::Events::new(),
                 ids: SetOnce::new(),
                 timers: SetOnce::new(),
                 smccc_filter: SetOnce::new(),
-                firmware_changes: Atomic::new(0),
+                firmware_changes: AtomicU32::new(0),
                 offsets: Offsets {
-                    virtual_: Atomic::new(now),
-                    physical: Atomic::new(0),
-                    fixed: Atomic::new(false),
+                    virtual_: AtomicU64::new(now),
+                    physical: AtomicU64::new(0),
+                    fixed: AtomicBool::new(false),
                 },
             }? Error),
             GFP_KERNEL_ACCOUNT,

@@ -13,19 +13,22 @@
 use crate::arch::{cpu, tlb};
 use crate::host;
 use crate::host::sync::NEXT_VMID;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
+use core::sync::atomic::{
+    fence, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
 
 /// The current generation.
-static GENERATION: Atomic<u64> = Atomic::new(1);
+static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 const NUMBER_BITS: u32 = 16;
 
 /// The VMID of one VM, with its generation: `generation << 16 | number`; 0 before the first.
-pub(crate) struct Vmid(Atomic<u64>);
+pub(crate) struct Vmid(AtomicU64);
 
 impl Vmid {
     pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0))
+        Self(AtomicU64::new(0))
     }
 
     /// As it is now.
@@ -59,9 +62,11 @@ impl Vmid {
             *next = 1;
         }
         let value = GENERATION.load(Relaxed) << NUMBER_BITS | *next;
-        // A full barrier: who flushes the TLB for this VM either sees the new number, or changed the tables before a
+        // Full barriers: who flushes the TLB for this VM either sees the new number, or changed the tables before a
         // walk under the new number can read them.
-        self.0.xchg(value, Full);
+        fence(SeqCst);
+        self.0.store(value, Release);
+        fence(SeqCst);
         *next = next.wrapping_add(1);
     }
 }
