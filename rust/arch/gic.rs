@@ -54,6 +54,17 @@ pub(crate) fn write_lists(lists: &LrFile) {
     write!(ICH_HCR_EL2, lists.hcr);
 }
 
+/// Whether no list register holds an interrupt, nor would assert a maintenance interrupt.
+pub(crate) fn lists_are_empty() -> bool {
+    let all = (1u64 << super::cpu::features().list_registers) - 1;
+    read!(ICH_ELRSR_EL2) & all == all
+}
+
+/// ICH_VMCR_EL2.
+pub(crate) fn vmcr() -> u64 {
+    read!(ICH_VMCR_EL2)
+}
+
 /// Stops the interface, so that it raises no maintenance interrupt while the host runs.
 pub(crate) fn stop() {
     write!(ICH_HCR_EL2, 0);

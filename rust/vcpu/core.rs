@@ -14,7 +14,6 @@ use crate::arch::world::{self, Control, HostWorld, Syndrome};
 use crate::arch::{cpu, tlb};
 use crate::host::guest::{self, Resident};
 use crate::host::machine;
-use crate::host::sync::RawSpinLock;
 use crate::model::esr::{Abort, Esr};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
@@ -24,7 +23,7 @@ use crate::model::sysreg::Reg;
 use crate::model::timer::{Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, Frame as GicFrame, Line, LrFile};
-use crate::vm::gic::{After, Map, Model};
+use crate::vm::gic::{After, Controller, Map};
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -57,6 +56,10 @@ pub(crate) struct Core {
 
     /// The image of the list registers, and ICH_VMCR_EL2 while the vCPU is not loaded.
     pub(crate) lists: LrFile,
+    /// The model's count of changes when there was nothing for this vCPU.
+    quiet_at: Option<u64>,
+    /// The list registers were filled from the model, and have to be given back to it.
+    filled: bool,
     /// The rest of the virtual CPU interface.
     pub(crate) interface: CpuIf,
     /// What userspace sees of the two.
@@ -80,7 +83,7 @@ pub(crate) struct Core {
     /// SPSR_abt, _und, _irq and _fiq, which userspace saves and restores.
     pub(crate) spsr_aarch32: [u64; 4],
     /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
-    pub(crate) gic: Option<Arc<RawSpinLock<Model>>>,
+    pub(crate) gic: Option<Arc<Controller>>,
     frames: Option<Arc<Map>>,
     gicd_ctlr: Option<Arc<AtomicU32>>,
     pub(crate) peers: Option<Arc<KVec<Arc<Shared>>>>,
@@ -134,6 +137,8 @@ impl Core {
             syndrome: Syndrome::default(),
             walked_ipa: None,
             lists: LrFile::new(cpu.list_registers),
+            quiet_at: None,
+            filled: false,
             interface: CpuIf::new(cpu.vtr),
             given: Interface::new(),
             active_timers: TimerSet::NONE,
@@ -324,6 +329,7 @@ impl Core {
             self.lists.vmcr = interface.vmcr;
             self.interface = interface.registers.clone();
             self.given = interface;
+            self.quiet_at = None;
         }
     }
 
@@ -363,13 +369,20 @@ impl Core {
 
     /// Moves what is pending into the list registers' image.
     fn fill_lists(&mut self) {
-        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
+        let Some(gic) = &self.gic else {
             // No interrupt controller: each access to its registers traps, and is UNDEFINED.
             // EN is 0, or what another vCPU has left in the list registers could interrupt.
             self.lists.hcr = hcr::TDIR | NO_GIC;
             return;
         };
+        self.filled = self.quiet_at != Some(gic.changes());
+        if !self.filled {
+            self.lists.flush_nothing();
+            return;
+        }
+        let mut model = gic.lock_for_lists();
         model.flush(self.id, &mut self.lists, self.active_timers);
+        self.quiet_at = (!model.has_work(self.id)).then(|| gic.changes());
         drop(model);
         // The guest has turned these off before it took the interrupt.
         let idle = self
@@ -406,12 +419,21 @@ impl Core {
     /// Folds the list registers back into the model. `lines`: the timers whose lines are up.
     fn take_lists(&mut self, lines: TimerSet) {
         self.set_timer_lines(lines);
-        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
+        if !self.filled {
+            self.lists.vmcr = gic::vmcr();
             return;
-        };
+        }
+        let Some(gic) = &self.gic else { return };
+        let mut model = gic.lock_for_lists();
         gic::read_lists(&mut self.lists);
         let report = model.sync(self.id, &mut self.lists, &mut self.after);
+        drop(model);
         self.active_timers = self.active_timers.without(report.deactivated);
+    }
+
+    /// The vCPU was kicked: there may be something for it after all.
+    pub(crate) fn note_kick(&mut self) {
+        self.quiet_at = None;
     }
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
@@ -419,6 +441,7 @@ impl Core {
         if self.gic.is_none() {
             return false;
         }
+        self.note_kick();
         self.take_lists(Ctls::read().lines());
         self.after.kicks.remove(self.id);
         if !self.after.is_empty() {
@@ -431,13 +454,9 @@ impl Core {
 
     /// The list registers' contents go back to the model, if the guest has them; returns ICH_VMCR_EL2.
     pub(crate) fn give_lists_back(&mut self) -> u64 {
-        let resident = self
-            .vm
-            .gic
-            .lock()
-            .is_some_and(|model| model.is_resident(self.id));
-        if resident {
+        if self.entered {
             self.take_lists(Ctls::read().lines());
+            self.filled = false;
         }
         self.lists.vmcr
     }
@@ -581,10 +600,9 @@ impl Core {
         let vmcr = self.lists.vmcr;
         self.shared.lines() != 0
             || self
-                .vm
                 .gic
-                .lock()
-                .is_some_and(|mut model| model.has_pending(self.id, vmcr))
+                .as_ref()
+                .is_some_and(|gic| gic.lock_for_lists().has_pending(self.id, vmcr))
     }
 
     /// Keeps what the exit was about, before interrupts are unmasked.
@@ -626,7 +644,7 @@ impl Resident for Core {
         self.host = Some(world::load(&mut self.frame, &self.control, &self.saved));
         gic::load(self.lists.vmcr, &self.interface);
         // The list registers here are another vCPU's.
-        self.lists.moved();
+        self.lists.moved(gic::lists_are_empty());
         if self.stolen.is_due() {
             self.shared.note_power();
         }

@@ -319,7 +319,10 @@ impl Vcpu {
             stolen.update(&self.vm);
             loaded.with(|core| core.stolen = stolen);
         }
-        loaded.with(Core::refresh);
+        loaded.with(|core| {
+            core.note_kick();
+            core.refresh();
+        });
         Ok(())
     }
 
@@ -472,6 +475,7 @@ fn run_until_host(core: &mut Core, shared: &Shared) -> (HostWork, bool) {
                 break HostWork::Held;
             }
             let requests = shared.take_requests();
+            core.note_kick();
             if requests & super::shared::Request::Power as u32 != 0 {
                 break HostWork::Requests;
             }

@@ -12,7 +12,7 @@ use crate::model::vgic::{
     Config, Error as GicError, Gic, IntId, Irq, Line, LpiId, LpiWork, NotRaised, Notify, Redist,
 };
 use crate::vcpu::shared::Shared;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use layout::Layout;
@@ -20,6 +20,44 @@ use layout::Layout;
 pub(crate) use layout::{check_range, Map, Region};
 
 pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>, LpiBlocks, Arc<AtomicU32>>;
+
+/// The model under its lock.
+///
+/// A vCPU that has no interrupts need not take it at each exit. How often the lock was taken for anything but moving a vCPU's
+/// own interrupts into its list registers and back is counted, and if that number has not changed since it had none, it has
+/// none now: those moves tell other vCPUs, as all changes do that give them something, with a kick. The count is part of what
+/// is under the lock in `vcpu::shared`'s account of that: it is changed before the kick, and looked at after the vCPU has
+/// said that it is on its way.
+#[pin_data]
+pub(crate) struct Controller {
+    #[pin]
+    model: RawSpinLock<Model>,
+    changes: AtomicU64,
+}
+
+impl Controller {
+    /// To look at anything, or to change it.
+    #[inline]
+    pub(crate) fn lock(&self) -> RawGuard<'_, Model> {
+        let guard = self.model.lock();
+        // One writer at a time: the lock's.
+        let count = self.changes.load(Ordering::Relaxed);
+        self.changes.store(count.wrapping_add(1), Ordering::Relaxed);
+        guard
+    }
+
+    /// For [`Gic::flush`] and [`Gic::sync`], and to look at things.
+    #[inline]
+    pub(crate) fn lock_for_lists(&self) -> RawGuard<'_, Model> {
+        self.model.lock()
+    }
+
+    /// How many changes there have been.
+    #[inline]
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+}
 
 /// What userspace sets up.
 pub(crate) struct Setup {
@@ -36,7 +74,7 @@ pub(crate) struct Setup {
 /// The interrupt controller of one VM, which may have none.
 #[pin_data]
 pub(crate) struct VmGic {
-    model: SetOnce<Arc<RawSpinLock<Model>>>,
+    model: SetOnce<Arc<Controller>>,
     /// What the guest reads in GICD_CTLR.
     ctlr: SetOnce<Arc<AtomicU32>>,
     #[pin]
@@ -69,8 +107,15 @@ impl VmGic {
         self.model.as_ref().map(|model| model.lock())
     }
 
+    /// Whether the vCPU may have interrupts in its list registers that the model does not know the state of.
+    pub(crate) fn is_resident(&self, vcpu: VcpuId) -> bool {
+        self.model
+            .as_ref()
+            .is_some_and(|model| model.lock_for_lists().is_resident(vcpu))
+    }
+
     /// The model, once it is initialised: it stays.
-    pub(crate) fn model(&self) -> Option<Arc<RawSpinLock<Model>>> {
+    pub(crate) fn model(&self) -> Option<Arc<Controller>> {
         self.model.as_ref().cloned()
     }
 
@@ -141,7 +186,10 @@ impl VmGic {
             model.add_lpis();
         }
         let model = Arc::pin_init(
-            RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
+            pin_init!(Controller {
+                model <- RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
+                changes: AtomicU64::new(0),
+            }),
             GFP_KERNEL_ACCOUNT,
         )?;
         self.ctlr.populate(ctlr);
@@ -261,12 +309,7 @@ impl Vm {
             // Each leaves as soon as an interrupt has reached it, and does not come back. One that was on its way in when it
             // was held may not have its list registers yet: it is not out until it says so.
             self.each(&out, |vcpu| {
-                while !vcpu.is_outside()
-                    || self
-                        .gic
-                        .lock()
-                        .is_some_and(|model| model.is_resident(vcpu.id))
-                {
+                while !vcpu.is_outside() || self.gic.is_resident(vcpu.id) {
                     crate::host::cpu::cond_resched();
                 }
             });

@@ -23,7 +23,7 @@
 use super::intid::{IntId, Line};
 use super::irq::{InLr, Irq};
 use super::lpi::LpiId;
-use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
+use super::lrs::{group_enabled, hcr, lr, quiet_hcr, vmcr, LrFile};
 use super::View;
 use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
@@ -220,18 +220,6 @@ fn list_register(
         value |= lr::HW | (u64::from(physical & 0x1fff) << lr::PHYSICAL_SHIFT);
     }
     (value, note)
-}
-
-/// ICH_HCR_EL2 for a guest with nothing to do: exit when it enables a group, trap DIR.
-fn quiet_hcr(vmcr: u64) -> u64 {
-    let mut value = hcr::EN | hcr::TDIR;
-    if vmcr & vmcr::VENG0 == 0 {
-        value |= hcr::VGRP0EIE;
-    }
-    if vmcr & vmcr::VENG1 == 0 {
-        value |= hcr::VGRP1EIE;
-    }
-    value
 }
 
 /// Exit when the guest disables a group that it has enabled.

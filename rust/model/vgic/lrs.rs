@@ -110,10 +110,20 @@ impl LrFile {
         }
     }
 
-    /// The vCPU comes to a CPU on which another one may have run since: the next entry writes all list registers. Whoever
-    /// leaves the CPU need not clear them, except for a hypervisor that expects it, as KVM does.
-    pub fn moved(&mut self) {
-        self.dirty = self.limit;
+    /// The vCPU comes to a CPU on which another one may have run since: the next entry writes all list registers, unless they
+    /// are `empty` (ICH_ELRSR_EL2). Whoever leaves the CPU need not clear them, except for a hypervisor that expects it, as
+    /// KVM does.
+    pub fn moved(&mut self, empty: bool) {
+        self.dirty = if empty { 0 } else { self.limit };
+    }
+
+    /// What [`super::Gic::flush`] would do, where the one before found nothing for this vCPU and nothing has changed since.
+    pub fn flush_nothing(&mut self) {
+        self.count = 0;
+        self.linked = TimerSet::NONE;
+        self.hcr = quiet_hcr(self.vmcr);
+        self.to_write = self.dirty;
+        self.dirty = 0;
     }
 
     /// The list registers that flush leaves unused are zero, and the caller is told to write those that are not zero in
@@ -163,4 +173,16 @@ impl LrFile {
 /// Whether the guest's CPU interface has this group enabled.
 pub(super) fn group_enabled(vmcr: u64, group1: bool) -> bool {
     vmcr & if group1 { vmcr::VENG1 } else { vmcr::VENG0 } != 0
+}
+
+/// ICH_HCR_EL2 for a guest with nothing to do: exit when it enables a group, trap DIR.
+pub(super) fn quiet_hcr(vmcr: u64) -> u64 {
+    let mut value = hcr::EN | hcr::TDIR;
+    if vmcr & vmcr::VENG0 == 0 {
+        value |= hcr::VGRP0EIE;
+    }
+    if vmcr & vmcr::VENG1 == 0 {
+        value |= hcr::VGRP1EIE;
+    }
+    value
 }

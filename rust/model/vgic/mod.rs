@@ -462,6 +462,12 @@ where
         self.view().sgi(from, reg, value, notify);
     }
 
+    /// Whether flush may find something for this vCPU. If not, that stays so for as long as it is not kicked and nothing happens
+    /// here but flushes and syncs; meanwhile [`LrFile::flush_nothing`] does what flush would, and needs no sync.
+    pub fn has_work(&self, vcpu: VcpuId) -> bool {
+        self.redists.get(vcpu.index()).is_some_and(Redist::has_work)
+    }
+
     /// Fills the list registers for an entry of `vcpu` to the guest, and makes it resident. `active`: the timers whose
     /// physical interrupt, see [`Gic::link_timer`], is active on this CPU.
     ///

@@ -590,7 +590,7 @@ fn another_vcpus_list_registers_are_overwritten() {
         m.exit(cpu);
         m.route(0, n, cpu as u64);
         m.set_level(cpu, n, true);
-        m.cpus[cpu].file.moved();
+        m.cpus[cpu].file.moved(false);
         m.enter(cpu);
         let file = &m.cpus[cpu].file;
         let write = usize::from(file.to_write);

@@ -7,7 +7,8 @@ use super::lpis::{lpi, Lpis};
 use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
-    Config, Error, Frame, Gic, IntId, Irq, Line, LpiConfig, LpiWork, Notify, Redist, SgiReg, Stale,
+    Config, Error, Frame, Gic, IntId, Irq, Line, LpiConfig, LpiWork, LrFile, Notify, Redist,
+    SgiReg, Stale,
 };
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
@@ -133,8 +134,17 @@ impl Machine {
         // A line that is high makes the physical interrupt active: the host has acknowledged it and left it so.
         self.timer_active[cpu] |= self.timer_line[cpu];
         let file = &mut self.cpus[cpu].file;
+        let quiet = (!self.gic.has_work(vcpu(cpu))).then(|| {
+            let mut quiet = file.clone();
+            quiet.flush_nothing();
+            quiet
+        });
         let active = TimerSet::new(self.timer_active[cpu], false);
         self.gic.flush(vcpu(cpu), file, active);
+        if let Some(quiet) = quiet {
+            let what = |file: &LrFile| (file.count, file.to_write, file.hcr, file.linked);
+            assert_eq!(what(&quiet), what(file));
+        }
         if file.linked.is_empty() && !self.timer_line[cpu] {
             self.timer_active[cpu] = false;
         }
@@ -153,6 +163,8 @@ impl Machine {
         self.exits += 1;
         self.running[cpu] = false;
         let mut heard = Heard::default();
+        let others = (0..self.cpus.len()).filter(|&other| other != cpu);
+        let quiet: Vec<_> = others.filter(|&n| !self.gic.has_work(vcpu(n))).collect();
         let ended = !self.cpus[cpu].physically_ended.is_empty();
         let report = self
             .gic
@@ -160,6 +172,10 @@ impl Machine {
         assert_eq!(report.deactivated, TimerSet::new(ended, false));
         self.cpus[cpu].physically_ended.clear();
         assert!(!heard.kicks.contains(&cpu), "kicked by its own sync");
+        for other in quiet {
+            let told = heard.kicks.contains(&other) || !self.gic.has_work(vcpu(other));
+            assert!(told, "vCPU {other} was given something and not told");
+        }
         self.hear(heard);
     }
 
