@@ -2,6 +2,7 @@
 
 //! Running a guest, as the rest of Linux sees it: accounting, the scheduler's notifications, floating point.
 
+use super::cpu::Pinned;
 use super::ffi;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -162,7 +163,7 @@ impl<T: Resident> Scheduled<T> {
             _not_send: NotThreadSafe,
         };
         {
-            let _pinned = super::cpu::Pinned::new();
+            let _pinned = Pinned::new();
             // SAFETY: The notifier stays in place (`self` is pinned) until it is unregistered below, by this thread;
             // the value is not lent.
             unsafe {
@@ -172,7 +173,7 @@ impl<T: Resident> Scheduled<T> {
             }
         }
         let ret = body(&mut loaded);
-        let _pinned = super::cpu::Pinned::new();
+        let _pinned = Pinned::new();
         // SAFETY: As above.
         unsafe {
             (*this.inner.get()).put();
@@ -191,9 +192,14 @@ pub(crate) struct Loaded<'a, T: Resident> {
 impl<T: Resident> Loaded<'_, T> {
     /// The value, for as long as this thread stays on its CPU. `body` must not sleep.
     pub(crate) fn with<R>(&mut self, body: impl FnOnce(&mut T) -> R) -> R {
-        let _pinned = super::cpu::Pinned::new();
+        self.with_pinned(|inner, _| body(inner))
+    }
+
+    /// The same, with the proof that the thread stays here.
+    pub(crate) fn with_pinned<R>(&mut self, body: impl FnOnce(&mut T, &Pinned) -> R) -> R {
+        let pinned = Pinned::new();
         // SAFETY: Preemption is off, so no callback runs; `&mut self` keeps this from being nested.
-        body(unsafe { &mut *self.cell.inner.get() })
+        body(unsafe { &mut *self.cell.inner.get() }, &pinned)
     }
 }
 

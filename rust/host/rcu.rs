@@ -2,6 +2,7 @@
 
 //! Values that are read often and replaced seldom: reading takes no lock and writes nothing.
 
+use super::cpu::Pinned;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, rcu, Mutex};
@@ -37,6 +38,13 @@ impl<T: Send + Sync> Published<T> {
         let _guard = rcu::read_lock();
         // SAFETY: By the invariant it is not freed before this reader is done. Acquire: what the writer wrote into it
         // is there.
+        read(unsafe { &*self.current.load(Ordering::Acquire) })
+    }
+
+    /// The same where the thread is not preempted anyway: all that RCU waits for, such a stretch is as good as a read lock.
+    #[inline]
+    pub(crate) fn read_pinned<R>(&self, _pinned: &Pinned, read: impl FnOnce(&T) -> R) -> R {
+        // SAFETY: As in `read`: synchronize_rcu_expedited() waits for CPUs that cannot be preempted, too.
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
 

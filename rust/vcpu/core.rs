@@ -95,7 +95,7 @@ pub(crate) struct Core {
     pub(crate) identified: bool,
     /// The identification registers, for the vector.
     pub(crate) ids: QuickIds,
-    /// What this VM's HCR_EL2 has beside every guest's.
+    /// This VM's HCR_EL2.
     hcr: u64,
     /// The vector answers firmware calls: nobody in userspace has a say in them.
     pub(crate) quick_calls: bool,
@@ -259,7 +259,7 @@ impl Core {
         )
     }
 
-    /// Before each run: what others may have changed about the VM. The vCPU may be loaded or not; interrupts on.
+    /// What others may have changed about the VM: when the vCPU is loaded, and when it was told so.
     pub(crate) fn refresh(&mut self) {
         let offset = self.control.physical_offset;
         if self.renew_control() && self.host.is_some() {
@@ -270,7 +270,7 @@ impl Core {
                 timer::set_cval(TimerId::Physical, cval);
             }
         }
-        self.frame.guest_hcr = world::guest_hcr() | self.hcr | self.shared.lines();
+        self.frame.guest_hcr = self.hcr | self.shared.lines();
     }
 
     /// Whether the guest may run with what is in the CPU; with interrupts off.
@@ -306,7 +306,10 @@ impl Core {
         self.control.midr = self.vm.midr();
         // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another.
         let own_caches = self.cache_type() != cpu::id_register(CTR_EL0::ENCODING);
-        self.hcr = if own_caches { HCR_EL2::TID2.mask() } else { 0 };
+        self.hcr = world::guest_hcr();
+        if own_caches {
+            self.hcr |= HCR_EL2::TID2.mask();
+        }
         if self.vm.has_pointer_auth() {
             self.hcr |= world::pointer_auth_hcr();
         }
@@ -633,7 +636,7 @@ impl Resident for Core {
     fn load(&mut self) {
         let cpu_number = crate::host::cpu::current();
         self.kick = Sgi::to_this_cpu(machine::KICK);
-        let _ = self.renew_control();
+        self.refresh();
         self.frame.guest_key = [
             self.saved.get(Reg::ApiaKeyLo),
             self.saved.get(Reg::ApiaKeyHi),

@@ -16,7 +16,7 @@ use super::shared::{Power, Shared};
 use super::slow::{self, Next};
 use super::{State, Vcpu};
 use crate::arch::{cpu, fp};
-use crate::host::cpu::{self as host_cpu, IrqOff};
+use crate::host::cpu::{self as host_cpu, IrqOff, Pinned};
 use crate::host::ffi::*;
 use crate::host::guest::{self, Loaded, SignalMask};
 use crate::host::shared::{field, RunPage};
@@ -192,17 +192,17 @@ impl Vcpu {
         let exit = core.as_mut().loaded(|loaded| loop {
             let (work, others) = if fp_use.is_likely() {
                 fp.with(|| {
-                    loaded.with(|core| {
+                    loaded.with_pinned(|core, pinned| {
                         core.fp.load();
                         core.fp_is_here = true;
-                        let ended = run_until_host(core, &self.shared);
+                        let ended = run_until_host(core, pinned, &self.shared);
                         core.fp_is_here = false;
                         core.fp.save();
                         ended
                     })
                 })
             } else {
-                loaded.with(|core| run_until_host(core, &self.shared))
+                loaded.with_pinned(|core, pinned| run_until_host(core, pinned, &self.shared))
             };
             if others {
                 // First of all, for the rest may end KVM_RUN.
@@ -383,20 +383,22 @@ impl Vcpu {
             self.vm.host_leaf_shift(address)
         }) {
             Ok(Fault::Resolved) => Ok(()),
-            Ok(Fault::Device) => match loaded.with(|core| slow::device_access(core, fault)) {
-                Next::Resume => Ok(()),
-                Next::Host(HostWork::Leave(exit, answer)) => Err(Stop::Exit(exit, answer)),
-                Next::Host(HostWork::Error(error)) => Err(Stop::Errno(error)),
-                Next::Host(HostWork::Gic(access)) => {
-                    self.serve_gic(loaded, access);
-                    Ok(())
+            Ok(Fault::Device) => {
+                match loaded.with_pinned(|core, pinned| slow::device_access(core, pinned, fault)) {
+                    Next::Resume => Ok(()),
+                    Next::Host(HostWork::Leave(exit, answer)) => Err(Stop::Exit(exit, answer)),
+                    Next::Host(HostWork::Error(error)) => Err(Stop::Errno(error)),
+                    Next::Host(HostWork::Gic(access)) => {
+                        self.serve_gic(loaded, access);
+                        Ok(())
+                    }
+                    Next::Host(HostWork::Its(access)) => {
+                        self.serve_its(loaded, access);
+                        Ok(())
+                    }
+                    Next::Host(_) => Ok(()),
                 }
-                Next::Host(HostWork::Its(access)) => {
-                    self.serve_its(loaded, access);
-                    Ok(())
-                }
-                Next::Host(_) => Ok(()),
-            },
+            }
             // Another thread of the VMM's is changing its memory; a signal ends the wait for it.
             Err(error) if error == EAGAIN => Ok(()),
             Err(error) => Err(error.into()),
@@ -464,8 +466,7 @@ impl Vcpu {
 
 /// The middle loop: runs the guest until the host has to do something that may sleep. Also tells whether the guest has done
 /// something that others have to be told of.
-fn run_until_host(core: &mut Core, shared: &Shared) -> (HostWork, bool) {
-    core.refresh();
+fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> (HostWork, bool) {
     let work = loop {
         if guest::work_pending() {
             break HostWork::Pending;
@@ -484,13 +485,13 @@ fn run_until_host(core: &mut Core, shared: &Shared) -> (HostWork, bool) {
             // Whatever it is, it must not reach the ERET.
             break HostWork::Leave(Exit::FailEntry, Answer::None);
         }
-        let next = match enter(core, shared) {
+        let next = match enter(core, pinned, shared) {
             None if !core.fp_is_here && !fp::may_be_away() => Next::Host(HostWork::FloatingPoint),
             None if core.may_run() => Next::Resume,
             None => Next::Host(HostWork::Vmid),
             Some(Leave::Interrupt) => Next::Resume,
-            Some(Leave::Sync) => slow::handle(core, false),
-            Some(Leave::Store) => slow::handle(core, true),
+            Some(Leave::Sync) => slow::handle(core, pinned, false),
+            Some(Leave::Store) => slow::handle(core, pinned, true),
             Some(Leave::SError) => slow::serror(core),
             Some(Leave::HostException) => Next::Host(HostWork::Leave(Exit::Internal, Answer::None)),
         };
@@ -504,7 +505,7 @@ fn run_until_host(core: &mut Core, shared: &Shared) -> (HostWork, bool) {
 }
 
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
-fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
+fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
     let off = IrqOff::new();
     shared.entering(core.kick);
     if guest::work_pending()
@@ -527,7 +528,7 @@ fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
         }
         let signalled = {
             let _watched = guest::Watched::new();
-            slow::store(core)
+            slow::store(core, pinned)
         };
         if !signalled {
             break leave;

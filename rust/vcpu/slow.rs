@@ -8,6 +8,7 @@ use super::run::{Answer, Exit, HostWork};
 use super::smc;
 use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
+use crate::host::cpu::Pinned;
 use crate::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::sysreg::regs::SPSR_EL1;
 use crate::model::vcpus::VcpuSet;
@@ -42,7 +43,7 @@ fn leave(exit: Exit, answer: Answer) -> Next {
 }
 
 /// A synchronous exit. `offered`: ioeventfds have had it already.
-pub(super) fn handle(core: &mut Core, offered: bool) -> Next {
+pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
     if SPSR_EL1::nRW.is_set(core.frame.pstate) {
         // The guest went to AArch32, which its identification registers say it does not have, but the CPU has. Nothing
         // here knows how to go on from there; it runs again when userspace has set a PSTATE that it can run.
@@ -87,7 +88,7 @@ pub(super) fn handle(core: &mut Core, offered: bool) -> Next {
             }
         }
         ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
-            memory_abort(core, esr, offered)
+            memory_abort(core, pinned, esr, offered)
         }
         // Whatever else traps is something that the guest does not have.
         _ => {
@@ -97,7 +98,7 @@ pub(super) fn handle(core: &mut Core, offered: bool) -> Next {
     }
 }
 
-fn memory_abort(core: &mut Core, esr: Esr, offered: bool) -> Next {
+fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Next {
     let abort = esr.abort();
     let far = core.syndrome.far;
     let ipa = core.fault_ipa();
@@ -150,8 +151,8 @@ fn memory_abort(core: &mut Core, esr: Esr, offered: bool) -> Next {
         far,
         offered,
     };
-    if core.vm.memory.is_device(ipa, write) {
-        device_access(core, fault)
+    if core.vm.memory.is_device(pinned, ipa, write) {
+        device_access(core, pinned, fault)
     } else {
         Next::Host(HostWork::Fault(fault))
     }
@@ -171,15 +172,16 @@ fn external_abort(core: &mut Core, abort: Abort, far: u64) {
 
 /// If an ioeventfd waits for the store that was trapped, signals it and goes on behind the instruction. Interrupts are off, and
 /// the guest's registers in the CPU.
-pub(super) fn store(core: &mut Core) -> bool {
+pub(super) fn store(core: &mut Core, pinned: &Pinned) -> bool {
     let abort = Esr::new(core.syndrome.esr).abort();
     let ipa = core.fault_ipa();
     let size = abort.size();
     let value = super::mmio::guest_order(core, core.frame.pstate, core.x(abort.register()), size);
     // Memory that the guest has not touched so far looks the same.
     let vm = &core.vm;
-    let device = || vm.memory.is_device(ipa, true);
-    if SPSR_EL1::nRW.is_set(core.frame.pstate) || !vm.events.store(ipa, value, size, device) {
+    let device = || vm.memory.is_device(pinned, ipa, true);
+    if SPSR_EL1::nRW.is_set(core.frame.pstate) || !vm.events.store(pinned, ipa, value, size, device)
+    {
         return false;
     }
     core.skip();
@@ -187,7 +189,7 @@ pub(super) fn store(core: &mut Core) -> bool {
 }
 
 /// An access to what is not memory.
-pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
+pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault) -> Next {
     let abort = fault.abort;
     if fault.exec || abort.is_on_walk() {
         external_abort(core, abort, fault.far);
@@ -217,7 +219,7 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
             offset,
         }));
     }
-    if let Some((number, offset)) = core.vm.its.find(ipa) {
+    if let Some((number, offset)) = core.vm.its.find(pinned, ipa) {
         return Next::Host(HostWork::Its(ItsAccess {
             abort,
             number,
@@ -227,7 +229,7 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
         let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
-        if !fault.offered && core.vm.events.store(ipa, data, size, || true) {
+        if !fault.offered && core.vm.events.store(pinned, ipa, data, size, || true) {
             core.skip();
             return Next::Resume;
         }

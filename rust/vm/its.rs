@@ -4,6 +4,7 @@
 
 use super::lpi::Host;
 use super::Vm;
+use crate::host::cpu::Pinned;
 use crate::host::rcu::Published;
 use crate::host::sync::RawSpinLock;
 use crate::model::its::{
@@ -223,8 +224,8 @@ impl VmIts {
     }
 
     /// Which ITS is at `ipa`, by its number, and where in it that is.
-    pub(crate) fn find(&self, ipa: u64) -> Option<(usize, u32)> {
-        self.all.read(|all| {
+    pub(crate) fn find(&self, pinned: &Pinned, ipa: u64) -> Option<(usize, u32)> {
+        self.all.read_pinned(pinned, |all| {
             all.iter().enumerate().find_map(|(number, its)| {
                 let offset = ipa.checked_sub(its.base())?;
                 (offset < FRAME_SIZE).then_some((number, offset as u32))

@@ -16,6 +16,7 @@
 use super::vmid::Vmid;
 use crate::arch::tlb::{self, Translation};
 use crate::arch::{cpu, dsb_ishst};
+use crate::host::cpu::Pinned;
 use crate::host::errno::ehwpoison;
 use crate::host::mm::{Follower, HostPage};
 use crate::host::page;
@@ -364,9 +365,10 @@ impl GuestMemory {
     }
 
     /// Whether `ipa` is a device's for the guest: there is no memory, or memory that is only to be read and `write`.
-    pub(crate) fn is_device(&self, ipa: u64, write: bool) -> bool {
-        self.slots
-            .read(|slots| slots.find(ipa).is_none_or(|slot| write && slot.readonly()))
+    pub(crate) fn is_device(&self, pinned: &Pinned, ipa: u64, write: bool) -> bool {
+        self.slots.read_pinned(pinned, |slots| {
+            slots.find(ipa).is_none_or(|slot| write && slot.readonly())
+        })
     }
 
     /// The slots as they are now.

@@ -2,6 +2,7 @@
 
 //! ioeventfds: stores of the guest's that signal an eventfd instead of going to userspace.
 
+use crate::host::cpu::Pinned;
 use crate::host::event::EventFd;
 use crate::host::rcu::Published;
 use kernel::prelude::*;
@@ -59,12 +60,13 @@ impl Ioeventfds {
     /// See [`super::Events::store`].
     pub(super) fn store(
         &self,
+        pinned: &Pinned,
         ipa: u64,
         data: u64,
         size: u8,
         device: impl FnOnce() -> bool,
     ) -> bool {
-        self.sorted.read(|all| {
+        self.sorted.read_pinned(pinned, |all| {
             let first =
                 all.partition_point(|one| (one.key.bus, one.key.address) < (Bus::Mmio, ipa));
             let from = all.get(first..).unwrap_or(&[]);
