@@ -36,8 +36,11 @@ fn features(vcpu: &Vcpu, state: &mut State) -> Result<Features> {
 
 /// A CPU_ON that the vCPU has not noticed yet takes effect: its reset comes before what userspace does to the registers.
 fn reset_if_started(vcpu: &Vcpu, state: &mut State) {
-    if let Some(start) = vcpu.shared.take_start() {
-        state.core().reset(Some(start));
+    // CPU_ON asks the vCPU to look at its power, and that is not taken back before it has.
+    if vcpu.shared.has_requests() {
+        if let Some(start) = vcpu.shared.take_start() {
+            state.core().reset(Some(start));
+        }
     }
 }
 
@@ -55,10 +58,7 @@ pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
             cache::ccsidr(state.core().cache_type(), csselr.into()).into()
         }
     };
-    let bytes = value.to_le_bytes();
-    let size = onereg::size(request.id);
-    let mut writer = UserSlice::new(UserPtr::from_addr(request.addr as usize), size).writer();
-    writer.write_slice(bytes.get(..size).ok_or(EINVAL)?)?;
+    write_value(request.addr as usize, onereg::size(request.id), value)?;
     Ok(0)
 }
 
@@ -68,11 +68,7 @@ pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
     let features = features(vcpu, &mut state)?;
     reset_if_started(vcpu, &mut state);
     let reg = decode(request.id)?;
-    let size = onereg::size(request.id);
-    let mut bytes = [0; 16];
-    let mut reader = UserSlice::new(UserPtr::from_addr(request.addr as usize), size).reader();
-    reader.read_slice(bytes.get_mut(..size).ok_or(EINVAL)?)?;
-    let value = u128::from_le_bytes(bytes);
+    let value = read_value(request.addr as usize, onereg::size(request.id))?;
     match reg {
         OneReg::Core(reg) => set_core(state.core(), reg, value)?,
         OneReg::Firmware(reg) => {
@@ -101,6 +97,31 @@ pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
         }
     }
     Ok(0)
+}
+
+// Each of a size that the compiler knows: for others the kernel checks what kind of memory the bytes come from or go to.
+
+fn read_value(address: usize, size: usize) -> Result<u128> {
+    let mut reader = UserSlice::new(UserPtr::from_addr(address), size).reader();
+    match size {
+        4 => reader.read::<u32>().map(Into::into),
+        8 => reader.read::<u64>().map(Into::into),
+        16 => {
+            let [low, high] = reader.read::<[u64; 2]>()?;
+            Ok(u128::from(low) | u128::from(high) << 64)
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+fn write_value(address: usize, size: usize, value: u128) -> Result {
+    let mut writer = UserSlice::new(UserPtr::from_addr(address), size).writer();
+    match size {
+        4 => writer.write(&(value as u32)),
+        8 => writer.write(&(value as u64)),
+        16 => writer.write(&[value as u64, (value >> 64) as u64]),
+        _ => Err(EINVAL),
+    }
 }
 
 fn get_core(core: &mut Core, reg: CoreReg) -> u128 {
