@@ -73,7 +73,7 @@ impl Vcpu {
             core,
             fp: KBox::pin(HostFp::new(), GFP_KERNEL_ACCOUNT)?,
             fp_use: run::FpUse::default(),
-            cache: TableCache::new()?,
+            cache: TableCache::new(),
             answer: run::Answer::None,
             signals: None,
             features: None,

@@ -264,11 +264,15 @@ impl TableCache {
     /// More than one fault can use: a path of tables, and one to split a block into.
     const ENOUGH: usize = 6;
 
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self(KVec::with_capacity(Self::ENOUGH, GFP_KERNEL_ACCOUNT)?))
+    /// Empty: a vCPU that has no fault needs none.
+    pub(crate) const fn new() -> Self {
+        Self(KVec::new())
     }
 
     fn fill(&mut self) -> Result {
+        if self.0.capacity() == 0 {
+            self.0.reserve(Self::ENOUGH, GFP_KERNEL_ACCOUNT)?;
+        }
         while self.0.len() < Self::ENOUGH {
             self.0
                 .push(page::alloc_tables(PAGE_SIZE)?, GFP_KERNEL_ACCOUNT)?;
