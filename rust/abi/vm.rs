@@ -14,6 +14,8 @@ use crate::vm::memory::MemSlot;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::transmute::AsBytes;
+use kernel::uaccess::{UserPtr, UserSlice};
 
 impl FileObject for Vm {
     const NAME: &'static CStr = c"loft-vm";
@@ -51,6 +53,7 @@ impl FileObject for Vm {
                     region.userspace_addr,
                 )
             }
+            LOFT_KVM_GET_DIRTY_LOG => get_dirty_log(this, user::read(argument)?),
             LOFT_KVM_ARM_PREFERRED_TARGET => {
                 let init = kvm_vcpu_init {
                     target: KVM_ARM_TARGET_GENERIC_V8,
@@ -129,13 +132,25 @@ fn set_memory(
         return Err(EINVAL);
     }
     let _config = vm.config.lock();
-    vm.memory.set_slot(MemSlot {
-        id: slot,
-        ipa,
-        size,
-        hva,
-        flags,
-        dying: false,
+    vm.memory
+        .set_slot(MemSlot::new(slot, ipa, size, hva, flags))?;
+    Ok(0)
+}
+
+/// KVM_GET_DIRTY_LOG. `EINVAL`: no slot has such a number; `ENOENT`: this one has no log.
+fn get_dirty_log(vm: &Vm, request: kvm_dirty_log) -> Result<isize> {
+    if request.slot >> 16 != 0 || request.slot >= capability::MAX_SLOTS {
+        return Err(EINVAL);
+    }
+    let _config = vm.config.lock();
+    let mut at = request.bitmap();
+    vm.memory.take_dirty(request.slot, |words| {
+        let bytes = AsBytes::as_bytes(words);
+        UserSlice::new(UserPtr::from_addr(at), bytes.len())
+            .writer()
+            .write_slice(bytes)?;
+        at = at.wrapping_add(bytes.len());
+        Ok(())
     })?;
     Ok(0)
 }

@@ -25,6 +25,7 @@ from_user! {
     kvm_arm_counter_offset,
     kvm_create_device,
     kvm_device_attr,
+    kvm_dirty_log,
     kvm_enable_cap,
     kvm_ioeventfd,
     kvm_irq_level,
@@ -46,6 +47,14 @@ to_user! {
     kvm_mp_state: 4,
     kvm_vcpu_events: 64,
     kvm_vcpu_init: 32,
+}
+
+impl kvm_dirty_log {
+    /// Where the bitmap goes.
+    pub(crate) fn bitmap(&self) -> usize {
+        // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an integer.
+        unsafe { self.__bindgen_anon_1.padding2 as usize }
+    }
 }
 
 impl kvm_irq_level {

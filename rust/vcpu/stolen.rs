@@ -55,6 +55,7 @@ impl StolenTime {
             let _ = UserSlice::new(UserPtr::from_addr(address), SIZE as usize)
                 .writer()
                 .write(&[0u8; SIZE as usize]);
+            vm.memory.note_dirty(ipa);
         }
         Some(ipa)
     }
@@ -66,6 +67,7 @@ impl StolenTime {
         let seen = self.seen.replace(now).unwrap_or(now);
         if let Some(address) = vm.memory.address(ipa.wrapping_add(TIME), true) {
             let _ = add(address, now.wrapping_sub(seen));
+            vm.memory.note_dirty(ipa);
         }
     }
 }

@@ -105,7 +105,9 @@ impl Host<'_> {
         let address = self.0.memory.address(ipa, true).ok_or(EFAULT)?;
         UserSlice::new(UserPtr::from_addr(address), 1)
             .writer()
-            .write(&byte)
+            .write(&byte)?;
+        self.0.memory.note_dirty(ipa);
+        Ok(())
     }
 
     /// Sets the latch of an LPI that goes to `vcpu` as that one's pending table says; with `take` the table says so no more.
@@ -179,15 +181,14 @@ impl Env for Host<'_> {
     }
 
     fn store(&mut self, ipa: u64, value: u64) -> bool {
-        self.0
-            .memory
-            .address(ipa & !7, true)
-            .is_some_and(|address| {
-                UserSlice::new(UserPtr::from_addr(address), size_of::<u64>())
-                    .writer()
-                    .write(&value.to_le())
-                    .is_ok()
-            })
+        let Some(address) = self.0.memory.address(ipa & !7, true) else {
+            return false;
+        };
+        let written = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>())
+            .writer()
+            .write(&value.to_le());
+        self.0.memory.note_dirty(ipa);
+        written.is_ok()
     }
 
     fn is_memory(&mut self, ipa: u64) -> bool {

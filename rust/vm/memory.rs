@@ -13,6 +13,7 @@
 //! or step 3 sees the change. A slot that is deleted or moved is such a change too, and other changes go on meanwhile: it is
 //! still listed until nothing of it is mapped any more.
 
+use super::dirty::DirtyLog;
 use super::vmid::Vmid;
 use crate::arch::tlb::{self, Translation};
 use crate::arch::{cpu, dsb_ishst};
@@ -24,7 +25,7 @@ use crate::host::rcu::Published;
 use crate::host::sync::RwLock;
 use crate::model::stage2::{
     Age, Cache, Coherency, Format, Geometry, GeometryError, Level, MapError, Mapping, MemType,
-    Memory, Perm, Slot as Entry, Stage2, Table, Tlb, PAGE_SIZE,
+    Memory, Perm, Slot as Entry, Stage2, Stale, Table, Tlb, PAGE_SIZE,
 };
 use crate::model::sysreg::regs::VTCR_EL2;
 use crate::model::types::{HostPa, Ipa};
@@ -36,7 +37,7 @@ use kernel::sync::{static_lock_class, Arc};
 const CHUNK: usize = 1024;
 
 /// One memory slot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct MemSlot {
     pub(crate) id: u32,
     pub(crate) ipa: u64,
@@ -44,15 +45,39 @@ pub(crate) struct MemSlot {
     pub(crate) hva: u64,
     pub(crate) flags: u32,
     /// It is being deleted or moved: the guest does not find it any more, but may have it mapped still.
-    pub(crate) dying: bool,
+    dying: bool,
+    /// With KVM_MEM_LOG_DIRTY_PAGES: which of its pages have been written.
+    log: Option<Arc<DirtyLog>>,
 }
 
 impl MemSlot {
+    /// Guest memory at `ipa` that is the VMM's at `hva`, `size` bytes of it; `flags` as in KVM_SET_USER_MEMORY_REGION.
+    pub(crate) fn new(id: u32, ipa: u64, size: u64, hva: u64, flags: u32) -> Self {
+        Self {
+            id,
+            ipa,
+            size,
+            hva,
+            flags,
+            dying: false,
+            log: None,
+        }
+    }
+
     pub(crate) fn readonly(&self) -> bool {
         self.flags & crate::host::ffi::KVM_MEM_READONLY != 0
     }
+    fn logs(&self) -> bool {
+        self.flags & crate::host::ffi::KVM_MEM_LOG_DIRTY_PAGES != 0
+    }
     fn end(&self) -> u64 {
         self.ipa.wrapping_add(self.size)
+    }
+    /// Notes that the page at `ipa`, which is in this slot, has been written or may be from now on.
+    fn note_dirty(&self, ipa: u64) {
+        if let Some(log) = &self.log {
+            log.note(ipa.wrapping_sub(self.ipa) / PAGE_SIZE);
+        }
     }
     fn hva_end(&self) -> u64 {
         self.hva.wrapping_add(self.size)
@@ -381,10 +406,10 @@ impl GuestMemory {
     }
 
     /// Adds, changes or (with size 0) deletes a slot, as KVM_SET_USER_MEMORY_REGION. One caller at a time.
-    pub(crate) fn set_slot(&self, new: MemSlot) -> Result {
+    pub(crate) fn set_slot(&self, mut new: MemSlot) -> Result {
         use crate::host::ffi::KVM_MEM_READONLY;
         let slots = self.slots();
-        let old = slots.by_id(new.id).copied();
+        let old = slots.by_id(new.id).cloned();
         if new.size == 0 {
             let old = old.ok_or(EINVAL)?;
             return self.replace(&slots, Some(old), None);
@@ -396,7 +421,7 @@ impl GuestMemory {
         {
             return Err(EFAULT);
         }
-        if let Some(old) = old {
+        if let Some(old) = &old {
             // A slot can be moved, and change its flags, but not its size, its memory or its being read-only.
             if old.size != new.size
                 || old.hva != new.hva
@@ -415,29 +440,109 @@ impl GuestMemory {
         {
             return Err(EEXIST);
         }
-        self.replace(&slots, old, Some(new))
+        if new.logs() {
+            new.log = match old.as_ref().and_then(|old| old.log.clone()) {
+                None => Some(Arc::new(
+                    DirtyLog::new(new.size / PAGE_SIZE)?,
+                    GFP_KERNEL_ACCOUNT,
+                )?),
+                log => log,
+            };
+        }
+        let begins = |old: &MemSlot| old.ipa == new.ipa && new.logs() && !old.logs();
+        if !old.as_ref().is_some_and(begins) {
+            return self.replace(&slots, old, Some(new));
+        }
+        // What is writable has to be no more. Who has found the slot without its log sees the change when it comes to map a page.
+        let range = Ipa::new(new.ipa)..Ipa::new(new.end());
+        self.tables.write().changes.begin(new.hva..new.hva_end());
+        let replaced = self.replace(&slots, old, Some(new));
+        if replaced.is_ok() {
+            self.write_protect(range);
+        }
+        self.tables.write().changes.end();
+        replaced
+    }
+
+    fn write_protect(&self, range: Range<Ipa>) {
+        let mut at = range.start;
+        loop {
+            let next = self
+                .tables
+                .write()
+                .stage2
+                .write_protect(at..range.end, CHUNK);
+            match next {
+                Some(next) => at = next,
+                None => return,
+            }
+            crate::host::cpu::cond_resched();
+        }
+    }
+
+    /// KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few at a time, and clears them. What has
+    /// been written since is in the next one. One caller at a time.
+    ///
+    /// Errors: `ENOENT` if the slot has no log, else what `write` returns; what it was given then is dirty still.
+    pub(crate) fn take_dirty(&self, id: u32, mut write: impl FnMut(&[u64]) -> Result) -> Result {
+        const WORDS: usize = 64;
+        let slots = self.slots();
+        let slot = slots.by_id(id).ok_or(ENOENT)?;
+        let log = slot.log.as_ref().ok_or(ENOENT)?;
+        for first in (0..log.words()).step_by(WORDS) {
+            let mut words = [0; WORDS];
+            let count = log.words().wrapping_sub(first).min(WORDS);
+            let words = words.get_mut(..count).unwrap_or(&mut []);
+            let mut stale = Stale::new();
+            let mut tables = self.tables.write();
+            for (n, word) in (first..).zip(words.iter_mut()) {
+                *word = log.take(n);
+                let base = Ipa::new(slot.ipa).wrapping_add(n as u64 * 64 * PAGE_SIZE);
+                tables.stage2.write_protect_mask(base, *word, &mut stale);
+            }
+            tables.stage2.flush(stale);
+            drop(tables);
+            let written = write(words);
+            if written.is_err() {
+                for (n, word) in (first..).zip(words) {
+                    log.put_back(n, *word);
+                }
+                return written;
+            }
+            crate::host::cpu::cond_resched();
+        }
+        Ok(())
+    }
+
+    /// The host itself has written to the guest's page at `ipa`.
+    pub(crate) fn note_dirty(&self, ipa: u64) {
+        if let Some(slot) = self.slots().find(ipa) {
+            slot.note_dirty(ipa);
+        }
     }
 
     /// Puts `new` in the place of `old`; what the guest had mapped through `old` is gone when this returns.
     fn replace(&self, slots: &Slots, old: Option<MemSlot>, new: Option<MemSlot>) -> Result {
         let mut list = KVec::with_capacity(slots.0.len() + 1, GFP_KERNEL_ACCOUNT)?;
         let mut rest = new;
+        let moved = old
+            .as_ref()
+            .filter(|old| rest.as_ref().is_none_or(|new| new.ipa != old.ipa));
         for slot in &slots.0 {
-            if old.is_some_and(|old| old.id == slot.id) {
+            if old.as_ref().is_some_and(|old| old.id == slot.id) {
                 continue;
             }
-            if let Some(first) = rest.filter(|new| new.ipa < slot.ipa) {
+            if let Some(first) = rest.take_if(|new| new.ipa < slot.ipa) {
                 list.push_within_capacity(first)?;
-                rest = None;
             }
-            list.push_within_capacity(*slot)?;
+            list.push_within_capacity(slot.clone())?;
         }
         if let Some(last) = rest {
             list.push_within_capacity(last)?;
         }
         let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
 
-        if let Some(old) = old.filter(|old| new.is_none_or(|new| new.ipa != old.ipa)) {
+        if let Some(old) = moved {
             self.retire(slots, old)?;
         }
         self.slots.update(|_| Ok(list))
@@ -445,12 +550,12 @@ impl GuestMemory {
 
     /// Unmaps all of a slot that is to go. Until that is done the slot stays in the list, dying, so that who changes the
     /// host's memory meanwhile still unmaps what of it is mapped.
-    fn retire(&self, slots: &Slots, old: MemSlot) -> Result {
+    fn retire(&self, slots: &Slots, old: &MemSlot) -> Result {
         let mut list = KVec::with_capacity(slots.0.len(), GFP_KERNEL_ACCOUNT)?;
         for slot in &slots.0 {
             list.push_within_capacity(MemSlot {
                 dying: slot.id == old.id,
-                ..*slot
+                ..slot.clone()
             })?;
         }
         let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
@@ -523,7 +628,10 @@ impl GuestMemory {
             }
             Err(error) => return Err(error),
         };
+        // Where writes are logged a page at a time, that is also all that may become writable, and only when it is written.
+        let logs = slot.log.is_some();
         let mut level = match leaf_shift(address) {
+            _ if logs => Level::L3,
             shift if shift >= Level::L1.shift() => Level::L1,
             shift if shift >= Level::L2.shift() => Level::L2,
             _ => Level::L3,
@@ -546,7 +654,7 @@ impl GuestMemory {
             level,
             perm: Perm::new(
                 true,
-                host_page.writable() && !slot.readonly(),
+                host_page.writable() && !slot.readonly() && (write || !logs),
                 exec || cpu::features().dic,
             ),
             mem: MemType::Normal,
@@ -576,6 +684,7 @@ impl GuestMemory {
             Ok(_) => {
                 if want.perm.w {
                     host_page.set_dirty();
+                    slot.note_dirty(ipa);
                 }
                 Ok(Fault::Resolved)
             }

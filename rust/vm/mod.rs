@@ -2,6 +2,7 @@
 
 //! A virtual machine: its memory, its interrupt controller, its vCPUs and its events.
 
+mod dirty;
 pub(crate) mod events;
 pub(crate) mod gic;
 pub(crate) mod its;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which pages of a memory slot have been written: what live migration asks for.
+//!
+//! A page's bit is set, under the lock that page faults take for reading, when the page becomes writable to the guest; it is
+//! taken, under the same lock taken for writing, together with the permission. So a page is writable only if its bit is set.
+//! The host's own writes to the guest's memory set it after the write.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use kernel::prelude::*;
+
+/// A bit for each page of a slot.
+pub(crate) struct DirtyLog(KVVec<AtomicU64>);
+
+impl DirtyLog {
+    /// For a slot of so many pages, none of them written. May sleep.
+    pub(super) fn new(pages: u64) -> Result<Self> {
+        let words = usize::try_from(pages.div_ceil(64))?;
+        let mut log = KVVec::with_capacity(words, GFP_KERNEL_ACCOUNT)?;
+        for n in 0..words {
+            log.push_within_capacity(AtomicU64::new(0))?;
+            if n % 4096 == 0 {
+                crate::host::cpu::cond_resched();
+            }
+        }
+        Ok(Self(log))
+    }
+
+    /// How many words there are.
+    pub(super) fn words(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Notes that a page, counted from the slot's start, has been written or may be from now on.
+    pub(super) fn note(&self, page: u64) {
+        self.put_back((page / 64) as usize, 1 << (page % 64));
+    }
+
+    /// The bits of a word, which are clear from now on.
+    pub(super) fn take(&self, word: usize) -> u64 {
+        match self.0.get(word) {
+            // Most of them are, and writing takes the cache line from all others.
+            Some(bits) if bits.load(Relaxed) != 0 => bits.swap(0, Relaxed),
+            _ => 0,
+        }
+    }
+
+    /// Sets bits of a word.
+    pub(super) fn put_back(&self, word: usize, bits: u64) {
+        if let Some(word) = self.0.get(word) {
+            word.fetch_or(bits, Relaxed);
+        }
+    }
+}
