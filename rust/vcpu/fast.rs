@@ -8,6 +8,7 @@
 //! not wait: the guest takes its exit for it right after the ERET.
 
 use super::core::Core;
+use super::shared::Shared;
 use super::sysreg::{self, Outcome};
 use crate::arch::{gic, world};
 use crate::host::guest::Watched;
@@ -16,7 +17,10 @@ use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::smccc;
 use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
-use crate::model::vgic::SgiReg;
+use crate::model::vcpus::VcpuId;
+use crate::model::vgic::{Notify, SgiReg};
+use crate::vm::gic::After;
+use kernel::sync::Arc;
 
 /// Into the guest again; x19 to x28 are as it left them.
 const RESUME: u64 = ffi::FRAME_RESUME as u64;
@@ -107,21 +111,49 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
         world::skip_instruction();
         return resume(access.rt());
     }
-    if access.is_write_of(ICC_SGI1R_EL1::ENCODING) && core.gic.is_some() {
-        return send_sgi(core, access.rt());
+    if access.is_write_of(ICC_SGI1R_EL1::ENCODING) {
+        return send_sgi(core, esr);
     }
     emulated_register(core, esr)
 }
 
+/// Tells vCPUs that are in their guests of an interrupt at once, and keeps the others for later.
+struct AtOnce<'a> {
+    id: VcpuId,
+    peers: &'a [Arc<Shared>],
+    after: &'a mut After,
+}
+
+impl Notify for AtOnce<'_> {
+    /// Under the interrupt controller's lock, which who is told soon wants; but that takes an interrupt's way, and the lock is
+    /// all but given back.
+    #[inline]
+    fn kick(&mut self, vcpu: VcpuId) {
+        let told = vcpu != self.id
+            && self
+                .peers
+                .get(vcpu.index())
+                .is_some_and(|peer| peer.interrupt_running());
+        if !told {
+            self.after.kicks.insert(vcpu);
+        }
+    }
+}
+
 /// ICC_SGI1R_EL1, as [`emulated_register`] would have it, without looking for it.
 #[inline(never)]
-fn send_sgi(core: &mut Core, rt: u8) -> u64 {
-    let value = core.x(rt);
+fn send_sgi(core: &mut Core, esr: Esr) -> u64 {
+    let value = core.x(esr.sysreg().rt());
+    let (Some(gic), Some(peers)) = (&core.gic, &core.peers) else {
+        return emulated_register(core, esr);
+    };
     let _watched = Watched::new();
-    if let Some(gic) = &core.gic {
-        gic.lock()
-            .sgi(core.id, SgiReg::Sgi1, value, &mut core.after);
-    }
+    let mut now = AtOnce {
+        id: core.id,
+        peers,
+        after: &mut core.after,
+    };
+    gic.lock().sgi(core.id, SgiReg::Sgi1, value, &mut now);
     world::skip_instruction();
     if finish(core) {
         RESUME

@@ -172,17 +172,28 @@ impl View<'_> {
 
     /// With one security state (GICD_CTLR.DS), ICC_SGI1R_EL1 raises the SGI in whichever group its target has it, the
     /// other two only if it is in group 0.
+    /// As [`View::raise`] in one go: an SGI has one target, which is where it is wanted if it is wanted at all.
     fn raise_sgi(&mut self, target: VcpuId, id: IntId, reg: SgiReg, notify: &mut dyn Notify) {
-        let line = Line::seen_by(target, id);
-        let Some(irq) = self.irq_mut(line) else {
+        let Some(redist) = self.redists.get_mut(target.index()) else {
+            return;
+        };
+        let Some(irq) = redist.private.get_mut(id.index()) else {
             return;
         };
         if (irq.group1 && reg != SgiReg::Sgi1) || irq.latch {
             return;
         }
         irq.latch = true;
-        if let Some(vcpu) = self.raise(line) {
-            notify.kick(vcpu);
+        if irq.lr.is_none() && irq.holder.is_none() {
+            irq.holder = irq.wanted_by();
+            if irq.holder.is_some() {
+                redist.work.insert(id);
+            }
+        }
+        if let Some(vcpu) = irq.kick_when_raised() {
+            if self.dist.forwards(irq.group1) {
+                notify.kick(vcpu);
+            }
         }
     }
 }
