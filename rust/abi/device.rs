@@ -4,7 +4,7 @@
 
 use super::user;
 use crate::host::ffi::*;
-use crate::host::file::{new_fd, FileObject};
+use crate::host::file::{FileObject, NewFd};
 use crate::host::time;
 use crate::model::vgic::IntId;
 use crate::vcpu::Vcpu;
@@ -22,21 +22,25 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     if request.flags & KVM_CREATE_DEVICE_TEST != 0 {
         return Ok(0);
     }
-    {
-        let config = vm.config.lock();
-        vm.while_stopped(|| {
-            if vm.gic.is_created() {
-                return Err(EEXIST);
-            }
-            // What has run without it cannot be given one.
-            if config.started {
-                return Err(EBUSY);
-            }
-            vm.gic.create()
-        })??;
-    }
-    request.fd = new_fd(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)? as u32;
+    // What can fail comes first: a controller without a file could not be set up, nor made again.
+    let fd = NewFd::new(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)?;
+    request.fd = fd.number();
+    let config = vm.config.lock();
+    let check = || {
+        if vm.gic.is_created() {
+            return Err(EEXIST);
+        }
+        // What has run without it cannot be given one.
+        if config.started {
+            return Err(EBUSY);
+        }
+        Ok(())
+    };
+    vm.while_stopped(check)??;
     user::write(argument, &request)?;
+    vm.while_stopped(|| check().and_then(|()| vm.gic.create()))??;
+    drop(config);
+    fd.install();
     Ok(0)
 }
 

@@ -4,7 +4,7 @@
 
 use super::{capability, device, event, user, vm_attributes};
 use crate::host::ffi::*;
-use crate::host::file::{new_fd, FileObject};
+use crate::host::file::{FileObject, NewFd};
 use crate::model::sysreg::regs::HCR_EL2;
 use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuId;
@@ -96,6 +96,8 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     let id = VcpuId::new(vm.vcpu_count()).ok_or(EINVAL)?;
     drop(config);
     let vcpu = Vcpu::new(vm.clone(), id, number)?;
+    // Before the VM has it: a vCPU without a file could neither be run nor be made again.
+    let fd = NewFd::new(vcpu.clone())?;
     let config = vm.config.lock();
     if vm.vcpu_count() != id.index() {
         return Err(EEXIST);
@@ -103,7 +105,7 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     vm.gic.admit(vm)?;
     vm.add_vcpu(vcpu.shared.clone())?;
     drop(config);
-    new_fd(vcpu)
+    Ok(fd.install())
 }
 
 #[allow(clippy::too_many_arguments)]

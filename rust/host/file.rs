@@ -8,9 +8,13 @@
 use super::ffi;
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
+use core::ptr::NonNull;
 use kernel::bindings;
+use kernel::error::from_err_ptr;
+use kernel::fs::file::{File, FileDescriptorReservation};
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
+use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::{ForeignOwnable, Opaque};
 
@@ -107,24 +111,51 @@ impl<T: FileObject> Ops<T> {
     }
 }
 
-/// A new file descriptor of the current process for `object`, as KVM's ioctls return one.
-pub(crate) fn new_fd<T: FileObject>(object: Arc<T>) -> Result<isize> {
-    let data = object.into_foreign();
-    // SAFETY: The operations and the name are static; `data` is what they expect.
-    let fd = unsafe {
-        ffi::loft_anon_inode_getfd(
-            T::NAME.as_char_ptr().cast(),
-            &Ops::<T>::OPS,
-            data.cast(),
-            (bindings::O_RDWR | bindings::O_CLOEXEC) as c_int,
-        )
-    };
-    if fd < 0 {
-        // SAFETY: No file was made, so the reference is still ours.
-        drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
-        return Err(Error::from_errno(fd));
+/// A new file descriptor of the current process that does not lead to its file yet: all that can fail is done. Dropped, it is
+/// as if there had been none.
+pub(crate) struct NewFd {
+    number: FileDescriptorReservation,
+    file: ARef<File>,
+}
+
+impl NewFd {
+    /// For `object`.
+    pub(crate) fn new<T: FileObject>(object: Arc<T>) -> Result<Self> {
+        let number = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
+        let data = object.into_foreign();
+        // SAFETY: The operations and the name are static; `data` is what they expect.
+        let file = from_err_ptr(unsafe {
+            ffi::loft_anon_inode_getfile(
+                T::NAME.as_char_ptr().cast(),
+                &Ops::<T>::OPS,
+                data.cast(),
+                bindings::O_RDWR as c_int,
+            )
+        })
+        .and_then(|file| NonNull::new(file).ok_or(ENOMEM))
+        .inspect_err(|_| {
+            // SAFETY: No file was made, so the reference is still ours.
+            drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) })
+        })?;
+        Ok(Self {
+            number,
+            // SAFETY: A new file, whose one reference is the caller's. Nobody else has it, so no other thread uses its
+            // position.
+            file: unsafe { ARef::from_raw(file.cast()) },
+        })
     }
-    Ok(fd as isize)
+
+    /// Its number.
+    pub(crate) fn number(&self) -> u32 {
+        self.number.reserved_fd()
+    }
+
+    /// Now it leads to the file. Returns the number, as KVM's ioctls do.
+    pub(crate) fn install(self) -> isize {
+        let number = self.number();
+        self.number.fd_install(self.file);
+        number as isize
+    }
 }
 
 /// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by `T::default()`-like

@@ -308,9 +308,9 @@ u64 loft_run_delay(void)
 #endif
 }
 
-int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags)
+struct file *loft_anon_inode_getfile(const char *name, const struct file_operations *ops, void *data, int flags)
 {
-	return anon_inode_getfd(name, ops, data, flags);
+	return anon_inode_getfile(name, ops, data, flags);
 }
 
 void *loft_file_private(struct file *file)

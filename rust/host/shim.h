@@ -88,7 +88,7 @@ bool loft_sched_info_on(void);
 u64 loft_run_delay(void);
 
 /* Files. */
-int loft_anon_inode_getfd(const char *name, const struct file_operations *ops, void *data, int flags);
+struct file *loft_anon_inode_getfile(const char *name, const struct file_operations *ops, void *data, int flags);
 void *loft_file_private(struct file *file);
 
 /* Memory. */

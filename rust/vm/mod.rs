@@ -264,8 +264,8 @@ impl Vm {
             return Ok(());
         }
         if let Err(error) = self.gic.map(self) {
-            // As in KVM, that was the only attempt.
-            self.dead.store(true, Relaxed);
+            // As in KVM, that was the only attempt; but for want of memory another may succeed.
+            self.dead.store(error != ENOMEM, Relaxed);
             return Err(error);
         }
         config.timers.connect(self)?;
