@@ -13,7 +13,7 @@ endif
 ifdef TEST
 override TEST := $(value TEST)
 endif
-export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG
+export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG UPDATE BARS WEIGHTS
 
 all: module userspace ## build the module and the launcher (the default)
 
@@ -38,6 +38,12 @@ check: ## format, lints, licences, the places of `unsafe`
 fmt: ## format the Rust sources
 	@scripts/check format
 
+bench: ## what operations cost on loft and on KVM, and whether they became slower; UPDATE=1 takes the figures as the baseline
+	@scripts/bench
+
+bench-anatomy: ## what single exits are made of, on loft and on KVM, instruction by instruction
+	@scripts/bench-anatomy
+
 kvm-selftests: ## run Linux's own KVM selftests against loft, into out/kvm-selftests.json; HYP=kvm for KVM itself
 	@scripts/kvm-selftests
 
@@ -54,4 +60,4 @@ help: ## this list
 	@echo "make [KERNEL=7.2|7.3] TARGET"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all module userspace run test debug-kernel check fmt kvm-selftests load update clean help
+.PHONY: all module userspace run test debug-kernel check fmt bench bench-anatomy kvm-selftests load update clean help

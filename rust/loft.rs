@@ -42,6 +42,10 @@ module! {
             default: 1,
             description: "0: answer every exit the slow way (for comparing the two)",
         },
+        poll_us: u32 {
+            default: 50,
+            description: "for how many microseconds at most a waiting vCPU looks for something to do before it sleeps; 0: not at all",
+        },
     },
 }
 
@@ -56,8 +60,9 @@ impl kernel::Module for Loft {
         let _ = module;
         arch::cpu::probe()?;
         let machine = host::machine::Machine::new()?;
-        host::sync::init_vmids();
-        let nodes = abi::Nodes::register(number(module_parameters::kvm_node.value()) != 0)?;
+        host::sync::init_statics();
+        host::guest::init();
+        let nodes = abi::Nodes::register(number::<u8>(module_parameters::kvm_node.value()) != 0)?;
         Ok(Loft {
             _nodes: nodes,
             _machine: machine,
@@ -67,10 +72,15 @@ impl kernel::Module for Loft {
 
 /// Whether exits are answered in the vector (the parameter `fast`).
 fn fast_exits() -> bool {
-    number(module_parameters::fast.value()) != 0
+    number::<u8>(module_parameters::fast.value()) != 0
+}
+
+/// The longest time that a waiting vCPU looks for something to do before it sleeps (the parameter `poll_us`), in nanoseconds.
+fn most_polling_ns() -> i64 {
+    i64::from(number::<u32>(module_parameters::poll_us.value())).saturating_mul(1000)
 }
 
 /// The value of a parameter, which is lent in Linux 7.2 and given in 7.3.
-fn number(value: impl core::borrow::Borrow<u8>) -> u8 {
+fn number<T: Copy>(value: impl core::borrow::Borrow<T>) -> T {
     *value.borrow()
 }

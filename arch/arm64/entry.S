@@ -17,8 +17,13 @@
  * exception itself. The guest's APIA key stays: what a fast exit signs it also authenticates before it resumes.
  */
 #include <linux/linkage.h>
+#include <asm/alternative.h>
 #include <asm/assembler.h>
 #include "layout.h"
+
+#ifdef CONFIG_SHADOW_CALL_STACK
+#error "a fast exit runs with the guest's x18"
+#endif
 
 #define STACK_FRAME	96	/* where on the host's stack the frame's address is */
 #define STACK_SIZE	112
@@ -68,6 +73,16 @@
 	ldp	x27, x28, [x1, #FRAME_X + 8 * 27]
 .endm
 
+/*
+ * The barriers around the write are what erratum AC04_CPU_23 (AmpereOne) asks for: without them loads and stores nearby
+ * may be translated wrongly.
+ */
+.macro write_hcr reg
+	dsb	nsh
+	msr	hcr_el2, \reg
+	isb
+.endm
+
 /* ERET, and nothing speculated behind it. */
 .macro enter_guest
 	eret
@@ -79,7 +94,7 @@
  * u64 loft_enter(struct Frame *frame)
  *
  * Runs the guest until an exit that a fast exit does not answer; returns its FRAME_LEAVE reason. Interrupts are masked,
- * and everything else of the guest's world is in the CPU. No ISB on the way in: ERET synchronises (SCTLR_EL2.EOS is 1).
+ * and everything else of the guest's world is in the CPU. No ISB for the rest of it: ERET synchronises (SCTLR_EL2.EOS is 1).
  */
 SYM_FUNC_START(loft_enter)
 	sub	sp, sp, #STACK_SIZE
@@ -102,7 +117,7 @@ SYM_FUNC_START(loft_enter)
 	add	x2, x2, :lo12:loft_vectors
 	msr	vbar_el2, x2
 	ldr	x2, [x1, #FRAME_GUEST_HCR]
-	msr	hcr_el2, x2
+	write_hcr x2
 	ldp	x2, x3, [x1, #FRAME_ELR]
 	msr	elr_el2, x2
 	msr	spsr_el2, x3
@@ -173,18 +188,23 @@ SYM_CODE_START_LOCAL(loft_exit_serror)
 SYM_CODE_END(loft_exit_serror)
 
 /*
- * x0: the reason, x1: frame. The host's world comes back. One ISB for all of it: HCR_EL2 and VBAR_EL2 before an
- * interrupt can be unmasked or user memory touched, the key before the next authentication.
+ * x0: the reason, x1: frame. The host's world comes back: HCR_EL2 and VBAR_EL2 before an interrupt can be unmasked or
+ * user memory touched, the key before the next authentication.
+ *
+ * Where the host took an exception in the fast exit, ELR_EL2 and SPSR_EL2 are that one's: EL2's own PC and PSTATE, which
+ * must never be taken for the guest's. The guest's are lost; what the frame has is from its last entry.
  */
 SYM_CODE_START_LOCAL(loft_leave)
+	cmp	x0, #FRAME_HOST_EXCEPTION
+	b.hs	2f
 	mrs	x2, elr_el2
 	mrs	x3, spsr_el2
 	stp	x2, x3, [x1, #FRAME_ELR]
 	mrs	x2, hcr_el2
 	str	x2, [x1, #FRAME_LEFT_HCR]
-	ldp	x2, x3, [x1, #FRAME_HOST_VBAR]	/* and FRAME_HOST_HCR */
+2:	ldp	x2, x3, [x1, #FRAME_HOST_VBAR]	/* and FRAME_HOST_HCR */
 	msr	vbar_el2, x2
-	msr	hcr_el2, x3
+	write_hcr x3
 	ldr	x2, [x1, #FRAME_HAS_PAUTH]
 	cbz	x2, 1f
 	mrs	x2, apiakeylo_el1
@@ -220,20 +240,45 @@ SYM_CODE_START_LOCAL(loft_host_exception)
 	ldr	x1, [x0, #FRAME_HOST_VBAR]
 	msr	vbar_el2, x1
 	ldr	x1, [x0, #FRAME_HOST_HCR]
-	msr	hcr_el2, x1
+	write_hcr x1
 	ldp	x0, x1, [sp], #16
 	eret
 	dsb	nsh
 	isb
 SYM_CODE_END(loft_host_exception)
 
+/*
+ * Makes the CPU forget which branches the guest has taken, so that they do not steer its speculation in the host's code
+ * (Spectre-BHB). Which of the three it takes is in `loft_branch_history`, see shim.c. All of x0 to x30 may be used: they
+ * are saved. In: x30: where to go on.
+ */
+SYM_CODE_START_LOCAL(loft_forget_branches)
+	adrp	x4, loft_branch_history
+	ldr	x4, [x4, :lo12:loft_branch_history]
+	tbz	x4, #BRANCHES_CLEAR_BIT, 1f
+	hint	#22				/* CLRBHB */
+	isb
+1:	ands	w5, w4, #BRANCHES_LOOPS
+	b.eq	3f
+2:	b	. + 4
+	subs	w5, w5, #1
+	b.ne	2b
+	dsb	nsh				/* nothing speculated past here */
+	isb
+3:	lsr	x0, x4, #BRANCHES_CALL_SHIFT
+	cbz	x0, 4f
+	smc	#0				/* the firmware's workaround; it keeps x18 to x30 */
+4:	ret
+SYM_CODE_END(loft_forget_branches)
+
 .macro from_guest target
 	.balign	128
 0:	save_x_to_sp
+alternative_if ARM64_SPECTRE_BHB
+	bl	loft_forget_branches
+alternative_else_nop_endif
 	b	\target
-	.if	. - 0b > 128
-	.error	"a vector is 32 instructions"
-	.endif
+	.org	0b + 128	/* a vector is 32 instructions: with more, this does not assemble */
 .endm
 
 .macro from_host

@@ -31,4 +31,12 @@
 /* Set by the vectors when the host itself took an exception during a fast exit. */
 #define FRAME_HOST_EXCEPTION	256
 
+/*
+ * `loft_branch_history`: how often a branch has to be taken until the guest's are forgotten, whether an instruction does
+ * it, and the firmware call that does.
+ */
+#define BRANCHES_LOOPS		0xff
+#define BRANCHES_CLEAR_BIT	8
+#define BRANCHES_CALL_SHIFT	32
+
 #endif

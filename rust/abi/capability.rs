@@ -11,7 +11,7 @@ use crate::vm::Vm;
 pub(super) const MAX_SLOTS: u32 = 32_764;
 
 /// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM.
-pub(super) fn check(extension: usize, _vm: Option<&Vm>) -> isize {
+pub(super) fn check(extension: usize, vm: Option<&Vm>) -> isize {
     let Ok(extension) = u32::try_from(extension) else {
         return 0;
     };
@@ -46,6 +46,7 @@ pub(super) fn check(extension: usize, _vm: Option<&Vm>) -> isize {
         | KVM_CAP_IOEVENTFD
         | KVM_CAP_IOEVENTFD_ANY_LENGTH
         | KVM_CAP_IRQFD
+        | KVM_CAP_SIGNAL_MSI
         | KVM_CAP_IRQFD_RESAMPLE => 1,
         KVM_CAP_ARM_PTRAUTH_ADDRESS | KVM_CAP_ARM_PTRAUTH_GENERIC => cpu::features().pauth.into(),
         KVM_CAP_ARM_INJECT_SERROR_ESR => cpu::features().ras.into(),
@@ -56,6 +57,8 @@ pub(super) fn check(extension: usize, _vm: Option<&Vm>) -> isize {
         KVM_CAP_NR_MEMSLOTS => MAX_SLOTS as isize,
         KVM_CAP_NR_VCPUS => (crate::host::cpu::online() as usize).min(VcpuId::LIMIT) as isize,
         KVM_CAP_MAX_VCPUS | KVM_CAP_MAX_VCPU_ID => VcpuId::LIMIT as isize,
+        // A message says who sends it where there is an ITS to tell devices apart.
+        KVM_CAP_MSI_DEVID => vm.is_some_and(Vm::has_its).into(),
         KVM_CAP_IRQ_ROUTING => 4096,
         _ => 0,
     }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices in the kernel: the GICv3 (KVM_CREATE_DEVICE), and the attributes of vCPUs.
+//! Devices in the kernel: the GICv3 and its ITSes (KVM_CREATE_DEVICE), and the attributes of vCPUs.
 
+use super::its::ItsFile;
 use super::user;
 use crate::host::ffi::*;
 use crate::host::file::{FileObject, NewFd};
 use crate::host::time;
 use crate::model::vgic::IntId;
 use crate::vcpu::Vcpu;
+use crate::vm::its::Its;
 use crate::vm::timers::TimerKind;
 use crate::vm::Vm;
 use kernel::prelude::*;
@@ -15,18 +17,56 @@ use kernel::sync::Arc;
 
 /// KVM_CREATE_DEVICE.
 pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
-    let mut request: kvm_create_device = user::read(argument)?;
-    if request.type_ != kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3 {
+    let request: kvm_create_device = user::read(argument)?;
+    let is_its = request.type_ == kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS;
+    if !is_its && request.type_ != kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3 {
         return Err(ENODEV);
     }
     if request.flags & KVM_CREATE_DEVICE_TEST != 0 {
         return Ok(0);
     }
-    // What can fail comes first: a controller without a file could not be set up, nor made again.
-    let fd = NewFd::new(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)?;
-    request.fd = fd.number();
+    // The file comes first, and its number is told: a device without could not be set up, nor made again.
+    if is_its {
+        let its = Its::new()?;
+        let file = ItsFile {
+            vm: vm.clone(),
+            its: its.clone(),
+        };
+        let fd = NewFd::prepare(Arc::new(file, GFP_KERNEL_ACCOUNT)?)?;
+        answer(argument, request, fd, || {
+            let _config = vm.config.lock();
+            vm.add_its(its)
+        })
+    } else {
+        let fd = NewFd::prepare(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)?;
+        answer(argument, request, fd, || create_gic(vm))
+    }
+}
+
+/// Tells the number of `fd`, makes the device, and then the number leads to it. Where that fails, nothing has happened.
+fn answer(
+    argument: usize,
+    request: kvm_create_device,
+    fd: NewFd,
+    make: impl FnOnce() -> Result,
+) -> Result<isize> {
+    let told = kvm_create_device {
+        fd: fd.number(),
+        ..request
+    };
+    user::write(argument, &told)?;
+    if let Err(error) = make() {
+        // As it was, where it still can be written: there is no such file.
+        let _ = user::write(argument, &request);
+        return Err(error);
+    }
+    fd.install();
+    Ok(0)
+}
+
+fn create_gic(vm: &Vm) -> Result {
     let config = vm.config.lock();
-    let check = || {
+    vm.while_stopped(|| {
         if vm.gic.is_created() {
             return Err(EEXIST);
         }
@@ -34,14 +74,8 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
         if config.started {
             return Err(EBUSY);
         }
-        Ok(())
-    };
-    vm.while_stopped(check)??;
-    user::write(argument, &request)?;
-    vm.while_stopped(|| check().and_then(|()| vm.gic.create()))??;
-    drop(config);
-    fd.install();
-    Ok(0)
+        vm.gic.create()
+    })?
 }
 
 /// The GICv3's file.
@@ -95,7 +129,7 @@ pub(super) fn vcpu_set(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
         KVM_ARM_VCPU_PVTIME_CTRL => {
             stolen_time(attr)?;
             let ipa: u64 = user::read(attr.addr as usize)?;
-            vcpu.state.lock().core().stolen.set_ipa(&vcpu.vm, ipa)?;
+            vcpu.state.lock()?.core().stolen.set_ipa(&vcpu.vm, ipa)?;
         }
         _ => return Err(ENXIO),
     }
@@ -112,7 +146,7 @@ pub(super) fn vcpu_get(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
         }
         KVM_ARM_VCPU_PVTIME_CTRL => {
             stolen_time(attr)?;
-            let ipa = vcpu.state.lock().core().stolen.ipa().unwrap_or(NOWHERE);
+            let ipa = vcpu.state.lock()?.core().stolen.ipa().unwrap_or(NOWHERE);
             user::write(attr.addr as usize, &ipa)?;
         }
         _ => return Err(ENXIO),

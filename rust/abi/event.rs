@@ -6,6 +6,7 @@ use super::user;
 use crate::host::ffi::*;
 use crate::vm::events::ioeventfd::{Bus, Key};
 use crate::vm::events::routing::{Route, Routing, MAX_ROUTES};
+use crate::vm::its::Msi;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -91,15 +92,33 @@ fn route(entry: &kvm_irq_routing_entry) -> Result<Route> {
             (0, pin) => Route::pin(pin).ok_or(EINVAL),
             _ => Err(EINVAL),
         },
-        KVM_IRQ_ROUTING_MSI if entry.flags & !KVM_MSI_VALID_DEVID == 0 => Ok(Route::Msi),
+        KVM_IRQ_ROUTING_MSI if entry.flags & !KVM_MSI_VALID_DEVID == 0 => {
+            let (low, high, data, device) = entry.msi();
+            Ok(Route::Msi(message(low, high, data, entry.flags, device)))
+        }
         _ => Err(EINVAL),
     }
 }
 
-/// KVM_SIGNAL_MSI. There is no ITS to take a message.
+fn message(low: u32, high: u32, data: u32, flags: u32, device: u32) -> Msi {
+    Msi {
+        address: u64::from(high) << 32 | u64::from(low),
+        data,
+        device: (flags & KVM_MSI_VALID_DEVID != 0).then_some(device),
+    }
+}
+
+/// KVM_SIGNAL_MSI: 1 if the guest gets the message, 0 if it has not mapped it.
 pub(super) fn signal_msi(vm: &Vm, request: kvm_msi) -> Result<isize> {
     if !vm.gic.is_created() || request.flags & !KVM_MSI_VALID_DEVID != 0 {
         return Err(EINVAL);
     }
-    Err(ENODEV)
+    let msi = message(
+        request.address_lo,
+        request.address_hi,
+        request.data,
+        request.flags,
+        request.devid,
+    );
+    Ok(vm.signal_msi(msi)?.into())
 }

@@ -7,6 +7,7 @@
 mod capability;
 mod device;
 mod event;
+mod its;
 mod system;
 mod user;
 mod vcpu;

@@ -5,7 +5,7 @@
 use super::capability;
 use crate::arch::cpu;
 use crate::host::ffi::*;
-use crate::host::file::{FileObject, NewFd, OpenNode};
+use crate::host::file::{new_fd, FileObject, OpenNode};
 use crate::vm::{Vm, DEFAULT_IPA_BITS};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -46,5 +46,5 @@ fn create_vm(machine: usize) -> Result<isize> {
         bits if bits < crate::model::stage2::MIN_IPA_BITS || bits > limit => return Err(EINVAL),
         bits => bits,
     };
-    Ok(NewFd::new(Vm::new(ipa_bits)?)?.install())
+    new_fd(Vm::new(ipa_bits)?)
 }

@@ -41,6 +41,10 @@ impl FileObject for Vcpu {
             LOFT_KVM_SET_MP_STATE => {
                 let state: kvm_mp_state = user::read(argument)?;
                 this.shared.set_power(match state.mp_state {
+                    // CPU_ON has been called for it: it stays as runnable as that.
+                    KVM_MP_STATE_RUNNABLE if matches!(this.shared.power(), Power::OnPending(_)) => {
+                        return Ok(0)
+                    }
                     KVM_MP_STATE_RUNNABLE => Power::On,
                     KVM_MP_STATE_STOPPED => Power::Off,
                     KVM_MP_STATE_SUSPENDED => Power::Suspended,
@@ -84,7 +88,7 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
         return Err(EINVAL);
     }
     let lasting = features & !POWER_OFF;
-    let mut state = vcpu.state.lock();
+    let mut state = vcpu.state.lock()?;
     if state.features.is_some_and(|before| before != lasting) {
         return Err(EINVAL);
     }
@@ -107,6 +111,10 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
         }
     }
     state.features = Some(lasting);
+    if state.has_run() {
+        // The VMM has probably written the memory anew, through its caches.
+        vcpu.vm.memory.make_coherent();
+    }
     state.reset();
     vcpu.shared.set_power(if features & POWER_OFF != 0 {
         Power::Off
@@ -128,6 +136,6 @@ fn set_signal_mask(vcpu: &Vcpu, argument: usize) -> Result<isize> {
         let bits: [u8; 8] = user::read(argument.checked_add(size_of::<u32>()).ok_or(EFAULT)?)?;
         Some(SignalMask::new(u64::from_le_bytes(bits)))
     };
-    vcpu.state.lock().signals = mask;
+    vcpu.state.lock()?.signals = mask;
     Ok(0)
 }

@@ -18,7 +18,7 @@ const IDS: u32 = 1 << 24;
 pub(super) fn get(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     let mut events: kvm_vcpu_events = Default::default();
     {
-        let mut state = vcpu.state.lock();
+        let mut state = vcpu.state.lock()?;
         state.features.ok_or(ENOEXEC)?;
         let pending = state.core().serror;
         let described = cpu::features().ras;
@@ -32,7 +32,7 @@ pub(super) fn get(vcpu: &Vcpu, argument: usize) -> Result<isize> {
 
 /// KVM_SET_VCPU_EVENTS. An external abort is taken at once, so it is never pending; an SError that is pending stays.
 pub(super) fn set(vcpu: &Vcpu, argument: usize) -> Result<isize> {
-    let mut state = vcpu.state.lock();
+    let mut state = vcpu.state.lock()?;
     state.features.ok_or(ENOEXEC)?;
     let events: kvm_vcpu_events = user::read(argument)?;
     let exception = &events.exception;

@@ -9,6 +9,7 @@ use super::user;
 use crate::host::ffi::*;
 use crate::model::vgic::{Config, IntId};
 use crate::vm::gic::{gic_errno, Region};
+use crate::vm::lpi::Host;
 use crate::vm::Vm;
 use kernel::prelude::*;
 
@@ -198,10 +199,9 @@ fn control(vm: &Vm, command: u64) -> Result {
     let _config = vm.config.lock();
     match command {
         INIT => vm.gic.init(vm),
-        // There are no LPIs, so there is nothing to save.
         SAVE_PENDING_TABLES => vm.while_stopped(|| {
             if vm.gic.is_ready() {
-                Ok(())
+                Host(vm).save_pending()
             } else {
                 Err(ENXIO)
             }

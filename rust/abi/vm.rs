@@ -88,6 +88,7 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     if number as usize >= VcpuId::LIMIT {
         return Err(EINVAL);
     }
+    let _alone = vm.making_vcpu.lock();
     let config = vm.config.lock();
     vm.gic.admit(vm)?;
     if vm.vcpu_by_number(number).is_some() {
@@ -96,14 +97,12 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     let id = VcpuId::new(vm.vcpu_count()).ok_or(EINVAL)?;
     drop(config);
     let vcpu = Vcpu::new(vm.clone(), id, number)?;
-    // Before the VM has it: a vCPU without a file could neither be run nor be made again.
-    let fd = NewFd::new(vcpu.clone())?;
+    let shared = vcpu.shared.clone();
+    let fd = NewFd::prepare(vcpu)?;
     let config = vm.config.lock();
-    if vm.vcpu_count() != id.index() {
-        return Err(EEXIST);
-    }
+    // The interrupt controller may have been initialised meanwhile, for the vCPUs that there were.
     vm.gic.admit(vm)?;
-    vm.add_vcpu(vcpu.shared.clone())?;
+    vm.add_vcpu(shared)?;
     drop(config);
     Ok(fd.install())
 }
@@ -136,6 +135,7 @@ fn set_memory(
         size,
         hva,
         flags,
+        dying: false,
     })?;
     Ok(0)
 }

@@ -3,6 +3,7 @@
 //! What this machine's CPUs are.
 
 use crate::host::errno::eopnotsupp;
+use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Encoding};
 use kernel::prelude::*;
 use kernel::sync::SetOnce;
@@ -38,6 +39,18 @@ pub(crate) struct Features {
     pub(crate) counter_hz: u32,
     /// Instruction fetches see data writes (CTR_EL0.DIC).
     pub(crate) dic: bool,
+    /// FEAT_MPAM: MPAM2_EL2 exists.
+    pub(crate) mpam: bool,
+    /// MPAMHCR_EL2 exists as well.
+    pub(crate) mpam_hcr: bool,
+    /// FEAT_SME.
+    pub(crate) sme: bool,
+    /// FEAT_MTE2: GMID_EL1 exists.
+    pub(crate) mte: bool,
+    /// The host's errata: TLB maintenance has to be repeated.
+    pub(crate) repeat_tlbi: bool,
+    /// The host's errata: a speculative AT may use what is not in place yet.
+    pub(crate) speculative_at: bool,
 }
 
 static FEATURES: SetOnce<Features> = SetOnce::new();
@@ -61,7 +74,21 @@ pub(crate) fn id_register(encoding: Encoding) -> u64 {
 /// What the host's firmware answers about a workaround (SMCCC_ARCH_FEATURES): 0 needed, 1 not needed, negative unknown.
 pub(crate) fn workaround(function: u32) -> i32 {
     // SAFETY: A firmware call that changes nothing.
-    unsafe { crate::host::ffi::loft_smccc_workaround(function) }
+    unsafe { ffi::loft_smccc_workaround(function) }
+}
+
+/// Calls the firmware's workaround, which a guest wants: something that speculation must not take along is behind it.
+pub(crate) fn run_workaround(function: u32) {
+    // SAFETY: The call has no other effect. It preserves all registers but x0 to x3 (SMCCC 1.1), before that x18 and up.
+    unsafe {
+        core::arch::asm!(
+            "smc #0",
+            inout("x0") u64::from(function) => _, out("x1") _, out("x2") _, out("x3") _,
+            out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
+            out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
+            out("x16") _, out("x17") _, options(nostack)
+        )
+    };
 }
 
 /// The features; [`probe`] has run before anything else of the module.
@@ -81,6 +108,12 @@ pub(crate) fn features() -> &'static Features {
         vtr: 0,
         counter_hz: 1,
         dic: false,
+        mpam: false,
+        mpam_hcr: false,
+        sme: false,
+        mte: false,
+        repeat_tlbi: false,
+        speculative_at: false,
     };
     FEATURES.as_ref().unwrap_or(&NONE)
 }
@@ -114,12 +147,18 @@ pub(crate) fn probe() -> Result {
         pr_err!("the CPU has no 4 KiB pages at stage 2\n");
         return Err(eopnotsupp());
     }
+    let pfr1 = sanitised(ID_AA64PFR1_EL1::ENCODING);
+    // Not sanitised: what counts is that the register is there and may be open to EL1.
+    let mpam = ID_AA64PFR0_EL1::MPAM.get(read!(ID_AA64PFR0_EL1)) != 0
+        || ID_AA64PFR1_EL1::MPAM_frac.get(read!(ID_AA64PFR1_EL1)) != 0;
+    // SAFETY: Reads the kernel's capabilities.
+    let workarounds = unsafe { ffi::loft_workarounds() };
     let fgt = ID_AA64MMFR0_EL1::FGT.get(mmfr0);
     // Linux boots late CPUs that lack a feature only without it: so what the boot CPUs have, all have.
     // SAFETY: Reads the kernel's capabilities.
-    let pauth = unsafe { crate::host::ffi::loft_cpus_have_pauth() };
+    let pauth = unsafe { ffi::loft_cpus_have_pauth() };
     // SAFETY: Reads a constant of the machine.
-    let hz = unsafe { crate::host::ffi::loft_cntfrq() };
+    let hz = unsafe { ffi::loft_cntfrq() };
     let features = Features {
         pauth,
         ras: ID_AA64PFR0_EL1::RAS.get(pfr0) != 0,
@@ -147,6 +186,13 @@ pub(crate) fn probe() -> Result {
         vtr: super::gic::vtr(),
         counter_hz: u32::try_from(hz).unwrap_or(1).max(1),
         dic: CTR_EL0::DIC.is_set(sanitised(CTR_EL0::ENCODING)),
+        mpam,
+        // Of the CPU that loads the module: like the rest of MPAM it is the same on all, or the host does without MPAM.
+        mpam_hcr: mpam && MPAMIDR_EL1::HAS_HCR.is_set(read!(MPAMIDR_EL1)),
+        sme: ID_AA64PFR1_EL1::SME.get(pfr1) != 0,
+        mte: ID_AA64PFR1_EL1::MTE.get(pfr1) >= ID_AA64PFR1_EL1::MTE_MTE2,
+        repeat_tlbi: workarounds & ffi::LOFT_REPEAT_TLBI != 0,
+        speculative_at: workarounds & ffi::LOFT_SPECULATIVE_AT != 0,
     };
     FEATURES.populate(features);
     Ok(())

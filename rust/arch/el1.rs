@@ -6,6 +6,7 @@
 //! not use them: with VHE its kernel runs at EL2 and its user programs at EL0 with TGE = 1. What its user programs do
 //! use (the thread pointers, the keys) is exchanged with theirs.
 
+use super::cpu::features;
 use crate::model::sysreg::Reg;
 
 /// The registers of a vCPU in memory. While the vCPU is loaded, those before [`Reg::LOADED`] and the pointer
@@ -177,7 +178,7 @@ impl InCpu<'_> {
         each!(guest, plain);
         match reg {
             Reg::MpidrEl1 => Some(read!(VMPIDR_EL2)),
-            Reg::DisrEl1 => Some(read!(VDISR_EL2)),
+            Reg::DisrEl1 if features().ras => Some(read!(VDISR_EL2)),
             _ => None,
         }
     }
@@ -202,7 +203,8 @@ impl InCpu<'_> {
         }
         each!(guest, plain);
         match reg {
-            Reg::DisrEl1 => write!(VDISR_EL2, value),
+            // Without FEAT_RAS there is no such register, and it is kept in memory.
+            Reg::DisrEl1 if features().ras => write!(VDISR_EL2, value),
             _ => return false,
         }
         true

@@ -2,7 +2,15 @@
 
 //! The guest's FP/SIMD registers.
 
+use super::cpu::features;
 use core::arch::asm;
+
+/// Whether a guest may run while its FP/SIMD registers are not here, and accesses to them trap: not in streaming mode, or
+/// with the matrix storage on, whichever program of the host's has left that behind (SVCR.SM and ZA).
+#[inline]
+pub(crate) fn may_be_away() -> bool {
+    !features().sme || read!(SVCR) == 0
+}
 
 /// V0 to V31, FPSR and FPCR.
 #[repr(C, align(16))]

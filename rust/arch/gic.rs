@@ -3,7 +3,7 @@
 //! The GIC's CPU interface: the virtual one that guests use (ICH_*), and what of the physical one (ICC_*) the fast exits
 //! need. IHI 0069, chapter 12.
 
-use super::isb;
+use super::{dsb_ishst, isb};
 use crate::model::sysreg::regs::*;
 use crate::model::vgic::{CpuIf, LrFile};
 
@@ -93,6 +93,35 @@ pub(crate) fn save(vmcr: &mut u64, priorities: &mut CpuIf) {
     one!(1, ICH_AP0R1_EL2, ICH_AP1R1_EL2);
     one!(2, ICH_AP0R2_EL2, ICH_AP1R2_EL2);
     one!(3, ICH_AP0R3_EL2, ICH_AP1R3_EL2);
+}
+
+/// A software generated interrupt for one CPU, ready to be sent: a value of ICC_SGI1R_EL1, never 0.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sgi(pub(crate) u64);
+
+impl Sgi {
+    /// `intid`, below 16, for the CPU that this runs on.
+    pub(crate) fn to_this_cpu(intid: u32) -> Self {
+        let mpidr = read!(MPIDR_EL1);
+        let aff = |shift: u32| mpidr >> shift & 0xff;
+        Self(
+            aff(32) << 48
+                | aff(0) >> 4 << 44
+                | aff(16) << 32
+                | u64::from(intid & 0xf) << 24
+                | aff(8) << 16
+                | 1 << (aff(0) & 0xf),
+        )
+    }
+
+    /// Sends it. Who takes it sees what was written before. In any context, a fast exit included: at EL2 the register is the
+    /// physical one's.
+    #[inline]
+    pub(crate) fn send(self) {
+        dsb_ishst();
+        write!(ICC_SGI1R_EL1, self.0);
+        isb();
+    }
 }
 
 /// The INTID of the highest-priority interrupt that is pending for the host on this CPU; 1023 if there is none.

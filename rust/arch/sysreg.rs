@@ -65,6 +65,18 @@ macro_rules! write_guest {
     };
 }
 
+/// Writes HCR_EL2, from which on the instructions after it see it.
+///
+/// The barriers around it are what erratum AC04_CPU_23 (AmpereOne) asks for: without them loads and stores nearby may be
+/// translated wrongly. Nobody who writes this register is in such a hurry that the rest should do without.
+#[inline(always)]
+pub(crate) fn write_hcr(value: u64) {
+    // SAFETY: A barrier.
+    unsafe { asm!("dsb nsh", options(nostack, preserves_flags)) };
+    write!(HCR_EL2, value);
+    isb();
+}
+
 /// Context synchronisation: what was written to system registers holds for the instructions after it.
 #[inline(always)]
 pub(crate) fn isb() {

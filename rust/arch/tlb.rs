@@ -2,48 +2,94 @@
 
 //! Stage-2 TLB maintenance.
 //!
-//! TLBI IPAS2E1IS and VMALLE1IS work on the VMID in VTTBR_EL2, and only with HCR_EL2.TGE = 0: with TGE = 1 the second
-//! would be about the host's EL2&0 regime (DDI 0487, D8.17). So the guest's VTTBR and TGE = 0 are in place around them,
-//! with interrupts off, since the host's own TLBIs must not run in between. Each change is synchronised by an ISB before
-//! the first TLBI that depends on it; the DSB before makes the descriptor's change visible to the walkers, the one after
-//! waits for all CPUs to be done with the old one.
+//! TLBI IPAS2E1IS and VMALLE1IS work on the VMID in VTTBR_EL2, of which VTCR_EL2.VS says how many bits count, and only with
+//! HCR_EL2.TGE = 0: with TGE = 1 the second would be about the host's EL2&0 regime (DDI 0487, D8.17). So the guest's
+//! translation and TGE = 0 are in place around them, with interrupts off, since the host's own TLBIs must not run in
+//! between. VTCR_EL2 cannot be taken for granted: a CPU that has not run a guest has whatever it had out of reset. Each
+//! change is synchronised by an ISB before the first TLBI that depends on it; the DSB before makes the descriptor's change
+//! visible to the walkers, the one after waits for all CPUs to be done with the old one.
 
-use super::{dsb_ish, dsb_ishst, isb};
+use super::cpu::features;
+use super::{dsb_ish, dsb_ishst, isb, write_hcr};
 use crate::host::cpu::IrqOff;
 use crate::model::sysreg::regs::*;
 use core::arch::asm;
 
-/// The translation regime of one guest: the value of VTTBR_EL2 (VMID and root table).
+/// What makes the CPU translate for one guest.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Vttbr(pub(crate) u64);
+pub(crate) struct Translation {
+    /// VTTBR_EL2: the VMID and the root table.
+    pub(crate) vttbr: u64,
+    /// VTCR_EL2.
+    pub(crate) vtcr: u64,
+}
 
-fn with_guest(vttbr: Vttbr, body: impl FnOnce()) {
+impl Translation {
+    /// Puts it into this CPU. The caller synchronises.
+    pub(super) fn set(self) {
+        write!(VTTBR_EL2, self.vttbr);
+        write!(VTCR_EL2, self.vtcr);
+    }
+}
+
+/// Runs `body` with this guest's translation in the CPU, so that TLBIs are about it, and interrupts off.
+fn with_guest(guest: Translation, body: impl FnOnce()) {
     let _off = IrqOff::new();
     let hcr = read!(HCR_EL2);
-    let old = read!(VTTBR_EL2);
+    let old = Translation {
+        vttbr: read!(VTTBR_EL2),
+        vtcr: read!(VTCR_EL2),
+    };
     dsb_ishst();
-    write!(VTTBR_EL2, vttbr.0);
-    write!(HCR_EL2, hcr & !HCR_EL2::TGE.mask());
+    // Erratum 1165522 (and 1530923): a speculative AT may use the EL1&0 regime as soon as TGE is 0, and must not find
+    // stage-1 tables that belong to another guest. Walks are off (EPD), and stage 1 is on, so that nothing is taken for an
+    // IPA without one.
+    let stage1 = features()
+        .speculative_at
+        .then(|| (read_guest!(TCR_EL1), read_guest!(SCTLR_EL1)));
+    if let Some((tcr, sctlr)) = stage1 {
+        write_guest!(TCR_EL1, tcr | TCR_EL1::EPD0.mask() | TCR_EL1::EPD1.mask());
+        write_guest!(SCTLR_EL1, sctlr | SCTLR_EL1::M.mask());
+    }
+    guest.set();
     isb();
+    write_hcr(hcr & !HCR_EL2::TGE.mask());
     body();
-    dsb_ish();
-    write!(VTTBR_EL2, old);
-    write!(HCR_EL2, hcr);
+    write_hcr(hcr);
+    old.set();
+    if let Some((tcr, sctlr)) = stage1 {
+        isb();
+        write_guest!(TCR_EL1, tcr);
+        write_guest!(SCTLR_EL1, sctlr);
+    }
     isb();
 }
 
+/// Waits until all CPUs are done with what was invalidated.
+fn complete() {
+    dsb_ish();
+    if features().repeat_tlbi {
+        // Errata 4118414, 2441009 and their like (ARM64_WORKAROUND_REPEAT_TLBI): the first DSB may be done before accesses
+        // under the old translation are. Any broadcast TLBI and another DSB mend that.
+        // SAFETY: Invalidating translations changes no data.
+        unsafe { asm!("tlbi vale2is, xzr", options(nostack, preserves_flags)) };
+        dsb_ish();
+    }
+}
+
 /// All translations of the guest, of both stages, on all CPUs.
-pub(crate) fn flush_all(vttbr: Vttbr) {
-    with_guest(vttbr, || {
+pub(crate) fn flush_all(guest: Translation) {
+    with_guest(guest, || {
         // SAFETY: Invalidating translations changes no data.
         unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
+        complete();
     });
 }
 
 /// The stage-2 translations of `count` granules of `1 << shift` bytes from `ipa` on, and, since those may be cached
 /// combined with stage 1, all stage-1 ones of the guest (there is no way to name them by IPA).
-pub(crate) fn flush_ipas(vttbr: Vttbr, ipa: u64, count: u64, shift: u32) {
-    with_guest(vttbr, || {
+pub(crate) fn flush_ipas(guest: Translation, ipa: u64, count: u64, shift: u32) {
+    with_guest(guest, || {
         let mut at = ipa;
         for _ in 0..count {
             let operand = at >> 12;
@@ -57,6 +103,7 @@ pub(crate) fn flush_ipas(vttbr: Vttbr, ipa: u64, count: u64, shift: u32) {
         dsb_ish();
         // SAFETY: As above.
         unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+        complete();
     });
 }
 
@@ -65,30 +112,36 @@ pub(crate) fn flush_all_guests() {
     dsb_ishst();
     // SAFETY: As above. ALLE1IS does not depend on VTTBR_EL2 or TGE.
     unsafe { asm!("tlbi alle1is", options(nostack, preserves_flags)) };
-    dsb_ish();
+    complete();
     isb();
 }
 
 /// The stage-1 translations of this guest on this CPU only: another vCPU of the same VM has run here, and the two may
 /// use the same ASID for different address spaces (a guest's TLBI without IS reaches one vCPU only).
-pub(crate) fn flush_local_stage1(vttbr: Vttbr) {
-    let _off = IrqOff::new();
-    let hcr = read!(HCR_EL2);
-    let old = read!(VTTBR_EL2);
-    write!(VTTBR_EL2, vttbr.0);
-    write!(HCR_EL2, hcr & !HCR_EL2::TGE.mask());
-    isb();
-    // SAFETY: As above. The I-cache goes too: with VPIPT or VIPT ones it may hold another vCPU's lines.
+pub(crate) fn flush_local_stage1(guest: Translation) {
+    with_guest(guest, || {
+        // SAFETY: As above. The I-cache goes too: with VPIPT or VIPT ones it may hold another vCPU's lines.
+        unsafe {
+            asm!(
+                "tlbi vmalle1",
+                "ic iallu",
+                "dsb nsh",
+                "isb",
+                options(nostack, preserves_flags)
+            )
+        };
+    });
+}
+
+/// The instruction caches of all CPUs.
+pub(crate) fn flush_instructions() {
+    // SAFETY: Invalidating instruction caches changes no data.
     unsafe {
         asm!(
-            "tlbi vmalle1",
-            "ic iallu",
-            "dsb nsh",
+            "ic ialluis",
+            "dsb ish",
+            "isb",
             options(nostack, preserves_flags)
         )
     };
-    isb();
-    write!(VTTBR_EL2, old);
-    write!(HCR_EL2, hcr);
-    isb();
 }

@@ -9,7 +9,7 @@
 use super::cpu::features;
 use super::el1::{self, HostUser, InCpu, Saved};
 use super::frame::{loft_enter, Frame};
-use super::tlb::Vttbr;
+use super::tlb::Translation;
 use super::{debug, isb, timer};
 use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Field};
@@ -20,10 +20,10 @@ use core::marker::PhantomData;
 /// What is the same for each run of a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Control {
-    /// VTTBR_EL2.
-    pub(crate) vttbr: Vttbr,
-    /// VTCR_EL2.
-    pub(crate) vtcr: u64,
+    /// How its memory is translated.
+    pub(crate) translation: Translation,
+    /// The VMID that this has, with its generation.
+    pub(crate) vmid: u64,
     /// CNTVOFF_EL2.
     pub(crate) virtual_offset: u64,
     /// The guest's physical counter is not the machine's, so reading it traps.
@@ -39,6 +39,7 @@ pub(crate) struct HostWorld {
     mdcr: u64,
     hcrx: u64,
     sre: u64,
+    mpam2: u64,
 }
 
 /// CPTR_EL2 in its E2H layout is CPACR_EL1's, with two more traps: the trace unit is bit 28 in both, the activity
@@ -81,10 +82,15 @@ pub(crate) fn guest_hcr() -> u64 {
     if cpu.fwb {
         hcr |= HCR_EL2::FWB.mask();
     }
-    if cpu.pauth {
-        hcr |= HCR_EL2::API.mask() | HCR_EL2::APK.mask();
+    if cpu.mte {
+        hcr |= HCR_EL2::TID5.mask();
     }
     hcr
+}
+
+/// What HCR_EL2 has in addition where the guest has pointer authentication: otherwise its instructions and keys trap.
+pub(crate) fn pointer_auth_hcr() -> u64 {
+    HCR_EL2::API.mask() | HCR_EL2::APK.mask()
 }
 
 /// Puts a guest into this CPU; the thread must stay here until [`put`], so preemption is off or a preempt notifier set.
@@ -95,6 +101,7 @@ pub(crate) fn load(frame: &mut Frame, control: &Control, saved: &Saved) -> HostW
         mdcr: read!(MDCR_EL2),
         sre: read!(ICC_SRE_EL2),
         hcrx: 0,
+        mpam2: 0,
     };
     frame.host_vbar = read!(VBAR_EL2);
     frame.host_hcr = read!(HCR_EL2);
@@ -133,6 +140,23 @@ pub(crate) fn load(frame: &mut Frame, control: &Control, saved: &Saved) -> HostW
         write!(HDFGRTR2_EL2, 0);
         write!(HDFGWTR2_EL2, 0);
     }
+    if cpu.mpam {
+        // Memory partitioning is the host's alone. MPAM0_EL1 would even stay behind, for the host's programs to run with.
+        host.mpam2 = read!(MPAM2_EL2);
+        let traps = MPAM2_EL2::TRAPMPAM0EL1.mask() | MPAM2_EL2::TRAPMPAM1EL1.mask();
+        let identification = if cpu.mpam_hcr {
+            0
+        } else {
+            MPAM2_EL2::TIDR.mask()
+        };
+        write!(
+            MPAM2_EL2,
+            host.mpam2 & !MPAM2_EL2::EnMPAMSM.mask() | traps | identification
+        );
+        if cpu.mpam_hcr {
+            write!(MPAMHCR_EL2, MPAMHCR_EL2::TRAP_MPAMIDR_EL1.mask());
+        }
+    }
     write!(ICC_SRE_EL2, host.sre & !ICC_SRE_EL2::Enable.mask());
     isb();
     host
@@ -147,6 +171,13 @@ pub(crate) fn put(saved: &mut Saved, host: &HostWorld) {
     write!(ICC_SRE_EL2, host.sre);
     if cpu.hcx {
         write!(HCRX_EL2, host.hcrx);
+    }
+    if cpu.mpam {
+        write!(MPAM2_EL2, host.mpam2);
+        if cpu.mpam_hcr {
+            // As the kernel leaves it.
+            write!(MPAMHCR_EL2, 0);
+        }
     }
     // No guest of this VMID is in the CPU any more, so nothing may walk its tables speculatively either.
     write!(VTTBR_EL2, 0);
@@ -170,9 +201,11 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
     let cptr = read!(CPTR_EL2);
     let mdscr = read!(MDSCR_EL1);
     let dit = if features().dit { read!(DIT) } else { 0 };
+    // Without its floating point registers in the CPU the guest's first access to them traps.
+    let fp = if core.fp_is_here { 3 } else { 0 };
     write!(
         CPTR_EL2,
-        CPACR_EL1::FPEN.of(3) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()
+        CPACR_EL1::FPEN.of(fp) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()
     );
     // The host's breakpoints and single step are not the guest's.
     let debug = match debug::wanted(&core.saved) {
@@ -237,8 +270,7 @@ unsafe extern "C" fn loft_fast_serror(frame: *mut Frame) -> u64 {
 
 /// Puts these into the CPU, where the guest is being loaded or is.
 pub(crate) fn set_control(control: &Control) {
-    write!(VTTBR_EL2, control.vttbr.0);
-    write!(VTCR_EL2, control.vtcr);
+    control.translation.set();
     write!(VPIDR_EL2, control.midr);
     timer::set_offset(control.virtual_offset);
     timer::trap_physical(control.trap_counter);

@@ -63,4 +63,14 @@ impl kvm_irq_routing_entry {
         let irqchip = unsafe { self.u.irqchip };
         (irqchip.irqchip, irqchip.pin)
     }
+
+    /// A KVM_IRQ_ROUTING_MSI's address, lower and upper half, its data, and its device, if `flags` has KVM_MSI_VALID_DEVID.
+    pub(crate) fn msi(&self) -> (u32, u32, u32, u32) {
+        // SAFETY: As above; the device is a union of two `u32`s.
+        unsafe {
+            let msi = self.u.msi;
+            let device = msi.__bindgen_anon_1.devid;
+            (msi.address_lo, msi.address_hi, msi.data, device)
+        }
+    }
 }

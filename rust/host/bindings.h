@@ -7,6 +7,7 @@
 #include <uapi/linux/eventpoll.h>
 #include <linux/kvm.h>
 #include <linux/psci.h>
+#include <asm/smp.h>
 #include "shim.h"
 #include "../../arch/arm64/layout.h"
 
@@ -46,6 +47,7 @@ LOFT_IOCTL(KVM_SIGNAL_MSI)
 LOFT_IOCTL(KVM_SET_GUEST_DEBUG)
 /* Likewise constants that a cast or an enum keeps from being one. */
 LOFT_IOCTL(EPOLLIN)
+LOFT_IOCTL(IPI_RESCHEDULE)
 LOFT_IOCTL(EPOLLHUP)
 LOFT_IOCTL(KVM_IOEVENTFD_FLAG_DATAMATCH)
 LOFT_IOCTL(KVM_IOEVENTFD_FLAG_PIO)

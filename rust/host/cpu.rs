@@ -71,6 +71,18 @@ pub(crate) fn need_resched() -> bool {
     unsafe { ffi::loft_need_resched() }
 }
 
+/// Whether no other thread wants this CPU, not even later.
+pub(crate) fn has_no_other_thread() -> bool {
+    // SAFETY: Reads one word of this CPU's run queue.
+    unsafe { ffi::loft_single_task_running() }
+}
+
+/// Whether the current process is being killed: nobody waits for what it does.
+pub(crate) fn is_dying() -> bool {
+    // SAFETY: Reads the current thread's signals.
+    unsafe { ffi::loft_fatal_signal_pending() }
+}
+
 /// Lets another thread run where one is due. The caller holds no spin lock.
 pub(crate) fn cond_resched() {
     // SAFETY: The callers are preemptible contexts.

@@ -10,6 +10,11 @@ pub(crate) fn enosys() -> Error {
     Error::from_errno(-(bindings::ENOSYS as i32))
 }
 
+/// EHWPOISON.
+pub(crate) fn ehwpoison() -> Error {
+    Error::from_errno(-(bindings::EHWPOISON as i32))
+}
+
 /// EOPNOTSUPP.
 pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-(bindings::EOPNOTSUPP as i32))

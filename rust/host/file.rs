@@ -8,10 +8,12 @@
 use super::ffi;
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::from_err_ptr;
-use kernel::fs::file::{File, FileDescriptorReservation};
+use kernel::fs::file::FileDescriptorReservation;
+use kernel::fs::File;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
@@ -87,8 +89,13 @@ impl<T: FileObject> Ops<T> {
         command: c_uint,
         argument: usize,
     ) -> isize {
-        // SAFETY: The kernel calls this for an open file of ours.
-        let this: Arc<T> = unsafe { Self::borrow(file) }.into();
+        // SAFETY: The kernel calls this for an open file of ours. It is the file's own reference, lent for the call: never
+        // dropped here.
+        let this = unsafe {
+            ManuallyDrop::new(<Arc<T> as ForeignOwnable>::from_foreign(
+                ffi::loft_file_private(file),
+            ))
+        };
         match T::ioctl(&this, command, argument) {
             Ok(value) => value,
             Err(error) => error.to_errno() as isize,
@@ -111,50 +118,56 @@ impl<T: FileObject> Ops<T> {
     }
 }
 
-/// A new file descriptor of the current process that does not lead to its file yet: all that can fail is done. Dropped, it is
-/// as if there had been none.
+/// A new file descriptor of the current process for `object`, as KVM's ioctls return one.
+pub(crate) fn new_fd<T: FileObject>(object: Arc<T>) -> Result<isize> {
+    Ok(NewFd::prepare(object)?.install())
+}
+
+/// A file and a file descriptor for it, of which nobody knows yet. Dropped, both are gone.
 pub(crate) struct NewFd {
-    number: FileDescriptorReservation,
+    fd: FileDescriptorReservation,
     file: ARef<File>,
 }
 
 impl NewFd {
-    /// For `object`.
-    pub(crate) fn new<T: FileObject>(object: Arc<T>) -> Result<Self> {
-        let number = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
+    /// Does all that may fail. `EMFILE`: the process has no descriptor left.
+    pub(crate) fn prepare<T: FileObject>(object: Arc<T>) -> Result<Self> {
+        let fd = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
         let data = object.into_foreign();
         // SAFETY: The operations and the name are static; `data` is what they expect.
-        let file = from_err_ptr(unsafe {
+        let file = unsafe {
             ffi::loft_anon_inode_getfile(
                 T::NAME.as_char_ptr().cast(),
                 &Ops::<T>::OPS,
                 data.cast(),
                 bindings::O_RDWR as c_int,
             )
-        })
-        .and_then(|file| NonNull::new(file).ok_or(ENOMEM))
-        .inspect_err(|_| {
-            // SAFETY: No file was made, so the reference is still ours.
-            drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) })
-        })?;
-        Ok(Self {
-            number,
-            // SAFETY: A new file, whose one reference is the caller's. Nobody else has it, so no other thread uses its
-            // position.
-            file: unsafe { ARef::from_raw(file.cast()) },
-        })
+        };
+        let file = from_err_ptr(file).and_then(|file| NonNull::new(file).ok_or(ENOMEM));
+        match file {
+            Ok(file) => {
+                // SAFETY: The file is new and the reference is ours; it has no position that anybody could be using.
+                let file = unsafe { ARef::from_raw(file.cast::<File>()) };
+                Ok(Self { fd, file })
+            }
+            Err(error) => {
+                // SAFETY: No file was made, so the reference is still ours.
+                drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
+                Err(error)
+            }
+        }
     }
 
-    /// Its number.
+    /// The descriptor that it will have.
     pub(crate) fn number(&self) -> u32 {
-        self.number.reserved_fd()
+        self.fd.reserved_fd()
     }
 
-    /// Now it leads to the file. Returns the number, as KVM's ioctls do.
+    /// From now on the process has it: the number.
     pub(crate) fn install(self) -> isize {
-        let number = self.number();
-        self.number.fd_install(self.file);
-        number as isize
+        let number = self.number() as isize;
+        self.fd.fd_install(self.file);
+        number
     }
 }
 

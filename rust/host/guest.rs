@@ -5,6 +5,7 @@
 use super::ffi;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::types::{NotThreadSafe, Opaque};
 
@@ -25,18 +26,33 @@ pub(crate) fn exit_irqoff() {
 /// guests; on all others this does nothing.
 pub(crate) struct Watched(NotThreadSafe);
 
+/// There are such CPUs. It is settled when the kernel boots.
+static TRACKED: AtomicBool = AtomicBool::new(false);
+
+/// Once, when the module is loaded.
+pub(crate) fn init() {
+    // SAFETY: Reads a constant of the running kernel.
+    TRACKED.store(unsafe { ffi::loft_tracks_context() }, Ordering::Relaxed);
+}
+
 impl Watched {
+    #[inline]
     pub(crate) fn new() -> Self {
-        // SAFETY: In a fast exit: interrupts are off, between `enter_irqoff` and `exit_irqoff`. Undone once, in `drop`.
-        unsafe { ffi::loft_guest_pause_irqoff() };
+        if TRACKED.load(Ordering::Relaxed) {
+            // SAFETY: In a fast exit: interrupts are off, between `enter_irqoff` and `exit_irqoff`. Undone once, in `drop`.
+            unsafe { ffi::loft_guest_pause_irqoff() };
+        }
         Self(NotThreadSafe)
     }
 }
 
 impl Drop for Watched {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: Balances `new`, with interrupts still off.
-        unsafe { ffi::loft_guest_resume_irqoff() };
+        if TRACKED.load(Ordering::Relaxed) {
+            // SAFETY: Balances `new`, with interrupts still off.
+            unsafe { ffi::loft_guest_resume_irqoff() };
+        }
     }
 }
 
@@ -231,8 +247,11 @@ pub(crate) struct SignalMask(kernel::bindings::sigset_t);
 impl SignalMask {
     /// From the bits of a `sigset_t`.
     pub(crate) fn new(bits: u64) -> Self {
+        // As for every other way to block signals: these two cannot be.
+        const UNBLOCKABLE: u64 =
+            1 << (kernel::bindings::SIGKILL - 1) | 1 << (kernel::bindings::SIGSTOP - 1);
         let mut set: kernel::bindings::sigset_t = pin_init::zeroed();
-        set.sig[0] = bits as usize;
+        set.sig[0] = (bits & !UNBLOCKABLE) as usize;
         Self(set)
     }
 

@@ -60,15 +60,22 @@ pub(crate) fn timer_intid() -> u64 {
 
 /// Makes the timer's physical interrupt active on this CPU, so that it is not signalled until it is deactivated. May be
 /// called with interrupts off.
+///
+/// irq_set_irqchip_state() does the same, but looks the interrupt up under RCU, which does not watch a CPU that it takes to
+/// be in a guest.
 pub(crate) fn activate_timer() {
     // SAFETY: The interrupt is requested while any vCPU runs; it is per CPU, so this is about the current one.
-    unsafe {
-        kernel::bindings::irq_set_irqchip_state(
-            IRQS[0].load(Ordering::Relaxed),
-            kernel::bindings::irqchip_irq_state_IRQCHIP_STATE_ACTIVE,
-            true,
-        )
-    };
+    unsafe { ffi::loft_timer_set_active() };
+}
+
+/// The SGI that makes a CPU leave its guest: Linux's own for rescheduling (`asm/smp.h`; arm64's SGIs are its IPIs, in their
+/// order). Its handler looks whether there is something to do, and does not mind if there is nothing.
+pub(crate) const KICK: u32 = ffi::LOFT_IPI_RESCHEDULE;
+
+/// Takes back a kick that is pending on this CPU. May be called with interrupts off.
+pub(crate) fn clear_kick() {
+    // SAFETY: What describes the interrupt was prepared before any vCPU; it is per CPU, so this is about the current one.
+    unsafe { ffi::loft_clear_kick() };
 }
 
 /// The INTID of the maintenance interrupt.
@@ -78,6 +85,8 @@ pub(crate) fn maintenance_intid() -> u64 {
 }
 
 extern "C" fn online(_cpu: c_uint) -> c_int {
+    // SAFETY: Runs on the CPU that comes up, and on one at a time.
+    unsafe { ffi::loft_note_branch_history() };
     for irq in &IRQS {
         // SAFETY: Requested; runs on the CPU that comes up.
         unsafe {
@@ -123,6 +132,11 @@ impl Machine {
                 irq.store(ppi.irq, Ordering::Relaxed);
                 intid.store(ppi.intid(), Ordering::Relaxed);
             }
+        }
+        // SAFETY: The interrupt is requested, so what describes it stays.
+        if !unsafe { ffi::loft_timer_prepare(timer.irq) } {
+            pr_err!("the virtual timer's interrupt controller is not a GIC\n");
+            return Err(ENXIO);
         }
         // SAFETY: The callbacks are in this module and are removed in `drop`.
         let state = unsafe { ffi::loft_cpuhp_online(Some(online), Some(offline)) };

@@ -273,7 +273,19 @@ impl<T: Follower> PinnedDrop for Following<T> {
     }
 }
 
-/// Whether all of a range of addresses is userspace's.
+/// Tells the current thread that the memory at `address` is broken, as its own access would have (SIGBUS).
+pub(crate) fn report_poison(address: u64) {
+    // SAFETY: Sends a signal to the current thread.
+    unsafe { ffi::loft_report_poison(address as usize) };
+}
+
+/// A hardware error that nobody knows the extent of: the machine must not go on. Does not return.
+pub(crate) fn uncontained_error(esr: u64) {
+    // SAFETY: May be called in any context.
+    unsafe { ffi::loft_uncontained_error(esr) };
+}
+
+/// Whether all of a range of addresses is userspace's, and its start has no tag.
 pub(crate) fn is_user_range(address: u64, size: u64) -> bool {
     // SAFETY: Compares numbers.
     unsafe { ffi::loft_access_ok(address as usize, size as usize) }

@@ -11,7 +11,6 @@ pub(crate) mod errno;
 pub(crate) mod event;
 pub(crate) mod file;
 pub(crate) mod guest;
-pub(crate) mod kick;
 pub(crate) mod machine;
 pub(crate) mod mm;
 pub(crate) mod page;

@@ -11,17 +11,24 @@ use kernel::prelude::*;
 /// The page with a `struct kvm_run` at its start, which userspace maps and may write at any time.
 ///
 /// So each access is one volatile access, and nothing read from here is believed without a check.
+///
+/// # Invariants
+///
+/// `base` is the address of `page`.
 pub(crate) struct RunPage {
     page: Page,
+    base: usize,
 }
 
 const _: () = assert!(size_of::<kvm_run>() <= PAGE_SIZE);
 
 impl RunPage {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            page: Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?,
-        })
+        let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
+        // SAFETY: The page is allocated without highmem, so it has an address for as long as it lives.
+        let base = unsafe { super::page::address_of(page.as_ptr()) }.expose_provenance();
+        // INVARIANT: By the line above.
+        Ok(Self { page, base })
     }
 
     /// Maps the page at the first address of `vma`; offset 0 and the size of one page are all there is to map.
@@ -55,9 +62,8 @@ impl RunPage {
         } else {
             0
         };
-        // SAFETY: The page is allocated without highmem, so it has an address for as long as it lives.
-        let base = unsafe { super::page::address_of(self.page.as_ptr()) };
-        // SAFETY: Inside the page and aligned, by the line above.
+        let base = core::ptr::with_exposed_provenance_mut::<u8>(self.base);
+        // SAFETY: By the invariant this is the page; inside it and aligned, by the lines above.
         access(unsafe { base.add(offset) }.cast::<T>())
     }
 }

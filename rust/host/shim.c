@@ -12,6 +12,7 @@
 #include <linux/irq.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
 #include <linux/of.h>
 #include <linux/of_irq.h>
 #include <linux/percpu.h>
@@ -29,8 +30,10 @@
 #include <asm/cpufeature.h>
 #include <asm/daifflags.h>
 #include <asm/neon.h>
+#include <asm/smp.h>
 #include <clocksource/arm_arch_timer.h>
 #include "shim.h"
+#include "../../arch/arm64/layout.h"
 
 void loft_raw_spin_lock_init(struct raw_spinlock *lock, const char *name, struct lock_class_key *key)
 {
@@ -71,6 +74,21 @@ void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key)
 #else
 	rwlock_init((rwlock_t *)lock);
 #endif
+}
+
+void loft_mutex_init(void *lock, const char *name, struct lock_class_key *key)
+{
+	__mutex_init(lock, name, key);
+}
+
+int loft_mutex_lock_killable(void *lock)
+{
+	return mutex_lock_killable((struct mutex *)lock);
+}
+
+void loft_mutex_unlock(void *lock)
+{
+	mutex_unlock((struct mutex *)lock);
 }
 
 void loft_read_lock(void *lock)
@@ -136,6 +154,16 @@ bool loft_need_resched(void)
 	return need_resched();
 }
 
+bool loft_single_task_running(void)
+{
+	return single_task_running();
+}
+
+bool loft_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
 void loft_cond_resched(void)
 {
 	cond_resched();
@@ -174,6 +202,11 @@ void loft_guest_enter_irqoff(void)
 void loft_guest_exit_irqoff(void)
 {
 	guest_context_exit_irqoff();
+}
+
+bool loft_tracks_context(void)
+{
+	return context_tracking_enabled();
 }
 
 void loft_guest_pause_irqoff(void)
@@ -285,13 +318,14 @@ void loft_sigprocmask(void *set, void *old)
 	sigprocmask(SIG_SETMASK, set, old);
 }
 
-u64 loft_real_time(u64 *counter)
+bool loft_real_time(u64 *ns, u64 *counter)
 {
 	struct system_time_snapshot snapshot;
 
 	ktime_get_snapshot_id(CLOCK_REALTIME, &snapshot);
+	*ns = ktime_to_ns(snapshot.systime);
 	*counter = snapshot.cycles;
-	return ktime_to_ns(snapshot.systime);
+	return snapshot.cs_id == CSID_ARM_ARCH_COUNTER;
 }
 
 bool loft_sched_info_on(void)
@@ -401,6 +435,16 @@ int loft_get_page(unsigned long address, bool write, bool *writable, struct page
 	return got == 1 ? 0 : got < 0 ? got : -EFAULT;
 }
 
+void loft_report_poison(unsigned long address)
+{
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)address, PAGE_SHIFT, current);
+}
+
+void loft_uncontained_error(u64 esr)
+{
+	nmi_panic(NULL, "loft: uncontained SError in a guest");
+}
+
 bool loft_range_blockable(const struct mmu_notifier_range *range)
 {
 	return mmu_notifier_range_blockable(range);
@@ -423,7 +467,11 @@ struct mm_struct *loft_current_mm(void)
 
 bool loft_access_ok(unsigned long address, unsigned long size)
 {
-	return access_ok((void __user *)address, size);
+	/*
+	 * access_ok() takes an address with a tag for the address without. The notifications about changes have no tags, so
+	 * a slot must not have one either, or it would never hear of them.
+	 */
+	return address == untagged_addr(address) && access_ok((void __user *)address, size);
 }
 
 #define TIMER_PPI_VIRTUAL 2 /* the third interrupt of the timer's node: secure, non-secure, virtual, hypervisor */
@@ -514,6 +562,43 @@ unsigned long loft_irq_intid(unsigned int irq)
 	return data ? irqd_to_hwirq(data) : 0;
 }
 
+/* What irq_set_irqchip_state() would find for the virtual timer's interrupt; see loft_timer_set_active(). */
+static struct irq_data *loft_timer_data;
+static struct irq_data loft_kick_data;
+
+bool loft_timer_prepare(unsigned int irq)
+{
+	struct irq_data *data = irq_get_irq_data(irq);
+
+	while (data && !(data->chip && data->chip->irq_set_irqchip_state))
+		data = data->parent_data;
+	loft_timer_data = data;
+	if (!data || !data->chip->irq_get_irqchip_state)
+		return false;
+	/* The same controller's SGI, of which Linux keeps the description to itself. */
+	loft_kick_data = *data;
+	loft_kick_data.hwirq = IPI_RESCHEDULE;
+	return true;
+}
+
+void loft_timer_set_active(void)
+{
+	loft_timer_data->chip->irq_set_irqchip_state(loft_timer_data, IRQCHIP_STATE_ACTIVE, true);
+}
+
+/*
+ * Takes this CPU's kick back before anybody has acknowledged it. What comes after the clearing is another one: the read back
+ * waits until it is done, the barrier until the read is.
+ */
+void loft_clear_kick(void)
+{
+	bool pending;
+
+	loft_kick_data.chip->irq_set_irqchip_state(&loft_kick_data, IRQCHIP_STATE_PENDING, false);
+	loft_kick_data.chip->irq_get_irqchip_state(&loft_kick_data, IRQCHIP_STATE_PENDING, &pending);
+	dsb(sy);
+}
+
 /* Reached only if a line of the guest's rises while the host's interrupts are on: loft masks them before. */
 static irqreturn_t loft_ppi_handler(int irq, void *token)
 {
@@ -549,6 +634,67 @@ int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned i
 void loft_cpuhp_remove(int state)
 {
 	cpuhp_remove_state(state);
+}
+
+/* What the vectors do about Spectre-BHB where the host has found that it needs that (ARM64_SPECTRE_BHB): see layout.h. */
+u64 loft_branch_history;
+
+/* How many branches fill the history, by CPU; from Arm's "Spectre-BHB: Speculative Target Reuse Attacks". */
+static u8 loft_branches_of_this_cpu(void)
+{
+	static const struct {
+		u8 branches;
+		struct midr_range cpus[6];
+	} table[] = {
+		{ 132, { MIDR_ALL_VERSIONS(MIDR_CORTEX_X3), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V2), {} } },
+		{ 38, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A715), MIDR_ALL_VERSIONS(MIDR_CORTEX_A720), {} } },
+		{ 32, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A78), MIDR_ALL_VERSIONS(MIDR_CORTEX_A78AE),
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A78C), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1C), {} } },
+		{ 32, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A710), MIDR_ALL_VERSIONS(MIDR_CORTEX_X2),
+			MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N2), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V1), MIDR_ALL_VERSIONS(MIDR_HISI_TSV110), {} } },
+		{ 24, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A76), MIDR_ALL_VERSIONS(MIDR_CORTEX_A76AE),
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A77), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N1), MIDR_ALL_VERSIONS(MIDR_HISI_HIP09), {} } },
+		{ 11, { MIDR_ALL_VERSIONS(MIDR_AMPERE1), {} } },
+	};
+	unsigned int n;
+
+	for (n = 0; n < ARRAY_SIZE(table); n++)
+		if (is_midr_in_range_list(table[n].cpus))
+			return table[n].branches;
+	return 0;
+}
+
+/* On each CPU, one at a time, before it runs a guest: what one needs, all do. */
+void loft_note_branch_history(void)
+{
+	u64 isar2 = read_cpuid(ID_AA64ISAR2_EL1), mmfr1 = read_cpuid(ID_AA64MMFR1_EL1), pfr0 = read_cpuid(ID_AA64PFR0_EL1);
+	u64 now = loft_branch_history;
+	u8 branches;
+
+	if (cpuid_feature_extract_unsigned_field(pfr0, ID_AA64PFR0_EL1_CSV2_SHIFT) >= ID_AA64PFR0_EL1_CSV2_CSV2_3 ||
+	    cpuid_feature_extract_unsigned_field(mmfr1, ID_AA64MMFR1_EL1_ECBHB_SHIFT))
+		return; /* the CPU keeps the two apart by itself */
+	branches = loft_branches_of_this_cpu();
+	if (cpuid_feature_extract_unsigned_field(isar2, ID_AA64ISAR2_EL1_CLRBHB_SHIFT))
+		now |= 1ULL << BRANCHES_CLEAR_BIT;
+	else if (branches)
+		now = (now & ~(u64)BRANCHES_LOOPS) | max_t(u64, now & BRANCHES_LOOPS, branches);
+	else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_3))
+		now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_3 << BRANCHES_CALL_SHIFT;
+	else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_1))
+		now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_1 << BRANCHES_CALL_SHIFT;
+	WRITE_ONCE(loft_branch_history, now);
+}
+
+/* Linux 7.3 repeats only the end of a sequence of TLBIs, and says so. */
+#ifndef ARM64_WORKAROUND_REPEAT_TLBI
+#define ARM64_WORKAROUND_REPEAT_TLBI ARM64_WORKAROUND_REPEAT_TLBI_SYNC
+#endif
+
+unsigned int loft_workarounds(void)
+{
+	return (cpus_have_cap(ARM64_WORKAROUND_REPEAT_TLBI) ? LOFT_REPEAT_TLBI : 0) |
+	       (cpus_have_cap(ARM64_WORKAROUND_SPECULATIVE_AT) ? LOFT_SPECULATIVE_AT : 0);
 }
 
 bool loft_cpus_have_pauth(void)

@@ -31,6 +31,9 @@ void loft_raw_spin_unlock(struct raw_spinlock *lock);
 unsigned long loft_raw_spin_lock_irqsave(struct raw_spinlock *lock);
 void loft_raw_spin_unlock_irqrestore(struct raw_spinlock *lock, unsigned long flags);
 void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key);
+void loft_mutex_init(void *lock, const char *name, struct lock_class_key *key);
+int loft_mutex_lock_killable(void *lock);
+void loft_mutex_unlock(void *lock);
 void loft_read_lock(void *lock);
 void loft_read_unlock(void *lock);
 void loft_write_lock(void *lock);
@@ -45,6 +48,8 @@ unsigned long loft_local_irq_save(void);
 void loft_local_irq_restore(unsigned long flags);
 unsigned int loft_smp_processor_id(void);
 bool loft_need_resched(void);
+bool loft_single_task_running(void);
+bool loft_fatal_signal_pending(void);
 void loft_cond_resched(void);
 void loft_yield(void);
 unsigned int loft_nr_cpu_ids(void);
@@ -54,6 +59,7 @@ void loft_on_each_cpu(void (*function)(void *));
 /* Entering and leaving a guest, as the scheduler, RCU, lockdep and CPU-time accounting see it. */
 void loft_guest_enter_irqoff(void);
 void loft_guest_exit_irqoff(void);
+bool loft_tracks_context(void);
 void loft_guest_pause_irqoff(void);
 void loft_guest_resume_irqoff(void);
 void loft_guest_tick_irqoff(void);
@@ -83,7 +89,7 @@ void loft_rcuwait_init(struct rcuwait *wait);
 void loft_sigprocmask(void *set, void *old);
 
 /* Clocks. */
-u64 loft_real_time(u64 *counter);
+bool loft_real_time(u64 *ns, u64 *counter);
 bool loft_sched_info_on(void);
 u64 loft_run_delay(void);
 
@@ -99,6 +105,8 @@ u64 loft_virt_to_phys(const void *address);
 void loft_put_page(struct page *page);
 unsigned int loft_host_leaf_shift(struct mm_struct *mm, unsigned long address);
 int loft_get_page(unsigned long address, bool write, bool *writable, struct page **page);
+void loft_report_poison(unsigned long address);
+void loft_uncontained_error(u64 esr);
 bool loft_range_blockable(const struct mmu_notifier_range *range);
 void loft_mmgrab(struct mm_struct *mm);
 void loft_mmdrop(struct mm_struct *mm);
@@ -108,6 +116,9 @@ bool loft_access_ok(unsigned long address, unsigned long size);
 /* Interrupts: Linux's numbers of the PPIs, from the device tree or ACPI; 0 where there is none. */
 unsigned int loft_virtual_timer_irq(void);
 unsigned int loft_maintenance_irq(void);
+bool loft_timer_prepare(unsigned int irq);
+void loft_timer_set_active(void);
+void loft_clear_kick(void);
 unsigned long loft_irq_intid(unsigned int irq);
 int loft_request_ppi(unsigned int irq, const char *name, void **token);
 void loft_free_ppi(unsigned int irq, void *token);
@@ -115,6 +126,10 @@ int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned i
 void loft_cpuhp_remove(int state);
 
 /* CPU features that the host has settled on. */
+void loft_note_branch_history(void);
+#define LOFT_REPEAT_TLBI	1
+#define LOFT_SPECULATIVE_AT	2
+unsigned int loft_workarounds(void);
 bool loft_cpus_have_pauth(void);
 u64 loft_cntfrq(void);
 int loft_smccc_workaround(u32 function);

@@ -10,12 +10,11 @@ pub(crate) fn monotonic_ns() -> i64 {
     unsafe { kernel::bindings::ktime_get() }
 }
 
-/// CLOCK_REALTIME in nanoseconds, and the physical counter, at one moment.
-pub(crate) fn real_with_counter() -> (u64, u64) {
-    let mut counter = 0;
-    // SAFETY: `counter` is valid for writes.
-    let ns = unsafe { ffi::loft_real_time(&mut counter) };
-    (ns, counter)
+/// CLOCK_REALTIME in nanoseconds, and the physical counter, at one moment; `None` if the host keeps time by something else.
+pub(crate) fn real_with_counter() -> Option<(u64, u64)> {
+    let (mut ns, mut counter) = (0, 0);
+    // SAFETY: Both are valid for writes.
+    unsafe { ffi::loft_real_time(&mut ns, &mut counter) }.then_some((ns, counter))
 }
 
 /// Whether the host counts how long threads wait for a CPU.

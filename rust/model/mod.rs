@@ -12,6 +12,7 @@
 
 pub mod esr;
 pub mod inject;
+pub mod its;
 pub mod onereg;
 pub mod psci;
 pub mod smccc;

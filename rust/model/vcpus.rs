@@ -34,42 +34,58 @@ impl VcpuId {
 }
 
 /// A set of vCPUs of one VM.
+///
+/// Two levels of bitmap, so that an empty set costs nothing and a small one little.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VcpuSet([u64; VcpuId::LIMIT / 64]);
+pub struct VcpuSet {
+    words: [u64; VcpuId::LIMIT / 64],
+    /// Bit n: `words[n]` is not zero.
+    summary: u8,
+}
 
 impl VcpuSet {
     /// The set without members.
-    pub const EMPTY: VcpuSet = VcpuSet([0; VcpuId::LIMIT / 64]);
+    pub const EMPTY: VcpuSet = VcpuSet {
+        words: [0; VcpuId::LIMIT / 64],
+        summary: 0,
+    };
 
     /// Adds one vCPU.
     pub fn insert(&mut self, vcpu: VcpuId) {
-        if let Some(word) = self.0.get_mut(vcpu.index() / 64) {
+        let n = vcpu.index() / 64;
+        if let Some(word) = self.words.get_mut(n) {
             *word |= 1 << (vcpu.index() % 64);
+            self.summary |= 1 << (n & 7);
         }
     }
 
     /// Takes one vCPU out.
     pub fn remove(&mut self, vcpu: VcpuId) {
-        if let Some(word) = self.0.get_mut(vcpu.index() / 64) {
+        let n = vcpu.index() / 64;
+        if let Some(word) = self.words.get_mut(n) {
             *word &= !(1 << (vcpu.index() % 64));
+            if *word == 0 {
+                self.summary &= !(1 << (n & 7));
+            }
         }
     }
 
     /// Whether this vCPU is a member.
     pub fn contains(&self, vcpu: VcpuId) -> bool {
-        let word = self.0.get(vcpu.index() / 64).copied().unwrap_or(0);
+        let word = self.words.get(vcpu.index() / 64).copied().unwrap_or(0);
         word & (1 << (vcpu.index() % 64)) != 0
     }
 
     /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|&word| word == 0)
+        self.summary == 0
     }
 
     /// The members, lowest index first.
     pub fn iter(&self) -> impl Iterator<Item = VcpuId> + '_ {
-        (0..).zip(&self.0).flat_map(|(n, &word)| {
-            bits(word).filter_map(move |bit| VcpuId::new(n * 64 + bit as usize))
+        bits(self.summary.into()).flat_map(|n| {
+            let word = self.words.get(n as usize).copied().unwrap_or(0);
+            bits(word).filter_map(move |bit| VcpuId::new((n * 64 + bit) as usize))
         })
     }
 }

@@ -4,27 +4,39 @@
 
 use super::shared::{Interface, Shared};
 use super::stolen::StolenTime;
+use super::sysreg::QuickIds;
 use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::Frame;
-use crate::arch::tlb::Vttbr;
+use crate::arch::gic::{self, Sgi};
 use crate::arch::world::{self, Control, HostWorld, Syndrome};
-use crate::arch::{cpu, gic, timer, tlb};
-use crate::host::guest::Resident;
+use crate::arch::{cpu, timer, tlb};
+use crate::host::guest::{self, Resident};
 use crate::host::machine;
+use crate::host::sync::RawSpinLock;
 use crate::model::esr::{Abort, Esr};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::regs::{CNT_CTL, CTR_EL0, HCR_EL2, ICH_HCR_EL2};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
-use crate::model::timer::Timer;
+use crate::model::timer::{Frequency, Timer};
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{hcr, CpuIf, Line, LrFile};
-use crate::vm::gic::After;
+use crate::model::vgic::{hcr, CpuIf, Frame as GicFrame, Line, LrFile};
+use crate::vm::gic::{After, Map, Model};
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::prelude::*;
 use kernel::sync::Arc;
+
+/// An alarm that is set for the emulated timer.
+struct Alarm {
+    /// When, by the guest's physical counter.
+    due: u64,
+    /// While this lives.
+    _set: super::shared::AlarmSet,
+}
 
 /// A vCPU's state, as its own thread has it.
 ///
@@ -34,6 +46,8 @@ pub(crate) struct Core {
     /// First, so that the vector's handlers find the rest behind it (`arch::world`).
     pub(crate) frame: Frame,
     pub(crate) fp: Fp,
+    /// They are in the CPU.
+    pub(crate) fp_is_here: bool,
     pub(crate) saved: Saved,
     control: Control,
     /// What the host had in the CPU; there while the vCPU is loaded.
@@ -52,6 +66,8 @@ pub(crate) struct Core {
     pub(crate) lists: LrFile,
     /// The rest of the virtual CPU interface.
     pub(crate) interface: CpuIf,
+    /// What userspace sees of the two.
+    given: Interface,
     /// The physical interrupt behind the virtual timer has been acknowledged on this CPU and not deactivated yet.
     hw_active: bool,
     /// What the model takes the virtual timer's line for.
@@ -65,26 +81,39 @@ pub(crate) struct Core {
     pub(crate) ptimer: Timer,
     /// The emulated timer's line.
     ptimer_line: bool,
+    /// What makes the vCPU exit when the emulated timer fires.
+    alarm: Option<Alarm>,
     /// A virtual SError waits to be taken: HCR_EL2.VSE.
     pub(crate) serror: Option<u32>,
 
     /// SPSR_abt, _und, _irq and _fiq, which userspace saves and restores.
     pub(crate) spsr_aarch32: [u64; 4],
+    /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
+    pub(crate) gic: Option<Arc<RawSpinLock<Model>>>,
+    frames: Option<Arc<Map>>,
+    gicd_ctlr: Option<Arc<AtomicU32>>,
+    pub(crate) peers: Option<Arc<KVec<Arc<Shared>>>>,
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
     /// See [`Vm::firmware`].
     firmware_changes: u32,
     /// The registers that tell one vCPU from another have been reset once: they may have been set since.
     pub(crate) identified: bool,
+    /// The identification registers, for the vector.
+    pub(crate) ids: QuickIds,
     /// What this VM's HCR_EL2 has beside every guest's.
     hcr: u64,
-    /// Userspace has a say in firmware calls, so the vector answers none.
-    pub(crate) filtered: bool,
+    /// The vector answers firmware calls: nobody in userspace has a say in them.
+    pub(crate) quick_calls: bool,
     /// The timers' interrupts.
     timers: TimerPpis,
     pub(crate) stolen: StolenTime,
     /// Exits are answered in the vector where that is possible.
     pub(crate) fast: bool,
+    /// What makes the CPU that the vCPU is loaded on leave its guest.
+    pub(crate) kick: Sgi,
+    /// How long a WFI looks for something to do before it sleeps.
+    pub(super) polling: super::run::Polling,
     /// How many WFEs in a row have been skipped.
     wfes: u32,
 }
@@ -93,13 +122,15 @@ impl Core {
     pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, shared: Arc<Shared>) -> Self {
         let cpu = cpu::features();
         let (firmware, firmware_changes) = vm.firmware();
+        let (vmid, translation) = vm.memory.translation();
         Self {
             frame: Frame::new(cpu.pauth),
             fp: Fp::new(),
+            fp_is_here: false,
             saved: Saved::new(),
             control: Control {
-                vttbr: Vttbr(0),
-                vtcr: vm.memory.vtcr(),
+                translation,
+                vmid,
                 virtual_offset: 0,
                 trap_counter: false,
                 midr: 0,
@@ -113,22 +144,31 @@ impl Core {
             walked_ipa: None,
             lists: LrFile::new(cpu.list_registers),
             interface: CpuIf::new(cpu.vtr),
+            given: Interface::new(),
             hw_active: false,
             timer_line: false,
             after: After::default(),
             vtimer: Timer::default(),
             ptimer: Timer::default(),
             ptimer_line: false,
+            alarm: None,
             serror: None,
             spsr_aarch32: [0; 4],
+            gic: None,
+            frames: None,
+            gicd_ctlr: None,
+            peers: None,
+            ids: QuickIds::new(),
             firmware,
             firmware_changes,
             identified: false,
             hcr: 0,
-            filtered: false,
+            quick_calls: false,
             timers: TimerPpis::NEW,
             stolen: StolenTime::default(),
             fast: crate::fast_exits(),
+            kick: Sgi(0),
+            polling: super::run::Polling::default(),
             wfes: 0,
         }
     }
@@ -219,17 +259,20 @@ impl Core {
         if self.renew_control() && self.host.is_some() {
             world::set_control(&self.control);
         }
-        let mut hcr = world::guest_hcr() | self.hcr | self.shared.lines();
-        if self.serror.is_some() {
-            hcr |= crate::model::sysreg::regs::HCR_EL2::VSE.mask();
-        }
-        self.frame.guest_hcr = hcr;
+        self.frame.guest_hcr = world::guest_hcr() | self.hcr | self.shared.lines();
+    }
+
+    /// Whether the guest may run with what is in the CPU; with interrupts off.
+    pub(crate) fn may_run(&self) -> bool {
+        self.vm.memory.may_run_as(self.control.vmid)
     }
 
     /// Takes over what the VM has shared by all its vCPUs; whether anything is new.
     fn renew_control(&mut self) -> bool {
+        let (vmid, translation) = self.vm.memory.translation();
         let new = Control {
-            vttbr: self.vm.memory.vttbr(),
+            translation,
+            vmid,
             virtual_offset: self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed),
             trap_counter: self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed) != 0,
             ..self.control
@@ -245,31 +288,41 @@ impl Core {
         // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another.
         let own_caches = self.cache_type() != cpu::id_register(CTR_EL0::ENCODING);
         self.hcr = if own_caches { HCR_EL2::TID2.mask() } else { 0 };
-        self.filtered = self
-            .vm
-            .smccc_filter
-            .as_ref()
-            .is_some_and(|filter| !filter.is_empty());
+        if self.vm.has_pointer_auth() {
+            self.hcr |= world::pointer_auth_hcr();
+        }
+        let filtered = self.vm.smccc_filter.as_ref();
+        self.quick_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());
         self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
         self.features = self
             .vm
             .with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
+        self.gic = self.vm.gic.model();
+        self.frames = self.vm.gic.map_of_frames();
+        self.gicd_ctlr = self.vm.gic.ctlr();
+        self.peers = Some(self.vm.vcpus());
+        self.ids = QuickIds::fill(self);
     }
 
     /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
     pub(crate) fn take_interface(&mut self) {
-        if let Some(Interface { vmcr, registers }) = self.shared.take_interface() {
-            self.lists.vmcr = vmcr;
-            self.interface = registers;
+        if let Some(interface) = self.shared.take_interface() {
+            self.lists.vmcr = interface.vmcr;
+            self.interface = interface.registers.clone();
+            self.given = interface;
         }
     }
 
     /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
     pub(crate) fn give_interface(&mut self) {
-        self.shared.give_interface(Interface {
-            vmcr: self.lists.vmcr,
-            registers: self.interface.clone(),
-        });
+        // It seldom changes from one exit to userspace to the next.
+        if self.given.vmcr != self.lists.vmcr || self.given.registers != self.interface {
+            self.given = Interface {
+                vmcr: self.lists.vmcr,
+                registers: self.interface.clone(),
+            };
+            self.shared.give_interface(self.given.clone());
+        }
     }
 
     /// Takes over what userspace has changed about the firmware; not loaded.
@@ -282,19 +335,24 @@ impl Core {
     /// Everything that has to be in the CPU just before the guest runs; interrupts are off.
     pub(crate) fn prepare(&mut self) {
         timer::set_virtual_ctl(self.vtimer.ctl());
-        if let Some(syndrome) = self.serror.filter(|_| cpu::features().ras) {
-            world::set_serror_syndrome(syndrome);
+        if let Some(syndrome) = self.serror {
+            self.frame.guest_hcr |= HCR_EL2::VSE.mask();
+            if cpu::features().ras {
+                world::set_serror_syndrome(syndrome);
+            }
         }
         self.update_ptimer();
+        self.set_alarm();
         self.fill_lists();
         gic::write_lists(&self.lists);
     }
 
     /// Moves what is pending into the list registers' image.
     fn fill_lists(&mut self) {
-        let Some(mut model) = self.vm.gic.lock() else {
+        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
             // No interrupt controller: each access to its registers traps, and is UNDEFINED.
-            self.lists.hcr = hcr::EN | hcr::TDIR | NO_GIC;
+            // EN is 0, or what another vCPU has left in the list registers could interrupt.
+            self.lists.hcr = hcr::TDIR | NO_GIC;
             return;
         };
         model.flush(self.id, &mut self.lists, self.hw_active);
@@ -315,13 +373,14 @@ impl Core {
         gic::stop();
         if self.serror.is_some() && !world::serror_is_pending(&self.frame) {
             self.serror = None;
+            self.frame.guest_hcr &= !HCR_EL2::VSE.mask();
         }
     }
 
     /// Folds the list registers back into the model. `line`: the virtual timer's.
     fn take_lists(&mut self, line: bool) {
         self.set_timer_line(line);
-        let Some(mut model) = self.vm.gic.lock() else {
+        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
             return;
         };
         gic::read_lists(&mut self.lists);
@@ -333,9 +392,12 @@ impl Core {
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
     pub(crate) fn refresh_lists(&mut self) -> bool {
+        if self.gic.is_none() {
+            return false;
+        }
         self.take_lists(output(timer::virtual_ctl()));
         self.after.kicks.remove(self.id);
-        if self.after.any_deactivated {
+        if !self.after.is_empty() {
             return false;
         }
         self.fill_lists();
@@ -354,6 +416,23 @@ impl Core {
             self.take_lists(output(timer::virtual_ctl()));
         }
         self.lists.vmcr
+    }
+
+    /// What the guest reads in GICD_CTLR.
+    #[inline]
+    pub(crate) fn gicd_ctlr(&self) -> Option<u32> {
+        Some(self.gicd_ctlr.as_ref()?.load(Ordering::Relaxed))
+    }
+
+    /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
+    #[inline]
+    pub(crate) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
+        self.frames.as_ref()?.find(ipa)
+    }
+
+    /// What a fast exit, or another, could not do there, if there is something.
+    pub(crate) fn take_after(&mut self) -> Option<After> {
+        (!self.after.is_empty()).then(|| core::mem::take(&mut self.after))
     }
 
     /// Whether a WFE may be skipped in the vector: a few in a row, then the host gets to look for somebody else to run.
@@ -375,6 +454,15 @@ impl Core {
         }
     }
 
+    /// In a fast exit: a kick is pending. True if the guest may go on: all that was asked for was to take new interrupts.
+    ///
+    /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in the thread's flags first,
+    /// and they are looked at after the clearing.
+    pub(crate) fn kicked(&mut self) -> bool {
+        machine::clear_kick();
+        !guest::work_pending() && self.shared.take_interrupt() && self.refresh_lists()
+    }
+
     /// In a fast exit: the virtual timer's physical interrupt is pending, and becomes the guest's.
     pub(crate) fn timer_fired(&mut self) -> bool {
         self.silence_timer();
@@ -392,7 +480,7 @@ impl Core {
         if line != self.timer_line {
             self.timer_line = line;
             if let (Some(mut model), Some(ppi)) = (
-                self.vm.gic.lock(),
+                self.gic.as_ref().map(|gic| gic.lock()),
                 Line::private(self.id, self.timers.virtual_),
             ) {
                 let _ = model.set_level(ppi, line);
@@ -406,12 +494,36 @@ impl Core {
         if line != self.ptimer_line {
             self.ptimer_line = line;
             if let (Some(mut model), Some(ppi)) = (
-                self.vm.gic.lock(),
+                self.gic.as_ref().map(|gic| gic.lock()),
                 Line::private(self.id, self.timers.physical),
             ) {
                 let _ = model.set_level(ppi, line);
             }
         }
+    }
+
+    /// The emulated timer fires while the guest runs: its alarm makes it exit. Interrupts are off.
+    fn set_alarm(&mut self) {
+        let now = self.physical_counter();
+        let wanted = self.ptimer.next_event(now).filter(|&ticks| ticks > 0);
+        let Some(ticks) = wanted else {
+            self.alarm = None;
+            return;
+        };
+        let due = now.wrapping_add(ticks);
+        // It need not be set again, unless it has rung: too early, for the clocks do not run alike.
+        if self.alarm.as_ref().is_some_and(|alarm| alarm.due == due) && !self.shared.has_rung() {
+            return;
+        }
+        self.alarm = None;
+        let Some(hz) = Frequency::new(cpu::features().counter_hz) else {
+            return;
+        };
+        let ns = i64::try_from(hz.to_ns(ticks)).unwrap_or(i64::MAX);
+        self.alarm = Some(Alarm {
+            due,
+            _set: self.shared.clone().ring_in(ns),
+        });
     }
 
     /// The virtual timer's line while the vCPU is not in the guest: for WFI, and before the guest next runs.
@@ -480,20 +592,21 @@ impl Core {
 impl Resident for Core {
     fn load(&mut self) {
         let cpu_number = crate::host::cpu::current();
+        self.kick = Sgi::to_this_cpu(machine::KICK);
         let _ = self.renew_control();
         self.frame.guest_key = [
             self.saved.get(Reg::ApiaKeyLo),
             self.saved.get(Reg::ApiaKeyHi),
         ];
         if self.vm.last_ran(cpu_number, self.id) {
-            tlb::flush_local_stage1(self.control.vttbr);
+            tlb::flush_local_stage1(self.control.translation);
         }
         self.host = Some(world::load(&mut self.frame, &self.control, &self.saved));
         gic::load(self.lists.vmcr, &self.interface);
         // The list registers here are another vCPU's.
         self.lists.moved();
         if self.stolen.is_due() {
-            self.shared.note_stolen_time();
+            self.shared.note_power();
         }
         timer::set_virtual_cval(self.vtimer.cval());
     }

@@ -14,7 +14,9 @@ use crate::host::guest::Watched;
 use crate::host::{cpu, ffi, machine};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::smccc;
-use crate::model::vgic::{Error as GicError, Frame};
+use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
+use crate::model::sysreg::Reg;
+use crate::model::vgic::SgiReg;
 
 /// Into the guest again; x19 to x28 are as it left them.
 const RESUME: u64 = ffi::FRAME_RESUME as u64;
@@ -26,6 +28,9 @@ const RESUME_ALL: u64 = ffi::FRAME_RESUME_ALL as u64;
 pub(crate) enum Leave {
     /// A synchronous exit that needs the host.
     Sync,
+    /// A store to what is neither memory that the guest has got so far nor the interrupt controller: perhaps an ioeventfd
+    /// waits for it. Otherwise it is like [`Leave::Sync`].
+    Store,
     /// An interrupt for the host, or a vCPU that has to be told something.
     Interrupt,
     /// An SError.
@@ -42,10 +47,12 @@ impl Leave {
     /// From what `world::run_core` returned.
     pub(crate) fn new(code: u64) -> Self {
         const SYNC: u64 = Leave::Sync.code();
+        const STORE: u64 = Leave::Store.code();
         const INTERRUPT: u64 = Leave::Interrupt.code();
         const SERROR: u64 = Leave::SError.code();
         match code {
             SYNC => Self::Sync,
+            STORE => Self::Store,
             INTERRUPT => Self::Interrupt,
             SERROR => Self::SError,
             _ => Self::HostException,
@@ -53,29 +60,25 @@ impl Leave {
     }
 }
 
-/// A synchronous exit.
+/// A synchronous exit. The kinds are functions of their own, or the shortest would save the registers that the longest needs.
 #[inline]
 pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
     let esr = Esr::new(esr);
-    core.walked_ipa = None;
-    if !core.fast {
-        return abort_address(core, esr);
-    }
     match esr.class() {
-        ExceptionClass::Hvc => hypercall(core),
-        ExceptionClass::Sysreg => system_register(core, esr),
-        ExceptionClass::DataAbortLower => mmio(core, esr),
-        ExceptionClass::Wfx => wait(core, esr),
-        ExceptionClass::InstructionAbortLower => abort_address(core, esr),
+        ExceptionClass::Hvc if core.quick_calls => hypercall(core),
+        ExceptionClass::Sysreg if core.fast => system_register(core, esr),
+        ExceptionClass::DataAbortLower if core.fast => mmio(core, esr),
+        ExceptionClass::Wfx if core.fast => wait(core, esr),
+        ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
+            abort_address(core, esr)
+        }
         _ => Leave::Sync.code(),
     }
 }
 
 /// The PC is already behind the HVC.
+#[inline(always)]
 fn hypercall(core: &mut Core) -> u64 {
-    if core.filtered {
-        return Leave::Sync.code();
-    }
     let [function, first, ..] = core.frame.x;
     match smccc::quick(&core.firmware, function as u32, first) {
         Some(value) => {
@@ -87,24 +90,60 @@ fn hypercall(core: &mut Core) -> u64 {
     }
 }
 
-/// How to resume after register `rt` was written, or none.
-fn resume(rt: Option<u8>) -> u64 {
+/// How to resume after register `rt` was written.
+#[inline(always)]
+fn resume(rt: u8) -> u64 {
     match rt {
-        Some(19..=28) => RESUME_ALL,
+        19..=28 => RESUME_ALL,
         _ => RESUME,
     }
 }
 
+#[inline(always)]
 fn system_register(core: &mut Core, esr: Esr) -> u64 {
+    let access = esr.sysreg();
+    if let Some(value) = core.ids.read(access) {
+        core.set_x(access.rt(), value);
+        world::skip_instruction();
+        return resume(access.rt());
+    }
+    if access.is_write_of(ICC_SGI1R_EL1::ENCODING) && core.gic.is_some() {
+        return send_sgi(core, access.rt());
+    }
+    emulated_register(core, esr)
+}
+
+/// ICC_SGI1R_EL1, as [`emulated_register`] would have it, without looking for it.
+#[inline(never)]
+fn send_sgi(core: &mut Core, rt: u8) -> u64 {
+    let value = core.x(rt);
+    let _watched = Watched::new();
+    if let Some(gic) = &core.gic {
+        gic.lock()
+            .sgi(core.id, SgiReg::Sgi1, value, &mut core.after);
+    }
+    world::skip_instruction();
+    if finish(core) {
+        RESUME
+    } else {
+        Leave::Interrupt.code()
+    }
+}
+
+#[inline(never)]
+fn emulated_register(core: &mut Core, esr: Esr) -> u64 {
     let access = esr.sysreg();
     let _watched = Watched::new();
     match sysreg::access(core, access) {
         Outcome::Done => {
             world::skip_instruction();
             if !finish(core) {
-                return Leave::Interrupt.code();
+                Leave::Interrupt.code()
+            } else if access.is_read() {
+                resume(access.rt())
+            } else {
+                RESUME
             }
-            resume(access.is_read().then(|| access.rt()))
         }
         Outcome::Reload => {
             world::skip_instruction();
@@ -116,19 +155,17 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
 
 /// After an emulated access: tells running vCPUs of their interrupts, and takes this one's. False if the host is needed
 /// for the rest, which `core.after` has; the instruction is done all the same.
+#[inline]
 fn finish(core: &mut Core) -> bool {
-    if core.after.kicks.is_empty() {
-        return true;
-    }
-    let mut rest = false;
-    for vcpu in core.after.kicks.iter() {
-        if vcpu != core.id
-            && !core
-                .vm
-                .vcpu(vcpu)
-                .is_some_and(|vcpu| vcpu.interrupt_running())
-        {
-            rest = true;
+    core.after.is_empty() || finish_others(core)
+}
+
+fn finish_others(core: &mut Core) -> bool {
+    let mut rest = core.after.lpis.is_some();
+    for id in core.after.kicks.iter() {
+        if id != core.id {
+            let peer = core.peers.as_ref().and_then(|peers| peers.get(id.index()));
+            rest |= !peer.is_some_and(|peer| peer.interrupt_running());
         }
     }
     if core.after.kicks.contains(core.id) {
@@ -142,14 +179,12 @@ fn finish(core: &mut Core) -> bool {
 
 /// Leaves for an abort. Where HPFAR_EL2 is UNKNOWN (permission faults), the address is found while the guest's tables are
 /// still in place; if they have changed meanwhile, the guest tries again.
+#[inline(never)]
 fn abort_address(core: &mut Core, esr: Esr) -> u64 {
-    if !matches!(
-        esr.class(),
-        ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower
-    ) {
-        return Leave::Sync.code();
-    }
-    if !esr.abort().hpfar_is_valid() {
+    core.walked_ipa = None;
+    // Other aborts without HPFAR_EL2 are external: they have no IPA, and perhaps no address at all.
+    let abort = esr.abort();
+    if matches!(abort.fault(), FaultStatus::Permission(_)) && !abort.hpfar_is_valid() {
         match world::translate(world::Syndrome::read().far) {
             Some(ipa) => core.walked_ipa = Some(ipa),
             None => return RESUME,
@@ -159,67 +194,68 @@ fn abort_address(core: &mut Core, esr: Esr) -> u64 {
 }
 
 /// An access to the interrupt controller's registers.
+#[inline(never)]
 fn mmio(core: &mut Core, esr: Esr) -> u64 {
-    let leave = Leave::Sync.code();
     let abort = esr.abort();
-    if super::mmio::is_big_endian(core, world::pstate()) {
+    if !abort.is_plain_device_access() {
         return abort_address(core, esr);
     }
-    if !abort.is_described()
-        || !matches!(abort.fault(), FaultStatus::Translation(_))
-        || abort.is_on_walk()
-    {
-        return abort_address(core, esr);
-    }
+    core.walked_ipa = None;
     let syndrome = world::Syndrome::read();
     let ipa = Abort::ipa(syndrome.hpfar, syndrome.far).raw();
-    let Some((frame, offset)) = core.vm.gic.frame(ipa) else {
-        return leave;
+    let Some((frame, offset)) = core.gic_frame(ipa) else {
+        return if abort.is_write() {
+            Leave::Store.code()
+        } else {
+            Leave::Sync.code()
+        };
     };
-    if world::pstate() & crate::model::sysreg::regs::SPSR_EL1::nRW.mask() != 0 {
-        return leave;
-    }
-    let _watched = Watched::new();
-    if matches!(frame, Frame::Redist(_)) {
-        core.update_lines();
+    // AArch32 has no business here, and who accesses memory with the most significant byte first is served the long way.
+    let big_endian = SCTLR_EL1::EE.mask() | SCTLR_EL1::E0E.mask();
+    if core.get(Reg::SctlrEl1) & big_endian != 0 || SPSR_EL1::nRW.is_set(world::pstate()) {
+        return Leave::Sync.code();
     }
     let (rt, size, id) = (abort.register(), abort.size(), core.id);
+    if frame.is_ctlr(offset, size) && !abort.is_write() {
+        if let Some(ctlr) = core.gicd_ctlr() {
+            core.set_x(rt, ctlr.into());
+            world::skip_instruction();
+            return resume(rt);
+        }
+    }
+    let _watched = Watched::new();
+    if frame.shows_lines(offset) {
+        core.update_lines();
+    }
+    let Some(gic) = &core.gic else {
+        return Leave::Sync.code();
+    };
     if abort.is_write() {
-        let value = core.x(rt);
-        let done = match core.vm.gic.lock() {
-            Some(mut model) => model.mmio_write(id, frame, offset, size, value, &mut core.after),
-            None => return leave,
-        };
-        match done {
-            Ok(()) => {
-                // What was pending may be enabled now, or what is in a list register be disabled.
-                core.after.kicks.insert(id);
-                world::skip_instruction();
-                if finish(core) {
-                    RESUME
-                } else {
-                    Leave::Interrupt.code()
-                }
-            }
-            Err(_) => leave,
+        let value = core.frame.x.get(usize::from(rt)).copied().unwrap_or(0);
+        let mut model = gic.lock();
+        let done = model.mmio_write(id, frame, offset, size, value, &mut core.after);
+        drop(model);
+        if done.is_err() {
+            return Leave::Sync.code();
+        }
+        world::skip_instruction();
+        if finish(core) {
+            RESUME
+        } else {
+            Leave::Interrupt.code()
         }
     } else {
-        let read = match core.vm.gic.lock() {
-            Some(mut model) => model.mmio_read(id, frame, offset, size),
-            None => return leave,
+        let Ok(value) = gic.lock().mmio_read(id, frame, offset, size) else {
+            return Leave::Sync.code();
         };
-        match read {
-            Ok(value) => {
-                core.set_x(rt, super::mmio::extend(value, &abort));
-                world::skip_instruction();
-                resume(Some(rt))
-            }
-            Err(GicError::NeedSync(_)) | Err(_) => leave,
-        }
+        core.set_x(rt, super::mmio::extend(value, &abort));
+        world::skip_instruction();
+        resume(rt)
     }
 }
 
 /// WFI with an interrupt pending, and WFE with nobody else to run, do not wait.
+#[inline(never)]
 fn wait(core: &mut Core, esr: Esr) -> u64 {
     if esr.wfx() == Wfx::Wfe && !cpu::need_resched() && core.spare_wfe() {
         world::skip_instruction();
@@ -228,22 +264,26 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
     Leave::Sync.code()
 }
 
-/// An interrupt: the guest's timer, its list registers' maintenance, or the host's.
+/// An interrupt: the guest's timer, its list registers' maintenance, a kick, or the host's.
 pub(crate) fn irq(core: &mut Core) -> u64 {
     let leave = Leave::Interrupt.code();
     let pending = gic::pending();
-    if pending != machine::timer_intid() && pending != machine::maintenance_intid() {
+    let kicked = pending == machine::KICK.into();
+    let timer = pending == machine::timer_intid();
+    if !kicked && !timer && pending != machine::maintenance_intid() {
         return leave;
     }
     let _watched = Watched::new();
     if !core.fast {
         // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.
-        if pending == machine::timer_intid() {
+        if timer {
             core.silence_timer();
         }
         return leave;
     }
-    let resumed = if pending == machine::timer_intid() {
+    let resumed = if kicked {
+        core.kicked()
+    } else if timer {
         core.timer_fired()
     } else {
         core.refresh_lists()

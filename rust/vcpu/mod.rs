@@ -18,8 +18,10 @@ pub(crate) mod stolen;
 mod sysreg;
 
 use self::core::Core;
+use crate::arch::fp::Fp;
 use crate::host::guest::{HostFp, Scheduled, SignalMask};
 use crate::host::shared::RunPage;
+use crate::host::sync::KillableMutex;
 use crate::model::esr::{Esr, FaultStatus};
 use crate::model::sysreg::regs::SCTLR_EL1;
 use crate::model::sysreg::table;
@@ -28,7 +30,7 @@ use crate::model::vcpus::VcpuId;
 use crate::vm::memory::TableCache;
 use crate::vm::Vm;
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::sync::{static_lock_class, Arc};
 use shared::{Power, Shared, Start};
 
 /// A vCPU, as userspace has it open.
@@ -39,13 +41,15 @@ pub(crate) struct Vcpu {
     pub(crate) run_page: RunPage,
     /// One ioctl at a time.
     #[pin]
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: KillableMutex<State>,
 }
 
 /// What the ioctls of a vCPU work on.
 pub(crate) struct State {
     core: Pin<KBox<Scheduled<Core>>>,
     fp: Pin<KBox<HostFp>>,
+    /// Whether the guest is likely to use its floating point registers.
+    fp_use: run::FpUse,
     cache: TableCache,
     /// What userspace has to have done before the guest goes on.
     answer: run::Answer,
@@ -68,6 +72,7 @@ impl Vcpu {
         let state = State {
             core,
             fp: KBox::pin(HostFp::new(), GFP_KERNEL_ACCOUNT)?,
+            fp_use: run::FpUse::default(),
             cache: TableCache::new()?,
             answer: run::Answer::None,
             signals: None,
@@ -79,7 +84,7 @@ impl Vcpu {
                 vm,
                 shared,
                 run_page: RunPage::new()?,
-                state <- new_mutex!(state, "loft::Vcpu::state"),
+                state <- KillableMutex::new(state, c"loft::Vcpu::state", static_lock_class!()),
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
@@ -118,6 +123,12 @@ impl Core {
     pub(crate) fn reset(&mut self, start: Option<Start>) {
         self.frame.x = [0; 31];
         self.frame.sp_el0 = 0;
+        // Nothing of the one before is to be seen, although the architecture would allow it.
+        self.fp = Fp::new();
+        self.spsr_aarch32 = [0; 4];
+        for reg in [Reg::SpEl1, Reg::ElrEl1, Reg::SpsrEl1] {
+            self.set(reg, 0);
+        }
         self.frame.pc = start.map_or(0, |start| start.pc);
         self.frame.pstate = table::RESET_PSTATE;
         if let (Some(start), Some(x0)) = (start, self.frame.x.first_mut()) {

@@ -23,8 +23,11 @@ fn decode(id: u64) -> Result<OneReg> {
 }
 
 /// The vCPU must have been initialised: KVM answers ENOEXEC before.
-fn features(vcpu: &Vcpu, state: &State) -> Result<Features> {
+fn features(vcpu: &Vcpu, state: &mut State) -> Result<Features> {
     state.features.ok_or(ENOEXEC)?;
+    if state.has_run() {
+        return Ok(state.core().features);
+    }
     Ok(vcpu
         .vm
         .with_ids(|ids| Features::new(ids, vcpu.vm.gic.is_created())))
@@ -39,8 +42,8 @@ fn reset_if_started(vcpu: &Vcpu, state: &mut State) {
 
 /// Reads one register into the memory that the request names.
 pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
-    let mut state = vcpu.state.lock();
-    let features = features(vcpu, &state)?;
+    let mut state = vcpu.state.lock()?;
+    let features = features(vcpu, &mut state)?;
     reset_if_started(vcpu, &mut state);
     let reg = decode(request.id)?;
     let value = match reg {
@@ -60,8 +63,8 @@ pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
 
 /// Sets one register from the memory that the request names.
 pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
-    let mut state = vcpu.state.lock();
-    let features = features(vcpu, &state)?;
+    let mut state = vcpu.state.lock()?;
+    let features = features(vcpu, &mut state)?;
     reset_if_started(vcpu, &mut state);
     let reg = decode(request.id)?;
     let size = onereg::size(request.id);
@@ -206,6 +209,9 @@ fn set_sysreg(
                 core.set(reg, value);
                 if reg == Reg::MpidrEl1 {
                     vcpu.shared.set_affinity(value & AFFINITY);
+                    if let Some(mut model) = vcpu.vm.gic.lock() {
+                        model.set_affinity(vcpu.shared.id, (value & 0xff_ffff) as u32);
+                    }
                 }
             }
             None => return Err(EINVAL),
@@ -232,8 +238,8 @@ fn set_timer(vcpu: &Vcpu, core: &mut Core, reg: TimerReg, value: u64) {
 
 /// Writes all identifiers, if there is room for them; their number in any case.
 pub(crate) fn list(vcpu: &Vcpu, address: usize) -> Result<isize> {
-    let state = vcpu.state.lock();
-    let features = features(vcpu, &state)?;
+    let mut state = vcpu.state.lock()?;
+    let features = features(vcpu, &mut state)?;
     let header = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>());
     let (mut reader, mut writer) = header.reader_writer();
     let room: u64 = reader.read()?;

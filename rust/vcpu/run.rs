@@ -4,7 +4,7 @@
 //!
 //! Three loops, each around the next. The outermost has the vCPU loaded (wherever the scheduler puts the thread) and may
 //! sleep: it serves page faults, waits, and what else needs the host's memory. The middle one has the guest's floating
-//! point registers in the CPU as well. The innermost is the guest and its fast exits.
+//! point registers in the CPU as well, if the guest uses them. The innermost is the guest and its fast exits.
 //!
 //! The FP/SIMD registers are given back before anything that may sleep in the host's code: kernel-mode NEON does not
 //! nest, and paging memory in may itself use it (checksums, encryption).
@@ -15,13 +15,15 @@ use super::mmio::Load;
 use super::shared::{Power, Shared};
 use super::slow::{self, Next};
 use super::{State, Vcpu};
-use crate::arch::cpu;
+use crate::arch::{cpu, fp};
 use crate::host::cpu::{self as host_cpu, IrqOff};
 use crate::host::ffi::*;
 use crate::host::guest::{self, Loaded, SignalMask};
 use crate::host::shared::{field, RunPage};
 use crate::host::{time, wait};
+use crate::model::onereg;
 use crate::model::timer::Frequency;
+use crate::vm::lpi::Host;
 use crate::vm::memory::Fault;
 use kernel::prelude::*;
 
@@ -68,14 +70,20 @@ pub(super) enum HostWork {
     Requests,
     /// Another vCPU wants this one out of the guest.
     Held,
-    /// A new VMID.
+    /// The VMID in the CPU is not the VM's any more.
     Vmid,
+    /// What the guest has in caches that its own accesses may not see has to be in memory.
+    Clean,
     /// The guest's memory.
     Fault(slow::MemoryFault),
     /// The interrupt controller's registers, which the vector could not serve.
     Gic(slow::GicAccess),
+    /// An ITS's registers.
+    Its(slow::ItsAccess),
     /// The guest wants to know its stolen time from now on.
     StolenTime,
+    /// The guest uses its floating point registers, which are not in the CPU.
+    FloatingPoint,
     /// Wait for an interrupt.
     Wait,
     /// Let another thread run.
@@ -88,10 +96,67 @@ pub(super) enum HostWork {
     Error(Error),
 }
 
+/// How long a vCPU that waits looks for itself whether there is something to do, before it gives its CPU away: to sleep and to
+/// be woken takes longer than many waits.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Polling {
+    ns: i64,
+}
+
+impl Polling {
+    /// The shortest time that it is worth.
+    const FIRST: i64 = 5_000;
+
+    /// Looks for its time. True: there is something.
+    fn look(self, shared: &Shared, begun: i64, deadline: i64) -> bool {
+        let until = begun.saturating_add(self.ns).min(deadline);
+        while time::monotonic_ns() < until && host_cpu::has_no_other_thread() {
+            // Whoever has something for this vCPU says so here, too.
+            if shared.has_requests() {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        false
+    }
+
+    /// After a wait of `waited` that this time was too short for: a longer one would have done, or none will do.
+    fn after(self, waited: i64) -> Self {
+        let most = crate::most_polling_ns();
+        let ns = if waited > most {
+            0
+        } else {
+            self.ns.saturating_mul(2).max(Self::FIRST).min(most)
+        };
+        Self { ns }
+    }
+}
+
+/// Whether a guest uses its floating point registers: one that has will do so again, mostly.
+#[derive(Default)]
+pub(super) struct FpUse {
+    /// For so many more runs it is taken to do so. Then it is tried again without.
+    runs: u8,
+}
+
+impl FpUse {
+    const RUNS: u8 = 32;
+
+    fn note(&mut self) {
+        self.runs = Self::RUNS;
+    }
+
+    fn is_likely(&mut self) -> bool {
+        let likely = self.runs > 0;
+        self.runs = self.runs.saturating_sub(1);
+        likely
+    }
+}
+
 impl Vcpu {
     /// Runs the guest until userspace is needed.
     pub(crate) fn run(&self) -> Result<isize> {
-        let mut guard = self.state.lock();
+        let mut guard = self.state.lock()?;
         let state = &mut *guard;
         if state.features.is_none() {
             return Err(ENOEXEC);
@@ -119,17 +184,32 @@ impl Vcpu {
         let State {
             core,
             fp,
+            fp_use,
             cache,
             answer,
             ..
         } = state;
         let exit = core.as_mut().loaded(|loaded| loop {
-            let work = fp.with(|| {
-                loaded.with(|core| core.fp.load());
-                let work = run_until_host(loaded, &self.shared);
-                loaded.with(|core| core.fp.save());
-                work
-            });
+            let work = if fp_use.is_likely() {
+                fp.with(|| {
+                    loaded.with(|core| {
+                        core.fp.load();
+                        core.fp_is_here = true;
+                    });
+                    let work = run_until_host(loaded, &self.shared);
+                    loaded.with(|core| {
+                        core.fp_is_here = false;
+                        core.fp.save();
+                    });
+                    work
+                })
+            } else {
+                run_until_host(loaded, &self.shared)
+            };
+            if matches!(work, HostWork::FloatingPoint) {
+                fp_use.note();
+                continue;
+            }
             match self.host_work(loaded, cache, work) {
                 Ok(()) => {}
                 Err(Stop::Exit(exit, then)) => {
@@ -186,40 +266,68 @@ impl Vcpu {
         cache: &mut crate::vm::memory::TableCache,
         work: HostWork,
     ) -> Result<(), Stop> {
+        // First of all, for the rest may end KVM_RUN.
+        self.serve_others(loaded);
         match work {
             HostWork::Pending => guest::handle_work()?,
             HostWork::Requests => self.serve_requests(loaded)?,
-            HostWork::Held => self
-                .shared
-                .waiter
-                .block(wait::NEVER, || !self.shared.is_held())?,
+            HostWork::Held => self.wait_while_held()?,
             HostWork::Vmid => {
-                self.vm.memory.vmid.renew();
+                self.vm.memory.renew_vmid();
+                // This vCPU's CPU has to be told also where another one's was quicker to renew it.
                 loaded.with(Core::refresh);
             }
+            HostWork::Clean => self.vm.memory.unmap_all(),
             HostWork::Fault(fault) => return self.serve_fault(loaded, cache, fault),
             HostWork::Gic(access) => self.serve_gic(loaded, access),
+            HostWork::Its(access) => self.serve_its(loaded, access),
             HostWork::StolenTime => self.begin_stolen_time(loaded),
             HostWork::Wait => self.wait_for_interrupt(loaded)?,
             HostWork::Yield => host_cpu::yield_now(),
-            HostWork::After => {}
+            HostWork::After | HostWork::FloatingPoint => {}
             HostWork::Leave(exit, answer) => return Err(Stop::Exit(exit, answer)),
             HostWork::Error(error) => return Err(Stop::Errno(error)),
         }
-        let after = loaded.with(|core| core::mem::take(&mut core.after));
+        self.serve_others(loaded);
+        Ok(())
+    }
+
+    /// Does what the vCPU has left to be done about others.
+    fn serve_others(&self, loaded: &mut Loaded<'_, Core>) {
+        let Some(after) = loaded.with(Core::take_after) else {
+            return;
+        };
         self.vm.kick_all(&after.kicks);
         if after.any_deactivated {
             self.vm.events.deactivated(&self.vm, &after.deactivated);
         }
-        Ok(())
+        if let Some(work) = after.lpis {
+            Host(&self.vm).work(work);
+        }
     }
 
     /// What others asked this vCPU to look at.
     fn serve_requests(&self, loaded: &mut Loaded<'_, Core>) -> Result<(), Stop> {
         let _ = self.shared.take_requests();
+        if let Err(stop) = self.wait_for_power(loaded) {
+            // It is no more on than before: the next KVM_RUN begins here again.
+            self.shared.note_power();
+            return Err(stop);
+        }
+        if loaded.with(|core| core.stolen.is_due()) {
+            let mut stolen = loaded.with(|core| core.stolen);
+            stolen.update(&self.vm);
+            loaded.with(|core| core.stolen = stolen);
+        }
+        loaded.with(Core::refresh);
+        Ok(())
+    }
+
+    /// Waits until the vCPU is on.
+    fn wait_for_power(&self, loaded: &mut Loaded<'_, Core>) -> Result<(), Stop> {
         loop {
             match self.shared.power() {
-                Power::On => break,
+                Power::On => return Ok(()),
                 Power::OnPending(_) => {
                     if let Some(start) = self.shared.take_start() {
                         loaded.with(|core| core.reset(Some(start)));
@@ -231,7 +339,7 @@ impl Vcpu {
                     .block(wait::NEVER, || self.shared.power() != Power::Off)?,
                 Power::Suspended => {
                     self.wait_for_interrupt(loaded)?;
-                    if self.shared.power() == Power::Suspended {
+                    if self.shared.power() == Power::Suspended && loaded.with(Core::has_interrupt) {
                         return Err(Stop::Exit(
                             Exit::System {
                                 kind: KVM_SYSTEM_EVENT_WAKEUP,
@@ -240,16 +348,12 @@ impl Vcpu {
                             Answer::None,
                         ));
                     }
+                    // Something else was asked of it, or a timer rang too early.
+                    let _ = self.shared.take_requests();
+                    self.wait_while_held()?;
                 }
             }
         }
-        if loaded.with(|core| core.stolen.is_due()) {
-            let mut stolen = loaded.with(|core| core.stolen);
-            stolen.update(&self.vm);
-            loaded.with(|core| core.stolen = stolen);
-        }
-        loaded.with(Core::refresh);
-        Ok(())
     }
 
     /// PV_TIME_ST: x0 gets the structure's address. (x1 to x3 are zero already.)
@@ -286,6 +390,10 @@ impl Vcpu {
                     self.serve_gic(loaded, access);
                     Ok(())
                 }
+                Next::Host(HostWork::Its(access)) => {
+                    self.serve_its(loaded, access);
+                    Ok(())
+                }
                 Next::Host(_) => Ok(()),
             },
             // Another thread of the VMM's is changing its memory; a signal ends the wait for it.
@@ -296,12 +404,25 @@ impl Vcpu {
 
     /// An access to state that may be in another vCPU's list registers: those vCPUs are kept out of the guest for it.
     fn serve_gic(&self, loaded: &mut Loaded<'_, Core>, access: slow::GicAccess) {
-        let Err(others) = loaded.with(|core| access.attempt(core)) else {
+        self.vm
+            .with_guests_out(|| loaded.with(|core| access.attempt(core)));
+    }
+
+    /// An access to an ITS. Commands run before the write that started them is done.
+    fn serve_its(&self, loaded: &mut Loaded<'_, Core>, access: slow::ItsAccess) {
+        let Some(its) = self.vm.its.get(access.number) else {
             return;
         };
-        self.vm.with_guests_out(&others, || {
-            let _ = loaded.with(|core| access.attempt(core));
-        });
+        match loaded.with(|core| access.store(core)) {
+            Some(value) => {
+                its.write(&self.vm, access.offset, access.size(), value);
+                loaded.with(Core::skip);
+            }
+            None => {
+                let value = its.read(access.offset, access.size());
+                loaded.with(|core| access.complete(core, value));
+            }
+        }
     }
 
     /// A store that an ioeventfd waits for does not go to userspace.
@@ -318,12 +439,19 @@ impl Vcpu {
             write: true,
         } = exit
         {
-            if self.vm.events.store(ipa, data, size) {
+            if self.vm.events.store(ipa, data, size, || true) {
                 loaded.with(Core::skip);
                 return Ok(());
             }
         }
         Err(Stop::Exit(exit, answer))
+    }
+
+    /// Sleeps while another vCPU wants this one out of the guest.
+    fn wait_while_held(&self) -> Result {
+        self.shared
+            .waiter
+            .block(wait::NEVER, || !self.shared.is_held())
     }
 
     /// WFI: sleeps until the guest has an interrupt, first for a moment awake.
@@ -341,9 +469,17 @@ impl Vcpu {
                 _ => wait::NEVER,
             }
         };
-        self.shared.waiter.block(deadline, || {
+        let poll = loaded.with(|core| core.polling);
+        let begun = time::monotonic_ns();
+        if poll.look(&self.shared, begun, deadline) {
+            return Ok(());
+        }
+        let result = self.shared.waiter.block(deadline, || {
             self.shared.has_requests() || loaded.with(Core::has_interrupt)
-        })
+        });
+        let waited = time::monotonic_ns().saturating_sub(begun);
+        loaded.with(|core| core.polling = poll.after(waited));
+        result
     }
 }
 
@@ -363,18 +499,23 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
                 return HostWork::Requests;
             }
         }
+        if !loaded.with(|core| onereg::pstate_is_valid(core.frame.pstate)) {
+            // Whatever it is, it must not reach the ERET.
+            return HostWork::Leave(Exit::FailEntry, Answer::None);
+        }
         let next = loaded.with(|core| match enter(core, shared) {
-            None if core.vm.memory.vmid.is_current() => Next::Resume,
+            None if !core.fp_is_here && !fp::may_be_away() => Next::Host(HostWork::FloatingPoint),
+            None if core.may_run() => Next::Resume,
             None => Next::Host(HostWork::Vmid),
             Some(Leave::Interrupt) => Next::Resume,
-            Some(Leave::Sync) => slow::handle(core),
+            Some(Leave::Sync | Leave::Store) => slow::handle(core),
             Some(Leave::SError) => slow::serror(core),
             Some(Leave::HostException) => Next::Host(HostWork::Leave(Exit::Internal, Answer::None)),
         });
         match next {
             Next::Host(work) => return work,
             Next::Resume => {
-                if loaded.with(|core| !core.after.kicks.is_empty() || core.after.any_deactivated) {
+                if loaded.with(|core| !core.after.is_empty()) {
                     return HostWork::After;
                 }
             }
@@ -385,15 +526,36 @@ fn run_until_host(loaded: &mut Loaded<'_, Core>, shared: &Shared) -> HostWork {
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
 fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
     let off = IrqOff::new();
-    shared.entering(host_cpu::current());
-    if guest::work_pending() || shared.has_requests() || !core.vm.memory.vmid.is_current() {
+    shared.entering(core.kick);
+    if guest::work_pending()
+        || shared.has_requests()
+        || !core.may_run()
+        || !core.fp_is_here && !fp::may_be_away()
+    {
         shared.left();
         return None;
     }
     core.prepare();
     guest::enter_irqoff();
-    let leave = Leave::new(core.run_guest());
-    core.note_syndrome();
+    let leave = loop {
+        let leave = Leave::new(core.run_guest());
+        core.note_syndrome();
+        // A store that an ioeventfd waits for takes the shortest way that leads through the host's world, since somebody is
+        // woken: nothing of the guest's is taken out of the CPU.
+        if leave != Leave::Store {
+            break leave;
+        }
+        let signalled = {
+            let _watched = guest::Watched::new();
+            slow::store(core)
+        };
+        if !signalled {
+            break leave;
+        }
+        if guest::work_pending() || shared.has_requests() {
+            break Leave::Interrupt;
+        }
+    };
     guest::exit_irqoff();
     shared.left();
     core.retire();

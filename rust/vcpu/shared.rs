@@ -15,20 +15,27 @@
 //! This is the store-buffering litmus test: with full barriers between A and B, and between C and D, it cannot be that B
 //! misses C and D misses A. If D sees Guest, the interrupt makes the CPU leave, or arrives before the ERET, where it
 //! stays pending and makes the guest exit at once, since interrupts are masked from A on. If D does not see it, B sees C.
+//!
+//! A fast exit may take the interrupt back, if interrupts for the guest are all that is asked for ([`Shared::take_interrupt`]):
+//! first the interrupt is cleared, which is complete before the look at the requests; so what is asked after that look has
+//! an interrupt of its own, which is still to come.
 
 use crate::arch::cpu;
-use crate::host::kick::Ipi;
+use crate::arch::gic::Sgi;
 use crate::host::wait::Waiter;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::CpuIf;
 use core::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::{new_spinlock, Arc, SpinLock};
+use kernel::sync::{new_spinlock, Arc, ArcBorrow, SpinLock};
+use kernel::time::hrtimer::{
+    ArcHrTimerHandle, HrTimer, HrTimerCallback, HrTimerCallbackContext, HrTimerPointer,
+    HrTimerRestart, RelativeHardMode,
+};
+use kernel::time::{Delta, Monotonic};
 
-/// Not in the guest, or on the way out.
-const OUTSIDE: u32 = 0;
-/// In the guest, or on the way in, on the CPU with this number minus one.
-const GUEST_ON: u32 = 1;
+/// Not in the guest, or on the way out. Any other mode: in the guest, or on the way in, on the CPU that this SGI is for.
+const OUTSIDE: u64 = 0;
 
 /// What is asked of a vCPU before it next runs the guest.
 #[derive(Clone, Copy)]
@@ -63,6 +70,7 @@ pub(crate) struct Start {
 }
 
 /// The virtual CPU interface of a vCPU that does not run.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Interface {
     /// ICH_VMCR_EL2.
     pub(crate) vmcr: u64,
@@ -71,7 +79,7 @@ pub(crate) struct Interface {
 
 impl Interface {
     /// Out of reset.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             vmcr: 0,
             registers: CpuIf::new(cpu::features().vtr),
@@ -88,21 +96,24 @@ pub(crate) struct Shared {
     pub(crate) number: u32,
     /// Its affinity, as in MPIDR_EL1.
     affinity: AtomicU64,
-    mode: AtomicU32,
+    mode: AtomicU64,
     requests: AtomicU32,
     /// How many want it out of the guest.
     holds: AtomicU32,
     /// Its thread is in KVM_RUN.
     running: AtomicBool,
-    /// Its CPU interface; `None` while KVM_RUN has it.
+    /// Its CPU interface, as of the end of the last KVM_RUN, or as userspace has set it since.
     #[pin]
-    interface: SpinLock<Option<Interface>>,
+    interface: SpinLock<Interface>,
+    /// Userspace has set it.
+    interface_set: AtomicBool,
     /// The lines of an interrupt controller in userspace: bits of HCR_EL2.
     lines: AtomicU64,
     #[pin]
-    ipi: Ipi,
-    #[pin]
     pub(crate) waiter: Waiter,
+    #[pin]
+    alarm: HrTimer<Self>,
+    rang: AtomicBool,
     #[pin]
     power: SpinLock<Power>,
 }
@@ -114,13 +125,15 @@ impl Shared {
                 id,
                 number,
                 affinity: AtomicU64::new(affinity),
-                mode: AtomicU32::new(OUTSIDE),
+                mode: AtomicU64::new(OUTSIDE),
                 requests: AtomicU32::new(0),
                 holds: AtomicU32::new(0),
                 running: AtomicBool::new(false),
-                interface <- new_spinlock!(Some(Interface::new()), "loft::Shared::interface"),
+                interface <- new_spinlock!(Interface::new(), "loft::Shared::interface"),
+                interface_set: AtomicBool::new(false),
                 lines: AtomicU64::new(0),
-                ipi <- Ipi::new(),
+                alarm <- HrTimer::new(),
+                rang: AtomicBool::new(false),
                 waiter <- Waiter::new(),
                 power <- new_spinlock!(Power::On, "loft::Shared::power"),
             }),
@@ -138,11 +151,11 @@ impl Shared {
         self.affinity.store(affinity, Ordering::Relaxed);
     }
 
-    /// The vCPU is about to enter the guest on `cpu`; interrupts are off. What was asked before is seen after this.
+    /// The vCPU is about to enter the guest on the CPU that `kick` is for; interrupts are off. What was asked before is seen
+    /// after this.
     #[inline]
-    pub(crate) fn entering(&self, cpu: u32) {
-        self.mode
-            .store(GUEST_ON.wrapping_add(cpu), Ordering::Relaxed);
+    pub(crate) fn entering(&self, kick: Sgi) {
+        self.mode.store(kick.0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -163,7 +176,7 @@ impl Shared {
         fence(Ordering::SeqCst);
         match self.mode.load(Ordering::Relaxed) {
             OUTSIDE => self.waiter.wake(),
-            on => self.ipi.send(on.wrapping_sub(GUEST_ON)),
+            kick => Sgi(kick).send(),
         }
     }
 
@@ -180,15 +193,15 @@ impl Shared {
         fence(Ordering::SeqCst);
         match self.mode.load(Ordering::Relaxed) {
             OUTSIDE => false,
-            on => {
-                self.ipi.send(on.wrapping_sub(GUEST_ON));
+            kick => {
+                Sgi(kick).send();
                 true
             }
         }
     }
 
     /// The vCPU's own thread asks itself for [`Request::Power`]: it may be anywhere, but is not in the guest.
-    pub(crate) fn note_stolen_time(&self) {
+    pub(crate) fn note_power(&self) {
         self.requests
             .fetch_or(Request::Power as u32, Ordering::Relaxed);
     }
@@ -197,6 +210,23 @@ impl Shared {
     #[inline]
     pub(crate) fn has_requests(&self) -> bool {
         self.requests.load(Ordering::Relaxed) | self.holds.load(Ordering::Relaxed) != 0
+    }
+
+    /// In a fast exit: whether all that is asked for is a look at the interrupts, which is the caller's to do now.
+    #[inline]
+    pub(crate) fn take_interrupt(&self) -> bool {
+        let only = Request::Interrupt as u32;
+        if self.holds.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        match self
+            .requests
+            .compare_exchange(only, 0, Ordering::Acquire, Ordering::Relaxed)
+        {
+            Ok(_) => true,
+            // Nothing: somebody else's, or one that has been seen already.
+            Err(requests) => requests == 0,
+        }
     }
 
     /// What is asked for, as bits of [`Request`]; it is the caller's to do now.
@@ -228,19 +258,27 @@ impl Shared {
         self.running.load(Ordering::Acquire)
     }
 
-    /// KVM_RUN takes the CPU interface into the vCPU's own state; nobody else reaches it until [`Shared::give_interface`].
+    /// KVM_RUN begins: the CPU interface, if userspace has set it since [`Shared::give_interface`].
     pub(crate) fn take_interface(&self) -> Option<Interface> {
-        self.interface.lock().take()
+        self.interface_set
+            .swap(false, Ordering::Acquire)
+            .then(|| self.interface.lock().clone())
     }
 
-    /// KVM_RUN gives the CPU interface back.
+    /// KVM_RUN ends: the CPU interface for userspace to look at.
     pub(crate) fn give_interface(&self, interface: Interface) {
-        *self.interface.lock() = Some(interface);
+        *self.interface.lock() = interface;
     }
 
-    /// Calls `body` with the CPU interface; `None` if KVM_RUN has it.
-    pub(crate) fn with_interface<R>(&self, body: impl FnOnce(&mut Interface) -> R) -> Option<R> {
-        (*self.interface.lock()).as_mut().map(body)
+    /// The CPU interface, while the vCPU is not in KVM_RUN.
+    pub(crate) fn interface(&self) -> Interface {
+        self.interface.lock().clone()
+    }
+
+    /// Sets the CPU interface, while the vCPU is not in KVM_RUN.
+    pub(crate) fn set_interface(&self, interface: Interface) {
+        *self.interface.lock() = interface;
+        self.interface_set.store(true, Ordering::Release);
     }
 
     /// An interrupt controller in userspace raises or lowers these lines (HCR_EL2.VI and VF).
@@ -256,6 +294,22 @@ impl Shared {
     /// Those lines, as bits of HCR_EL2.
     pub(crate) fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is not in the guest, nor on the way in; it may still be on its way out.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.mode.load(Ordering::Acquire) == OUTSIDE
+    }
+
+    /// Interrupts the vCPU in `ns` nanoseconds, unless what this returns is dropped before. In any context but a fast exit.
+    pub(crate) fn ring_in(self: Arc<Self>, ns: i64) -> AlarmSet {
+        self.rang.store(false, Ordering::Relaxed);
+        self.start(Delta::from_nanos(ns))
+    }
+
+    /// Whether the alarm that was set last has rung.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.rang.load(Ordering::Relaxed)
     }
 
     /// Whether somebody keeps it out.
@@ -297,5 +351,25 @@ impl Shared {
             }
             _ => None,
         }
+    }
+}
+
+/// An alarm that is set, until it is dropped.
+pub(crate) type AlarmSet = ArcHrTimerHandle<Shared>;
+
+kernel::impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Shared {
+        mode: RelativeHardMode<Monotonic>, field: self.alarm
+    }
+}
+
+impl HrTimerCallback for Shared {
+    type Pointer<'a> = Arc<Self>;
+
+    /// In the timer's interrupt.
+    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+        this.rang.store(true, Ordering::Relaxed);
+        this.interrupt();
+        HrTimerRestart::NoRestart
     }
 }

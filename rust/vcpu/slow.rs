@@ -8,7 +8,7 @@ use super::run::{Answer, Exit, HostWork};
 use super::smc;
 use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
-use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
+use crate::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::sysreg::regs::SPSR_EL1;
 use crate::model::vcpus::VcpuSet;
 use crate::model::vgic::{Error as GicError, Frame};
@@ -69,13 +69,14 @@ pub(super) fn handle(core: &mut Core) -> Next {
             }
             Outcome::NeedsHost => {
                 core.skip();
-                Next::Resume
+                Next::Host(HostWork::Clean)
             }
             Outcome::NeedsOthers { deactivate } => {
                 core.skip();
                 Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
             }
         },
+        ExceptionClass::FpAccess if !core.fp_is_here => Next::Host(HostWork::FloatingPoint),
         ExceptionClass::Wfx => {
             core.skip();
             match esr.wfx() {
@@ -160,6 +161,23 @@ fn external_abort(core: &mut Core, abort: Abort, far: u64) {
     core.inject(syndrome, Some(far));
 }
 
+/// If an ioeventfd waits for the store that was trapped, signals it and goes on behind the instruction. Interrupts are off, and
+/// the guest's registers in the CPU.
+pub(super) fn store(core: &mut Core) -> bool {
+    let abort = Esr::new(core.syndrome.esr).abort();
+    let ipa = core.fault_ipa();
+    let size = abort.size();
+    let value = super::mmio::guest_order(core, core.frame.pstate, core.x(abort.register()), size);
+    // Memory that the guest has not touched so far looks the same.
+    let vm = &core.vm;
+    let device = || vm.memory.slots().find(ipa).is_none();
+    if SPSR_EL1::nRW.is_set(core.frame.pstate) || !vm.events.store(ipa, value, size, device) {
+        return false;
+    }
+    core.skip();
+    true
+}
+
 /// An access to what is not memory.
 pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
     let abort = fault.abort;
@@ -184,10 +202,17 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
         }
         return Next::Host(HostWork::Error(crate::host::errno::enosys()));
     }
-    if let Some((frame, offset)) = core.vm.gic.frame(ipa) {
+    if let Some((frame, offset)) = core.gic_frame(ipa) {
         return Next::Host(HostWork::Gic(GicAccess::Register {
             abort,
             frame,
+            offset,
+        }));
+    }
+    if let Some((number, offset)) = core.vm.its.find(ipa) {
+        return Next::Host(HostWork::Its(ItsAccess {
+            abort,
+            number,
             offset,
         }));
     }
@@ -213,6 +238,35 @@ pub(super) fn device_access(core: &mut Core, fault: MemoryFault) -> Next {
             },
             Answer::Load(Load { abort }),
         )
+    }
+}
+
+/// An access to an ITS's registers, which may sleep.
+#[derive(Clone, Copy)]
+pub(super) struct ItsAccess {
+    abort: Abort,
+    /// Which of the VM's ITSes.
+    pub(super) number: usize,
+    pub(super) offset: u32,
+}
+
+impl ItsAccess {
+    /// Bytes.
+    pub(super) fn size(self) -> u8 {
+        self.abort.size()
+    }
+
+    /// What is stored; `None` for a load.
+    pub(super) fn store(self, core: &mut Core) -> Option<u64> {
+        self.abort.is_write().then(|| {
+            let value = core.x(self.abort.register());
+            super::mmio::guest_order(core, core.frame.pstate, value, self.size())
+        })
+    }
+
+    /// A load's value has come.
+    pub(super) fn complete(self, core: &mut Core, value: u64) {
+        Load { abort: self.abort }.complete(core, value);
     }
 }
 
@@ -290,8 +344,13 @@ fn register(
     Ok(())
 }
 
-/// An SError that arrived while the guest ran. It may be the guest's doing, so it is the guest's.
+/// An SError that arrived while the guest ran. It may be the guest's doing, so it is the guest's, unless the CPU says how far
+/// it has spread.
 pub(super) fn serror(core: &mut Core) -> Next {
-    core.serror = Some(core.serror.unwrap_or(0));
+    match Esr::new(core.syndrome.esr).error_extent(cpu::features().ras) {
+        ErrorExtent::Harmless => {}
+        ErrorExtent::Guest => core.serror = Some(core.serror.unwrap_or(0)),
+        ErrorExtent::Uncontained => crate::host::mm::uncontained_error(core.syndrome.esr),
+    }
     Next::Resume
 }

@@ -59,15 +59,18 @@ pub(super) fn call(core: &mut Core) -> Next {
             return Next::Host(HostWork::StolenTime);
         }
         Call::Ptp(counter) => {
-            let (real_ns, now) = time::real_with_counter();
             let offset = match counter {
                 Counter::Virtual => &core.vm.offsets.virtual_,
                 Counter::Physical => &core.vm.offsets.physical,
             };
-            smccc::ptp(
-                real_ns,
-                now.wrapping_sub(offset.load(kernel::sync::atomic::Relaxed)),
-            )
+            let offset = offset.load(kernel::sync::atomic::Relaxed);
+            time::real_with_counter().map_or([smccc::NOT_SUPPORTED, 0, 0, 0], |(ns, now)| {
+                smccc::ptp(ns, now.wrapping_sub(offset))
+            })
+        }
+        Call::Workaround(function) => {
+            crate::arch::cpu::run_workaround(function);
+            [smccc::SUCCESS, 0, 0, 0]
         }
     };
     set_result(core, answer);

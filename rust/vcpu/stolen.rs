@@ -36,7 +36,7 @@ impl StolenTime {
         if self.ipa.is_some() {
             return Err(EEXIST);
         }
-        address(vm, ipa).ok_or(EINVAL)?;
+        vm.memory.address(ipa, true).ok_or(EINVAL)?;
         self.ipa = Some(ipa);
         Ok(())
     }
@@ -50,7 +50,7 @@ impl StolenTime {
     pub(super) fn begin(&mut self, vm: &Vm) -> Option<u64> {
         let ipa = self.ipa?;
         self.seen = Some(time::run_delay_ns());
-        if let Some(address) = address(vm, ipa) {
+        if let Some(address) = vm.memory.address(ipa, true) {
             // What the guest gave away in the meantime is its own loss.
             let _ = UserSlice::new(UserPtr::from_addr(address), SIZE as usize)
                 .writer()
@@ -64,7 +64,7 @@ impl StolenTime {
         let Some(ipa) = self.ipa else { return };
         let now = time::run_delay_ns();
         let seen = self.seen.replace(now).unwrap_or(now);
-        if let Some(address) = address(vm, ipa.wrapping_add(TIME)) {
+        if let Some(address) = vm.memory.address(ipa.wrapping_add(TIME), true) {
             let _ = add(address, now.wrapping_sub(seen));
         }
     }
@@ -75,11 +75,4 @@ fn add(address: usize, ns: u64) -> Result {
         UserSlice::new(UserPtr::from_addr(address), size_of::<u64>()).reader_writer();
     let before: u64 = reader.read()?;
     writer.write(&u64::from_le(before).wrapping_add(ns).to_le())
-}
-
-/// Where the VMM has the guest's memory at `ipa`, if the guest may write it.
-fn address(vm: &Vm, ipa: u64) -> Option<usize> {
-    let slots = vm.memory.slots();
-    let slot = slots.find(ipa).filter(|slot| !slot.readonly())?;
-    Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
 }

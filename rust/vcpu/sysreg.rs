@@ -3,9 +3,10 @@
 //! Trapped system registers: the table's rows put into effect. Used by the fast exits and by the slow ones alike.
 
 use super::core::Core;
+use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
-use crate::model::sysreg::{cache, lookup, regs, IdReg, Reg};
+use crate::model::sysreg::{cache, lookup, regs, Encoding, IdReg, Reg};
 use crate::model::vgic::{Error as GicError, SgiReg};
 
 /// What became of an access.
@@ -21,6 +22,57 @@ pub(crate) enum Outcome {
     NeedsHost,
     /// The interrupt that ICC_DIR_EL1 is to deactivate is in another vCPU's list registers.
     NeedsOthers { deactivate: u64 },
+}
+
+/// The registers that TID3 traps (op0 = 3, op1 = 0, CRn = 0, CRm from 1 to 7) and that are what they are: a guest's kernel
+/// and its programs read them all the time.
+pub(crate) struct QuickIds {
+    values: [u64; QuickIds::COUNT],
+    /// Bit n: `values[n]` is what the guest reads.
+    known: u64,
+}
+
+impl QuickIds {
+    const COUNT: usize = 64;
+
+    /// None of them.
+    pub(super) const fn new() -> Self {
+        Self {
+            values: [0; Self::COUNT],
+            known: 0,
+        }
+    }
+
+    /// Those of this vCPU, which do not change any more.
+    pub(super) fn fill(core: &mut Core) -> Self {
+        let mut this = Self::new();
+        for (n, slot) in (8u8..).zip(this.values.iter_mut().skip(8)) {
+            let encoding = Encoding::new(3, 0, 0, n >> 3, n & 7);
+            let Some(row) = lookup(encoding)
+                .filter(|row| row.exists(core.features) && !row.guest.is_undefined(false))
+            else {
+                continue;
+            };
+            *slot = match row.home {
+                _ if row.guest == Guest::RazWi => 0,
+                Home::Id(id) => id_register(core, id),
+                Home::Const(value) => value,
+                _ => continue,
+            };
+            this.known |= 1 << n;
+        }
+        this
+    }
+
+    /// The value of a register that an access reads, if it is one of these.
+    #[inline(always)]
+    pub(super) fn read(&self, access: SysregAccess) -> Option<u64> {
+        let n = access.feature_id()?;
+        if self.known >> n & 1 == 0 {
+            return None;
+        }
+        self.values.get(usize::from(n)).copied()
+    }
 }
 
 /// Does the access.
@@ -75,7 +127,7 @@ fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
             core.set(reg, value);
             return Outcome::Reload;
         }
-        Home::Timer(reg) => write_timer(core, reg, value),
+        Home::Timer(reg) => return write_timer(core, reg, value),
         Home::OsLock => {
             let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OslsrEl1), value & 1);
             core.set(Reg::OslsrEl1, oslsr);
@@ -83,7 +135,8 @@ fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
         }
         Home::Gic(reg) => return interrupt_controller(core, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
-        // has turned its caches off, which stage 2 sees to where that is not coherent anyway.
+        // has turned its caches off. Where stage 2 makes all accesses cacheable (FEAT_S2FWB) there is nothing to do.
+        Home::SetWay if cpu::features().fwb => {}
         Home::SetWay => return Outcome::NeedsHost,
         Home::Id(_) | Home::CacheGeometry | Home::Const(_) => {}
     }
@@ -98,8 +151,8 @@ fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
         GicReg::Sre => return Outcome::Done,
         GicReg::Dir => return deactivate(core, value),
     };
-    if let Some(mut model) = core.vm.gic.lock() {
-        model.sgi(core.id, sgi, value, &mut core.after);
+    if let Some(gic) = &core.gic {
+        gic.lock().sgi(core.id, sgi, value, &mut core.after);
     }
     Outcome::Done
 }
@@ -137,14 +190,20 @@ pub(super) fn read_timer(core: &mut Core, reg: TimerReg) -> u64 {
 }
 
 /// Writes the emulated timer's register: only those trap.
-fn write_timer(core: &mut Core, reg: TimerReg, value: u64) {
+fn write_timer(core: &mut Core, reg: TimerReg, value: u64) -> Outcome {
     let now = core.physical_counter();
     match reg {
         TimerReg::CntpCtl => core.ptimer.write_ctl(value),
         TimerReg::CntpCval => core.ptimer.write_cval(value),
         TimerReg::CntpTval => core.ptimer.write_tval(value, now),
-        _ => return,
+        _ => return Outcome::Done,
     }
     core.update_ptimer();
     core.after.kicks.insert(core.id);
+    // What makes the guest exit when it fires is set on the way in.
+    if core.ptimer.next_event(now).is_some_and(|ticks| ticks > 0) {
+        Outcome::Reload
+    } else {
+        Outcome::Done
+    }
 }

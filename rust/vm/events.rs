@@ -33,9 +33,15 @@ impl Events {
     }
 
     /// Signals the ioeventfd that waits for this store of `size` bytes, the upper ones of `data` being zero; false if
-    /// none does. Does not sleep.
-    pub(crate) fn store(&self, ipa: u64, data: u64, size: u8) -> bool {
-        self.ioeventfds.store(ipa, data, size)
+    /// none does, or if `device` finds that the address is not a device's. Does not sleep.
+    pub(crate) fn store(
+        &self,
+        ipa: u64,
+        data: u64,
+        size: u8,
+        device: impl FnOnce() -> bool,
+    ) -> bool {
+        self.ioeventfds.store(ipa, data, size, device)
     }
 
     /// Stores that `key` describes signal the eventfd `fd` from now on. `EEXIST`: some of them signal one already.

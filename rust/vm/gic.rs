@@ -4,17 +4,22 @@
 
 mod layout;
 
+use super::lpi::LpiBlocks;
 use super::Vm;
 use crate::host::sync::{RawGuard, RawSpinLock};
 use crate::model::vcpus::{VcpuId, VcpuSet};
-use crate::model::vgic::{Config, Error as GicError, Frame, Gic, IntId, Irq, Line, Notify, Redist};
+use crate::model::vgic::{
+    Config, Error as GicError, Gic, IntId, Irq, Line, LpiId, LpiWork, NotRaised, Notify, Redist,
+};
+use crate::vcpu::shared::Shared;
+use core::sync::atomic::AtomicU32;
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, static_lock_class, Mutex, SetOnce};
-use layout::{Layout, Map};
+use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
+use layout::Layout;
 
-pub(crate) use layout::Region;
+pub(crate) use layout::{check_range, Map, Region};
 
-pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>>;
+pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>, LpiBlocks, Arc<AtomicU32>>;
 
 /// What userspace sets up.
 pub(crate) struct Setup {
@@ -22,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) created: bool,
     pub(crate) config: Config,
     pub(crate) layout: Layout,
+    /// There is an ITS, and so there are LPIs.
+    lpis: bool,
     /// KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ: the maintenance interrupt of the guest's own guests, which it has not.
     pub(crate) maintenance: u32,
 }
@@ -29,22 +36,26 @@ pub(crate) struct Setup {
 /// The interrupt controller of one VM, which may have none.
 #[pin_data]
 pub(crate) struct VmGic {
-    model: SetOnce<Pin<KBox<RawSpinLock<Model>>>>,
+    model: SetOnce<Arc<RawSpinLock<Model>>>,
+    /// What the guest reads in GICD_CTLR.
+    ctlr: SetOnce<Arc<AtomicU32>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
     /// Fixed when the first vCPU runs, for the exits to look through without a lock.
-    map: SetOnce<Map>,
+    map: SetOnce<Arc<Map>>,
 }
 
 impl VmGic {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             model: SetOnce::new(),
+            ctlr: SetOnce::new(),
             setup <- new_mutex!(
                 Setup {
                     created: false,
                     config: Config::default(),
                     layout: Layout::new(),
+                    lpis: false,
                     maintenance: 0,
                 },
                 "loft::VmGic::setup"
@@ -56,6 +67,16 @@ impl VmGic {
     /// The model, locked; `None` until it is initialised.
     pub(crate) fn lock(&self) -> Option<RawGuard<'_, Model>> {
         self.model.as_ref().map(|model| model.lock())
+    }
+
+    /// The model, once it is initialised: it stays.
+    pub(crate) fn model(&self) -> Option<Arc<RawSpinLock<Model>>> {
+        self.model.as_ref().cloned()
+    }
+
+    /// What the guest reads in GICD_CTLR, to be read without a lock.
+    pub(crate) fn ctlr(&self) -> Option<Arc<AtomicU32>> {
+        self.ctlr.as_ref().cloned()
     }
 
     /// Whether there is an initialised controller.
@@ -108,13 +129,42 @@ impl VmGic {
         for _ in 0..setup.config.nr_spis() {
             spis.push(Irq::default(), GFP_KERNEL_ACCOUNT)?;
         }
-        let model = Gic::new(&setup.config, redists, spis).map_err(gic_errno)?;
-        let model = KBox::pin_init(
+        let lpis = if setup.lpis {
+            LpiBlocks::new()?
+        } else {
+            LpiBlocks::default()
+        };
+        let ctlr = Arc::new(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
+        let mut model =
+            Gic::new(&setup.config, redists, spis, lpis, ctlr.clone()).map_err(gic_errno)?;
+        if setup.lpis {
+            model.add_lpis();
+        }
+        let model = Arc::pin_init(
             RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
             GFP_KERNEL_ACCOUNT,
         )?;
+        self.ctlr.populate(ctlr);
         self.model.populate(model);
         self.note_last(vm, &setup);
+        Ok(())
+    }
+
+    /// There are LPIs from now on.
+    pub(crate) fn add_lpis(&self) -> Result {
+        let mut setup = self.setup.lock();
+        if setup.lpis {
+            return Ok(());
+        }
+        if self.is_ready() {
+            let blocks = LpiBlocks::new()?;
+            if let Some(mut model) = self.lock() {
+                // What was there had no room for any, and so owns no memory.
+                *model.lpi_store() = blocks;
+                model.add_lpis();
+            }
+        }
+        setup.lpis = true;
         Ok(())
     }
 
@@ -141,13 +191,13 @@ impl VmGic {
         if !self.is_ready() {
             return Err(EBUSY);
         }
-        self.map.populate(map);
+        self.map.populate(Arc::new(map, GFP_KERNEL_ACCOUNT)?);
         Ok(())
     }
 
-    /// Which frame, and where in it, an access at `ipa` is.
-    pub(crate) fn frame(&self, ipa: u64) -> Option<(Frame, u32)> {
-        self.map.as_ref()?.find(ipa)
+    /// Where the guest sees the controller, once the first vCPU runs: it stays.
+    pub(crate) fn map_of_frames(&self) -> Option<Arc<Map>> {
+        self.map.as_ref().cloned()
     }
 }
 
@@ -170,6 +220,18 @@ impl Vm {
         Ok(())
     }
 
+    /// A message arrived for this LPI; whether that raised it, or it was pending.
+    pub(crate) fn raise_lpi(&self, lpi: LpiId) -> core::result::Result<(), NotRaised> {
+        let kick = match self.gic.lock() {
+            Some(mut gic) => gic.raise_lpi(lpi)?,
+            None => return Err(NotRaised::Unmapped),
+        };
+        if let Some(vcpu) = kick {
+            self.kick(vcpu);
+        }
+        Ok(())
+    }
+
     /// Makes a vCPU look at its interrupts.
     pub(crate) fn kick(&self, vcpu: VcpuId) {
         if let Some(vcpu) = self.vcpu(vcpu) {
@@ -177,21 +239,43 @@ impl Vm {
         }
     }
 
-    /// Runs `body` while these vCPUs are out of the guest and their list registers are in the model.
-    pub(crate) fn with_guests_out(&self, vcpus: &VcpuSet, body: impl FnOnce()) {
-        for vcpu in vcpus.iter().filter_map(|id| self.vcpu(id)) {
-            vcpu.hold();
+    /// Tries something again and again, with those vCPUs out of the guest that it has asked for (all of them, or two that
+    /// take an interrupt from one another could keep it from ending). The caller's own vCPU is not in the guest.
+    pub(crate) fn with_guests_out<R>(&self, mut attempt: impl FnMut() -> Result<R, VcpuSet>) -> R {
+        let mut out = VcpuSet::EMPTY;
+        loop {
+            match attempt() {
+                Ok(done) => {
+                    self.each(&out, Shared::release);
+                    return done;
+                }
+                Err(more) => {
+                    for vcpu in more.iter().filter_map(|id| self.vcpu(id)) {
+                        if !out.contains(vcpu.id) {
+                            vcpu.hold();
+                            out.insert(vcpu.id);
+                        }
+                    }
+                }
+            }
+            // Each leaves as soon as an interrupt has reached it, and does not come back. One that was on its way in when it
+            // was held may not have its list registers yet: it is not out until it says so.
+            self.each(&out, |vcpu| {
+                while !vcpu.is_outside()
+                    || self
+                        .gic
+                        .lock()
+                        .is_some_and(|model| model.is_resident(vcpu.id))
+                {
+                    crate::host::cpu::cond_resched();
+                }
+            });
         }
-        // Each leaves as soon as an interrupt has reached it, and does not come back.
-        while vcpus
-            .iter()
-            .any(|id| self.gic.lock().is_some_and(|model| model.is_resident(id)))
-        {
-            crate::host::cpu::cond_resched();
-        }
-        body();
+    }
+
+    fn each(&self, vcpus: &VcpuSet, mut each: impl FnMut(&Shared)) {
         for vcpu in vcpus.iter().filter_map(|id| self.vcpu(id)) {
-            vcpu.release();
+            each(&vcpu);
         }
     }
 
@@ -210,6 +294,15 @@ pub(crate) struct After {
     /// Level-sensitive SPIs that the guest has deactivated, for irqfds with a resampler.
     pub(crate) deactivated: [u64; 16],
     pub(crate) any_deactivated: bool,
+    /// What is to be done with the guest's tables of LPIs.
+    pub(crate) lpis: Option<LpiWork>,
+}
+
+impl After {
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kicks.is_empty() && !self.any_deactivated && self.lpis.is_none()
+    }
 }
 
 impl Notify for After {
@@ -221,6 +314,9 @@ impl Notify for After {
             *word |= 1 << (spi.index() % 64);
             self.any_deactivated = true;
         }
+    }
+    fn lpis(&mut self, work: LpiWork) {
+        self.lpis = Some(work);
     }
 }
 

@@ -6,15 +6,17 @@
 //! VMM's mapping is about to change (`Follower`). Nothing is pinned. A fault therefore works like this:
 //!
 //! 1. note the number of changes so far;
-//! 2. find the host's page, which may sleep, and take no lock for it;
+//! 2. find the slot and the host's page, which may sleep, and take no lock for it;
 //! 3. take the lock for reading, and map the page only if nothing that concerns it has changed since 1, or is changing.
 //!
 //! A change takes the lock for writing, says that it is under way, and unmaps; so either it sees the mapping of step 3,
-//! or step 3 sees the change. A slot that is deleted or moved is such a change too.
+//! or step 3 sees the change. A slot that is deleted or moved is such a change too, and other changes go on meanwhile: it is
+//! still listed until nothing of it is mapped any more.
 
 use super::vmid::Vmid;
-use crate::arch::tlb::{self, Vttbr};
+use crate::arch::tlb::{self, Translation};
 use crate::arch::{cpu, dsb_ishst};
+use crate::host::errno::ehwpoison;
 use crate::host::mm::{Follower, HostPage};
 use crate::host::page;
 use crate::host::sync::RwLock;
@@ -39,6 +41,8 @@ pub(crate) struct MemSlot {
     pub(crate) size: u64,
     pub(crate) hva: u64,
     pub(crate) flags: u32,
+    /// It is being deleted or moved: the guest does not find it any more, but may have it mapped still.
+    pub(crate) dying: bool,
 }
 
 impl MemSlot {
@@ -60,7 +64,7 @@ impl Slots {
     /// The slot that has `ipa`.
     pub(crate) fn find(&self, ipa: u64) -> Option<&MemSlot> {
         let at = self.0.partition_point(|slot| slot.end() <= ipa);
-        self.0.get(at).filter(|slot| slot.ipa <= ipa)
+        self.0.get(at).filter(|slot| slot.ipa <= ipa && !slot.dying)
     }
 
     /// The slot that userspace numbered `id`.
@@ -68,7 +72,7 @@ impl Slots {
         self.0.iter().find(|slot| slot.id == id)
     }
 
-    /// The IPA ranges that the host's addresses in `range` are mapped at.
+    /// The IPA ranges that the host's addresses in `range` are mapped at, or may be.
     fn ipas(&self, range: Range<u64>) -> impl Iterator<Item = Range<Ipa>> + '_ {
         self.0.iter().filter_map(move |slot| {
             let start = range.start.max(slot.hva);
@@ -83,16 +87,46 @@ impl Slots {
     }
 }
 
+/// VTCR_EL2 for tables of this geometry.
+fn vtcr(geometry: &Geometry) -> u64 {
+    VTCR_EL2::RES1
+        | VTCR_EL2::T0SZ.of(geometry.t0sz().into())
+        | VTCR_EL2::SL0.of(geometry.sl0().into())
+        | VTCR_EL2::PS.of(geometry.ps().into())
+        | VTCR_EL2::TG0.of(VTCR_EL2::TG0_4K)
+        | VTCR_EL2::SH0.of(VTCR_EL2::SH0_INNER)
+        | VTCR_EL2::ORGN0.of(VTCR_EL2::ORGN0_WBWA)
+        | VTCR_EL2::IRGN0.of(VTCR_EL2::IRGN0_WBWA)
+        | VTCR_EL2::VS.of(if cpu::features().vmid_bits == 16 {
+            VTCR_EL2::VS_16BIT
+        } else {
+            VTCR_EL2::VS_8BIT
+        })
+}
+
 /// The machine under the stage-2 tables.
+#[derive(Clone)]
 pub(crate) struct Platform {
     vmid: Arc<Vmid>,
     root: Table,
+    /// VTCR_EL2.
+    vtcr: u64,
 }
 
 impl Platform {
-    fn vttbr(&self) -> Vttbr {
+    /// With this VMID.
+    fn translation(&self, vmid: u64) -> Translation {
         use crate::model::sysreg::regs::VTTBR_EL2;
-        Vttbr(VTTBR_EL2::VMID.of(self.vmid.number()) | self.root.pa().raw())
+        Translation {
+            vttbr: VTTBR_EL2::VMID.of(Vmid::number(vmid)) | self.root.pa().raw(),
+            vtcr: self.vtcr,
+        }
+    }
+
+    /// As it is now, read after the tables were changed: whoever gets another VMID later walks them as they are.
+    fn current(&self) -> Translation {
+        dsb_ishst();
+        self.translation(self.vmid.load())
     }
 }
 
@@ -122,15 +156,15 @@ impl Tlb for Platform {
         let shift = leaf.map_or(Level::L3.shift(), Level::shift);
         let count = stale.end.raw().wrapping_sub(stale.start.raw()) >> shift;
         if count >= FLUSH_ALL_FROM {
-            tlb::flush_all(self.vttbr());
+            tlb::flush_all(self.current());
         } else {
-            tlb::flush_ipas(self.vttbr(), stale.start.raw(), count.max(1), shift);
+            tlb::flush_ipas(self.current(), stale.start.raw(), count.max(1), shift);
         }
     }
     fn flush_local(&self, ipa: Ipa, level: Level) {
         // Broadcast is more than is asked for, and right.
         tlb::flush_ipas(
-            self.vttbr(),
+            self.current(),
             ipa.align_down(level.size()).raw(),
             1,
             level.shift(),
@@ -179,9 +213,10 @@ impl Changes {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// Whether what was found out about `address` after `count` changes may be wrong by now.
-    fn concern(&self, address: u64, count: u64) -> bool {
-        self.count != count || (self.under_way != 0 && self.range.contains(&address))
+    /// Whether what was found out about `addresses` after `count` changes may be wrong by now.
+    fn concern(&self, addresses: &Range<u64>, count: u64) -> bool {
+        let overlap = addresses.start < self.range.end && self.range.start < addresses.end;
+        self.count != count || (self.under_way != 0 && overlap)
     }
 }
 
@@ -208,9 +243,8 @@ pub(crate) struct GuestMemory {
     tables: RwLock<Tables>,
     #[pin]
     slots: SpinLock<Arc<Slots>>,
-    root: Table,
+    platform: Platform,
     geometry: Geometry,
-    pub(crate) vmid: Arc<Vmid>,
 }
 
 /// How a fault was served.
@@ -273,13 +307,14 @@ impl GuestMemory {
         let slots = Arc::new(Slots(KVec::new()), GFP_KERNEL_ACCOUNT)?;
         let root = page::alloc_tables(geometry.root_size())?;
         let platform = Platform {
-            vmid: vmid.clone(),
+            vmid,
             root,
+            vtcr: vtcr(&geometry),
         };
         let format = Format {
             fwb: cpu::features().fwb,
         };
-        let Some(stage2) = Stage2::new(platform, geometry, root, format) else {
+        let Some(stage2) = Stage2::new(platform.clone(), geometry, root, format) else {
             page::free_tables(root, geometry.root_size());
             return Err(ENOMEM);
         };
@@ -292,43 +327,39 @@ impl GuestMemory {
             pin_init!(Self {
                 tables <- RwLock::new(Tables { stage2, changes }, c"loft::Stage2::mmu", static_lock_class!()),
                 slots <- new_spinlock!(slots, "loft::Slots"),
-                root,
+                platform,
                 geometry,
-                vmid,
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// VTTBR_EL2 for this guest, with the VMID that it has now.
-    pub(crate) fn vttbr(&self) -> Vttbr {
-        Platform {
-            vmid: self.vmid.clone(),
-            root: self.root,
-        }
-        .vttbr()
+    /// The VMID that this guest has now, with its generation, and the translation under it.
+    pub(crate) fn translation(&self) -> (u64, Translation) {
+        let vmid = self.platform.vmid.load();
+        (vmid, self.platform.translation(vmid))
     }
 
-    /// VTCR_EL2 for this guest.
-    pub(crate) fn vtcr(&self) -> u64 {
-        VTCR_EL2::RES1
-            | VTCR_EL2::T0SZ.of(self.geometry.t0sz().into())
-            | VTCR_EL2::SL0.of(self.geometry.sl0().into())
-            | VTCR_EL2::PS.of(self.geometry.ps().into())
-            | VTCR_EL2::TG0.of(VTCR_EL2::TG0_4K)
-            | VTCR_EL2::SH0.of(VTCR_EL2::SH0_INNER)
-            | VTCR_EL2::ORGN0.of(VTCR_EL2::ORGN0_WBWA)
-            | VTCR_EL2::IRGN0.of(VTCR_EL2::IRGN0_WBWA)
-            | VTCR_EL2::VS.of(if cpu::features().vmid_bits == 16 {
-                VTCR_EL2::VS_16BIT
-            } else {
-                VTCR_EL2::VS_8BIT
-            })
+    /// Whether the guest may run under this VMID. Only an answer given with interrupts off holds until they are on again.
+    pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
+        self.platform.vmid.may_run_as(vmid)
+    }
+
+    /// Sees that the guest has a VMID of the current generation. May sleep.
+    pub(crate) fn renew_vmid(&self) {
+        self.platform.vmid.renew();
     }
 
     /// The first address that the guest does not have.
     pub(crate) fn end(&self) -> u64 {
         self.geometry.end().raw()
+    }
+
+    /// Where the VMM has the guest's memory at `ipa`, if there is any, and the guest may write it where that is wanted.
+    pub(crate) fn address(&self, ipa: u64, write: bool) -> Option<usize> {
+        let slots = self.slots();
+        let slot = slots.find(ipa).filter(|slot| !write || !slot.readonly())?;
+        Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
     }
 
     /// The slots as they are now.
@@ -393,17 +424,47 @@ impl GuestMemory {
         }
         let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
 
-        let moved = old.filter(|old| new.is_none_or(|new| new.ipa != old.ipa));
-        if let Some(old) = moved {
-            self.tables.write().changes.begin(old.hva..old.hva_end());
+        if let Some(old) = old.filter(|old| new.is_none_or(|new| new.ipa != old.ipa)) {
+            self.retire(slots, old)?;
         }
         let replaced = core::mem::replace(&mut *self.slots.lock(), list);
         drop(replaced);
-        if let Some(old) = moved {
-            self.unmap(Ipa::new(old.ipa)..Ipa::new(old.end()), true);
-            self.tables.write().changes.end();
-        }
         Ok(())
+    }
+
+    /// Unmaps all of a slot that is to go. Until that is done the slot stays in the list, dying, so that who changes the
+    /// host's memory meanwhile still unmaps what of it is mapped.
+    fn retire(&self, slots: &Slots, old: MemSlot) -> Result {
+        let mut list = KVec::with_capacity(slots.0.len(), GFP_KERNEL_ACCOUNT)?;
+        for slot in &slots.0 {
+            list.push_within_capacity(MemSlot {
+                dying: slot.id == old.id,
+                ..*slot
+            })?;
+        }
+        let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
+        // Whoever has found the slot before sees the change when it comes to map a page.
+        self.tables.write().changes.begin(old.hva..old.hva_end());
+        let replaced = core::mem::replace(&mut *self.slots.lock(), list);
+        drop(replaced);
+        self.unmap(Ipa::new(old.ipa)..Ipa::new(old.end()), true);
+        self.tables.write().changes.end();
+        Ok(())
+    }
+
+    /// A guest that starts with its caches off sees what the VMM has written through its own.
+    pub(crate) fn make_coherent(&self) {
+        if !cpu::features().fwb {
+            // A page is cleaned when it is mapped (and when it is unmapped).
+            self.unmap_all();
+        } else if !cpu::features().dic {
+            tlb::flush_instructions();
+        }
+    }
+
+    /// Takes all pages away from the guest, which gets them back as it touches them.
+    pub(crate) fn unmap_all(&self) {
+        self.unmap(Ipa::new(0)..self.geometry.end(), true);
     }
 
     fn unmap(&self, range: Range<Ipa>, may_sleep: bool) {
@@ -430,6 +491,9 @@ impl GuestMemory {
         exec: bool,
         leaf_shift: impl Fn(u64) -> u32,
     ) -> Result<Fault> {
+        cache.fill()?;
+        // First of all: whatever is looked at from here on is at least as new as this count.
+        let count = self.tables.read().changes.count;
         let slots = self.slots();
         let Some(slot) = slots.find(ipa) else {
             return Ok(Fault::Device);
@@ -438,9 +502,15 @@ impl GuestMemory {
             return Ok(Fault::Device);
         }
         let address = slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) & !(PAGE_SIZE - 1);
-        cache.fill()?;
-        let count = self.tables.read().changes.count;
-        let host_page = HostPage::get(address, write)?;
+        let host_page = match HostPage::get(address, write) {
+            Ok(page) => page,
+            Err(error) if error == ehwpoison() => {
+                // The VMM gets the signal that its own access would have brought, and tells the guest as it likes.
+                crate::host::mm::report_poison(address);
+                return Ok(Fault::Resolved);
+            }
+            Err(error) => return Err(error),
+        };
         let mut level = match leaf_shift(address) {
             shift if shift >= Level::L1.shift() => Level::L1,
             shift if shift >= Level::L2.shift() => Level::L2,
@@ -470,7 +540,11 @@ impl GuestMemory {
             mem: MemType::Normal,
         };
         let tables = self.tables.read();
-        if tables.changes.concern(address, count) {
+        let start = address & !(level.size() - 1);
+        if tables
+            .changes
+            .concern(&(start..start.saturating_add(level.size())), count)
+        {
             return Ok(Fault::Resolved); // the guest faults again, and then sees what has changed
         }
         let mapped = match tables.stage2.map(cache, &want) {
@@ -553,6 +627,6 @@ impl Follower for GuestMemory {
     }
 
     fn ends(&self) {
-        self.unmap(Ipa::new(0)..self.geometry.end(), true);
+        self.unmap_all();
     }
 }

@@ -4,6 +4,8 @@
 
 pub(crate) mod events;
 pub(crate) mod gic;
+pub(crate) mod its;
+pub(crate) mod lpi;
 pub(crate) mod memory;
 pub(crate) mod timers;
 pub(crate) mod vmid;
@@ -34,15 +36,21 @@ pub(crate) struct Vm {
     pub(crate) memory: Arc<GuestMemory>,
     following: Pin<KBox<Following<GuestMemory>>>,
     pub(crate) ipa_bits: u32,
+    /// Held while a vCPU is made, so that one is at a time.
+    #[pin]
+    pub(crate) making_vcpu: Mutex<()>,
     /// What is set up before vCPUs run.
     #[pin]
     pub(crate) config: Mutex<Config>,
     /// The vCPUs, in the order they were made; only ever added to. Also looked through in interrupts, by irqfds.
     #[pin]
-    vcpus: RawSpinLock<KVec<Arc<Shared>>>,
+    vcpus: RawSpinLock<Arc<KVec<Arc<Shared>>>>,
     /// The interrupt controller.
     #[pin]
     pub(crate) gic: gic::VmGic,
+    /// What makes interrupts of messages.
+    #[pin]
+    pub(crate) its: its::VmIts,
     /// ioeventfds, irqfds and the routing of GSIs.
     #[pin]
     pub(crate) events: events::Events,
@@ -137,7 +145,7 @@ fn firmware() -> Firmware {
         spectre_v2: state(smccc::function::ARCH_WORKAROUND_1),
         spectre_v4: state(smccc::function::ARCH_WORKAROUND_2),
         spectre_bhb: state(smccc::function::ARCH_WORKAROUND_3),
-        ssbs: true,
+        ssbs: regs::ID_AA64PFR1_EL1::SSBS.get(cpu::sanitised(regs::ID_AA64PFR1_EL1::ENCODING)) != 0,
     }
 }
 
@@ -155,6 +163,7 @@ impl Vm {
         let memory = GuestMemory::new(ipa_bits)?;
         let following = Following::current(memory.clone())?;
         let now = crate::arch::timer::counter();
+        let no_vcpus = Arc::new(KVec::new(), GFP_KERNEL_ACCOUNT)?;
         let mut last_ran = KVVec::new();
         for _ in 0..crate::host::cpu::count() {
             last_ran.push(Atomic::new(0), GFP_KERNEL_ACCOUNT)?;
@@ -164,9 +173,11 @@ impl Vm {
                 memory,
                 following,
                 ipa_bits,
+                making_vcpu <- new_mutex!((), "loft::Vm::making_vcpu"),
                 config <- new_mutex!(Config::new(*ipa_bits), "loft::Vm::config"),
-                vcpus <- RawSpinLock::new(KVec::new(), c"loft::Vm::vcpus", static_lock_class!()),
+                vcpus <- RawSpinLock::new(no_vcpus, c"loft::Vm::vcpus", static_lock_class!()),
                 gic <- gic::VmGic::new(),
+                its <- its::VmIts::new(),
                 last_ran,
                 tells_undescribed: Atomic::new(false),
                 dead: Atomic::new(false),
@@ -202,16 +213,21 @@ impl Vm {
 
     /// Adds a vCPU; the caller holds `config`, so that indices are given out one at a time.
     pub(crate) fn add_vcpu(&self, shared: Arc<Shared>) -> Result {
-        let mut room = KVec::with_capacity(self.vcpu_count() + 1, GFP_KERNEL_ACCOUNT)?;
-        let mut vcpus = self.vcpus.lock();
-        for vcpu in vcpus.iter() {
-            room.push_within_capacity(vcpu.clone())?;
+        let old = self.vcpus();
+        let mut list = KVec::with_capacity(old.len().saturating_add(1), GFP_KERNEL_ACCOUNT)?;
+        for vcpu in old.iter() {
+            list.push_within_capacity(vcpu.clone())?;
         }
-        room.push_within_capacity(shared)?;
-        let old = core::mem::replace(&mut *vcpus, room);
-        drop(vcpus);
-        drop(old);
+        list.push_within_capacity(shared)?;
+        let list = Arc::new(list, GFP_KERNEL_ACCOUNT)?;
+        let replaced = core::mem::replace(&mut *self.vcpus.lock(), list);
+        drop(replaced);
         Ok(())
+    }
+
+    /// The vCPUs that there are.
+    pub(crate) fn vcpus(&self) -> Arc<KVec<Arc<Shared>>> {
+        self.vcpus.lock().clone()
     }
 
     /// The vCPU with this index.
@@ -238,12 +254,13 @@ impl Vm {
     }
 
     /// Calls `each` for every vCPU.
-    pub(crate) fn for_each_vcpu(&self, mut each: impl FnMut(&Shared)) {
-        let mut index = 0;
-        while let Some(vcpu) = VcpuId::new(index).and_then(|id| self.vcpu(id)) {
-            each(&vcpu);
-            index += 1;
-        }
+    pub(crate) fn for_each_vcpu(&self, each: impl FnMut(&Shared)) {
+        self.vcpus().iter().map(|vcpu| &**vcpu).for_each(each);
+    }
+
+    /// Whether the guest has pointer authentication.
+    pub(crate) fn has_pointer_auth(&self) -> bool {
+        self.with_ids(IdRegs::has_pointer_auth)
     }
 
     /// The identification registers as they are now.
@@ -264,8 +281,10 @@ impl Vm {
             return Ok(());
         }
         if let Err(error) = self.gic.map(self) {
-            // As in KVM, that was the only attempt; but for want of memory another may succeed.
-            self.dead.store(error != ENOMEM, Relaxed);
+            // As in KVM, that was the only attempt. But want of memory passes, and nothing was mapped by halves.
+            if error != ENOMEM {
+                self.dead.store(true, Relaxed);
+            }
             return Err(error);
         }
         config.timers.connect(self)?;

@@ -6,9 +6,9 @@
 //! generation begins: every CPU leaves its guest (an interrupt), all guests' TLB entries are dropped, and each VM gets a
 //! new number when it next runs.
 //!
-//! The rule that makes this right: a vCPU compares its VM's generation with the current one after it has masked
-//! interrupts, and it runs no guest if they differ. So once the interrupt that begins a generation has been taken on all
-//! CPUs, no CPU uses a number of an older one. VMID 0 is the host's.
+//! The rule that makes this right: after it has masked interrupts, a vCPU compares the number in its CPU with the VM's, and
+//! its generation with the current one, and it runs no guest if they differ. So once the interrupt that begins a generation
+//! has been taken on all CPUs, no CPU uses a number of an older one. VMID 0 is the host's.
 
 use crate::arch::{cpu, tlb};
 use crate::host;
@@ -28,20 +28,27 @@ impl Vmid {
         Self(Atomic::new(0))
     }
 
-    /// The number, whatever its generation.
-    pub(crate) fn number(&self) -> u64 {
-        self.0.load(Acquire) & ((1 << NUMBER_BITS) - 1)
+    /// As it is now.
+    pub(crate) fn load(&self) -> u64 {
+        self.0.load(Acquire)
     }
 
-    /// Whether the number may be used. Only an answer given with interrupts off holds until they are on again.
-    pub(crate) fn is_current(&self) -> bool {
-        self.0.load(Relaxed) >> NUMBER_BITS == GENERATION.load(Acquire)
+    /// The number in it, whatever its generation.
+    pub(crate) const fn number(vmid: u64) -> u64 {
+        vmid & ((1 << NUMBER_BITS) - 1)
+    }
+
+    /// Whether the VM may run under `vmid`, which is what a CPU has been given: it is the VM's own, and of the current
+    /// generation. That the VM has one of the current generation is not enough, for another vCPU may have renewed it since
+    /// the CPU was given this one. Only an answer given with interrupts off holds until they are on again.
+    pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
+        self.0.load(Relaxed) == vmid && is_current(vmid)
     }
 
     /// Gets a number of the current generation. May sleep.
     pub(crate) fn renew(&self) {
         let mut next = NEXT_VMID.lock();
-        if self.is_current() {
+        if is_current(self.load()) {
             return; // another vCPU of this VM was quicker
         }
         if *next >= 1 << cpu::features().vmid_bits {
@@ -57,4 +64,8 @@ impl Vmid {
         self.0.xchg(value, Full);
         *next = next.wrapping_add(1);
     }
+}
+
+fn is_current(vmid: u64) -> bool {
+    vmid >> NUMBER_BITS == GENERATION.load(Acquire)
 }

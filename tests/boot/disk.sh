@@ -19,7 +19,14 @@ says "$(cat "$dir/out")" '^kept$'
 
 loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk" --device "$DEVICE" -- sleep 40 >/dev/null 2>&1 </dev/null &
 first=$!
-sleep 2
+# It has the disk from when it holds its lock.
+inode=$(stat -c %i "$disk")
+tries=0
+until grep -q ":$inode " /proc/locks; do
+    tries=$((tries + 1))
+    [ $tries -le 60 ] || fail "the first loft does not lock its disk"
+    sleep 1
+done
 guest -- true
 kill $first
 wait $first

@@ -75,6 +75,7 @@
 #define PPI_PTIMER 30
 #define SPI(n) (32 + (n))
 
+#ifndef __ASSEMBLER__
 /* Once per VM, and once on every vCPU. */
 void gic_init_distributor(void);
 void gic_init_cpu(void);
@@ -134,4 +135,5 @@ static inline void gic_sgi_others(u32 sgi)
 	write_sysreg((u64)sgi << 24 | 1UL << 40, ICC_SGI1R_EL1);
 	isb();
 }
+#endif
 #endif

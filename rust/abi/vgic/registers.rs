@@ -9,7 +9,8 @@ use crate::host::ffi::*;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{CpuIf, Error as GicError, Frame};
 use crate::vcpu::shared::Shared;
-use crate::vm::gic::{gic_errno, Model};
+use crate::vm::gic::{gic_errno, After, Model};
+use crate::vm::lpi::Host;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -80,10 +81,11 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
             let value = vm.while_stopped(|| {
                 check_ready(vm)?;
                 check_encoding(encoding)?;
-                let get = vcpu.with_interface(|interface| {
-                    interface.registers.user_get(interface.vmcr, encoding)
-                });
-                get.ok_or(EBUSY)?.map_err(gic_errno)
+                let interface = vcpu.interface();
+                interface
+                    .registers
+                    .user_get(interface.vmcr, encoding)
+                    .map_err(gic_errno)
             })??;
             drop(config);
             user::write::<u64>(address, &value)
@@ -130,12 +132,13 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
                 check_ready(vm)?;
                 let value = value?;
                 check_encoding(encoding)?;
-                let set = vcpu.with_interface(|interface| {
-                    interface
-                        .registers
-                        .user_set(&mut interface.vmcr, encoding, value)
-                });
-                set.ok_or(EBUSY)?.map_err(gic_errno)
+                let mut interface = vcpu.interface();
+                interface
+                    .registers
+                    .user_set(&mut interface.vmcr, encoding, value)
+                    .map_err(gic_errno)?;
+                vcpu.set_interface(interface);
+                Ok(())
             })?
         }
         Target::Frame(frame, offset) => {
@@ -143,7 +146,15 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
             let _config = vm.config.lock();
             vm.while_stopped(|| {
                 if vm.gic.is_ready() {
-                    access(vm, |model| absent(model.user_write(frame, offset, value)))
+                    // No vCPU runs that could be kicked.
+                    let mut after = After::default();
+                    access(vm, |model| {
+                        absent(model.user_write(frame, offset, value, &mut after))
+                    })?;
+                    if let Some(work) = after.lpis {
+                        Host(vm).work(work);
+                    }
+                    Ok(())
                 } else {
                     check_early(frame)?;
                     vm.gic

@@ -150,6 +150,16 @@ impl Abort {
         !self.is_instruction() && self.has(ISV)
     }
 
+    /// Whether it is what an access to a device looks like: described by the syndrome, to an address that is not mapped, and
+    /// not a table walk's nor a cache maintenance instruction's.
+    #[inline(always)]
+    pub const fn is_plain_device_access(self) -> bool {
+        // Of the status the two bits for the level are free.
+        const BITS: u32 = ISV | S1PTW | CM | 0x3c;
+        const TRANSLATION: u32 = 0x04;
+        self.0 as u32 & BITS == ISV | TRANSLATION
+    }
+
     /// Bytes accessed: 1, 2, 4 or 8 (SAS).
     pub const fn size(self) -> u8 {
         1 << ((self.0 >> 22) & 3)

@@ -10,6 +10,17 @@ pub use abort::{Abort, FaultStatus};
 use super::sysreg::regs::ESR_ELx;
 use super::sysreg::Encoding;
 
+/// How far an error has spread that arrived as an SError.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorExtent {
+    /// Nobody was affected.
+    Harmless,
+    /// Who ran cannot go on as if nothing had happened.
+    Guest,
+    /// Nobody knows.
+    Uncontained,
+}
+
 /// What kind of exception it was. AArch32-only classes are `Other`: no guest has AArch32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExceptionClass {
@@ -71,6 +82,7 @@ pub enum ExceptionClass {
 
 impl ExceptionClass {
     /// The class with this number (EC).
+    #[inline(always)]
     pub const fn new(ec: u8) -> Self {
         match ec {
             0x00 => Self::Unknown,
@@ -163,11 +175,13 @@ impl Esr {
     }
 
     /// The number of its class.
+    #[inline(always)]
     pub const fn ec(self) -> u8 {
         ESR_ELx::EC.get(self.0) as u8
     }
 
     /// Its class.
+    #[inline(always)]
     pub const fn class(self) -> ExceptionClass {
         ExceptionClass::new(self.ec())
     }
@@ -232,6 +246,22 @@ impl Esr {
         }
     }
 
+    /// How far an SError has spread (DDI 0487, "ISS encoding for an SError exception"). `ras`: the CPU says so (FEAT_RAS).
+    pub const fn error_extent(self, ras: bool) -> ErrorExtent {
+        const IMPLEMENTATION_DEFINED: u64 = 1 << 24;
+        const ASYNCHRONOUS: u64 = 0x11;
+        if !ras || self.0 & IMPLEMENTATION_DEFINED != 0 || self.0 & 0x3f != ASYNCHRONOUS {
+            return ErrorExtent::Guest;
+        }
+        match self.0 >> 10 & 7 {
+            // Restartable and corrected.
+            2 | 6 => ErrorExtent::Harmless,
+            // Unrecoverable and recoverable.
+            1 | 3 => ErrorExtent::Guest,
+            _ => ErrorExtent::Uncontained,
+        }
+    }
+
     /// An SError with this syndrome (KVM_SET_VCPU_EVENTS), 25 bits.
     pub const fn serror(iss: u32) -> Self {
         Self::build(ExceptionClass::SError, iss)
@@ -253,6 +283,30 @@ impl SysregAccess {
             ((self.0 >> 1) & 15) as u8,
             ((self.0 >> 17) & 7) as u8,
         )
+    }
+
+    /// Whether it writes this register.
+    #[inline(always)]
+    pub const fn is_write_of(self, register: Encoding) -> bool {
+        // All but Rt.
+        const FIXED: u32 = 0x3 << 20 | 0x7 << 17 | 0x7 << 14 | 0xf << 10 | 0xf << 1 | 1;
+        self.0 & FIXED
+            == (register.op0() as u32) << 20
+                | (register.op2() as u32) << 17
+                | (register.op1() as u32) << 14
+                | (register.crn() as u32) << 10
+                | (register.crm() as u32) << 1
+    }
+
+    /// If it reads an AArch64 feature register (op0 = 3, op1 = 0, CRn = 0, CRm from 0 to 7): CRm and op2, as one number.
+    #[inline(always)]
+    pub const fn feature_id(self) -> Option<u8> {
+        // All but op2, Rt and CRm's lower three bits, which are free.
+        const FIXED: u32 = 0x3 << 20 | 0x7 << 14 | 0xf << 10 | 0x8 << 1 | 1;
+        if self.0 & FIXED != 0x3 << 20 | 1 {
+            return None;
+        }
+        Some(((self.0 >> 1 & 7) << 3 | self.0 >> 17 & 7) as u8)
     }
 
     /// The general purpose register; 31 is XZR.

@@ -17,6 +17,11 @@ pub enum Mitigation {
 }
 
 impl Mitigation {
+    /// Whether the firmware has a call against it, which guests may make.
+    pub(super) const fn is_mitigated(self) -> bool {
+        matches!(self, Self::Mitigated)
+    }
+
     /// What ARCH_FEATURES says of ARCH_WORKAROUND_1 and 3.
     pub(super) const fn answer(self) -> u64 {
         match self {
@@ -150,6 +155,8 @@ impl Firmware {
     pub(super) const fn allows(&self, function: u32) -> bool {
         let (map, bit) = match function {
             function::VERSION | function::ARCH_FEATURES => return true,
+            function::ARCH_WORKAROUND_1 => return self.spectre_v2.is_mitigated(),
+            function::ARCH_WORKAROUND_3 => return self.spectre_bhb.is_mitigated(),
             function::PV_TIME_FEATURES | function::PV_TIME_ST => {
                 (self.bitmaps.std_hyp, Bitmaps::PV_TIME)
             }

@@ -29,8 +29,8 @@ pub mod function {
 /// SMCCC_VERSION: 1.1.
 const VERSION_1_1: u64 = 0x1_0001;
 
-/// The convention's own return codes.
-const SUCCESS: u64 = 0;
+/// The call was made, for x0.
+pub const SUCCESS: u64 = 0;
 /// NOT_SUPPORTED, for x0.
 pub const NOT_SUPPORTED: u64 = -1i64 as u64;
 
@@ -64,6 +64,8 @@ pub enum Call {
     },
     /// PV_TIME_ST: begin stolen time accounting. x0: the structure's address, or [`NOT_SUPPORTED`].
     StolenTime,
+    /// The firmware's workaround of this number, for the guest's own mitigations.
+    Workaround(u32),
     /// The host's real time and this counter, at once: [`ptp`] makes the answer.
     Ptp(Counter),
 }
@@ -102,6 +104,7 @@ pub fn decide(firmware: &Firmware, function: u32, arguments: [u64; 3], stolen_ti
             _ => value(NOT_SUPPORTED),
         },
         function::PV_TIME_ST if stolen_time => Call::StolenTime,
+        function::ARCH_WORKAROUND_1 | function::ARCH_WORKAROUND_3 => Call::Workaround(function),
         function::VENDOR_CALL_UID => Call::Return(KVM_UID),
         function::VENDOR_FEATURES => Call::Return([
             firmware.bitmaps.vendor_hyp,

@@ -93,7 +93,7 @@ const _: () = {
 };
 
 /// The part of a CPU interface that is neither in a list register nor in ICH_VMCR_EL2.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuIf {
     /// ICH_AP0R<n>_EL2.
     pub ap0r: [u64; 4],

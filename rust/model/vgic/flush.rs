@@ -22,6 +22,7 @@
 
 use super::intid::{IntId, Line};
 use super::irq::{InLr, Irq};
+use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
 use super::View;
 use crate::model::vcpus::VcpuId;
@@ -43,8 +44,8 @@ impl<const CAP: usize> Best<CAP> {
     }
 
     /// Lower ranks come first, among them lower priorities, which are more urgent, among them lower INTIDs.
-    pub(super) fn add(&mut self, rank: u8, priority: u8, id: IntId) {
-        let key = (u32::from(rank) << 24) | (u32::from(priority) << 16) | id.get();
+    pub(super) fn add(&mut self, rank: u8, priority: u8, intid: u32) {
+        let key = (u32::from(rank) << 24) | (u32::from(priority) << 16) | (intid & 0xffff);
         self.total = self.total.saturating_add(1);
         let at = self.keys.partition_point(|&k| k < key);
         // Insert, and let what was last fall off.
@@ -55,11 +56,9 @@ impl<const CAP: usize> Best<CAP> {
         self.len = self.total.min(CAP);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = IntId> + '_ {
-        self.keys
-            .iter()
-            .take(self.len)
-            .filter_map(|key| IntId::new(key & 0xffff))
+    /// Their INTIDs, the first one first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.keys.iter().take(self.len).map(|key| key & 0xffff)
     }
 }
 
@@ -76,7 +75,7 @@ impl View<'_> {
         file.count = 0;
         file.hw_mapped = false;
         file.hcr = quiet_hcr(file.vmcr);
-        if !redist.work.is_empty() {
+        if redist.has_work() {
             self.fill(cpu, file, hw_active);
         }
         file.finish();
@@ -91,23 +90,35 @@ impl View<'_> {
                     continue;
                 };
                 if irq.active {
-                    active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id);
+                    active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
                 } else if irq.raised() && self.dist.forwards(irq.group1) {
                     let held_back = !group_enabled(file.vmcr, irq.group1);
-                    pending.add(held_back.into(), irq.priority, id);
+                    pending.add(held_back.into(), irq.priority, id.get());
                 }
             }
         }
+
+        let held_back = !group_enabled(file.vmcr, true);
+        let mut looked_at = 0usize;
+        let lpis = self.first_lpis(cpu, super::lrs::MAX_LRS, |priority, id| {
+            pending.add(held_back.into(), priority, id.get());
+            looked_at = looked_at.saturating_add(1);
+        });
+        pending.total = pending.total.saturating_add(lpis.saturating_sub(looked_at));
 
         let room = file.limit();
         let kept = usize::from(room > 1).max(room.saturating_sub(pending.total));
         let actives = active.total.min(kept).min(room);
         let pendings = pending.total.min(room.saturating_sub(actives));
-        for id in active.iter().take(actives) {
+        for id in active.iter().take(actives).filter_map(IntId::new) {
             self.load(cpu, id, file, pending.total == pendings, hw_active);
         }
-        for id in pending.iter().take(pendings) {
-            self.load(cpu, id, file, true, hw_active);
+        for intid in pending.iter().take(pendings) {
+            match (IntId::new(intid), LpiId::new(intid)) {
+                (Some(id), _) => self.load(cpu, id, file, true, hw_active),
+                (None, Some(id)) => self.load_lpi(id, file),
+                (None, None) => (),
+            }
         }
 
         if pending.total > pendings {

@@ -4,7 +4,7 @@
 
 use super::intid::{IntId, Line};
 use super::irq::Irq;
-use super::table::{Fresh, Register, DIST, REDIST};
+use super::table::{Fresh, Register, DIST_TABLE, REDIST_TABLE};
 use super::{Error, Notify, Stale, View};
 use crate::model::vcpus::VcpuId;
 
@@ -26,12 +26,21 @@ impl Frame {
         }
     }
 
+    /// Whether it is GICD_CTLR that is accessed, whole.
+    #[inline(always)]
+    pub const fn is_ctlr(self, offset: u32, size: u8) -> bool {
+        matches!(self, Frame::Dist) && offset == 0 && size == 4
+    }
+
+    /// Whether the register at `offset` shows the lines of private interrupts (GICR_ISPENDR0, GICR_ICPENDR0), which have to
+    /// be as their devices have them.
+    pub const fn shows_lines(self, offset: u32) -> bool {
+        matches!(self, Frame::Redist(_)) && offset & !0x84 == 0x1_0200
+    }
+
     /// The name of the register at `offset`, for traces.
     pub fn register(self, offset: u32) -> Option<&'static str> {
-        let table = self.table();
-        let after = table.partition_point(|register| register.offset <= offset);
-        let register = after.checked_sub(1).and_then(|n| table.get(n))?;
-        (offset.wrapping_sub(register.offset) < register.len).then_some(register.name)
+        Some(self.find(offset)?.name)
     }
 
     /// The register that an access of `size` bytes at `offset` is to, if it can be accessed so, and the first interrupt and
@@ -42,11 +51,11 @@ impl Frame {
         size: u8,
         nr_irqs: u32,
     ) -> Option<(&'static Register, u32, u32)> {
-        let table = self.table();
-        let after = table.partition_point(|register| register.offset <= offset);
-        let register = after.checked_sub(1).and_then(|n| table.get(n))?;
+        let register = self.find(offset)?;
         let within = offset.wrapping_sub(register.offset);
-        if within >= register.len || register.sizes & size == 0 || offset % u32::from(size) != 0 {
+        // Sizes are powers of two.
+        let misaligned = offset & u32::from(size).wrapping_sub(1) != 0;
+        if register.sizes & size == 0 || misaligned {
             return None;
         }
         let bits = u32::from(register.bits);
@@ -58,10 +67,11 @@ impl Frame {
         (first < nr_irqs).then_some((register, first, count))
     }
 
-    fn table(self) -> &'static [Register] {
+    #[inline]
+    fn find(self, offset: u32) -> Option<&'static Register> {
         match self {
-            Frame::Dist => &DIST,
-            Frame::Redist(_) => &REDIST,
+            Frame::Dist => DIST_TABLE.find(offset),
+            Frame::Redist(_) => REDIST_TABLE.find(offset),
         }
     }
 

@@ -38,6 +38,11 @@
 //! without an audience costs no maintenance interrupt (see `flush`). Deactivating an interrupt through DIR works on any
 //! vCPU without asking all of them to exit.
 //!
+//! # LPIs
+//!
+//! They are messages, and are kept apart: see `lpi`. What translates a device's message to an LPI is the ITS, `model::its`,
+//! which is not part of this: it sleeps, and this does not.
+//!
 //! # Locking
 //!
 //! None here: every method takes `&mut self`, does not sleep, and is bounded. The caller has one lock per VM, taken with
@@ -49,6 +54,7 @@ mod flush;
 mod inject;
 mod intid;
 mod irq;
+mod lpi;
 mod lrs;
 mod mmio;
 mod redist;
@@ -62,13 +68,15 @@ pub use cpuif::CpuIf;
 pub use inject::SgiReg;
 pub use intid::{IntId, Line};
 pub use irq::Irq;
+pub use lpi::{Lpi, LpiConfig, LpiId, LpiStore, LpiWork, NotRaised};
 pub use lrs::{hcr, lr, vmcr, LrFile, MAX_LRS};
 pub use mmio::Frame;
 pub use redist::Redist;
 pub use sync::SyncReport;
 
 use crate::model::vcpus::{VcpuId, VcpuSet};
-use core::ops::DerefMut;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
 use redist::HwMap;
 
 /// Why something was not done.
@@ -132,6 +140,11 @@ pub trait Notify {
     fn deactivated(&mut self, spi: IntId) {
         let _ = spi;
     }
+
+    /// Something has to be done with the guest's tables, before the access that asked for it is complete.
+    fn lpis(&mut self, work: LpiWork) {
+        let _ = work;
+    }
 }
 
 impl Notify for VcpuSet {
@@ -152,6 +165,10 @@ struct Dist {
     revision: u8,
     /// Every vCPU has the affinity that its index suggests.
     usual_affinities: bool,
+    /// There are LPIs, because there is an ITS.
+    lpis: bool,
+    /// GICR_PROPBASER, one for all redistributors.
+    propbaser: u64,
 }
 
 impl Dist {
@@ -161,19 +178,25 @@ impl Dist {
     }
 }
 
-/// A GICv3. `R` and `S` are where the redistributors and the shared interrupts are stored.
+/// A GICv3. `R`, `S` and `L` are where the redistributors, the shared interrupts and the LPIs are stored. `C` leads to what a
+/// guest reads in GICD_CTLR, of which others may have a look without the lock: guests do nothing as often as to wait for its
+/// RWP to be clear.
 #[derive(Debug)]
-pub struct Gic<R, S> {
+pub struct Gic<R, S, L, C> {
     dist: Dist,
+    ctlr: C,
     redists: R,
     spis: S,
+    lpis: L,
 }
 
 /// All of it, without the storage's types.
 struct View<'a> {
     dist: &'a mut Dist,
+    ctlr: &'a AtomicU32,
     redists: &'a mut [Redist],
     spis: &'a mut [Irq],
+    lpis: &'a mut dyn LpiStore,
 }
 
 impl View<'_> {
@@ -208,8 +231,14 @@ impl View<'_> {
         (self.spis.len() as u32).saturating_add(IntId::PRIVATE)
     }
 
+    /// GICD_CTLR.EnableGrp0 and EnableGrp1.
+    fn enable_groups(&mut self, enables: u32) {
+        self.dist.enables = enables;
+        self.ctlr.store(enables | regs::ARE_DS, Ordering::Relaxed);
+    }
+
     fn reset(&mut self) {
-        self.dist.enables = 0;
+        self.enable_groups(0);
         self.dist.status = 0;
         for spi in self.spis.iter_mut() {
             spi.reset(Irq {
@@ -233,16 +262,18 @@ impl View<'_> {
     }
 }
 
-impl<R, S> Gic<R, S>
+impl<R, S, L, C> Gic<R, S, L, C>
 where
+    C: Deref<Target = AtomicU32>,
     R: DerefMut<Target = [Redist]>,
     S: DerefMut<Target = [Irq]>,
+    L: LpiStore,
 {
     /// The interrupt controller of a VM whose vCPUs all exist: one redistributor for each, in their order, and as many
-    /// shared interrupts as `config` says, each [`Irq::default`].
+    /// shared interrupts as `config` says, each [`Irq::default`]; `lpis` is empty.
     ///
     /// Errors: [`Error::Invalid`] if the numbers do not fit.
-    pub fn new(config: &Config, redists: R, spis: S) -> Result<Self, Error> {
+    pub fn new(config: &Config, redists: R, spis: S, lpis: L, ctlr: C) -> Result<Self, Error> {
         if redists.is_empty() || redists.len() > VcpuId::LIMIT || spis.len() != config.nr_spis() {
             return Err(Error::Invalid);
         }
@@ -252,9 +283,13 @@ where
                 status: 0,
                 revision: config.revision(),
                 usual_affinities: false,
+                lpis: false,
+                propbaser: 0,
             },
+            ctlr,
             redists,
             spis,
+            lpis,
         };
         let mut view = gic.view();
         view.reset();
@@ -265,9 +300,91 @@ where
     fn view(&mut self) -> View<'_> {
         View {
             dist: &mut self.dist,
+            ctlr: &self.ctlr,
             redists: &mut self.redists,
             spis: &mut self.spis,
+            lpis: &mut self.lpis,
         }
+    }
+
+    /// From now on there are LPIs. The first call only counts.
+    pub fn add_lpis(&mut self) {
+        if !self.dist.lpis {
+            self.dist.lpis = true;
+            self.dist.propbaser = regs::memory_attributes(0);
+            for redist in self.redists.iter_mut() {
+                redist.lpis.pendbaser = regs::memory_attributes(0);
+            }
+        }
+    }
+
+    /// Where the LPIs are stored.
+    pub fn lpi_store(&mut self) -> &mut L {
+        &mut self.lpis
+    }
+
+    /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if it has LPIs enabled and
+    /// is not told that the table is all zeroes (GICR_PENDBASER.PTZ).
+    pub fn lpi_tables(&self, vcpu: VcpuId) -> (u64, Option<u64>) {
+        let pending = self.redists.get(vcpu.index()).map(|redist| &redist.lpis);
+        let pending = pending
+            .filter(|lpis| lpis.enabled && lpis.pendbaser & regs::PTZ == 0)
+            .map(|lpis| lpis.pendbaser & regs::PENDBASER_ADDRESS);
+        (self.dist.propbaser & regs::PROPBASER_ADDRESS, pending)
+    }
+
+    /// The first INTID that GICR_PROPBASER.IDbits leaves no room for.
+    pub fn lpi_limit(&self) -> u32 {
+        1 << ((self.dist.propbaser & 0x1f) as u32 + 1).min(LpiId::BITS)
+    }
+
+    /// One more event stands for this LPI, which goes to `target` if no event did before; whether that is so. Then it is
+    /// neither pending nor enabled yet.
+    ///
+    /// Errors: [`Error::Invalid`] if its block is not there.
+    pub fn map_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> Result<bool, Error> {
+        self.view().map_lpi(id, target)
+    }
+
+    /// One event less stands for this LPI.
+    ///
+    /// Errors: [`Error::NeedSync`], as those that follow.
+    pub fn unmap_lpi(&mut self, id: LpiId) -> Result<(), Error> {
+        self.view().unmap_lpi(id)
+    }
+
+    /// This LPI goes to another vCPU; the one to be kicked.
+    pub fn route_lpi(
+        &mut self,
+        id: LpiId,
+        target: Option<VcpuId>,
+    ) -> Result<Option<VcpuId>, Error> {
+        self.view().route_lpi(id, target)
+    }
+
+    /// What the guest's table says of this LPI; the vCPU to be kicked.
+    pub fn configure_lpi(&mut self, id: LpiId, config: LpiConfig) -> Result<Option<VcpuId>, Error> {
+        self.view().configure_lpi(id, config)
+    }
+
+    /// This LPI is pending, or no longer; the vCPU to be kicked.
+    pub fn set_lpi_pending(&mut self, id: LpiId, pending: bool) -> Result<Option<VcpuId>, Error> {
+        self.view().set_lpi_pending(id, pending)
+    }
+
+    /// A message arrived for this LPI; the vCPU to be kicked.
+    pub fn raise_lpi(&mut self, id: LpiId) -> Result<Option<VcpuId>, NotRaised> {
+        self.view().raise_lpi(id)
+    }
+
+    /// Which LPIs of a block are mapped, bit n being LPI n of it: all of them, or those that go to one vCPU.
+    pub fn lpis_of_block(&mut self, block: usize, of: Option<VcpuId>) -> u128 {
+        self.view().lpis_of_block(block, of)
+    }
+
+    /// Where an LPI goes and whether it is pending; `None` if it is not mapped or goes to nobody.
+    pub fn lpi_state(&mut self, id: LpiId) -> Result<Option<(VcpuId, bool)>, Error> {
+        self.view().lpi_state(id)
     }
 
     /// Changes a vCPU's affinity (Aff2, Aff1, Aff0 in bits 23:0). SPIs that were routed by the old one stay with it.
@@ -433,11 +550,17 @@ where
         self.view().user_read(frame, offset)
     }
 
-    /// Userspace restores 32 bits of a register. All vCPUs are stopped; nobody is kicked.
+    /// Userspace restores 32 bits of a register. All vCPUs are stopped: who is to be kicked need not be.
     ///
     /// Errors: as [`Gic::user_read`], and [`Error::Invalid`] or [`Error::Busy`] for a value that the register cannot take.
-    pub fn user_write(&mut self, frame: Frame, offset: u32, value: u32) -> Result<(), Error> {
-        self.view().user_write(frame, offset, value)
+    pub fn user_write(
+        &mut self,
+        frame: Frame,
+        offset: u32,
+        value: u32,
+        notify: &mut impl Notify,
+    ) -> Result<(), Error> {
+        self.view().user_write(frame, offset, value, notify)
     }
 
     /// Userspace saves the levels of 32 lines from `first` on, the private ones being those of `vcpu`. Zero for SGIs, for

@@ -4,6 +4,7 @@
 
 use super::intid::IntId;
 use super::irq::Irq;
+use super::lpi::RedistLpis;
 use crate::model::vcpus::{bits, VcpuId};
 
 /// The interrupts that a vCPU may have to be given: everything in here is active, or pending and enabled.
@@ -72,6 +73,7 @@ pub struct Redist {
     /// Some interrupt is in its list registers.
     pub(super) in_lrs: bool,
     pub(super) hw: Option<HwMap>,
+    pub(super) lpis: RedistLpis,
     pub(super) private: [Irq; IntId::PRIVATE as usize],
 }
 
@@ -92,8 +94,14 @@ impl Redist {
             resident: false,
             in_lrs: false,
             hw: None,
+            lpis: RedistLpis::default(),
             private,
         }
+    }
+
+    /// Whether its vCPU may have to be given something.
+    pub(super) fn has_work(&self) -> bool {
+        !self.work.is_empty() || self.lpis.queues.len != 0
     }
 
     /// Out of reset, as the redistributor of this vCPU. What it is wired to stays.

@@ -4,7 +4,9 @@
 
 use super::intid::Line;
 use super::irq::Irq;
+use super::lpi::{LpiId, LpiWork};
 use super::mmio::Access;
+use super::redist::Redist;
 use super::{config as setup, Error, Notify, Stale, View};
 use crate::model::vcpus::VcpuId;
 
@@ -14,12 +16,15 @@ const PRIORITY_BITS: u8 = 0xf8;
 /// GICD_CTLR.EnableGrp0 and EnableGrp1.
 pub(super) const ENABLES: u32 = 3;
 /// GICD_CTLR.ARE and DS: affinity routing and one security state, always.
-const ARE_DS: u32 = (1 << 4) | (1 << 6);
+pub(super) const ARE_DS: u32 = (1 << 4) | (1 << 6);
 
 /// GICD_TYPER.No1N: no 1 of N routing.
 const NO_1_OF_N: u32 = 1 << 25;
-/// GICD_TYPER.IDbits: 10 bits of INTID.
-const ID_BITS: u32 = 9 << 19;
+/// GICD_TYPER.IDbits, less one: 10 bits of INTID without LPIs.
+const ID_BITS_SHIFT: u32 = 19;
+const ID_BITS: u32 = 10;
+/// GICD_TYPER.LPIS.
+const LPIS: u32 = 1 << 17;
 
 /// The bits of STATUSR: RRD, WRD, RWOD, WROD.
 pub(super) const STATUS: u32 = 0xf;
@@ -71,10 +76,10 @@ pub(super) fn set_ctlr(
         stale.check()?;
     }
     let enabled = enables & !gic.dist.enables != 0;
-    gic.dist.enables = enables;
+    gic.enable_groups(enables);
     if enabled {
         for (vcpu, redist) in (0..).map_while(VcpuId::new).zip(gic.redists.iter()) {
-            if !redist.work.is_empty() {
+            if redist.has_work() {
                 notify.kick(vcpu);
             }
         }
@@ -84,7 +89,12 @@ pub(super) fn set_ctlr(
 
 pub(super) fn typer(gic: &View<'_>, _: &Access) -> u64 {
     let lines = (gic.nr_irqs() / 32).saturating_sub(1);
-    u64::from(lines | ID_BITS | NO_1_OF_N)
+    let (id_bits, lpis) = if gic.dist.lpis {
+        (LpiId::BITS, LPIS)
+    } else {
+        (ID_BITS, 0)
+    };
+    u64::from(lines | id_bits.wrapping_sub(1) << ID_BITS_SHIFT | lpis | NO_1_OF_N)
 }
 
 pub(super) fn iidr(gic: &View<'_>, _: &Access) -> u64 {
@@ -106,13 +116,139 @@ pub(super) fn clear_status(
     Ok(())
 }
 
-/// From revision 3 on: LPIs could be disabled (CES) and invalidated (IR) through registers.
-pub(super) fn redist_ctlr(gic: &View<'_>, _: &Access) -> u64 {
-    if gic.dist.revision >= 3 {
-        (1 << 1) | (1 << 2)
-    } else {
-        0
+/// GICR_CTLR.EnableLPIs.
+const ENABLE_LPIS: u64 = 1 << 0;
+/// GICR_CTLR.CES and IR: LPIs can be disabled again, and invalidated through registers.
+const CES_IR: u64 = (1 << 1) | (1 << 2);
+
+pub(super) fn redist_ctlr(gic: &View<'_>, access: &Access) -> u64 {
+    let features = if gic.dist.revision >= 3 { CES_IR } else { 0 };
+    let enabled = redist(gic, access).is_some_and(|redist| redist.lpis.enabled);
+    features | if enabled { ENABLE_LPIS } else { 0 }
+}
+
+/// The registers' part is done when this returns, that of the tables in the guest's memory is the caller's.
+pub(super) fn set_redist_ctlr(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    let enable = value & ENABLE_LPIS != 0;
+    let (Some(vcpu), true) = (access.bank, gic.dist.lpis) else {
+        return Ok(());
+    };
+    let Some(redist) = gic.redists.get_mut(vcpu.index()) else {
+        return Ok(());
+    };
+    if redist.lpis.enabled == enable {
+        return Ok(());
     }
+    if !enable && redist.resident && redist.in_lrs {
+        let mut stale = Stale::default();
+        stale.add_vcpu(access.by, Some(vcpu));
+        stale.check()?;
+    }
+    redist.lpis.enabled = enable;
+    notify.lpis(if enable {
+        LpiWork::Enabled(vcpu)
+    } else {
+        LpiWork::Disabled(vcpu)
+    });
+    Ok(())
+}
+
+/// GICR_PROPBASER: address 51:12, number of INTID bits 4:0, and how memory is accessed, which here is as everything is.
+const PROPBASER: u64 = 0x070f_ffff_ffff_ff9f;
+/// GICR_PENDBASER: address 51:16, and how memory is accessed. PTZ, bit 62, reads as zero.
+const PENDBASER: u64 = 0x470f_ffff_ffff_0f80;
+pub(super) const PTZ: u64 = 1 << 62;
+pub(super) const PROPBASER_ADDRESS: u64 = 0xf_ffff_ffff_f000;
+pub(super) const PENDBASER_ADDRESS: u64 = 0xf_ffff_ffff_0000;
+
+/// One table for all redistributors, as GICR_TYPER.CommonLPIAff says.
+pub(super) fn propbaser(gic: &View<'_>, access: &Access) -> u64 {
+    half(gic.dist.propbaser, access)
+}
+
+/// Cannot be written while the redistributor has LPIs enabled.
+pub(super) fn set_propbaser(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    if gic.dist.lpis && redist(gic, access).is_some_and(|redist| !redist.lpis.enabled) {
+        let new = merge(gic.dist.propbaser, access, value);
+        gic.dist.propbaser = memory_attributes(new & PROPBASER);
+    }
+    Ok(())
+}
+
+pub(super) fn pendbaser(gic: &View<'_>, access: &Access) -> u64 {
+    let pendbaser = redist(gic, access).map_or(0, |redist| redist.lpis.pendbaser);
+    half(pendbaser & !PTZ, access)
+}
+
+/// As [`set_propbaser`].
+pub(super) fn set_pendbaser(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    _: &mut dyn Notify,
+) -> Result<(), Error> {
+    let lpis = gic.dist.lpis;
+    let redist = access
+        .bank
+        .and_then(|vcpu| gic.redists.get_mut(vcpu.index()))
+        .filter(|redist| lpis && !redist.lpis.enabled);
+    if let Some(redist) = redist {
+        let new = merge(redist.lpis.pendbaser, access, value);
+        redist.lpis.pendbaser = memory_attributes(new & PENDBASER);
+    }
+    Ok(())
+}
+
+pub(super) fn invalidate_lpi(
+    gic: &mut View<'_>,
+    access: &Access,
+    value: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    let enabled = redist(gic, access).is_some_and(|redist| redist.lpis.enabled);
+    if let Some(id) = LpiId::new(value as u32).filter(|_| enabled && access.offset & 4 == 0) {
+        notify.lpis(LpiWork::Invalidate(id));
+    }
+    Ok(())
+}
+
+pub(super) fn invalidate_all_lpis(
+    gic: &mut View<'_>,
+    access: &Access,
+    _: u64,
+    notify: &mut dyn Notify,
+) -> Result<(), Error> {
+    if redist(gic, access).is_some_and(|redist| redist.lpis.enabled) {
+        if let Some(vcpu) = access.bank {
+            notify.lpis(LpiWork::InvalidateAll(vcpu));
+        }
+    }
+    Ok(())
+}
+
+/// Where the guest says that a table is cacheable and shared otherwise than this host accesses it, it reads back how:
+/// inner shareable (11:10), inner write-back (9:7), outer the same as inner (58:56) or not cacheable.
+pub(super) fn memory_attributes(value: u64) -> u64 {
+    let (inner, shareability, outer) = (value >> 7 & 7, value >> 10 & 3, value >> 56 & 7);
+    let inner = if inner <= 1 { 3 } else { inner };
+    let shareability = if shareability == 2 { 1 } else { shareability };
+    let outer = if outer > 1 { 0 } else { outer };
+    let fields = 7 << 7 | 3 << 10 | 7 << 56;
+    value & !fields | inner << 7 | shareability << 10 | outer << 56
+}
+
+fn redist<'a>(gic: &'a View<'_>, access: &Access) -> Option<&'a Redist> {
+    gic.redists.get(access.bank?.index())
 }
 
 /// KVM shows no revision here.
@@ -126,7 +262,8 @@ pub(super) fn redist_typer(gic: &View<'_>, access: &Access) -> u64 {
     };
     let value = (u64::from(redist.affinity) << 32)
         | (u64::from(redist.number) << 8)
-        | (u64::from(redist.last) << 4);
+        | (u64::from(redist.last) << 4)
+        | u64::from(gic.dist.lpis);
     half(value, access)
 }
 
@@ -157,6 +294,15 @@ fn half(value: u64, access: &Access) -> u64 {
         (8, _) => value,
         (_, 0) => value & 0xffff_ffff,
         _ => value >> 32,
+    }
+}
+
+/// A 64-bit register after a write of 4 or 8 bytes.
+fn merge(old: u64, access: &Access, value: u64) -> u64 {
+    match (access.size, access.offset & 4) {
+        (8, _) => value,
+        (_, 0) => old & !0xffff_ffff | value & 0xffff_ffff,
+        _ => old & 0xffff_ffff | value << 32,
     }
 }
 

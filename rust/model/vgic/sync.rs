@@ -5,6 +5,7 @@
 use super::flush::Best;
 use super::intid::{IntId, Line};
 use super::irq::Irq;
+use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
 use super::{Error, Notify, Stale, View};
 use crate::model::vcpus::VcpuId;
@@ -39,7 +40,7 @@ impl View<'_> {
         if file.needs_hcr() && file.eoi_count() > 0 {
             self.each_active(cpu, |id, irq| {
                 if irq.lr.is_none() {
-                    outside.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id);
+                    outside.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
                 }
             });
         }
@@ -50,7 +51,8 @@ impl View<'_> {
         for &value in file.lr.iter().take(file.count.into()) {
             report.hw_deactivated |= self.fold(cpu, value, deepest.saturating_add(1), notify);
         }
-        for id in outside.iter().take(file.eoi_count()) {
+        let ended = outside.iter().take(file.eoi_count());
+        for id in ended.filter_map(IntId::new) {
             let line = Line::seen_by(cpu, id);
             self.end_active(line, notify);
             self.hand_over(cpu, line, notify);
@@ -73,7 +75,11 @@ impl View<'_> {
     /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged. True: a
     /// linked physical interrupt was deactivated.
     fn fold(&mut self, cpu: VcpuId, value: u64, depth: u8, notify: &mut dyn Notify) -> bool {
-        let Some(id) = IntId::new((value & 0xffff_ffff) as u32) else {
+        let intid = (value & 0xffff_ffff) as u32;
+        let Some(id) = IntId::new(intid) else {
+            if let Some(id) = LpiId::new(intid) {
+                self.fold_lpi(cpu, id, value, notify);
+            }
             return false;
         };
         let line = Line::seen_by(cpu, id);
@@ -161,6 +167,9 @@ impl View<'_> {
             return false;
         };
         let mask = ((vmcr >> vmcr::VPMR_SHIFT) & 0xff) as u8;
+        if self.dist.forwards(true) && group_enabled(vmcr, true) && self.has_lpi(cpu, mask) {
+            return true;
+        }
         redist.work.iter().any(|id| {
             self.irq(Line::seen_by(cpu, id)).is_some_and(|irq| {
                 irq.raised()

@@ -126,8 +126,50 @@ const fn ordered<const N: usize>(table: [Register; N]) -> [Register; N] {
     table
 }
 
+/// Bytes of a frame for which [`Table`] knows where to begin to look.
+const BLOCK: u32 = 128;
+
+/// A frame's registers, with a way to find them by their offsets.
+pub(super) struct Table<const BLOCKS: usize> {
+    rows: &'static [Register],
+    /// For each block the first row that does not end before it.
+    first: [u8; BLOCKS],
+}
+
+impl<const BLOCKS: usize> Table<BLOCKS> {
+    const fn new(rows: &'static [Register]) -> Self {
+        let mut first = [0; BLOCKS];
+        let mut row = 0;
+        let mut block = 0;
+        while block < BLOCKS {
+            while row < rows.len() && rows[row].offset + rows[row].len <= block as u32 * BLOCK {
+                row += 1;
+            }
+            first[block] = row as u8;
+            block += 1;
+        }
+        Self { rows, first }
+    }
+
+    /// The register at an offset.
+    #[inline]
+    pub(super) fn find(&self, offset: u32) -> Option<&'static Register> {
+        let first = *self.first.get((offset / BLOCK) as usize)?;
+        let rows = self.rows.get(usize::from(first)..)?;
+        let register = rows.iter().find(|register| {
+            offset.wrapping_sub(register.offset) < register.len || offset < register.offset
+        })?;
+        (offset >= register.offset).then_some(register)
+    }
+}
+
+/// The distributor, by offset.
+pub(super) static DIST_TABLE: Table<{ 0x1_0000 / BLOCK as usize }> = Table::new(&DIST);
+/// A redistributor, by offset.
+pub(super) static REDIST_TABLE: Table<{ 0x2_0000 / BLOCK as usize }> = Table::new(&REDIST);
+
 /// The distributor.
-pub(super) static DIST: [Register; 21] = ordered([
+static DIST: [Register; 21] = ordered([
     Register::new("GICD_CTLR", 0x0000, 4, 4)
         .read(ctlr)
         .write(set_ctlr)
@@ -195,8 +237,10 @@ pub(super) static DIST: [Register; 21] = ordered([
 ]);
 
 /// A redistributor: RD_base, then SGI_base.
-pub(super) static REDIST: [Register; 22] = ordered([
-    Register::new("GICR_CTLR", 0x0000, 4, 4).read(redist_ctlr),
+static REDIST: [Register; 22] = ordered([
+    Register::new("GICR_CTLR", 0x0000, 4, 4)
+        .read(redist_ctlr)
+        .write(set_redist_ctlr),
     Register::new("GICR_IIDR", 0x0004, 4, 4).read(redist_iidr),
     Register::new("GICR_TYPER", 0x0008, 8, 4 | 8).read(redist_typer),
     Register::new("GICR_STATUSR", 0x0010, 4, 4)
@@ -205,11 +249,14 @@ pub(super) static REDIST: [Register; 22] = ordered([
         .user_write(user::set_redist_status),
     // ProcessorSleep is not modelled: the redistributor is always awake, as KVM's.
     Register::new("GICR_WAKER", 0x0014, 4, 4),
-    // LPIs: not there.
-    Register::new("GICR_PROPBASER", 0x0070, 8, 4 | 8),
-    Register::new("GICR_PENDBASER", 0x0078, 8, 4 | 8),
-    Register::new("GICR_INVLPIR", 0x00a0, 8, 4 | 8),
-    Register::new("GICR_INVALLR", 0x00b0, 8, 4 | 8),
+    Register::new("GICR_PROPBASER", 0x0070, 8, 4 | 8)
+        .read(propbaser)
+        .write(set_propbaser),
+    Register::new("GICR_PENDBASER", 0x0078, 8, 4 | 8)
+        .read(pendbaser)
+        .write(set_pendbaser),
+    Register::new("GICR_INVLPIR", 0x00a0, 8, 4 | 8).write(invalidate_lpi),
+    Register::new("GICR_INVALLR", 0x00b0, 8, 4 | 8).write(invalidate_all_lpis),
     // Never busy.
     Register::new("GICR_SYNCR", 0x00c0, 4, 4),
     Register::new("GICR_PIDR", 0xffd0, 48, 4).read(id_register),

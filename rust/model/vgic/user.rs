@@ -10,7 +10,7 @@ use super::intid::{IntId, Line};
 use super::mmio::{Access, Frame};
 use super::regs::{self, gather, zero, ENABLES, STATUS};
 use super::{config as setup, Error, Notify, View};
-use crate::model::vcpus::{VcpuId, VcpuSet};
+use crate::model::vcpus::VcpuId;
 
 impl View<'_> {
     pub(super) fn user_has(&self, frame: Frame, offset: u32) -> bool {
@@ -35,6 +35,7 @@ impl View<'_> {
         frame: Frame,
         offset: u32,
         value: u32,
+        notify: &mut dyn Notify,
     ) -> Result<(), Error> {
         match self.find(None, frame, offset, 4)? {
             None => Ok(()),
@@ -47,9 +48,7 @@ impl View<'_> {
                 };
                 self.check_write(register, &access, touched)?;
                 let write = register.user_write.unwrap_or(register.write);
-                // Nobody runs who could be kicked.
-                let mut unheard = VcpuSet::EMPTY;
-                write(self, &access, value.into(), &mut unheard)
+                write(self, &access, value.into(), notify)
             }
         }
     }
@@ -97,7 +96,7 @@ pub(super) fn set_ctlr(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    gic.dist.enables = value as u32 & ENABLES;
+    gic.enable_groups(value as u32 & ENABLES);
     Ok(())
 }
 

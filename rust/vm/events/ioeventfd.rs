@@ -57,7 +57,13 @@ impl Ioeventfds {
     }
 
     /// See [`super::Events::store`].
-    pub(super) fn store(&self, ipa: u64, data: u64, size: u8) -> bool {
+    pub(super) fn store(
+        &self,
+        ipa: u64,
+        data: u64,
+        size: u8,
+        device: impl FnOnce() -> bool,
+    ) -> bool {
         self.sorted.read(|all| {
             let first =
                 all.partition_point(|one| (one.key.bus, one.key.address) < (Bus::Mmio, ipa));
@@ -80,6 +86,7 @@ impl Ioeventfds {
                 };
                 from.get(from.binary_search_by_key(&key, |one| one.key).ok()?)
             });
+            let found = found.filter(|_| device());
             found.inspect(|one| one.event.signal()).is_some()
         })
     }

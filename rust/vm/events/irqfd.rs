@@ -51,9 +51,11 @@ impl Listener for Irqfd {
     /// Raises the interrupt. A level-sensitive one without resampling is userspace's to lower, as with KVM.
     fn signalled(&self) {
         let route = self.route.lock();
-        if let Some(line) = route.and_then(Route::line) {
-            // There may be no such interrupt; there is nobody to tell.
-            let _ = self.vm.set_irq_level(line, true);
+        // There may be no such interrupt; there is nobody to tell.
+        match *route {
+            Some(Route::Spi(line)) => drop(self.vm.set_irq_level(line, true)),
+            Some(Route::Msi(msi)) => drop(self.vm.signal_msi(msi)),
+            None => {}
         }
     }
 

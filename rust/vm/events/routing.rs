@@ -3,6 +3,7 @@
 //! GSIs: numbers for interrupts that userspace gives irqfds, and what they stand for.
 
 use crate::model::vgic::{IntId, Line};
+use crate::vm::its::Msi;
 use kernel::prelude::*;
 
 /// GSIs are smaller than this, and there are no more routes.
@@ -13,8 +14,8 @@ pub(crate) const MAX_ROUTES: u32 = 4096;
 pub(crate) enum Route {
     /// A pin of the interrupt controller: an SPI.
     Spi(Line),
-    /// A message. There is no ITS to take one, so nothing happens.
-    Msi,
+    /// A message, for an ITS.
+    Msi(Msi),
 }
 
 impl Route {
@@ -27,7 +28,7 @@ impl Route {
     pub(super) fn line(self) -> Option<Line> {
         match self {
             Self::Spi(line) => Some(line),
-            Self::Msi => None,
+            Self::Msi(_) => None,
         }
     }
 }

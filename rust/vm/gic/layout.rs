@@ -196,7 +196,7 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
 }
 
 /// `EINVAL` unless a range is aligned, and does not end behind the end of all addresses; `E2BIG` unless it is below `limit`.
-fn check_range(base: u64, size: u64, limit: u64) -> Result {
+pub(crate) fn check_range(base: u64, size: u64, limit: u64) -> Result {
     if base % ALIGN != 0 {
         return Err(EINVAL);
     }
@@ -222,6 +222,7 @@ pub(crate) struct Map {
 
 impl Map {
     /// Which frame, and where in it, an access at `ipa` is.
+    #[inline]
     pub(crate) fn find(&self, ipa: u64) -> Option<(Frame, u32)> {
         let offset = ipa.wrapping_sub(self.dist);
         if offset < DIST_SIZE {

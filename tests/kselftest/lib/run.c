@@ -62,7 +62,7 @@ struct guest_message vcpu_next(struct vcpu *vcpu)
 	for (;;) {
 		int r = vcpu_run(vcpu);
 
-		if (r == -EINTR)
+		if (r == -EINTR || (r < 0 && vcpu->on_error && vcpu->on_error(vcpu, -r)))
 			continue;
 		if (r < 0)
 			FAIL("vcpu %u: KVM_RUN: %s", vcpu->id, strerrorname_np(-r));

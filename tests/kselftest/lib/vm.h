@@ -28,6 +28,8 @@ struct vcpu {
 	pthread_t thread;
 	/* Called for an exit that is no guest message; true: dealt with, run on. */
 	bool (*on_exit)(struct vcpu *);
+	/* Called when KVM_RUN fails with another errno than EINTR; true: run on. */
+	bool (*on_error)(struct vcpu *, int error);
 };
 
 struct vm {
@@ -110,6 +112,10 @@ u64 now_us(void);
 /* Puts the calling thread on one CPU; cpu_count: how many are online. */
 void pin_to_cpu(int cpu);
 int cpu_count(void);
+/* Waits until a thread (of this process or another) sleeps, and stays asleep for a moment; false if it does not. */
+bool falls_asleep(pid_t pid, pid_t tid);
+/* The same, where anything else fails the case. */
+void wait_asleep(pid_t pid, pid_t tid);
 /* Ends the case's wait for a guest that is in KVM_RUN on `thread`: SIGUSR1 with an empty handler (no SA_RESTART). */
 void kick_setup(void);
 void kick(pthread_t thread);

@@ -671,3 +671,37 @@ fn codes_are_the_specifications() {
         [-3, -5, -6, -7, -8, -9]
     );
 }
+
+#[test]
+fn workarounds_can_be_called_where_they_are_said_to_be() {
+    for (feature, firmware) in [
+        (
+            function::ARCH_WORKAROUND_1,
+            Firmware {
+                spectre_v2: Mitigation::Mitigated,
+                ..FIRMWARE
+            },
+        ),
+        (
+            function::ARCH_WORKAROUND_3,
+            Firmware {
+                spectre_bhb: Mitigation::Mitigated,
+                ..FIRMWARE
+            },
+        ),
+    ] {
+        assert_eq!(
+            quick(&firmware, function::ARCH_FEATURES, feature.into()),
+            Some(0)
+        );
+        assert_eq!(quick(&firmware, feature, 0), None);
+        assert_eq!(
+            decide(&firmware, feature, [0; 3], false),
+            Call::Workaround(feature)
+        );
+        assert_eq!(
+            decide(&FIRMWARE, feature, [0; 3], false),
+            Call::Return([NOT_SUPPORTED, 0, 0, 0])
+        );
+    }
+}

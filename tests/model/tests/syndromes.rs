@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Exception syndromes, and taking an exception to EL1.
 
-use loft_model::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
+use loft_model::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wfx};
 use loft_model::model::inject::{enter_el1, step_pstate, Before, Vector};
 use loft_model::model::sysreg::{regs, Encoding};
 use proptest::prelude::*;
@@ -236,5 +236,50 @@ proptest! {
     #[test]
     fn an_emulated_instruction_uses_up_btype_and_single_step(pstate: u64) {
         prop_assert_eq!(step_pstate(pstate), pstate & !(3 << 10 | 1 << 21));
+    }
+}
+
+#[test]
+fn how_far_an_error_has_spread() {
+    // The class, instruction length; IDS, AET and DFSC are what counts.
+    let extent = |iss: u64, ras| Esr::new(0x2f << 26 | 1 << 25 | iss).error_extent(ras);
+    for (aet, expected) in [
+        (0, ErrorExtent::Uncontained),
+        (1, ErrorExtent::Guest),
+        (2, ErrorExtent::Harmless),
+        (3, ErrorExtent::Guest),
+        (4, ErrorExtent::Uncontained),
+        (6, ErrorExtent::Harmless),
+        (7, ErrorExtent::Uncontained),
+    ] {
+        assert_eq!(extent(aet << 10 | 0x11, true), expected, "{aet}");
+        assert_eq!(extent(aet << 10 | 0x11, false), ErrorExtent::Guest);
+        assert_eq!(extent(aet << 10, true), ErrorExtent::Guest, "no category");
+        assert_eq!(
+            extent(1 << 24 | aet << 10 | 0x11, true),
+            ErrorExtent::Guest,
+            "implementation defined"
+        );
+    }
+}
+
+#[test]
+fn the_quick_ways_to_a_register_agree_with_the_long_one() {
+    let sgi1r = regs::ICC_SGI1R_EL1::ENCODING;
+    // Every access that the 22 bits can describe, with a few registers.
+    for iss in 0..1u64 << 22 {
+        if !matches!(iss >> 5 & 31, 0 | 21 | 31) {
+            continue;
+        }
+        let access = Esr::new(0x18 << 26 | 1 << 25 | iss).sysreg();
+        let encoding = access.encoding();
+        assert_eq!(
+            access.is_write_of(sgi1r),
+            !access.is_read() && encoding == sgi1r
+        );
+        let (op0, op1, crn) = (encoding.op0(), encoding.op1(), encoding.crn());
+        let expected = (access.is_read() && (op0, op1, crn) == (3, 0, 0) && encoding.crm() < 8)
+            .then(|| encoding.crm() << 3 | encoding.op2());
+        assert_eq!(access.feature_id(), expected, "{iss:#x}");
     }
 }

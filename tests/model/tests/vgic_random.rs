@@ -19,6 +19,9 @@ const SPIS: std::ops::Range<u32> = 32..48;
 /// Edges and levels that devices raise: a few PPIs, the linked timer, the SPIs.
 const PPIS: [u32; 3] = [20, 27, 30];
 
+/// LPIs that the test uses: more than list registers, in two blocks.
+const LPIS: std::ops::Range<u32> = 8310..8330;
+
 /// Indices are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Op {
@@ -114,6 +117,22 @@ enum Op {
         cpu: usize,
         n: usize,
     },
+    Message {
+        n: usize,
+    },
+    LpiPending {
+        n: usize,
+        on: bool,
+    },
+    LpiConfig {
+        n: usize,
+        priority: u8,
+        enabled: bool,
+    },
+    LpiRoute {
+        n: usize,
+        to: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -143,6 +162,11 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (i(), i(), i(), b()).prop_map(|(by, cpu, n, on)| Op::Activate { by, cpu, n, on }),
         1 => (i(), prop_oneof![Just(3), 0..4u8]).prop_map(|(by, groups)| Op::Dist { by, groups }),
         3 => (i(), i(), i()).prop_map(|(by, cpu, n)| Op::Read { by, cpu, n }),
+        10 => i().prop_map(|n| Op::Message { n }),
+        1 => (i(), b()).prop_map(|(n, on)| Op::LpiPending { n, on }),
+        3 => (i(), any::<u8>(), prop::bool::weighted(0.8))
+            .prop_map(|(n, priority, enabled)| Op::LpiConfig { n, priority, enabled }),
+        2 => (i(), i()).prop_map(|(n, to)| Op::LpiRoute { n, to }),
     ]
 }
 
@@ -162,6 +186,13 @@ impl Test {
     fn new(cpus: usize, list_registers: usize, split: Option<bool>) -> Self {
         let mut m = Machine::new(cpus, list_registers);
         m.link_timers();
+        m.add_lpis();
+        let mut reference = Reference::new(cpus, SPIS);
+        reference.add_lpis(LPIS);
+        for intid in LPIS {
+            m.map_lpi(intid, Some(0));
+            m.configure_lpi(intid, 0x80, true);
+        }
         for cpu in 0..cpus {
             if split == Some(true) {
                 m.cpus[cpu].set_split_eoi(true);
@@ -170,7 +201,7 @@ impl Test {
         }
         Self {
             m,
-            reference: Reference::new(cpus, SPIS),
+            reference,
             nested: vec![Vec::new(); cpus],
             dropped: Vec::new(),
             activates: split == Some(true),
@@ -189,6 +220,10 @@ impl Test {
             n @ 16..19 => PPIS[n - 16],
             n => SPIS.start + n as u32 - 19,
         }
+    }
+
+    fn lpi(n: usize) -> u32 {
+        LPIS.start + (n % LPIS.len()) as u32
     }
 
     fn spi(n: usize) -> u32 {
@@ -265,7 +300,8 @@ impl Test {
         }
         irq.ghost = false;
         irq.latch = false;
-        irq.active = true;
+        // LPIs have no active state.
+        irq.active = intid < 8192;
         self.nested[cpu].push(intid);
         intid
     }
@@ -274,7 +310,7 @@ impl Test {
         let Some(intid) = self.nested[cpu].pop() else {
             return;
         };
-        if self.m.cpus[cpu].split_eoi() {
+        if self.m.cpus[cpu].split_eoi() && intid < 8192 {
             self.dropped.push((cpu, intid));
         } else {
             self.reference.irq(cpu, intid).active = false;
@@ -471,6 +507,38 @@ impl Test {
                     "{irq:?}"
                 );
             }
+            Op::Message { n } => {
+                let intid = Self::lpi(n);
+                let irq = self.reference.irq(0, intid);
+                irq.latch |= irq.target.is_some();
+                let raised = irq.target.is_some();
+                assert_eq!(self.m.raise_lpi(intid), raised);
+            }
+            Op::LpiPending { n, on } => {
+                let intid = Self::lpi(n);
+                self.reference.irq(0, intid).latch = on;
+                self.m.set_lpi_pending(intid, on);
+                // Of one that goes nowhere nothing can be asked.
+                let known = self.reference.irq(0, intid).target.is_some();
+                assert_eq!(self.m.lpi_is_pending(intid), on && known);
+            }
+            Op::LpiConfig {
+                n,
+                priority,
+                enabled,
+            } => {
+                let intid = Self::lpi(n);
+                let irq = self.reference.irq(0, intid);
+                (irq.priority, irq.enabled) = (priority & 0xf8, enabled);
+                self.m.configure_lpi(intid, priority & 0xf8, enabled);
+            }
+            Op::LpiRoute { n, to } => {
+                let intid = Self::lpi(n);
+                let to = to % (self.nested.len() + 1);
+                let target = (to < self.nested.len()).then_some(to);
+                self.reference.irq(0, intid).target = target;
+                self.m.route_lpi(intid, target);
+            }
         }
         self.exorcise();
         self.check_exclusive();
@@ -478,7 +546,7 @@ impl Test {
 
     /// No shared interrupt is in the list registers of two vCPUs, or twice in one's.
     fn check_exclusive(&self) {
-        for intid in SPIS {
+        for intid in SPIS.chain(LPIS) {
             let times: usize = self
                 .m
                 .cpus
@@ -520,7 +588,7 @@ impl Test {
                     break;
                 }
                 // The driver quiets its device.
-                if intid >= 16 {
+                if (16..8192).contains(&intid) {
                     self.step(&Op::Level {
                         cpu,
                         n: Self::device(intid),
@@ -549,7 +617,7 @@ impl Test {
                 .reference
                 .irqs
                 .iter()
-                .filter(|irq| irq.bank.is_none_or(|b| b == cpu))
+                .filter(|irq| irq.bank.is_none_or(|b| b == cpu) && irq.intid < 8192)
             {
                 assert_eq!(
                     self.m.gic.is_active(line(cpu, irq.intid)),

@@ -5,6 +5,7 @@
 mod vgic;
 
 use loft_model::model::vgic::{Config, Error, Frame, Gic, Irq, Redist};
+use vgic::lpis::{no_ctlr, Lpis};
 use vgic::machine::{id, line, vcpu, Heard, Machine};
 
 const DIST: Frame = Frame::Dist;
@@ -58,7 +59,14 @@ fn the_number_of_interrupts_shows_in_typer() {
         let mut config = Config::default();
         config.set_nr_irqs(n).unwrap();
         let spis = vec![Irq::default(); config.nr_spis()];
-        let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis).unwrap();
+        let mut gic = Gic::new(
+            &config,
+            vec![Redist::new(0, 0)],
+            spis,
+            Lpis::none(),
+            no_ctlr(),
+        )
+        .unwrap();
         let typer = gic.mmio_read(vcpu(0), DIST, 4, 4).unwrap();
         assert_eq!(typer & 0x1f, lines);
         // The last SPI is there, and 1020 to 1023 never are.
@@ -307,11 +315,15 @@ fn pending_reads_the_line_and_the_latch() {
 fn status_is_written_by_ones_and_restored_whole() {
     let mut m = Machine::off(1, 4);
     for frame in [DIST, redist(0)] {
-        m.gic.user_write(frame, 0x10, 0xffff_ffff).unwrap();
+        m.gic
+            .user_write(frame, 0x10, 0xffff_ffff, &mut Heard::default())
+            .unwrap();
         assert_eq!(m.read(0, frame, 0x10, 4), 0xf);
         m.write(0, frame, 0x10, 4, 5);
         assert_eq!(m.read(0, frame, 0x10, 4), 0xa);
-        m.gic.user_write(frame, 0x10, 1).unwrap();
+        m.gic
+            .user_write(frame, 0x10, 1, &mut Heard::default())
+            .unwrap();
         assert_eq!(m.gic.user_read(frame, 0x10), Ok(1));
     }
 }
@@ -366,7 +378,7 @@ fn who_has_to_come_out_is_named() {
         Err(Error::NeedSync(_))
     ));
     assert!(matches!(
-        m.gic.user_write(DIST, 0x204, 0),
+        m.gic.user_write(DIST, 0x204, 0, &mut Heard::default()),
         Err(Error::NeedSync(_))
     ));
     // A failed access has changed nothing.

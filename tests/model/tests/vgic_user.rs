@@ -6,7 +6,8 @@ mod vgic;
 
 use loft_model::model::vgic::{Config, CpuIf, Error, Frame, Gic, Irq, Redist};
 use vgic::cpu::SPURIOUS;
-use vgic::machine::{line, vcpu, Machine};
+use vgic::lpis::{no_ctlr, Lpis};
+use vgic::machine::{line, vcpu, Heard, Machine};
 
 const DIST: Frame = Frame::Dist;
 const SGI: u32 = 0x1_0000;
@@ -28,10 +29,31 @@ fn numbers_of_interrupts() {
     assert_eq!(config.set_nr_irqs(127), Err(Error::Invalid));
     assert_eq!(config.nr_irqs(), 96);
     let spis = |n| vec![Irq::default(); n];
-    assert!(Gic::new(&config, vec![Redist::new(0, 0)], spis(65)).is_err());
-    assert!(Gic::new(&config, vec![], spis(64)).is_err());
-    assert!(Gic::new(&config, vec![Redist::new(0, 0); 513], spis(64)).is_err());
-    assert!(Gic::new(&config, vec![Redist::new(0, 0); 512], spis(64)).is_ok());
+    assert!(Gic::new(
+        &config,
+        vec![Redist::new(0, 0)],
+        spis(65),
+        Lpis::none(),
+        no_ctlr()
+    )
+    .is_err());
+    assert!(Gic::new(&config, vec![], spis(64), Lpis::none(), no_ctlr()).is_err());
+    assert!(Gic::new(
+        &config,
+        vec![Redist::new(0, 0); 513],
+        spis(64),
+        Lpis::none(),
+        no_ctlr()
+    )
+    .is_err());
+    assert!(Gic::new(
+        &config,
+        vec![Redist::new(0, 0); 512],
+        spis(64),
+        Lpis::none(),
+        no_ctlr()
+    )
+    .is_ok());
 }
 
 #[test]
@@ -48,7 +70,14 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
     assert!(config.is_sized());
     assert!(there(&config, 0x108) && !there(&config, 0x10c));
     let spis = vec![Irq::default(); config.nr_spis()];
-    let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis).unwrap();
+    let mut gic = Gic::new(
+        &config,
+        vec![Redist::new(0, 0)],
+        spis,
+        Lpis::none(),
+        no_ctlr(),
+    )
+    .unwrap();
     for offset in (0..0x1_0004).step_by(2) {
         assert_eq!(
             gic.user_has(DIST, offset),
@@ -72,18 +101,34 @@ fn the_revision_is_agreed_on_first() {
     }
     assert_eq!(config.user_write(8, 0x4b00_243b), Ok(()));
     let spis = vec![Irq::default(); config.nr_spis()];
-    let mut gic = Gic::new(&config, vec![Redist::new(0, 0)], spis).unwrap();
+    let mut gic = Gic::new(
+        &config,
+        vec![Redist::new(0, 0)],
+        spis,
+        Lpis::none(),
+        no_ctlr(),
+    )
+    .unwrap();
     assert_eq!(gic.user_read(DIST, 8), Ok(0x4b00_243b));
     assert_eq!(
         gic.user_read(redist(0), 0),
         Ok(0),
         "revision 2 has no CES and IR"
     );
-    assert_eq!(gic.user_write(DIST, 8, 0x4b00_343b), Ok(()));
+    assert_eq!(
+        gic.user_write(DIST, 8, 0x4b00_343b, &mut Heard::default()),
+        Ok(())
+    );
     assert_eq!(gic.user_read(redist(0), 0), Ok(6));
-    assert_eq!(gic.user_write(DIST, 8, 0x4b00_143b), Err(Error::Invalid));
-    assert_eq!(gic.user_write(DIST, 0xc, 0), Ok(()));
-    assert_eq!(gic.user_write(DIST, 0xc, 0x100), Err(Error::Busy));
+    assert_eq!(
+        gic.user_write(DIST, 8, 0x4b00_143b, &mut Heard::default()),
+        Err(Error::Invalid)
+    );
+    assert_eq!(gic.user_write(DIST, 0xc, 0, &mut Heard::default()), Ok(()));
+    assert_eq!(
+        gic.user_write(DIST, 0xc, 0x100, &mut Heard::default()),
+        Err(Error::Busy)
+    );
 }
 
 #[test]
@@ -92,20 +137,26 @@ fn the_latch_is_apart_from_the_line() {
     m.gic.set_level(line(0, 40), true).unwrap();
     assert_eq!(m.gic.user_read(DIST, 0x204), Ok(0));
     assert_eq!(m.gic.level_info(vcpu(0), 32), Ok(1 << 8));
-    m.gic.user_write(DIST, 0x204, 0x300).unwrap();
+    m.gic
+        .user_write(DIST, 0x204, 0x300, &mut Heard::default())
+        .unwrap();
     assert_eq!(m.gic.user_read(DIST, 0x204), Ok(0x300));
-    m.gic.user_write(DIST, 0x204, 0x200).unwrap();
+    m.gic
+        .user_write(DIST, 0x204, 0x200, &mut Heard::default())
+        .unwrap();
     assert_eq!(
         m.gic.user_read(DIST, 0x204),
         Ok(0x200),
         "zeroes are written too"
     );
     assert_eq!(m.read(0, DIST, 0x204, 4), 0x300);
-    m.gic.user_write(DIST, 0x284, 0x300).unwrap();
+    m.gic
+        .user_write(DIST, 0x284, 0x300, &mut Heard::default())
+        .unwrap();
     assert_eq!(m.gic.user_read(DIST, 0x284), Ok(0));
     assert_eq!(m.gic.user_read(DIST, 0x204), Ok(0x200));
     m.gic
-        .user_write(redist(0), SGI + 0x200, 0x0010_0001)
+        .user_write(redist(0), SGI + 0x200, 0x0010_0001, &mut Heard::default())
         .unwrap();
     assert_eq!(m.gic.user_read(redist(0), SGI + 0x200), Ok(0x0010_0001));
 }
@@ -213,7 +264,10 @@ fn the_set_of_registers_is_kvms() {
     }
     // As with KVM, what is not there reads as zero all the same.
     assert_eq!(m.gic.user_read(DIST, 0xf00), Ok(0));
-    assert_eq!(m.gic.user_write(DIST, 0xf00, 1), Ok(()));
+    assert_eq!(
+        m.gic.user_write(DIST, 0xf00, 1, &mut Heard::default()),
+        Ok(())
+    );
     assert_eq!(m.gic.user_read(redist(1), 0), Err(Error::NoVcpu));
 }
 
@@ -258,7 +312,9 @@ fn a_saved_machine_goes_on() {
             name if name.contains("ICENABLER") || name.contains("ICACTIVER") => !value,
             _ => value,
         };
-        copy.gic.user_write(frame, offset, value).unwrap();
+        copy.gic
+            .user_write(frame, offset, value, &mut Heard::default())
+            .unwrap();
     }
     for cpu in 0..2 {
         for first in [0, 32, 64] {

@@ -154,7 +154,11 @@ impl Cpu {
         if let Some(n) = highest {
             self.active.remove(n);
         }
-        if !self.split_eoi() && !self.end(intid) {
+        // An LPI's active state ends here in either mode, and counts nowhere if it is in no list register.
+        let lpi = intid >= 8192;
+        if lpi {
+            self.end(intid);
+        } else if !self.split_eoi() && !self.end(intid) {
             self.count_eoi();
         }
     }

@@ -2,11 +2,14 @@
 
 //! vCPUs around one model, with a host that does what the model asks for at once.
 
-use super::cpu::{Cpu, Dir};
+use super::cpu::{Cpu, Dir, SPURIOUS};
+use super::lpis::{lpi, Lpis};
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
-    Config, Error, Frame, Gic, IntId, Irq, Line, Notify, Redist, SgiReg, Stale,
+    Config, Error, Frame, Gic, IntId, Irq, Line, LpiConfig, LpiWork, Notify, Redist, SgiReg, Stale,
 };
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
 /// The physical INTID of the timer that PPI 27 is linked to.
 pub const PHYSICAL_TIMER: u16 = 28;
@@ -28,6 +31,7 @@ pub fn line(cpu: usize, n: u32) -> Line {
 pub struct Heard {
     pub kicks: Vec<usize>,
     pub deactivated: Vec<u32>,
+    pub lpis: Vec<LpiWork>,
 }
 
 impl Notify for Heard {
@@ -38,10 +42,16 @@ impl Notify for Heard {
     fn deactivated(&mut self, spi: IntId) {
         self.deactivated.push(spi.get());
     }
+
+    fn lpis(&mut self, work: LpiWork) {
+        self.lpis.push(work);
+    }
 }
 
 pub struct Machine {
-    pub gic: Gic<Vec<Redist>, Vec<Irq>>,
+    pub gic: Gic<Vec<Redist>, Vec<Irq>, Lpis, Arc<AtomicU32>>,
+    /// What others see of GICD_CTLR.
+    pub ctlr: Arc<AtomicU32>,
     pub cpus: Vec<Cpu>,
     /// In the guest.
     pub running: Vec<bool>,
@@ -50,6 +60,8 @@ pub struct Machine {
     /// The level of the physical timer's line.
     pub timer_line: Vec<bool>,
     pub deactivated: Vec<u32>,
+    /// What writes to the redistributors have asked for.
+    pub lpi_work: Vec<LpiWork>,
     /// Exits, to judge what things cost.
     pub exits: usize,
 }
@@ -84,13 +96,16 @@ impl Machine {
             .map(|n| Redist::new(Redist::usual_affinity(vcpu(n)), n as u16))
             .collect();
         let spis = vec![Irq::default(); config.nr_spis()];
+        let ctlr = Arc::new(AtomicU32::new(0));
         let mut machine = Self {
-            gic: Gic::new(&config, redists, spis).unwrap(),
+            ctlr: ctlr.clone(),
+            gic: Gic::new(&config, redists, spis, Lpis::new(), ctlr).unwrap(),
             cpus: (0..cpus).map(|_| Cpu::new(list_registers)).collect(),
             running: vec![false; cpus],
             timer_active: vec![false; cpus],
             timer_line: vec![false; cpus],
             deactivated: Vec::new(),
+            lpi_work: Vec::new(),
             exits: 0,
         };
         for cpu in 0..cpus {
@@ -149,6 +164,7 @@ impl Machine {
     /// Does what was asked for: a kicked vCPU that is in the guest leaves it and comes back.
     pub fn hear(&mut self, heard: Heard) {
         self.deactivated.extend(heard.deactivated);
+        self.lpi_work.extend(heard.lpis);
         for cpu in heard.kicks {
             self.bounce(cpu);
         }
@@ -224,6 +240,8 @@ impl Machine {
             self.enter(cpu);
         }
         self.hear(heard);
+        let ctlr = self.read(by, Frame::Dist, 0, 4);
+        assert_eq!(u64::from(self.ctlr.load(Ordering::Relaxed)), ctlr);
     }
 
     /// Writes one interrupt's bit of a register like ISENABLER, which for SPIs is in the distributor.
@@ -302,6 +320,89 @@ impl Machine {
         self.settle(cpu);
     }
 
+    /// Adds LPIs, and enables them for all vCPUs.
+    pub fn add_lpis(&mut self) {
+        self.gic.add_lpis();
+        for cpu in 0..self.cpus.len() {
+            self.write(cpu, Frame::Redist(vcpu(cpu)), 0, 4, 1);
+        }
+        self.lpi_work.clear();
+    }
+
+    pub fn map_lpi(&mut self, intid: u32, cpu: Option<usize>) -> bool {
+        self.gic.lpi_store().make_room(lpi(intid));
+        self.gic.map_lpi(lpi(intid), cpu.map(vcpu)).unwrap()
+    }
+
+    /// An operation on LPIs: who has to leave the guest for it leaves, who is kicked is kicked.
+    fn lpi_op(
+        &mut self,
+        op: impl Fn(
+            &mut Gic<Vec<Redist>, Vec<Irq>, Lpis, Arc<AtomicU32>>,
+        ) -> Result<Option<VcpuId>, Error>,
+    ) {
+        let mut out = Vec::new();
+        let kick = loop {
+            match op(&mut self.gic) {
+                Ok(kick) => break kick,
+                Err(Error::NeedSync(stale)) => {
+                    for cpu in stale.others.iter() {
+                        assert!(self.gic.is_resident(cpu));
+                        self.exit(cpu.index());
+                        out.push(cpu.index());
+                    }
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        for cpu in out {
+            self.enter(cpu);
+        }
+        if let Some(cpu) = kick {
+            self.bounce(cpu.index());
+        }
+    }
+
+    pub fn unmap_lpi(&mut self, intid: u32) {
+        self.lpi_op(|gic| gic.unmap_lpi(lpi(intid)).map(|()| None));
+    }
+
+    pub fn configure_lpi(&mut self, intid: u32, priority: u8, enabled: bool) {
+        let config = LpiConfig { priority, enabled };
+        self.lpi_op(|gic| gic.configure_lpi(lpi(intid), config));
+    }
+
+    pub fn route_lpi(&mut self, intid: u32, cpu: Option<usize>) {
+        self.lpi_op(|gic| gic.route_lpi(lpi(intid), cpu.map(vcpu)));
+    }
+
+    pub fn set_lpi_pending(&mut self, intid: u32, pending: bool) {
+        self.lpi_op(|gic| gic.set_lpi_pending(lpi(intid), pending));
+    }
+
+    /// A message; false if it raised nothing.
+    pub fn raise_lpi(&mut self, intid: u32) -> bool {
+        match self.gic.raise_lpi(lpi(intid)) {
+            Ok(kick) => {
+                if let Some(cpu) = kick {
+                    self.bounce(cpu.index());
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub fn lpi_is_pending(&mut self, intid: u32) -> bool {
+        let pending = core::cell::Cell::new(false);
+        self.lpi_op(|gic| {
+            let state = gic.lpi_state(lpi(intid))?;
+            pending.set(state.is_some_and(|(_, pending)| pending));
+            Ok(None)
+        });
+        pending.get()
+    }
+
     fn trapped_dir(&mut self, cpu: usize, intid: u32) {
         let mut heard = Heard::default();
         let mut out = Vec::new();
@@ -327,7 +428,7 @@ impl Machine {
     /// Acknowledges and ends one interrupt.
     pub fn handle(&mut self, cpu: usize) -> u32 {
         let intid = self.acknowledge(cpu);
-        if intid < 1020 {
+        if intid != SPURIOUS {
             self.eoi(cpu, intid);
         }
         intid

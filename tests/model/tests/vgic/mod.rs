@@ -6,5 +6,6 @@
 #![allow(dead_code)]
 
 pub mod cpu;
+pub mod lpis;
 pub mod machine;
 pub mod reference;

@@ -58,6 +58,23 @@ impl Reference {
         }
     }
 
+    /// Adds LPIs, which go to vCPU 0 and are enabled with priority 0x80.
+    pub fn add_lpis(&mut self, lpis: std::ops::Range<u32>) {
+        self.irqs.extend(lpis.map(|intid| RefIrq {
+            intid,
+            bank: None,
+            enabled: true,
+            group1: true,
+            edge: true,
+            line: false,
+            latch: false,
+            priority: 0x80,
+            target: Some(0),
+            active: false,
+            ghost: false,
+        }));
+    }
+
     /// What `cpu` means by this number.
     pub fn irq(&mut self, cpu: usize, intid: u32) -> &mut RefIrq {
         self.irqs

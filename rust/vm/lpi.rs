@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! LPIs: where they are stored, and the guest's tables that say which are enabled and which are pending.
+//!
+//! All of it runs in the VMM's process and may sleep, so without the interrupt controller's lock; that is taken for one LPI,
+//! or one block of them, at a time.
+
+use super::gic::Model;
+use super::Vm;
+use crate::host::cpu;
+use crate::model::its::{Env, NoMemory};
+use crate::model::vcpus::VcpuId;
+use crate::model::vgic::{Error as GicError, Lpi, LpiConfig, LpiId, LpiStore, LpiWork};
+use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
+
+type Block = KVec<Lpi>;
+
+/// The LPIs of a VM, block by block.
+#[derive(Default)]
+pub(crate) struct LpiBlocks(KVVec<Option<Block>>);
+
+impl LpiStore for LpiBlocks {
+    fn block(&self, n: usize) -> Option<&[Lpi]> {
+        Some(self.0.get(n)?.as_ref()?)
+    }
+
+    fn block_mut(&mut self, n: usize) -> Option<&mut [Lpi]> {
+        Some(self.0.get_mut(n)?.as_mut()?)
+    }
+}
+
+impl LpiBlocks {
+    /// Room for all blocks, none of them there.
+    pub(crate) fn new() -> Result<Self> {
+        let mut blocks = KVVec::with_capacity(LpiId::BLOCKS, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..LpiId::BLOCKS {
+            blocks.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Self(blocks))
+    }
+
+    /// Puts a block in its place, if it has none there.
+    fn install(&mut self, n: usize, block: Block) -> Option<Block> {
+        match self.0.get_mut(n) {
+            Some(place) if place.is_none() => place.replace(block),
+            _ => Some(block),
+        }
+    }
+}
+
+/// What LPIs and ITSes need of their VM, in the thread of a vCPU or of an ioctl.
+pub(crate) struct Host<'a>(pub(crate) &'a Vm);
+
+impl Host<'_> {
+    /// One operation on the model, with those vCPUs out of the guest that have in their list registers what it is about.
+    fn with_model<R>(&self, mut body: impl FnMut(&mut Model) -> Result<R, GicError>) -> Option<R> {
+        self.0.with_guests_out(|| {
+            let Some(mut model) = self.0.gic.lock() else {
+                return Ok(None);
+            };
+            match body(&mut model) {
+                Ok(value) => Ok(Some(value)),
+                Err(GicError::NeedSync(stale)) => Err(stale.others),
+                Err(_) => Ok(None),
+            }
+        })
+    }
+
+    /// The same, where it ends in a vCPU to be kicked.
+    fn change(&self, body: impl FnMut(&mut Model) -> Result<Option<VcpuId>, GicError>) {
+        if let Some(vcpu) = self.with_model(body).flatten() {
+            self.0.kick(vcpu);
+        }
+    }
+
+    /// Calls `each` for all mapped LPIs, or those of one vCPU.
+    fn each_lpi(&mut self, of: Option<VcpuId>, mut each: impl FnMut(&mut Self, LpiId)) {
+        for block in 0..LpiId::BLOCKS {
+            let mut set = match self.0.gic.lock() {
+                Some(mut model) => model.lpis_of_block(block, of),
+                None => return,
+            };
+            while set != 0 {
+                if let Some(id) = LpiId::of_block(block, set.trailing_zeros()) {
+                    each(self, id);
+                }
+                set &= set.wrapping_sub(1);
+            }
+            if !self.may_go_on() {
+                return;
+            }
+        }
+    }
+
+    fn byte(&self, ipa: u64) -> Option<u8> {
+        let address = self.0.memory.address(ipa, false)?;
+        UserSlice::new(UserPtr::from_addr(address), 1)
+            .reader()
+            .read()
+            .ok()
+    }
+
+    fn set_byte(&self, ipa: u64, byte: u8) -> Result {
+        let address = self.0.memory.address(ipa, true).ok_or(EFAULT)?;
+        UserSlice::new(UserPtr::from_addr(address), 1)
+            .writer()
+            .write(&byte)
+    }
+
+    /// Sets the latch of an LPI that goes to `vcpu` as that one's pending table says; with `take` the table says so no more.
+    fn load_pending(&self, lpi: LpiId, vcpu: VcpuId, take: bool) {
+        let tables = self.0.gic.lock().map(|model| model.lpi_tables(vcpu));
+        let Some((_, Some(table))) = tables else {
+            return;
+        };
+        let (at, bit) = pending_bit(table, lpi);
+        let Some(byte) = self.byte(at) else { return };
+        self.change(|model| model.set_lpi_pending(lpi, byte & bit != 0));
+        if take && byte & bit != 0 {
+            let _ = self.set_byte(at, byte & !bit);
+        }
+    }
+
+    /// KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES: the pending tables say what is pending. `EFAULT`: they are not there.
+    pub(crate) fn save_pending(&mut self) -> Result {
+        let mut result = Ok(());
+        self.each_lpi(None, |host, lpi| {
+            let state = host.with_model(|model| model.lpi_state(lpi)).flatten();
+            let Some((vcpu, pending)) = state else { return };
+            let tables = host.0.gic.lock().map(|model| model.lpi_tables(vcpu));
+            let Some((_, Some(table))) = tables else {
+                return;
+            };
+            let (at, bit) = pending_bit(table, lpi);
+            let saved = host.byte(at).ok_or(EFAULT).and_then(|old| {
+                let new = if pending { old | bit } else { old & !bit };
+                if new == old {
+                    Ok(())
+                } else {
+                    host.set_byte(at, new)
+                }
+            });
+            result = result.and(saved);
+        });
+        result
+    }
+
+    /// Does what a write to a redistributor's registers asked for.
+    pub(crate) fn work(&mut self, work: LpiWork) {
+        match work {
+            LpiWork::Enabled(vcpu) => self.each_lpi(Some(vcpu), |host, lpi| {
+                host.load_pending(lpi, vcpu, false);
+            }),
+            LpiWork::Disabled(vcpu) => self.each_lpi(Some(vcpu), |host, lpi| host.clear(lpi)),
+            LpiWork::Invalidate(lpi) => self.reload(lpi),
+            LpiWork::InvalidateAll(vcpu) => self.reload_all(vcpu),
+        }
+    }
+}
+
+/// Where in a pending table an LPI's bit is: the byte's address, and its mask.
+fn pending_bit(table: u64, lpi: LpiId) -> (u64, u8) {
+    (
+        table.wrapping_add(u64::from(lpi.get() / 8)),
+        1 << (lpi.get() % 8),
+    )
+}
+
+impl Env for Host<'_> {
+    fn load(&mut self, ipa: u64) -> Option<u64> {
+        // Eight bytes that are aligned are in one page, and so in one slot.
+        let address = self.0.memory.address(ipa & !7, false)?;
+        let value: u64 = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>())
+            .reader()
+            .read()
+            .ok()?;
+        Some(u64::from_le(value))
+    }
+
+    fn store(&mut self, ipa: u64, value: u64) -> bool {
+        self.0
+            .memory
+            .address(ipa & !7, true)
+            .is_some_and(|address| {
+                UserSlice::new(UserPtr::from_addr(address), size_of::<u64>())
+                    .writer()
+                    .write(&value.to_le())
+                    .is_ok()
+            })
+    }
+
+    fn is_memory(&mut self, ipa: u64) -> bool {
+        self.0.memory.address(ipa, false).is_some()
+    }
+
+    fn vcpu(&mut self, number: u32) -> Option<VcpuId> {
+        self.0.vcpu_by_number(number).map(|vcpu| vcpu.id)
+    }
+
+    fn lpi_limit(&mut self) -> u32 {
+        self.0.gic.lock().map_or(0, |model| model.lpi_limit())
+    }
+
+    fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> core::result::Result<(), NoMemory> {
+        let mut block =
+            Block::with_capacity(LpiId::BLOCK, GFP_KERNEL_ACCOUNT).map_err(|_| NoMemory)?;
+        for _ in 0..LpiId::BLOCK {
+            block
+                .push_within_capacity(Lpi::default())
+                .map_err(|_| NoMemory)?;
+        }
+        let mut model = self.0.gic.lock().ok_or(NoMemory)?;
+        let unused = model.lpi_store().install(lpi.block(), block);
+        let first = model.map_lpi(lpi, target);
+        drop(model);
+        drop(unused);
+        if first.map_err(|_| NoMemory)? {
+            self.reload(lpi);
+            if let Some(vcpu) = target {
+                self.load_pending(lpi, vcpu, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn unmap(&mut self, lpi: LpiId) {
+        let _ = self.with_model(|model| model.unmap_lpi(lpi));
+    }
+
+    fn route(&mut self, lpi: LpiId, target: Option<VcpuId>) {
+        self.change(|model| model.route_lpi(lpi, target));
+    }
+
+    fn raise(&mut self, lpi: LpiId) {
+        let _ = self.0.raise_lpi(lpi);
+    }
+
+    fn clear(&mut self, lpi: LpiId) {
+        self.change(|model| model.set_lpi_pending(lpi, false));
+    }
+
+    fn reload(&mut self, lpi: LpiId) {
+        let tables = self
+            .0
+            .gic
+            .lock()
+            .map(|model| model.lpi_tables(VcpuId::FIRST));
+        let Some((table, _)) = tables else { return };
+        if let Some(byte) = self.byte(table.wrapping_add(lpi.index() as u64)) {
+            self.change(|model| model.configure_lpi(lpi, LpiConfig::new(byte)));
+        }
+    }
+
+    fn reload_all(&mut self, vcpu: VcpuId) {
+        self.each_lpi(Some(vcpu), |host, lpi| host.reload(lpi));
+    }
+
+    fn move_all(&mut self, from: VcpuId, to: VcpuId) {
+        self.each_lpi(Some(from), |host, lpi| host.route(lpi, Some(to)));
+    }
+
+    fn may_go_on(&mut self) -> bool {
+        cpu::cond_resched();
+        !cpu::is_dying()
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Interrupts between vCPUs, of the timer, and their end. Every vCPU has a CPU of its own. The counter is read in the guest. */
+#include "bench.h"
+#include "timer.h"
+
+#define OPERATIONS 20
+#define ALL 4 /* vCPUs where it says "all" */
+#define MS 1000000UL /* ticks; under -icount, and what matters there is only that it is long */
+
+/* Writes ICC_SGI1R_EL1; the counter before it, and in *after the counter behind it. The guest's part: three instructions. */
+static inline u64 send(u64 sgi, u64 *after)
+{
+	u64 before, behind;
+
+	__asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\tmsr " STRINGIFY(ICC_SGI1R_EL1) ", %2\n\tisb\n\tmrs %1, cntvct_el0"
+			 : "=&r"(before), "=&r"(behind) : "r"(sgi) : "memory");
+	*after = behind;
+	return before;
+}
+
+/* vCPU 0 sends to the others (all but itself) one interrupt after the other, each when the last has been handled. */
+static void send_all(u32 targets, u64 rest)
+{
+	const u64 sgi = targets == 1 ? 1 << 1 : 1UL << 40;
+
+	BENCH_EACH(round, BENCH_ROUNDS) {
+		u64 sending = 0, delivering = 0;
+
+		for (u32 i = 0; i < OPERATIONS; i++) {
+			u64 count[ALL], before, after, last = 0;
+
+			for (u32 t = 1; t <= targets; t++)
+				count[t] = READ_ONCE(bench_cpus[t].count);
+			if (rest)
+				bench_sleep(rest);
+			before = send(sgi, &after);
+			for (u32 t = 1; t <= targets; t++) {
+				BENCH_UNTIL(READ_ONCE(bench_cpus[t].count) != count[t]);
+				if (READ_ONCE(bench_cpus[t].at) > last)
+					last = READ_ONCE(bench_cpus[t].at);
+			}
+			sending += after - before;
+			delivering += last - before;
+		}
+		bench_ticks[0][round] = sending;
+		bench_ticks[1][round] = delivering;
+	}
+}
+
+/* The target runs: it does nothing but wait for its turn to be over. */
+static void busy(u64 index, u32 vcpus)
+{
+	bench_gic_up(index, vcpus);
+	irq_enable();
+	if (index)
+		for (;;)
+			bench_pause();
+	send_all(vcpus - 1, 0);
+}
+
+/*
+ * The target waits in WFI, and its CPU is idle by the time the SGI is sent: the sender, too, rests before each, for longer than
+ * a hypervisor polls.
+ */
+static void idle(u64 index, u32 vcpus)
+{
+	bench_gic_up(index, vcpus);
+	irq_enable();
+	if (index)
+		for (;;)
+			wfi();
+	send_all(vcpus - 1, 4 * MS);
+}
+
+static void guest_one_busy(u64 index)
+{
+	busy(index, 2);
+}
+
+static void guest_one_idle(u64 index)
+{
+	idle(index, 2);
+}
+
+static void guest_all_busy(u64 index)
+{
+	busy(index, ALL);
+}
+
+static void guest_all_idle(u64 index)
+{
+	idle(index, ALL);
+}
+
+static void measure(const char *sending, const char *delivering, u32 vcpus, void (*guest)(u64))
+{
+	struct vm *vm = bench_vm(.main = guest, .vcpus = vcpus);
+
+	bench_run_all(vm);
+	if (sending)
+		bench_report(sending, OPERATIONS, BENCH_ROUNDS, VM_GLOBAL(vm, bench_ticks)[0]);
+	bench_report(delivering, OPERATIONS, BENCH_ROUNDS, VM_GLOBAL(vm, bench_ticks)[1]);
+}
+
+/*
+ * sgi_send: the sender's side, from the write until its next instruction, the kick of the other CPU included; counted on the
+ * sender's CPU, for the target's gets no turn in between.
+ * sgi_deliver: from the write until the target's handler begins; counted on both CPUs, with what the sender does until it
+ * hands over its turn.
+ */
+TEST(sgi_deliver)
+{
+	measure("sgi_send", "sgi_deliver", 2, guest_one_busy);
+}
+
+/* As sgi_deliver, to a vCPU in WFI on an idle CPU: the wake-up of its thread by the host is in it. Both CPUs. */
+TEST_SECONDS(sgi_idle, 120)
+{
+	measure(NULL, "sgi_idle", 2, guest_one_idle);
+}
+
+/* One SGI to three running vCPUs: from the write until the last handler begins; all four CPUs. */
+TEST(sgi_broadcast)
+{
+	measure("sgi_broadcast_send", "sgi_broadcast", ALL, guest_all_busy);
+}
+
+/* The same to three in WFI. */
+TEST_SECONDS(sgi_broadcast_idle, 120)
+{
+	measure(NULL, "sgi_broadcast_idle", ALL, guest_all_idle);
+}
+
+/*
+ * The end of an edge interrupt (an SGI of the vCPU's own, acknowledged before): from the write of ICC_EOIR1_EL1 until it has
+ * taken effect. One CPU; the guest's part are three instructions: the write, an ISB, the reading of the counter.
+ */
+static void guest_eoi(u64 arg)
+{
+	bench_gic_up(0, 1);
+	BENCH_EACH(round, BENCH_ROUNDS) {
+		u64 sum = 0;
+
+		for (u32 i = 0; i < BENCH_OPERATIONS; i++) {
+			u64 intid, before, after;
+
+			gic_sgi(0, 1);
+			do {
+				intid = gic_ack();
+			} while (intid >= 1020);
+			__asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\tmsr " STRINGIFY(ICC_EOIR1_EL1) ", %2\n\tisb\n\tmrs %1, cntvct_el0"
+					 : "=&r"(before), "=&r"(after) : "r"(intid) : "memory");
+			sum += after - before;
+		}
+		bench_ticks[0][round] = sum;
+	}
+}
+
+TEST(eoi)
+{
+	struct vm *vm = bench_vm(.main = guest_eoi);
+
+	vcpu_done(&vm->vcpus[0]);
+	bench_report("eoi", BENCH_OPERATIONS, BENCH_ROUNDS, VM_GLOBAL(vm, bench_ticks)[0]);
+}
+
+/*
+ * The virtual timer's whole life: set to a time that is over, fires, is handled (acknowledged, masked, ended), and the
+ * interrupted code goes on. One CPU; the guest's part are some thirty instructions.
+ */
+static void guest_timer_fire(u64 arg)
+{
+	bench_gic_up(0, 1);
+	irq_enable();
+	BENCH_EACH(round, BENCH_ROUNDS) {
+		u64 sum = 0;
+
+		for (u32 i = 0; i < OPERATIONS; i++) {
+			u64 count = READ_ONCE(bench_cpus[0].count), before = guest_now();
+
+			timer_set_cval(TIMER_VIRTUAL, 0);
+			timer_set_ctl(TIMER_VIRTUAL, TIMER_ENABLE);
+			while (READ_ONCE(bench_cpus[0].count) == count)
+				;
+			sum += guest_now() - before;
+		}
+		bench_ticks[0][round] = sum;
+	}
+}
+
+TEST(timer_fire)
+{
+	struct vm *vm = bench_vm(.main = guest_timer_fire);
+
+	vcpu_done(&vm->vcpus[0]);
+	bench_report("timer_fire", OPERATIONS, BENCH_ROUNDS, VM_GLOBAL(vm, bench_ticks)[0]);
+}
+
+/*
+ * The wake-up from WFI by the virtual timer: from the time the timer is set to until its handler begins. The vCPU's thread
+ * sleeps and its CPU is idle by then. One CPU.
+ */
+static void guest_wfi_wake(u64 arg)
+{
+	bench_gic_up(0, 1);
+	irq_enable();
+	BENCH_EACH(round, BENCH_ROUNDS) {
+		u64 sum = 0;
+
+		for (u32 i = 0; i < OPERATIONS; i++) {
+			bench_sleep(4 * MS);
+			sum += READ_ONCE(bench_cpus[0].at) - timer_cval(TIMER_VIRTUAL);
+		}
+		bench_ticks[0][round] = sum;
+	}
+}
+
+TEST_SECONDS(wfi_wake, 120)
+{
+	struct vm *vm = bench_vm(.main = guest_wfi_wake);
+
+	vcpu_done(&vm->vcpus[0]);
+	bench_report("wfi_wake", OPERATIONS, BENCH_ROUNDS, VM_GLOBAL(vm, bench_ticks)[0]);
+}
