@@ -8,6 +8,7 @@
 #include "gic.h"
 #include "held.h"
 #include "inject.h"
+#include "msi.h"
 #include "vm.h"
 
 #define AREA 0x80000000UL
@@ -131,6 +132,17 @@ static int set_routing(struct vm *vm)
 	return ioctl(vm->fd, KVM_SET_GSI_ROUTING, &routing);
 }
 
+/* A word of each kind that there is in a GICv3's state. */
+static const struct {
+	u32 group;
+	u64 attr;
+} gic_words[] = {
+	{ KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_CTLR },
+	{ KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, GICR_ISENABLER0 },
+	{ KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, 0xc230 /* ICC_PMR_EL1 */ },
+	{ KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, VGIC_LEVEL_INFO_LINE_LEVEL << KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT | 32 },
+};
+
 /* The life of a VM, in which each step fails in every way before it is done. */
 static void live_through_it(void)
 {
@@ -158,7 +170,13 @@ static void live_through_it(void)
 		u32 length;
 		u8 bits[8];
 	} signals = { .length = 8 };
-	u64 value = 0, gicd_ctlr = 0;
+	struct kvm_arm_counter_offset offset = { .counter_offset = 0 };
+	struct kvm_irq_level line = { .irq = KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | 40 };
+	struct kvm_userspace_memory_region2 region = {
+		.slot = 2, .guest_phys_addr = AREA + AREA_SIZE, .memory_size = 0x10000, .userspace_addr = (u64)area
+	};
+	struct kvm_userspace_memory_region2 no_region = { .slot = 2 };
+	u64 value = 0, word = 0, stolen = vm_alloc(vm, 64, 64);
 	u32 lines = 128, timer = 27;
 
 	/* Setting up. */
@@ -170,16 +188,28 @@ static void live_through_it(void)
 	value = (u64)vcpu->cpu;
 	INJECT_AGAIN(reg_try_set(vcpu, CORE_REG(regs.regs[0]), &value));
 	INJECT(vm_slot(vm, 1, 0, AREA, AREA_SIZE, area), CHECK_OK(vm_slot(vm, 1, 0, AREA, 0, area)));
-	INJECT(ioctl(vm->fd, KVM_SET_DEVICE_ATTR, &filter_attr), FAIL("the filter cannot be set twice"));
+	INJECT(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region), CHECK_OK(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &no_region)));
+	INJECT_AGAIN(ioctl(vm->fd, KVM_HAS_DEVICE_ATTR, &filter_attr));
+	INJECT_ONCE(ioctl(vm->fd, KVM_SET_DEVICE_ATTR, &filter_attr));
 	INJECT_AGAIN(ioctl(vm->fd, KVM_ENABLE_CAP, &nisv));
+	INJECT_AGAIN(ioctl(vm->fd, KVM_ARM_SET_COUNTER_OFFSET, &offset));
 	INJECT_AGAIN(ioctl(vm->fd, KVM_ARM_GET_REG_WRITABLE_MASKS, &range));
-	INJECT_AGAIN(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines));
-	INJECT_AGAIN(attr_get(vm->gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines));
+	INJECT_AGAIN(attr_has(vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL, KVM_ARM_VCPU_TIMER_IRQ_VTIMER));
 	INJECT_AGAIN(attr_set(vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL, KVM_ARM_VCPU_TIMER_IRQ_VTIMER, &timer));
 	INJECT_AGAIN(attr_get(vcpu->fd, KVM_ARM_VCPU_TIMER_CTRL, KVM_ARM_VCPU_TIMER_IRQ_VTIMER, &timer));
+	if (attr_has(vcpu->fd, KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA) == 0) {
+		INJECT_ONCE(attr_set(vcpu->fd, KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, &stolen));
+		INJECT_AGAIN(attr_get(vcpu->fd, KVM_ARM_VCPU_PVTIME_CTRL, KVM_ARM_VCPU_PVTIME_IPA, &stolen));
+	}
+	INJECT_AGAIN(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines));
+	INJECT_AGAIN(attr_get(vm->gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines));
 	INJECT_AGAIN(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL));
-	INJECT_AGAIN(attr_get(vm->gic, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, 0, &gicd_ctlr));
-	INJECT_AGAIN(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, 0, &gicd_ctlr));
+	for (u32 i = 0; i < ARRAY_SIZE(gic_words); i++) {
+		INJECT_AGAIN(attr_has(vm->gic, gic_words[i].group, gic_words[i].attr));
+		INJECT_AGAIN(attr_get(vm->gic, gic_words[i].group, gic_words[i].attr, &word));
+		INJECT_AGAIN(attr_set(vm->gic, gic_words[i].group, gic_words[i].attr, &word));
+	}
+	INJECT_AGAIN(ioctl(vm->fd, KVM_IRQ_LINE, &line));
 	INJECT_AGAIN(set_routing(vm));
 	INJECT(ioctl(vm->fd, KVM_IRQFD, &irqfd), CHECK_OK(ioctl(vm->fd, KVM_IRQFD, &no_irqfd)));
 	INJECT(ioctl(vm->fd, KVM_IOEVENTFD, &bell), CHECK_OK(ioctl(vm->fd, KVM_IOEVENTFD, &no_bell)));
@@ -231,5 +261,152 @@ TEST_SECONDS(a_whole_life, 120)
 	before = held_now();
 	live_through_it();
 	CHECK(inject_count > 200);
+	held_compare(before);
+}
+
+/* Where the guest sees its interrupt controllers, each place set once. */
+TEST_SECONDS(places_of_the_interrupt_controllers, 60)
+{
+	struct held before;
+
+	inject_setup();
+	for (int round = 0; round < 2; round++) {
+		struct vm *vm = vm_create(.main = guest_hello);
+		struct kvm_create_device gic = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
+		u64 dist = GUEST_GICD, its_base = GUEST_ITS;
+		u64 regions[] = { 1UL << 52 | GUEST_GICR, 4UL << 52 | 0x0b000000 | 1 };
+		int its;
+
+		if (round)
+			before = held_now();
+		CHECK_OK(ioctl(vm->fd, KVM_CREATE_DEVICE, &gic));
+		its = its_create(vm, 0);
+		INJECT_ONCE(attr_set(gic.fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, &dist));
+		INJECT_AGAIN(attr_get(gic.fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, &dist));
+		for (u32 i = 0; i < ARRAY_SIZE(regions); i++) {
+			INJECT_ONCE(attr_set(gic.fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, &regions[i]));
+			INJECT_AGAIN(attr_get(gic.fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, &regions[i]));
+		}
+		INJECT_ONCE(attr_set(its, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE, &its_base));
+		INJECT_AGAIN(attr_get(its, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE, &its_base));
+		INJECT_AGAIN(attr_has(its, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE));
+		INJECT_AGAIN(attr_set(gic.fd, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL));
+		INJECT_AGAIN(attr_set(its, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL));
+		CHECK_OK(run_to_sync(&vm->vcpus[0]));
+		close(its);
+		close(gic.fd);
+		vm_destroy(vm);
+	}
+	ktap_note("%u failures", inject_count);
+	held_compare(before);
+}
+
+/* ---- Messages ---- */
+
+#define DEVICE 3
+#define EVENTS 8
+static struct its_memory its_memory;
+static u64 enough, taken[EVENTS];
+
+static void on_lpi(struct guest_regs *regs)
+{
+	u32 intid = gic_ack();
+
+	if (intid == GIC_SPURIOUS)
+		return;
+	gic_eoi(intid);
+	if (intid < LPI(0) || intid % 64 || intid >= LPI(64 * EVENTS))
+		GUEST_FAIL("not an LPI of this test", intid, 0);
+	taken[(intid - LPI(0)) / 64]++;
+}
+
+static void guest_maps(u64 arg)
+{
+	guest_irq_handler = on_lpi;
+	gic_init_distributor();
+	gic_init_cpu();
+	its_start(&its_memory, 1, ITS_DIRECT);
+	for (u32 i = 0; i < EVENTS; i++)
+		lpi_configure(LPI(64 * i), 0xa0, true);
+	lpis_on(0);
+	/* A command for which the host has no memory is lost, as one that is wrong. */
+	while (!READ_ONCE(enough)) {
+		its_mapd(DEVICE, its_memory.itt[0], ITT_BITS, true);
+		its_mapc(0, 0, true);
+		for (u32 i = 0; i < EVENTS; i++)
+			its_mapti(DEVICE, i, LPI(64 * i), 0);
+		GUEST_SYNC(1);
+	}
+	irq_enable();
+	guest_delay_us(2000);
+	irq_disable();
+	for (u32 i = 0; i < EVENTS; i++)
+		GUEST_CHECK_EQ(taken[i], i % 2);
+	GUEST_SYNC(2);
+}
+
+static const u64 its_saved[] = { GITS_IIDR, GITS_CBASER, GITS_CREADR, GITS_CWRITER, GITS_BASER(0), GITS_BASER(1), GITS_CTLR };
+
+static void forget_tables(struct vm *vm, int its, const u64 *regs)
+{
+	CHECK_OK(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL));
+	CHECK_OK(attr_set(its, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_ITS_CTRL_RESET, NULL));
+	for (u32 i = 0; i + 1 < ARRAY_SIZE(its_saved); i++)
+		CHECK_OK(attr_set(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, its_saved[i], &regs[i]));
+}
+
+static void messages(void)
+{
+	struct vm *vm = vm_create(.main = guest_maps, .gic = true);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	u64 regs[ARRAY_SIZE(its_saved)];
+	int its = its_create(vm, GUEST_ITS);
+	int event = CHECK_OK(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+	struct kvm_irqfd irqfd = { .fd = event, .gsi = 9 }, no_irqfd = { .fd = event, .gsi = 9, .flags = KVM_IRQFD_FLAG_DEASSIGN };
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry;
+	} routing = { { .nr = 1 }, { .gsi = 9, .type = KVM_IRQ_ROUTING_MSI, .flags = KVM_MSI_VALID_DEVID } };
+
+	routing.entry.u.msi = (struct kvm_irq_routing_msi){ .address_lo = GUEST_ITS + GITS_TRANSLATER, .data = 7, .devid = DEVICE };
+	for (int i = 0; i < 5; i++)
+		INJECT_AGAIN(run_to_sync(vcpu));
+	CHECK_OK(run_to_sync(vcpu));
+	INJECT_AGAIN(ioctl(vm->fd, KVM_SET_GSI_ROUTING, &routing));
+	INJECT(ioctl(vm->fd, KVM_IRQFD, &irqfd), CHECK_OK(ioctl(vm->fd, KVM_IRQFD, &no_irqfd)));
+	CHECK_EQ(INJECT_AGAIN(msi(vm, DEVICE, 1)), 1);
+	CHECK_EQ(INJECT_AGAIN(msi(vm, DEVICE, 3)), 1);
+	CHECK_EQ(INJECT_AGAIN(msi(vm, DEVICE, 5)), 1);
+	CHECK(write(event, &(u64){ 1 }, 8) == 8);
+
+	/* What is pending stays so, however often saving and restoring it has failed before. */
+	INJECT_AGAIN(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL));
+	INJECT_AGAIN(attr_set(its, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_ITS_SAVE_TABLES, NULL));
+	for (u32 i = 0; i < ARRAY_SIZE(its_saved); i++) {
+		INJECT_AGAIN(attr_has(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, its_saved[i]));
+		INJECT_AGAIN(attr_get(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, its_saved[i], &regs[i]));
+	}
+	INJECT_AGAIN(attr_set(its, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_ITS_CTRL_RESET, NULL));
+	for (u32 i = 0; i + 1 < ARRAY_SIZE(its_saved); i++)
+		INJECT_AGAIN(attr_set(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, its_saved[i], &regs[i]));
+	INJECT(attr_set(its, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_ITS_RESTORE_TABLES, NULL), forget_tables(vm, its, regs));
+	INJECT_AGAIN(attr_set(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, GITS_CTLR, &regs[ARRAY_SIZE(its_saved) - 1]));
+	VM_GLOBAL(vm, enough) = 1;
+	vcpu_sync(vcpu, 2);
+	close(event);
+	close(its);
+	vm_destroy(vm);
+}
+
+TEST_SECONDS(messages_of_devices, 120)
+{
+	struct held before;
+
+	inject_setup();
+	messages();
+	ktap_note("%u failures", inject_count);
+	CHECK(inject_count > 60);
+	before = held_now();
+	messages();
 	held_compare(before);
 }

@@ -45,6 +45,8 @@ extern unsigned int inject_count; /* how many failures there were */
 		}                                                                                                       \
 		r_;                                                                                                     \
 	})
+/* For what can be done once: ends when it is done, though something failed that could be done without. */
+#define INJECT_ONCE(call) INJECT(call, break)
 /* For what can be done again and again. */
 #define INJECT_AGAIN(call) INJECT(call, (void)0)
 
