@@ -13,7 +13,7 @@ endif
 ifdef TEST
 override TEST := $(value TEST)
 endif
-export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG UPDATE BARS WEIGHTS
+export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS
 
 all: module userspace ## build the module and the launcher (the default)
 

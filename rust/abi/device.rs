@@ -17,7 +17,7 @@ use kernel::sync::Arc;
 
 /// KVM_CREATE_DEVICE.
 pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
-    let mut request: kvm_create_device = user::read(argument)?;
+    let request: kvm_create_device = user::read(argument)?;
     let is_its = request.type_ == kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS;
     if !is_its && request.type_ != kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3 {
         return Err(ENODEV);
@@ -25,26 +25,42 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     if request.flags & KVM_CREATE_DEVICE_TEST != 0 {
         return Ok(0);
     }
-    // The file comes first: a device without one could not be set up, nor made again.
-    let fd = if is_its {
+    // The file comes first, and its number is told: a device without could not be set up, nor made again.
+    if is_its {
         let its = Its::new()?;
-        let fd = NewFd::prepare(Arc::new(
-            ItsFile {
-                vm: vm.clone(),
-                its: its.clone(),
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?)?;
-        let _config = vm.config.lock();
-        vm.add_its(its)?;
-        fd
+        let file = ItsFile {
+            vm: vm.clone(),
+            its: its.clone(),
+        };
+        let fd = NewFd::prepare(Arc::new(file, GFP_KERNEL_ACCOUNT)?)?;
+        answer(argument, request, fd, || {
+            let _config = vm.config.lock();
+            vm.add_its(its)
+        })
     } else {
         let fd = NewFd::prepare(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)?;
-        create_gic(vm)?;
-        fd
+        answer(argument, request, fd, || create_gic(vm))
+    }
+}
+
+/// Tells the number of `fd`, makes the device, and then the number leads to it. Where that fails, nothing has happened.
+fn answer(
+    argument: usize,
+    request: kvm_create_device,
+    fd: NewFd,
+    make: impl FnOnce() -> Result,
+) -> Result<isize> {
+    let told = kvm_create_device {
+        fd: fd.number(),
+        ..request
     };
-    request.fd = fd.install() as u32;
-    user::write(argument, &request)?;
+    user::write(argument, &told)?;
+    if let Err(error) = make() {
+        // As it was, where it still can be written: there is no such file.
+        let _ = user::write(argument, &request);
+        return Err(error);
+    }
+    fd.install();
     Ok(0)
 }
 

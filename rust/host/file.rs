@@ -158,9 +158,14 @@ impl NewFd {
         }
     }
 
+    /// The descriptor that it will have.
+    pub(crate) fn number(&self) -> u32 {
+        self.fd.reserved_fd()
+    }
+
     /// From now on the process has it: the number.
     pub(crate) fn install(self) -> isize {
-        let number = self.fd.reserved_fd() as isize;
+        let number = self.number() as isize;
         self.fd.fd_install(self.file);
         number
     }

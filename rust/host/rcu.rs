@@ -54,7 +54,9 @@ impl<T: Send + Sync> Published<T> {
         let guard = self.writer.lock();
         // SAFETY: Only a writer frees it, and this is the one writer.
         let current = unsafe { &*self.current.load(Ordering::Relaxed) };
-        let new = KBox::new(next(current)?, GFP_KERNEL_ACCOUNT)?;
+        // Room for it first: when `next` has succeeded nothing fails any more.
+        let room = KBox::<T>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let new = KBox::write(room, next(current)?);
         // INVARIANT: `new` is owned by this now, `old` no longer. Release: as in `read`.
         let old = self.current.swap(KBox::into_raw(new), Ordering::Release);
         drop(guard);

@@ -8,7 +8,7 @@
 use super::gic::Model;
 use super::Vm;
 use crate::host::cpu;
-use crate::model::its::{Env, NoMemory};
+use crate::model::its::{Env, TableError};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{Error as GicError, Lpi, LpiConfig, LpiId, LpiStore, LpiWork};
 use kernel::prelude::*;
@@ -93,12 +93,13 @@ impl Host<'_> {
         }
     }
 
-    fn byte(&self, ipa: u64) -> Option<u8> {
-        let address = self.0.memory.address(ipa, false)?;
-        UserSlice::new(UserPtr::from_addr(address), 1)
-            .reader()
-            .read()
-            .ok()
+    /// A byte of the guest's memory; `None` where it has none. `EFAULT`: it cannot be read.
+    fn byte(&self, ipa: u64) -> Result<Option<u8>> {
+        let Some(address) = self.0.memory.address(ipa, false) else {
+            return Ok(None);
+        };
+        let mut reader = UserSlice::new(UserPtr::from_addr(address), 1).reader();
+        reader.read().map(Some)
     }
 
     fn set_byte(&self, ipa: u64, byte: u8) -> Result {
@@ -111,17 +112,33 @@ impl Host<'_> {
     }
 
     /// Sets the latch of an LPI that goes to `vcpu` as that one's pending table says; with `take` the table says so no more.
-    fn load_pending(&self, lpi: LpiId, vcpu: VcpuId, take: bool) {
+    fn load_pending(&self, lpi: LpiId, vcpu: VcpuId, take: bool) -> Result {
         let tables = self.0.gic.lock().map(|model| model.lpi_tables(vcpu));
         let Some((_, Some(table))) = tables else {
-            return;
+            return Ok(());
         };
         let (at, bit) = pending_bit(table, lpi);
-        let Some(byte) = self.byte(at) else { return };
-        self.change(|model| model.set_lpi_pending(lpi, byte & bit != 0));
+        let Some(byte) = self.byte(at)? else {
+            return Ok(());
+        };
         if take && byte & bit != 0 {
-            let _ = self.set_byte(at, byte & !bit);
+            self.set_byte(at, byte & !bit)?;
         }
+        self.change(|model| model.set_lpi_pending(lpi, byte & bit != 0));
+        Ok(())
+    }
+
+    /// Configures an LPI as the table says.
+    fn load_config(&self, lpi: LpiId) -> Result {
+        let gic = self.0.gic.lock();
+        let tables = gic.map(|model| model.lpi_tables(VcpuId::FIRST));
+        let Some((table, _)) = tables else {
+            return Ok(());
+        };
+        if let Some(byte) = self.byte(table.wrapping_add(lpi.index() as u64))? {
+            self.change(|model| model.configure_lpi(lpi, LpiConfig::new(byte)));
+        }
+        Ok(())
     }
 
     /// KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES: the pending tables say what is pending. `EFAULT`: they are not there.
@@ -135,14 +152,17 @@ impl Host<'_> {
                 return;
             };
             let (at, bit) = pending_bit(table, lpi);
-            let saved = host.byte(at).ok_or(EFAULT).and_then(|old| {
-                let new = if pending { old | bit } else { old & !bit };
-                if new == old {
-                    Ok(())
-                } else {
-                    host.set_byte(at, new)
-                }
-            });
+            let saved = host
+                .byte(at)
+                .and_then(|old| old.ok_or(EFAULT))
+                .and_then(|old| {
+                    let new = if pending { old | bit } else { old & !bit };
+                    if new == old {
+                        Ok(())
+                    } else {
+                        host.set_byte(at, new)
+                    }
+                });
             result = result.and(saved);
         });
         result
@@ -152,7 +172,7 @@ impl Host<'_> {
     pub(crate) fn work(&mut self, work: LpiWork) {
         match work {
             LpiWork::Enabled(vcpu) => self.each_lpi(Some(vcpu), |host, lpi| {
-                host.load_pending(lpi, vcpu, false);
+                let _ = host.load_pending(lpi, vcpu, false);
             }),
             LpiWork::Disabled(vcpu) => self.each_lpi(Some(vcpu), |host, lpi| host.clear(lpi)),
             LpiWork::Invalidate(lpi) => self.reload(lpi),
@@ -203,30 +223,37 @@ impl Env for Host<'_> {
         self.0.gic.lock().map_or(0, |model| model.lpi_limit())
     }
 
-    fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> core::result::Result<(), NoMemory> {
-        let mut block =
-            Block::with_capacity(LpiId::BLOCK, GFP_KERNEL_ACCOUNT).map_err(|_| NoMemory)?;
+    fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), TableError> {
+        let mut block = Block::with_capacity(LpiId::BLOCK, GFP_KERNEL_ACCOUNT)
+            .map_err(|_| TableError::NoMemory)?;
         for _ in 0..LpiId::BLOCK {
             block
                 .push_within_capacity(Lpi::default())
-                .map_err(|_| NoMemory)?;
+                .map_err(|_| TableError::NoMemory)?;
         }
-        let mut model = self.0.gic.lock().ok_or(NoMemory)?;
+        let mut model = self.0.gic.lock().ok_or(TableError::NoMemory)?;
         let unused = model.lpi_store().install(lpi.block(), block);
         let first = model.map_lpi(lpi, target);
         drop(model);
         drop(unused);
-        if first.map_err(|_| NoMemory)? {
-            self.reload(lpi);
-            if let Some(vcpu) = target {
-                self.load_pending(lpi, vcpu, true);
-            }
+        if first.map_err(|_| TableError::NoMemory)? {
+            let loaded = self
+                .load_config(lpi)
+                .and_then(|()| target.map_or(Ok(()), |vcpu| self.load_pending(lpi, vcpu, true)));
+            loaded.map_err(|_| {
+                self.unmap(lpi);
+                TableError::Memory
+            })?;
         }
         Ok(())
     }
 
     fn unmap(&mut self, lpi: LpiId) {
         let _ = self.with_model(|model| model.unmap_lpi(lpi));
+    }
+
+    fn keep_pending(&mut self) {
+        let _ = self.save_pending();
     }
 
     fn route(&mut self, lpi: LpiId, target: Option<VcpuId>) {
@@ -242,15 +269,7 @@ impl Env for Host<'_> {
     }
 
     fn reload(&mut self, lpi: LpiId) {
-        let tables = self
-            .0
-            .gic
-            .lock()
-            .map(|model| model.lpi_tables(VcpuId::FIRST));
-        let Some((table, _)) = tables else { return };
-        if let Some(byte) = self.byte(table.wrapping_add(lpi.index() as u64)) {
-            self.change(|model| model.configure_lpi(lpi, LpiConfig::new(byte)));
-        }
+        let _ = self.load_config(lpi);
     }
 
     fn reload_all(&mut self, vcpu: VcpuId) {

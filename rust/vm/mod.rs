@@ -282,8 +282,10 @@ impl Vm {
             return Ok(());
         }
         if let Err(error) = self.gic.map(self) {
-            // As in KVM, that was the only attempt.
-            self.dead.store(true, Relaxed);
+            // As in KVM, that was the only attempt. But want of memory passes, and nothing was mapped by halves.
+            if error != ENOMEM {
+                self.dead.store(true, Relaxed);
+            }
             return Err(error);
         }
         config.timers.connect(self)?;

@@ -43,10 +43,12 @@ pub trait Env {
     fn lpi_limit(&mut self) -> u32;
 
     /// One more event stands for this LPI. If it is the first one, the LPI goes to `target`, and the guest's tables say how
-    /// it is configured and whether it is pending.
-    fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), NoMemory>;
+    /// it is configured and whether it is pending; the latter they say no more. After an error it is as before.
+    fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), TableError>;
     /// One event less does.
     fn unmap(&mut self, lpi: LpiId);
+    /// The guest's tables say again which LPIs are pending.
+    fn keep_pending(&mut self);
     /// This LPI goes to another vCPU.
     fn route(&mut self, lpi: LpiId, target: Option<VcpuId>);
     /// A message for this LPI.
@@ -212,19 +214,21 @@ where
         event: Event,
         lpi: LpiId,
         collection: u16,
-    ) -> Result<(), NoMemory> {
+    ) -> Result<(), TableError> {
         if self.nr_events >= MOST_EVENTS {
-            return Err(NoMemory);
+            return Err(TableError::NoMemory);
         }
         let target = self.target(env, collection);
-        env.map(lpi, target)?;
         let translation = Translation {
             lpi,
             collection: Some(collection),
         };
-        self.events
-            .set(event, translation)
-            .inspect_err(|_| env.unmap(lpi))?;
+        // First, since mapping takes what is pending out of the guest's table: after it nothing may fail.
+        self.events.set(event, translation)?;
+        if let Err(error) = env.map(lpi, target) {
+            self.events.remove(event);
+            return Err(error);
+        }
         self.nr_events = self.nr_events.saturating_add(1);
         Ok(())
     }

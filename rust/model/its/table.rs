@@ -197,6 +197,8 @@ where
             .restore_collections(env)
             .and_then(|()| self.restore_devices(env));
         if restored.is_err() {
+            // What was taken out of them with the events that were mapped.
+            env.keep_pending();
             self.forget_devices(env);
             self.forget_collections();
         }

@@ -102,6 +102,13 @@ static int slowness(void)
 	return slow && atoi(slow) > 0 ? atoi(slow) : 1;
 }
 
+int ktap_times(int n)
+{
+	if (!getenv("LOFT_LONG"))
+		n /= slowness();
+	return n ? n : 1;
+}
+
 /* Runs one case in a child. Returns 0, 1 or STATUS_SKIP. */
 static int run_case(const struct ktap_case *c)
 {

@@ -49,6 +49,9 @@ struct ktap_case {
 extern const char *ktap_device;
 bool ktap_on_kvm(void);
 
+/* How often to do what is done N times: less often on a slow machine, unless LOFT_LONG is set. */
+int ktap_times(int n);
+
 void ktap_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Ends the case. */
 void ktap_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));

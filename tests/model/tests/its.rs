@@ -36,6 +36,7 @@ type Model = Its<Sorted<u32, Device>, Sorted<u16, Collection>, Sorted<Event, Tra
 enum Asked {
     Map(u32, Option<usize>),
     Unmap(u32),
+    KeepPending,
     Route(u32, Option<usize>),
     Raise(u32),
     Clear(u32),
@@ -83,14 +84,17 @@ impl Env for Vm {
     fn lpi_limit(&mut self) -> u32 {
         self.lpi_limit
     }
-    fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), NoMemory> {
-        self.room = self.room.checked_sub(1).ok_or(NoMemory)?;
+    fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), TableError> {
+        self.room = self.room.checked_sub(1).ok_or(TableError::NoMemory)?;
         self.asked
             .push(Asked::Map(lpi.get(), target.map(VcpuId::index)));
         Ok(())
     }
     fn unmap(&mut self, lpi: LpiId) {
         self.asked.push(Asked::Unmap(lpi.get()));
+    }
+    fn keep_pending(&mut self) {
+        self.asked.push(Asked::KeepPending);
     }
     fn route(&mut self, lpi: LpiId, target: Option<VcpuId>) {
         self.asked
@@ -608,11 +612,20 @@ fn tables_that_cannot_be() {
         }
         let result = test.its.restore(&mut test.vm);
         if result.is_err() {
+            let all = std::mem::take(&mut test.vm.asked);
             assert_eq!(test.message(0, 0), None, "nothing is left of it");
-            let asked = |f: fn(&Asked) -> bool| test.vm.asked.iter().filter(|a| f(a)).count();
+            let asked = |f: fn(&Asked) -> bool| all.iter().filter(|a| f(a)).count();
             assert_eq!(
                 asked(|a| matches!(a, Asked::Map(..))),
                 asked(|a| matches!(a, Asked::Unmap(_)))
+            );
+            let first = |f: fn(&Asked) -> bool| all.iter().position(f);
+            let kept = first(|a| *a == Asked::KeepPending);
+            assert!(kept.is_some());
+            let unmapped = first(|a| matches!(a, Asked::Unmap(_)));
+            assert!(
+                unmapped.is_none_or(|at| kept < Some(at)),
+                "pending is told first"
             );
         }
         result
