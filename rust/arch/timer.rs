@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The generic timer. The guest's virtual timer is the hardware's; its physical timer is emulated.
+//! The generic timer. Both of the guest's timers are the hardware's EL1 timers: a host that runs at EL2 with E2H uses the EL2 one.
+//!
+//! Where the guest's physical counter is not the machine's, its physical timer's registers trap, and the comparison is made
+//! with the machine's counter. CNTPOFF_EL2 (FEAT_ECV) would do without the trap; but few CPUs have it, and few guests an
+//! offset and a use for this timer.
 
 use super::isb;
 use crate::model::sysreg::regs::*;
+use crate::model::timer::{Timer, TimerId, TimerSet};
 
 /// The counter, without any offset: at EL2 with E2H = 1, CNTVOFF_EL2 does not count (DDI 0487, D12.2.2).
 /// The ISB keeps the read from being done early.
@@ -17,33 +22,99 @@ pub(crate) fn set_offset(offset: u64) {
     write!(CNTVOFF_EL2, offset);
 }
 
-/// Lets the guest read the physical counter directly, or traps it; its physical timer always traps.
-pub(crate) fn trap_physical(counter: bool) {
-    let open = CNTHCTL_EL2::EL1PCTEN.mask();
-    let value = read!(CNTHCTL_EL2) & !(open | CNTHCTL_EL2::EL1PTEN.mask());
-    write!(CNTHCTL_EL2, if counter { value } else { value | open });
+/// Lets the guest have the physical counter and timer, or traps them.
+pub(crate) fn trap_physical(trap: bool) {
+    let open = CNTHCTL_EL2::EL1PCTEN.mask() | CNTHCTL_EL2::EL1PTEN.mask();
+    let value = read!(CNTHCTL_EL2);
+    write!(CNTHCTL_EL2, if trap { value & !open } else { value | open });
 }
 
-/// As the host has it: with E2H and TGE the EL1 bits have no effect, Linux leaves them set.
-pub(crate) fn untrap_physical() {
-    let value = read!(CNTHCTL_EL2) | CNTHCTL_EL2::EL1PCTEN.mask() | CNTHCTL_EL2::EL1PTEN.mask();
-    write!(CNTHCTL_EL2, value);
+/// The CTL registers of the guest.
+pub(crate) struct Ctls {
+    virtual_: u64,
+    physical: u64,
 }
 
-/// CNTV_CTL_EL0 of the guest.
-pub(crate) fn virtual_ctl() -> u64 {
-    read_guest!(CNTV_CTL_EL0)
+impl Ctls {
+    /// Of two timers that are not in the CPU.
+    pub(crate) fn new(virtual_: &Timer, physical: &Timer) -> Self {
+        Self {
+            virtual_: virtual_.ctl(),
+            physical: physical.ctl(),
+        }
+    }
+
+    /// As they are in the CPU.
+    #[inline]
+    pub(crate) fn read() -> Self {
+        Self {
+            virtual_: read_guest!(CNTV_CTL_EL0),
+            physical: read_guest!(CNTP_CTL_EL0),
+        }
+    }
+
+    /// Puts them into the CPU: from here on the timers may fire.
+    pub(crate) fn set(&self) {
+        for timer in TimerId::ALL {
+            set_ctl(timer, self.of(timer));
+        }
+    }
+
+    /// That of one timer.
+    pub(crate) fn of(&self, timer: TimerId) -> u64 {
+        match timer {
+            TimerId::Virtual => self.virtual_,
+            TimerId::Physical => self.physical,
+        }
+    }
+
+    /// Turns both off.
+    pub(crate) fn clear() {
+        Self {
+            virtual_: 0,
+            physical: 0,
+        }
+        .set();
+    }
+
+    /// Puts them where they are while the guest does not run.
+    pub(crate) fn save(&self, virtual_: &mut Timer, physical: &mut Timer) {
+        virtual_.write_ctl(self.virtual_);
+        physical.write_ctl(self.physical);
+    }
+
+    /// Which timers assert their lines. ISTATUS is the hardware's comparison.
+    #[inline]
+    pub(crate) fn lines(&self) -> TimerSet {
+        let line = |ctl| {
+            const BITS: u64 =
+                CNT_CTL::ENABLE.mask() | CNT_CTL::IMASK.mask() | CNT_CTL::ISTATUS.mask();
+            ctl & BITS == BITS & !CNT_CTL::IMASK.mask()
+        };
+        TimerSet::new(line(self.virtual_), line(self.physical))
+    }
 }
 
-pub(crate) fn set_virtual_ctl(value: u64) {
-    write_guest!(CNTV_CTL_EL0, value);
+/// Sets CTL of one of the guest's timers.
+pub(crate) fn set_ctl(timer: TimerId, value: u64) {
+    match timer {
+        TimerId::Virtual => write_guest!(CNTV_CTL_EL0, value),
+        TimerId::Physical => write_guest!(CNTP_CTL_EL0, value),
+    }
 }
 
-/// CNTV_CVAL_EL0 of the guest.
-pub(crate) fn virtual_cval() -> u64 {
-    read_guest!(CNTV_CVAL_EL0)
+/// CVAL of one of the guest's timers.
+pub(crate) fn cval(timer: TimerId) -> u64 {
+    match timer {
+        TimerId::Virtual => read_guest!(CNTV_CVAL_EL0),
+        TimerId::Physical => read_guest!(CNTP_CVAL_EL0),
+    }
 }
 
-pub(crate) fn set_virtual_cval(value: u64) {
-    write_guest!(CNTV_CVAL_EL0, value);
+/// Sets CVAL of one of the guest's timers.
+pub(crate) fn set_cval(timer: TimerId, value: u64) {
+    match timer {
+        TimerId::Virtual => write_guest!(CNTV_CVAL_EL0, value),
+        TimerId::Physical => write_guest!(CNTP_CVAL_EL0, value),
+    }
 }

@@ -26,8 +26,8 @@ pub(crate) struct Control {
     pub(crate) vmid: u64,
     /// CNTVOFF_EL2.
     pub(crate) virtual_offset: u64,
-    /// The guest's physical counter is not the machine's, so reading it traps.
-    pub(crate) trap_counter: bool,
+    /// What the guest's physical counter is behind the machine's. Unless that is nothing, the counter and its timer trap.
+    pub(crate) physical_offset: u64,
     /// VPIDR_EL2: what the guest reads from MIDR_EL1.
     pub(crate) midr: u64,
 }
@@ -166,7 +166,8 @@ pub(crate) fn load(frame: &mut Frame, control: &Control, saved: &Saved) -> HostW
 pub(crate) fn put(saved: &mut Saved, host: &HostWorld) {
     let cpu = features();
     el1::save(saved, &host.user, cpu.pauth, cpu.ras);
-    timer::untrap_physical();
+    // As the host has it: with E2H and TGE the bits have no effect, Linux leaves them set.
+    timer::trap_physical(false);
     write!(MDCR_EL2, host.mdcr);
     write!(ICC_SRE_EL2, host.sre);
     if cpu.hcx {
@@ -273,7 +274,7 @@ pub(crate) fn set_control(control: &Control) {
     control.translation.set();
     write!(VPIDR_EL2, control.midr);
     timer::set_offset(control.virtual_offset);
-    timer::trap_physical(control.trap_counter);
+    timer::trap_physical(control.physical_offset != 0);
 }
 
 /// The syndrome that a virtual SError brings.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What loft holds of the machine while it is loaded: two private interrupts of each CPU.
+//! What loft holds of the machine while it is loaded: three private interrupts of each CPU.
 //!
-//! The guest's virtual timer and the GIC's maintenance interrupt arrive as exits and no handler of the host's ever runs,
+//! The guest's timers and the GIC's maintenance interrupt arrive as exits and no handler of the host's ever runs,
 //! but they have to be enabled at each CPU's redistributor, and that takes an owner.
 
 use super::ffi;
+use crate::model::timer::TimerId;
 use core::ffi::{c_int, c_uint, c_void};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
@@ -48,24 +49,32 @@ impl Drop for Ppi {
 }
 
 /// Linux's numbers, for the hotplug callbacks.
-static IRQS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+static IRQS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 /// The GIC's, for the exits.
-static INTIDS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+static INTIDS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 
-/// The INTID of the physical interrupt behind the guest's virtual timer.
+/// The INTID of the physical interrupt behind one of the guest's timers.
 #[inline]
-pub(crate) fn timer_intid() -> u64 {
-    INTIDS[0].load(Ordering::Relaxed).into()
+pub(crate) fn timer_intid(timer: TimerId) -> u64 {
+    INTIDS[timer as usize].load(Ordering::Relaxed).into()
 }
 
-/// Makes the timer's physical interrupt active on this CPU, so that it is not signalled until it is deactivated. May be
+/// The timer that this INTID is of.
+#[inline]
+pub(crate) fn timer_of(intid: u64) -> Option<TimerId> {
+    TimerId::ALL
+        .into_iter()
+        .find(|&timer| timer_intid(timer) == intid)
+}
+
+/// Makes a timer's physical interrupt active on this CPU, so that it is not signalled until it is deactivated. May be
 /// called with interrupts off.
 ///
 /// irq_set_irqchip_state() does the same, but looks the interrupt up under RCU, which does not watch a CPU that it takes to
 /// be in a guest.
-pub(crate) fn activate_timer() {
+pub(crate) fn activate_timer(timer: TimerId) {
     // SAFETY: The interrupt is requested while any vCPU runs; it is per CPU, so this is about the current one.
-    unsafe { ffi::loft_timer_set_active() };
+    unsafe { ffi::loft_timer_set_active(timer as c_uint) };
 }
 
 /// The SGI that makes a CPU leave its guest: Linux's own for rescheduling (`asm/smp.h`; arm64's SGIs are its IPIs, in their
@@ -81,7 +90,7 @@ pub(crate) fn clear_kick() {
 /// The INTID of the maintenance interrupt.
 #[inline]
 pub(crate) fn maintenance_intid() -> u64 {
-    INTIDS[1].load(Ordering::Relaxed).into()
+    INTIDS[2].load(Ordering::Relaxed).into()
 }
 
 extern "C" fn online(_cpu: c_uint) -> c_int {
@@ -110,7 +119,7 @@ extern "C" fn offline(_cpu: c_uint) -> c_int {
 /// The interrupts, enabled on each CPU that is online; the scheduler looks for preempt notifiers.
 pub(crate) struct Machine {
     state: c_int,
-    _timer: Ppi,
+    _timers: [Ppi; 2],
     _maintenance: Ppi,
     _notifiers: super::guest::NotifiersOn,
 }
@@ -123,20 +132,28 @@ unsafe impl Sync for Machine {}
 impl Machine {
     pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
         // SAFETY: These read the firmware's tables.
-        let (timer, maintenance) =
-            unsafe { (ffi::loft_virtual_timer_irq(), ffi::loft_maintenance_irq()) };
-        let timer = Ppi::request(timer, c"loft-timer", "virtual timer")?;
+        let [virtual_, physical, maintenance] = unsafe {
+            [
+                ffi::loft_timer_irq(TimerId::Virtual as c_uint),
+                ffi::loft_timer_irq(TimerId::Physical as c_uint),
+                ffi::loft_maintenance_irq(),
+            ]
+        };
+        let virtual_ = Ppi::request(virtual_, c"loft-vtimer", "virtual timer")?;
+        let physical = Ppi::request(physical, c"loft-ptimer", "physical timer")?;
         let maintenance = Ppi::request(maintenance, c"loft-gic", "GIC maintenance")?;
-        for (n, ppi) in [&timer, &maintenance].into_iter().enumerate() {
+        for (n, ppi) in [&virtual_, &physical, &maintenance].into_iter().enumerate() {
             if let (Some(irq), Some(intid)) = (IRQS.get(n), INTIDS.get(n)) {
                 irq.store(ppi.irq, Ordering::Relaxed);
                 intid.store(ppi.intid(), Ordering::Relaxed);
             }
         }
-        // SAFETY: The interrupt is requested, so what describes it stays.
-        if !unsafe { ffi::loft_timer_prepare(timer.irq) } {
-            pr_err!("the virtual timer's interrupt controller is not a GIC\n");
-            return Err(ENXIO);
+        for (timer, ppi) in TimerId::ALL.into_iter().zip([&virtual_, &physical]) {
+            // SAFETY: The interrupt is requested, so what describes it stays.
+            if !unsafe { ffi::loft_timer_prepare(timer as c_uint, ppi.irq) } {
+                pr_err!("the timers' interrupt controller is not a GIC\n");
+                return Err(ENXIO);
+            }
         }
         // SAFETY: The callbacks are in this module and are removed in `drop`.
         let state = unsafe { ffi::loft_cpuhp_online(Some(online), Some(offline)) };
@@ -146,7 +163,7 @@ impl Machine {
         KBox::pin(
             Self {
                 state,
-                _timer: timer,
+                _timers: [virtual_, physical],
                 _maintenance: maintenance,
                 _notifiers: super::guest::NotifiersOn::new(),
             },

@@ -474,7 +474,8 @@ bool loft_access_ok(unsigned long address, unsigned long size)
 	return address == untagged_addr(address) && access_ok((void __user *)address, size);
 }
 
-#define TIMER_PPI_VIRTUAL 2 /* the third interrupt of the timer's node: secure, non-secure, virtual, hypervisor */
+/* Which of a guest's timers, as model::timer::TimerId has them. */
+enum loft_timer { LOFT_TIMER_VIRTUAL, LOFT_TIMER_PHYSICAL, LOFT_TIMERS };
 
 static unsigned int loft_of_irq(const char *compatible, int index)
 {
@@ -517,30 +518,34 @@ static unsigned int loft_acpi_maintenance_irq(void)
 	return irq < 0 ? 0 : irq;
 }
 
-static unsigned int loft_acpi_timer_irq(void)
+static unsigned int loft_acpi_timer_irq(unsigned int timer)
 {
 	struct acpi_table_header *table;
 	struct acpi_table_gtdt *gtdt;
+	u32 gsi, flags;
 	int irq;
 
 	if (ACPI_FAILURE(acpi_get_table(ACPI_SIG_GTDT, 0, &table)))
 		return 0;
 	gtdt = (struct acpi_table_gtdt *)table;
-	irq = acpi_register_gsi(NULL, gtdt->virtual_timer_interrupt,
-				gtdt->virtual_timer_flags & ACPI_GTDT_INTERRUPT_MODE ? ACPI_EDGE_SENSITIVE : ACPI_LEVEL_SENSITIVE,
-				gtdt->virtual_timer_flags & ACPI_GTDT_INTERRUPT_POLARITY ? ACPI_ACTIVE_LOW : ACPI_ACTIVE_HIGH);
+	gsi = timer == LOFT_TIMER_VIRTUAL ? gtdt->virtual_timer_interrupt : gtdt->non_secure_el1_interrupt;
+	flags = timer == LOFT_TIMER_VIRTUAL ? gtdt->virtual_timer_flags : gtdt->non_secure_el1_flags;
+	irq = acpi_register_gsi(NULL, gsi, flags & ACPI_GTDT_INTERRUPT_MODE ? ACPI_EDGE_SENSITIVE : ACPI_LEVEL_SENSITIVE,
+				flags & ACPI_GTDT_INTERRUPT_POLARITY ? ACPI_ACTIVE_LOW : ACPI_ACTIVE_HIGH);
 	acpi_put_table(table);
 	return irq < 0 ? 0 : irq;
 }
 #endif
 
-unsigned int loft_virtual_timer_irq(void)
+/* The interrupt of one of EL1's timers. */
+unsigned int loft_timer_irq(unsigned int timer)
 {
 #ifdef CONFIG_ACPI
 	if (!acpi_disabled)
-		return loft_acpi_timer_irq();
+		return loft_acpi_timer_irq(timer);
 #endif
-	return loft_of_irq("arm,armv8-timer", TIMER_PPI_VIRTUAL);
+	/* The node has them in this order: secure, non-secure, virtual, hypervisor. */
+	return loft_of_irq("arm,armv8-timer", timer == LOFT_TIMER_VIRTUAL ? 2 : 1);
 }
 
 unsigned int loft_maintenance_irq(void)
@@ -562,17 +567,17 @@ unsigned long loft_irq_intid(unsigned int irq)
 	return data ? irqd_to_hwirq(data) : 0;
 }
 
-/* What irq_set_irqchip_state() would find for the virtual timer's interrupt; see loft_timer_set_active(). */
-static struct irq_data *loft_timer_data;
+/* What irq_set_irqchip_state() would find for the timers' interrupts; see loft_timer_set_active(). */
+static struct irq_data *loft_timer_data[LOFT_TIMERS];
 static struct irq_data loft_kick_data;
 
-bool loft_timer_prepare(unsigned int irq)
+bool loft_timer_prepare(unsigned int timer, unsigned int irq)
 {
 	struct irq_data *data = irq_get_irq_data(irq);
 
 	while (data && !(data->chip && data->chip->irq_set_irqchip_state))
 		data = data->parent_data;
-	loft_timer_data = data;
+	loft_timer_data[timer] = data;
 	if (!data || !data->chip->irq_get_irqchip_state)
 		return false;
 	/* The same controller's SGI, of which Linux keeps the description to itself. */
@@ -581,9 +586,11 @@ bool loft_timer_prepare(unsigned int irq)
 	return true;
 }
 
-void loft_timer_set_active(void)
+void loft_timer_set_active(unsigned int timer)
 {
-	loft_timer_data->chip->irq_set_irqchip_state(loft_timer_data, IRQCHIP_STATE_ACTIVE, true);
+	struct irq_data *data = loft_timer_data[timer];
+
+	data->chip->irq_set_irqchip_state(data, IRQCHIP_STATE_ACTIVE, true);
 }
 
 /*

@@ -114,10 +114,10 @@ struct mm_struct *loft_current_mm(void);
 bool loft_access_ok(unsigned long address, unsigned long size);
 
 /* Interrupts: Linux's numbers of the PPIs, from the device tree or ACPI; 0 where there is none. */
-unsigned int loft_virtual_timer_irq(void);
+unsigned int loft_timer_irq(unsigned int timer);
 unsigned int loft_maintenance_irq(void);
-bool loft_timer_prepare(unsigned int irq);
-void loft_timer_set_active(void);
+bool loft_timer_prepare(unsigned int timer, unsigned int irq);
+void loft_timer_set_active(unsigned int timer);
 void loft_clear_kick(void);
 unsigned long loft_irq_intid(unsigned int irq);
 int loft_request_ppi(unsigned int irq, const char *name, void **token);

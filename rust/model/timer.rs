@@ -75,6 +75,74 @@ impl Offset {
     }
 }
 
+/// Which of a guest's timers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimerId {
+    /// CNTV_*.
+    Virtual,
+    /// CNTP_*.
+    Physical,
+}
+
+impl TimerId {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Virtual, Self::Physical];
+}
+
+/// Some of a guest's timers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TimerSet(u8);
+
+impl TimerSet {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// The virtual one if `virtual_`, and the physical one if `physical`.
+    pub const fn new(virtual_: bool, physical: bool) -> Self {
+        Self(virtual_ as u8 | (physical as u8) << 1)
+    }
+
+    /// This one alone.
+    pub const fn only(timer: TimerId) -> Self {
+        match timer {
+            TimerId::Virtual => Self::new(true, false),
+            TimerId::Physical => Self::new(false, true),
+        }
+    }
+
+    /// Whether none is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this one is in it.
+    pub const fn contains(self, timer: TimerId) -> bool {
+        self.0 & Self::only(timer).0 != 0
+    }
+
+    /// Those in either.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those in this one that are not in `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Those in just one of the two.
+    pub const fn changed(self, other: Self) -> Self {
+        Self(self.0 ^ other.0)
+    }
+
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = TimerId> {
+        TimerId::ALL
+            .into_iter()
+            .filter(move |&timer| self.contains(timer))
+    }
+}
+
 /// A timer's registers. `now`, below, is what the timer's own counter shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timer {

@@ -9,18 +9,19 @@ use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::Frame;
 use crate::arch::gic::{self, Sgi};
+use crate::arch::timer::{self, Ctls};
 use crate::arch::world::{self, Control, HostWorld, Syndrome};
-use crate::arch::{cpu, timer, tlb};
+use crate::arch::{cpu, tlb};
 use crate::host::guest::{self, Resident};
 use crate::host::machine;
 use crate::host::sync::RawSpinLock;
 use crate::model::esr::{Abort, Esr};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
-use crate::model::sysreg::regs::{CNT_CTL, CTR_EL0, HCR_EL2, ICH_HCR_EL2};
+use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
-use crate::model::timer::{Frequency, Timer};
+use crate::model::timer::{Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, Frame as GicFrame, Line, LrFile};
 use crate::vm::gic::{After, Map, Model};
@@ -29,14 +30,6 @@ use crate::vm::Vm;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// An alarm that is set for the emulated timer.
-struct Alarm {
-    /// When, by the guest's physical counter.
-    due: u64,
-    /// While this lives.
-    _set: super::shared::AlarmSet,
-}
 
 /// A vCPU's state, as its own thread has it.
 ///
@@ -68,21 +61,19 @@ pub(crate) struct Core {
     pub(crate) interface: CpuIf,
     /// What userspace sees of the two.
     given: Interface,
-    /// The physical interrupt behind the virtual timer has been acknowledged on this CPU and not deactivated yet.
-    hw_active: bool,
-    /// What the model takes the virtual timer's line for.
-    timer_line: bool,
+    /// The timers whose physical interrupts have been made active on this CPU and not been deactivated yet.
+    active_timers: TimerSet,
+    /// The timers whose lines the model takes to be up.
+    timer_lines: TimerSet,
     /// What a fast exit could not do there: vCPUs to be woken, EOIs to be told of.
     pub(crate) after: After,
 
-    /// CNTV_CTL_EL0 while the guest does not run, CNTV_CVAL_EL0 while the vCPU is not loaded.
-    pub(crate) vtimer: Timer,
-    /// The physical timer, which is emulated.
-    pub(crate) ptimer: Timer,
-    /// The emulated timer's line.
-    ptimer_line: bool,
-    /// What makes the vCPU exit when the emulated timer fires.
-    alarm: Option<Alarm>,
+    /// The guest is in the CPU, with its timers on: it runs, or this is a fast exit.
+    entered: bool,
+    /// The virtual timer: CTL while the guest is not entered, CVAL while the vCPU is not loaded.
+    vtimer: Timer,
+    /// The physical timer, likewise.
+    ptimer: Timer,
     /// A virtual SError waits to be taken: HCR_EL2.VSE.
     pub(crate) serror: Option<u32>,
 
@@ -132,7 +123,7 @@ impl Core {
                 translation,
                 vmid,
                 virtual_offset: 0,
-                trap_counter: false,
+                physical_offset: 0,
                 midr: 0,
             },
             host: None,
@@ -145,13 +136,12 @@ impl Core {
             lists: LrFile::new(cpu.list_registers),
             interface: CpuIf::new(cpu.vtr),
             given: Interface::new(),
-            hw_active: false,
-            timer_line: false,
+            active_timers: TimerSet::NONE,
+            timer_lines: TimerSet::NONE,
             after: After::default(),
+            entered: false,
             vtimer: Timer::default(),
             ptimer: Timer::default(),
-            ptimer_line: false,
-            alarm: None,
             serror: None,
             spsr_aarch32: [0; 4],
             gic: None,
@@ -256,8 +246,14 @@ impl Core {
 
     /// Before each run: what others may have changed about the VM. The vCPU may be loaded or not; interrupts on.
     pub(crate) fn refresh(&mut self) {
+        let offset = self.control.physical_offset;
         if self.renew_control() && self.host.is_some() {
             world::set_control(&self.control);
+            let moved = self.control.physical_offset.wrapping_sub(offset);
+            if moved != 0 {
+                let cval = timer::cval(TimerId::Physical).wrapping_add(moved);
+                timer::set_cval(TimerId::Physical, cval);
+            }
         }
         self.frame.guest_hcr = world::guest_hcr() | self.hcr | self.shared.lines();
     }
@@ -274,7 +270,7 @@ impl Core {
             translation,
             vmid,
             virtual_offset: self.vm.offsets.virtual_.load(kernel::sync::atomic::Relaxed),
-            trap_counter: self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed) != 0,
+            physical_offset: self.vm.offsets.physical.load(kernel::sync::atomic::Relaxed),
             ..self.control
         };
         let changed = new != self.control;
@@ -334,15 +330,14 @@ impl Core {
 
     /// Everything that has to be in the CPU just before the guest runs; interrupts are off.
     pub(crate) fn prepare(&mut self) {
-        timer::set_virtual_ctl(self.vtimer.ctl());
+        Ctls::new(&self.vtimer, &self.ptimer).set();
+        self.entered = true;
         if let Some(syndrome) = self.serror {
             self.frame.guest_hcr |= HCR_EL2::VSE.mask();
             if cpu::features().ras {
                 world::set_serror_syndrome(syndrome);
             }
         }
-        self.update_ptimer();
-        self.set_alarm();
         self.fill_lists();
         gic::write_lists(&self.lists);
     }
@@ -355,21 +350,33 @@ impl Core {
             self.lists.hcr = hcr::TDIR | NO_GIC;
             return;
         };
-        model.flush(self.id, &mut self.lists, self.hw_active);
+        model.flush(self.id, &mut self.lists, self.active_timers);
         drop(model);
-        if self.hw_active && !self.lists.hw_mapped && !self.timer_line {
-            // The guest has turned the timer off before it took the interrupt.
-            gic::deactivate(machine::timer_intid());
-            self.hw_active = false;
+        // The guest has turned these off before it took the interrupt.
+        let idle = self
+            .active_timers
+            .without(self.lists.linked.union(self.timer_lines));
+        self.wake_timers(idle);
+    }
+
+    /// Deactivates the physical interrupts of these timers.
+    fn wake_timers(&mut self, timers: TimerSet) {
+        if timers.is_empty() {
+            return;
         }
+        for timer in timers.iter() {
+            gic::deactivate(machine::timer_intid(timer));
+        }
+        self.active_timers = self.active_timers.without(timers);
     }
 
     /// Takes back from the CPU what the host would feel; interrupts are off.
     pub(crate) fn retire(&mut self) {
-        let ctl = timer::virtual_ctl();
-        timer::set_virtual_ctl(0);
-        self.vtimer.write_ctl(ctl);
-        self.take_lists(output(ctl));
+        let ctls = Ctls::read();
+        Ctls::clear();
+        ctls.save(&mut self.vtimer, &mut self.ptimer);
+        self.entered = false;
+        self.take_lists(ctls.lines());
         gic::stop();
         if self.serror.is_some() && !world::serror_is_pending(&self.frame) {
             self.serror = None;
@@ -377,17 +384,15 @@ impl Core {
         }
     }
 
-    /// Folds the list registers back into the model. `line`: the virtual timer's.
-    fn take_lists(&mut self, line: bool) {
-        self.set_timer_line(line);
+    /// Folds the list registers back into the model. `lines`: the timers whose lines are up.
+    fn take_lists(&mut self, lines: TimerSet) {
+        self.set_timer_lines(lines);
         let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
             return;
         };
         gic::read_lists(&mut self.lists);
         let report = model.sync(self.id, &mut self.lists, &mut self.after);
-        if report.hw_deactivated {
-            self.hw_active = false;
-        }
+        self.active_timers = self.active_timers.without(report.deactivated);
     }
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
@@ -395,7 +400,7 @@ impl Core {
         if self.gic.is_none() {
             return false;
         }
-        self.take_lists(output(timer::virtual_ctl()));
+        self.take_lists(Ctls::read().lines());
         self.after.kicks.remove(self.id);
         if !self.after.is_empty() {
             return false;
@@ -413,7 +418,7 @@ impl Core {
             .lock()
             .is_some_and(|model| model.is_resident(self.id));
         if resident {
-            self.take_lists(output(timer::virtual_ctl()));
+            self.take_lists(Ctls::read().lines());
         }
         self.lists.vmcr
     }
@@ -442,15 +447,15 @@ impl Core {
         self.wfes != 0
     }
 
-    /// The virtual timer's physical interrupt is pending. It is made active, so that it stays quiet until the guest has
+    /// A timer's physical interrupt is pending. It is made active, so that it stays quiet until the guest has
     /// handled its own and deactivates both through the list register.
     ///
     /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1 another interrupt may arrive,
     /// and would be taken from the host.
-    pub(crate) fn silence_timer(&mut self) {
-        if !self.hw_active {
-            machine::activate_timer();
-            self.hw_active = true;
+    pub(crate) fn silence_timer(&mut self, timer: TimerId) {
+        if !self.active_timers.contains(timer) {
+            machine::activate_timer(timer);
+            self.active_timers = self.active_timers.union(TimerSet::only(timer));
         }
     }
 
@@ -463,87 +468,88 @@ impl Core {
         !guest::work_pending() && self.shared.take_interrupt() && self.refresh_lists()
     }
 
-    /// In a fast exit: the virtual timer's physical interrupt is pending, and becomes the guest's.
-    pub(crate) fn timer_fired(&mut self) -> bool {
-        self.silence_timer();
+    /// In a fast exit: a timer's physical interrupt is pending, and becomes the guest's.
+    pub(crate) fn timer_fired(&mut self, timer: TimerId) -> bool {
+        self.silence_timer(timer);
         self.refresh_lists()
     }
 
-    /// In a fast exit, before a look at the private interrupts: their lines are the timers'.
-    pub(crate) fn update_lines(&mut self) {
-        self.set_timer_line(output(timer::virtual_ctl()));
-        self.update_ptimer();
+    /// The model learns of the timers' lines: for WFI, and before the guest next runs.
+    pub(crate) fn update_timers(&mut self) {
+        self.set_timer_lines(TimerSet::new(
+            self.timer(TimerId::Virtual).line(self.virtual_counter()),
+            self.timer(TimerId::Physical).line(self.physical_counter()),
+        ));
     }
 
-    /// The model learns of the virtual timer's line, if it has changed.
-    fn set_timer_line(&mut self, line: bool) {
-        if line != self.timer_line {
-            self.timer_line = line;
-            if let (Some(mut model), Some(ppi)) = (
-                self.gic.as_ref().map(|gic| gic.lock()),
-                Line::private(self.id, self.timers.virtual_),
-            ) {
-                let _ = model.set_level(ppi, line);
+    /// The model learns of the timers' lines, if they have changed.
+    fn set_timer_lines(&mut self, lines: TimerSet) {
+        let changed = self.timer_lines.changed(lines);
+        if changed.is_empty() {
+            return;
+        }
+        self.timer_lines = lines;
+        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
+            return;
+        };
+        for timer in changed.iter() {
+            if let Some(ppi) = Line::private(self.id, self.timers.of(timer)) {
+                let _ = model.set_level(ppi, lines.contains(timer));
             }
         }
     }
 
-    /// The emulated timer's line follows its counter.
-    pub(crate) fn update_ptimer(&mut self) {
-        let line = self.ptimer.line(self.physical_counter());
-        if line != self.ptimer_line {
-            self.ptimer_line = line;
-            if let (Some(mut model), Some(ppi)) = (
-                self.gic.as_ref().map(|gic| gic.lock()),
-                Line::private(self.id, self.timers.physical),
-            ) {
-                let _ = model.set_level(ppi, line);
-            }
-        }
-    }
-
-    /// The emulated timer fires while the guest runs: its alarm makes it exit. Interrupts are off.
-    fn set_alarm(&mut self) {
-        let now = self.physical_counter();
-        let wanted = self.ptimer.next_event(now).filter(|&ticks| ticks > 0);
-        let Some(ticks) = wanted else {
-            self.alarm = None;
-            return;
+    /// A timer, wherever it is.
+    pub(crate) fn timer(&self, timer: TimerId) -> Timer {
+        let mut value = match timer {
+            TimerId::Virtual => self.vtimer,
+            TimerId::Physical => self.ptimer,
         };
-        let due = now.wrapping_add(ticks);
-        // It need not be set again, unless it has rung: too early, for the clocks do not run alike.
-        if self.alarm.as_ref().is_some_and(|alarm| alarm.due == due) && !self.shared.has_rung() {
-            return;
-        }
-        self.alarm = None;
-        let Some(hz) = Frequency::new(cpu::features().counter_hz) else {
-            return;
-        };
-        let ns = i64::try_from(hz.to_ns(ticks)).unwrap_or(i64::MAX);
-        self.alarm = Some(Alarm {
-            due,
-            _set: self.shared.clone().ring_in(ns),
-        });
-    }
-
-    /// The virtual timer's line while the vCPU is not in the guest: for WFI, and before the guest next runs.
-    pub(crate) fn update_vtimer(&mut self) {
-        self.set_timer_line(self.virtual_timer().line(self.virtual_counter()));
-    }
-
-    /// The virtual timer while the vCPU is not in the guest.
-    pub(crate) fn virtual_timer(&self) -> Timer {
         if self.host.is_some() {
-            Timer::new(self.vtimer.ctl(), timer::virtual_cval())
-        } else {
-            self.vtimer
+            value.write_cval(timer::cval(timer).wrapping_sub(self.cval_offset(timer)));
+        }
+        if self.entered {
+            value.write_ctl(Ctls::read().of(timer));
+        }
+        value
+    }
+
+    /// Changes a timer, wherever it is. What that does to its line is for [`Core::update_timers`] to find.
+    pub(crate) fn change_timer(&mut self, timer: TimerId, change: impl FnOnce(&mut Timer)) {
+        let mut value = self.timer(timer);
+        change(&mut value);
+        self.set_timer(timer, value);
+    }
+
+    fn set_timer(&mut self, timer: TimerId, value: Timer) {
+        match timer {
+            TimerId::Virtual => self.vtimer = value,
+            TimerId::Physical => self.ptimer = value,
+        }
+        if self.host.is_some() {
+            timer::set_cval(timer, value.cval().wrapping_add(self.cval_offset(timer)));
+        }
+        if self.entered {
+            timer::set_ctl(timer, value.ctl());
+        }
+    }
+
+    /// What the CPU's CVAL is ahead of the guest's: the CPU has an offset of its own for one of the two only.
+    fn cval_offset(&self, timer: TimerId) -> u64 {
+        match timer {
+            TimerId::Virtual => 0,
+            TimerId::Physical => self.control.physical_offset,
         }
     }
 
     /// In how many ticks the next of the two timers fires; `None` if neither will.
     pub(crate) fn next_timer(&self) -> Option<u64> {
-        let virtual_ = self.virtual_timer().next_event(self.virtual_counter());
-        let physical = self.ptimer.next_event(self.physical_counter());
+        let virtual_ = self
+            .timer(TimerId::Virtual)
+            .next_event(self.virtual_counter());
+        let physical = self
+            .timer(TimerId::Physical)
+            .next_event(self.physical_counter());
         match (virtual_, physical) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -552,8 +558,7 @@ impl Core {
 
     /// Whether the guest would take an interrupt, outside of the guest.
     pub(crate) fn has_interrupt(&mut self) -> bool {
-        self.update_vtimer();
-        self.update_ptimer();
+        self.update_timers();
         let vmcr = self.lists.vmcr;
         self.shared.lines() != 0
             || self
@@ -576,10 +581,8 @@ impl Core {
 
     /// The timers out of reset.
     pub(crate) fn reset_timers(&mut self) {
-        self.vtimer = Timer::default();
-        self.ptimer = Timer::default();
-        if self.host.is_some() {
-            timer::set_virtual_cval(0);
+        for timer in TimerId::ALL {
+            self.set_timer(timer, Timer::default());
         }
     }
 
@@ -608,16 +611,20 @@ impl Resident for Core {
         if self.stolen.is_due() {
             self.shared.note_power();
         }
-        timer::set_virtual_cval(self.vtimer.cval());
+        for timer in TimerId::ALL {
+            let value = match timer {
+                TimerId::Virtual => self.vtimer,
+                TimerId::Physical => self.ptimer,
+            };
+            self.set_timer(timer, value);
+        }
     }
 
     fn put(&mut self) {
-        self.vtimer.write_cval(timer::virtual_cval());
+        self.vtimer = self.timer(TimerId::Virtual);
+        self.ptimer = self.timer(TimerId::Physical);
         gic::save(&mut self.lists.vmcr, &mut self.interface);
-        if self.hw_active {
-            gic::deactivate(machine::timer_intid());
-            self.hw_active = false;
-        }
+        self.wake_timers(self.active_timers);
         if let Some(host) = self.host.take() {
             world::put(&mut self.saved, &host);
         }
@@ -628,8 +635,3 @@ impl Resident for Core {
 
 /// ICH_HCR_EL2's traps for everything: group 0, group 1 and what they share.
 const NO_GIC: u64 = ICH_HCR_EL2::TALL0.mask() | ICH_HCR_EL2::TALL1.mask() | ICH_HCR_EL2::TC.mask();
-
-/// Whether a timer with this CTL asserts its line: ISTATUS is the hardware's comparison.
-fn output(ctl: u64) -> bool {
-    CNT_CTL::ENABLE.is_set(ctl) && CNT_CTL::ISTATUS.is_set(ctl) && !CNT_CTL::IMASK.is_set(ctl)
-}

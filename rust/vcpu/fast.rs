@@ -225,7 +225,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
     }
     let _watched = Watched::new();
     if frame.shows_lines(offset) {
-        core.update_lines();
+        core.update_timers();
     }
     let Some(gic) = &core.gic else {
         return Leave::Sync.code();
@@ -264,27 +264,27 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
     Leave::Sync.code()
 }
 
-/// An interrupt: the guest's timer, its list registers' maintenance, a kick, or the host's.
+/// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
 pub(crate) fn irq(core: &mut Core) -> u64 {
     let leave = Leave::Interrupt.code();
     let pending = gic::pending();
     let kicked = pending == machine::KICK.into();
-    let timer = pending == machine::timer_intid();
-    if !kicked && !timer && pending != machine::maintenance_intid() {
+    let timer = machine::timer_of(pending);
+    if !kicked && timer.is_none() && pending != machine::maintenance_intid() {
         return leave;
     }
     let _watched = Watched::new();
     if !core.fast {
         // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.
-        if timer {
-            core.silence_timer();
+        if let Some(timer) = timer {
+            core.silence_timer(timer);
         }
         return leave;
     }
     let resumed = if kicked {
         core.kicked()
-    } else if timer {
-        core.timer_fired()
+    } else if let Some(timer) = timer {
+        core.timer_fired(timer)
     } else {
         core.refresh_lists()
     };

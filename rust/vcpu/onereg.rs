@@ -11,6 +11,7 @@ use crate::model::smccc::firmware::FwError;
 use crate::model::sysreg::idregs::IdError;
 use crate::model::sysreg::table::{self, Features, Home, TimerReg, User};
 use crate::model::sysreg::{cache, lookup, Encoding, Reg};
+use crate::model::timer::TimerId;
 use kernel::prelude::*;
 use kernel::sync::atomic::Relaxed;
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -226,10 +227,10 @@ fn set_timer(vcpu: &Vcpu, core: &mut Core, reg: TimerReg, value: u64) {
     let now = crate::arch::timer::counter();
     let fixed = offsets.fixed.load(Relaxed);
     match reg {
-        TimerReg::CntvCtl => core.vtimer.write_ctl(value),
-        TimerReg::CntvCval => core.vtimer.write_cval(value),
-        TimerReg::CntpCtl => core.ptimer.write_ctl(value),
-        TimerReg::CntpCval => core.ptimer.write_cval(value),
+        TimerReg::CntvCtl => core.change_timer(TimerId::Virtual, |timer| timer.write_ctl(value)),
+        TimerReg::CntvCval => core.change_timer(TimerId::Virtual, |timer| timer.write_cval(value)),
+        TimerReg::CntpCtl => core.change_timer(TimerId::Physical, |timer| timer.write_ctl(value)),
+        TimerReg::CntpCval => core.change_timer(TimerId::Physical, |timer| timer.write_cval(value)),
         TimerReg::Cntvct if !fixed => offsets.virtual_.store(now.wrapping_sub(value), Relaxed),
         TimerReg::Cntpct if !fixed => offsets.physical.store(now.wrapping_sub(value), Relaxed),
         _ => {}

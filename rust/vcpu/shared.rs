@@ -27,12 +27,7 @@ use crate::model::vcpus::VcpuId;
 use crate::model::vgic::CpuIf;
 use core::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::{new_spinlock, Arc, ArcBorrow, SpinLock};
-use kernel::time::hrtimer::{
-    ArcHrTimerHandle, HrTimer, HrTimerCallback, HrTimerCallbackContext, HrTimerPointer,
-    HrTimerRestart, RelativeHardMode,
-};
-use kernel::time::{Delta, Monotonic};
+use kernel::sync::{new_spinlock, Arc, SpinLock};
 
 /// Not in the guest, or on the way out. Any other mode: in the guest, or on the way in, on the CPU that this SGI is for.
 const OUTSIDE: u64 = 0;
@@ -112,9 +107,6 @@ pub(crate) struct Shared {
     #[pin]
     pub(crate) waiter: Waiter,
     #[pin]
-    alarm: HrTimer<Self>,
-    rang: AtomicBool,
-    #[pin]
     power: SpinLock<Power>,
 }
 
@@ -132,8 +124,6 @@ impl Shared {
                 interface <- new_spinlock!(Interface::new(), "loft::Shared::interface"),
                 interface_set: AtomicBool::new(false),
                 lines: AtomicU64::new(0),
-                alarm <- HrTimer::new(),
-                rang: AtomicBool::new(false),
                 waiter <- Waiter::new(),
                 power <- new_spinlock!(Power::On, "loft::Shared::power"),
             }),
@@ -301,17 +291,6 @@ impl Shared {
         self.mode.load(Ordering::Acquire) == OUTSIDE
     }
 
-    /// Interrupts the vCPU in `ns` nanoseconds, unless what this returns is dropped before. In any context but a fast exit.
-    pub(crate) fn ring_in(self: Arc<Self>, ns: i64) -> AlarmSet {
-        self.rang.store(false, Ordering::Relaxed);
-        self.start(Delta::from_nanos(ns))
-    }
-
-    /// Whether the alarm that was set last has rung.
-    pub(crate) fn has_rung(&self) -> bool {
-        self.rang.load(Ordering::Relaxed)
-    }
-
     /// Whether somebody keeps it out.
     pub(crate) fn is_held(&self) -> bool {
         self.holds.load(Ordering::Acquire) != 0
@@ -351,25 +330,5 @@ impl Shared {
             }
             _ => None,
         }
-    }
-}
-
-/// An alarm that is set, until it is dropped.
-pub(crate) type AlarmSet = ArcHrTimerHandle<Shared>;
-
-kernel::impl_has_hr_timer! {
-    impl HasHrTimer<Self> for Shared {
-        mode: RelativeHardMode<Monotonic>, field: self.alarm
-    }
-}
-
-impl HrTimerCallback for Shared {
-    type Pointer<'a> = Arc<Self>;
-
-    /// In the timer's interrupt.
-    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
-        this.rang.store(true, Ordering::Relaxed);
-        this.interrupt();
-        HrTimerRestart::NoRestart
     }
 }

@@ -7,6 +7,7 @@ use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
 use crate::model::sysreg::{cache, lookup, regs, Encoding, IdReg, Reg};
+use crate::model::timer::TimerId;
 use crate::model::vgic::{Error as GicError, SgiReg};
 
 /// What became of an access.
@@ -127,7 +128,7 @@ fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
             core.set(reg, value);
             return Outcome::Reload;
         }
-        Home::Timer(reg) => return write_timer(core, reg, value),
+        Home::Timer(reg) => write_timer(core, reg, value),
         Home::OsLock => {
             let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OslsrEl1), value & 1);
             core.set(Reg::OslsrEl1, oslsr);
@@ -174,36 +175,31 @@ fn deactivate(core: &mut Core, value: u64) -> Outcome {
     }
 }
 
-/// Reads a timer's register. The virtual timer's do not trap; userspace reads them through here.
+/// Reads a timer's register: for userspace, or where the physical timer traps.
 pub(super) fn read_timer(core: &mut Core, reg: TimerReg) -> u64 {
     let (virtual_now, physical_now) = (core.virtual_counter(), core.physical_counter());
+    let (virtual_, physical) = (core.timer(TimerId::Virtual), core.timer(TimerId::Physical));
     match reg {
-        TimerReg::CntvCtl => core.virtual_timer().read_ctl(virtual_now),
-        TimerReg::CntvCval => core.virtual_timer().cval(),
-        TimerReg::CntvTval => core.virtual_timer().read_tval(virtual_now),
+        TimerReg::CntvCtl => virtual_.read_ctl(virtual_now),
+        TimerReg::CntvCval => virtual_.cval(),
+        TimerReg::CntvTval => virtual_.read_tval(virtual_now),
         TimerReg::Cntvct => virtual_now,
-        TimerReg::CntpCtl => core.ptimer.read_ctl(physical_now),
-        TimerReg::CntpCval => core.ptimer.cval(),
-        TimerReg::CntpTval => core.ptimer.read_tval(physical_now),
+        TimerReg::CntpCtl => physical.read_ctl(physical_now),
+        TimerReg::CntpCval => physical.cval(),
+        TimerReg::CntpTval => physical.read_tval(physical_now),
         TimerReg::Cntpct => physical_now,
     }
 }
 
-/// Writes the emulated timer's register: only those trap.
-fn write_timer(core: &mut Core, reg: TimerReg, value: u64) -> Outcome {
+/// Writes the physical timer's register where it traps.
+fn write_timer(core: &mut Core, reg: TimerReg, value: u64) {
     let now = core.physical_counter();
-    match reg {
-        TimerReg::CntpCtl => core.ptimer.write_ctl(value),
-        TimerReg::CntpCval => core.ptimer.write_cval(value),
-        TimerReg::CntpTval => core.ptimer.write_tval(value, now),
-        _ => return Outcome::Done,
-    }
-    core.update_ptimer();
+    core.change_timer(TimerId::Physical, |timer| match reg {
+        TimerReg::CntpCtl => timer.write_ctl(value),
+        TimerReg::CntpCval => timer.write_cval(value),
+        TimerReg::CntpTval => timer.write_tval(value, now),
+        _ => {}
+    });
+    core.update_timers();
     core.after.kicks.insert(core.id);
-    // What makes the guest exit when it fires is set on the way in.
-    if core.ptimer.next_event(now).is_some_and(|ticks| ticks > 0) {
-        Outcome::Reload
-    } else {
-        Outcome::Done
-    }
 }

@@ -4,6 +4,7 @@
 //! of them runs.
 
 use crate::host::machine;
+use crate::model::timer::TimerId;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::IntId;
 use crate::vm::Vm;
@@ -70,22 +71,32 @@ impl TimerPpis {
         }
     }
 
-    /// Ties the virtual timer's interrupt of each vCPU to the physical one behind it. `EINVAL`: the timers' are the same.
+    /// Ties the timers' interrupts of each vCPU to the physical ones behind them. `EINVAL`: the two are the same.
     pub(super) fn connect(&self, vm: &Vm) -> Result {
         if self.virtual_ == self.physical {
             return Err(EINVAL);
         }
-        let physical = machine::timer_intid() as u16;
         let count = vm.vcpu_count();
         let Some(mut model) = vm.gic.lock() else {
             return Ok(());
         };
         for vcpu in (0..count).map_while(VcpuId::new) {
-            model
-                .map_hw(vcpu, Some((self.virtual_, physical)))
-                .map_err(|_| EINVAL)?;
+            for timer in TimerId::ALL {
+                let physical = machine::timer_intid(timer) as u16;
+                model
+                    .link_timer(vcpu, timer, Some((self.of(timer), physical)))
+                    .map_err(|_| EINVAL)?;
+            }
         }
         Ok(())
+    }
+
+    /// The interrupt of one of EL1's timers.
+    pub(crate) fn of(&self, timer: TimerId) -> IntId {
+        match timer {
+            TimerId::Virtual => self.virtual_,
+            TimerId::Physical => self.physical,
+        }
     }
 }
 

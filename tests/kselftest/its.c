@@ -474,6 +474,7 @@ static void guest_mistakes(u64 arg)
 	its_int(1, 512);
 	its_mapti(1, 1, 8191, 0); /* not an LPI */
 	its_int(1, 1);
+	lpi_configure(1 << LPI_BITS, 0xa0, true);
 	its_mapti(1, 2, 1 << LPI_BITS, 0); /* beyond GICR_PROPBASER.IDbits */
 	its_int(1, 2);
 	its_mapti(1, 3, SPI(1), 0);

@@ -25,6 +25,7 @@ use super::irq::{InLr, Irq};
 use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
 use super::View;
+use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 
 /// The first `CAP` of the interrupts that are added, and how many were added in all.
@@ -64,7 +65,7 @@ impl<const CAP: usize> Best<CAP> {
 
 impl View<'_> {
     /// See [`super::Gic::flush`].
-    pub(super) fn flush(&mut self, cpu: VcpuId, file: &mut LrFile, hw_active: bool) {
+    pub(super) fn flush(&mut self, cpu: VcpuId, file: &mut LrFile, active_timers: TimerSet) {
         let Some(redist) = self.redists.get_mut(cpu.index()) else {
             return;
         };
@@ -73,15 +74,15 @@ impl View<'_> {
         }
         redist.resident = true;
         file.count = 0;
-        file.hw_mapped = false;
+        file.linked = TimerSet::NONE;
         file.hcr = quiet_hcr(file.vmcr);
         if redist.has_work() {
-            self.fill(cpu, file, hw_active);
+            self.fill(cpu, file, active_timers);
         }
         file.finish();
     }
 
-    fn fill(&mut self, cpu: VcpuId, file: &mut LrFile, hw_active: bool) {
+    fn fill(&mut self, cpu: VcpuId, file: &mut LrFile, active_timers: TimerSet) {
         let mut pending = Best::<{ super::lrs::MAX_LRS }>::new();
         let mut active = Best::<{ super::lrs::MAX_LRS }>::new();
         if let Some(redist) = self.redists.get(cpu.index()) {
@@ -111,11 +112,11 @@ impl View<'_> {
         let actives = active.total.min(kept).min(room);
         let pendings = pending.total.min(room.saturating_sub(actives));
         for id in active.iter().take(actives).filter_map(IntId::new) {
-            self.load(cpu, id, file, pending.total == pendings, hw_active);
+            self.load(cpu, id, file, pending.total == pendings, active_timers);
         }
         for intid in pending.iter().take(pendings) {
             match (IntId::new(intid), LpiId::new(intid)) {
-                (Some(id), _) => self.load(cpu, id, file, true, hw_active),
+                (Some(id), _) => self.load(cpu, id, file, true, active_timers),
                 (None, Some(id)) => self.load_lpi(id, file),
                 (None, None) => (),
             }
@@ -136,11 +137,18 @@ impl View<'_> {
         }
     }
 
-    fn load(&mut self, cpu: VcpuId, id: IntId, file: &mut LrFile, again: bool, hw_active: bool) {
-        let physical = match self.redists.get(cpu.index()).and_then(|r| r.hw) {
-            Some(map) if hw_active && map.id == id => Some(map.physical),
-            _ => None,
-        };
+    fn load(
+        &mut self,
+        cpu: VcpuId,
+        id: IntId,
+        file: &mut LrFile,
+        again: bool,
+        active_timers: TimerSet,
+    ) {
+        let physical = self
+            .redists
+            .get(cpu.index())
+            .and_then(|redist| redist.link(id, active_timers));
         let line = Line::seen_by(cpu, id);
         let forwards = self
             .irq(line)
@@ -160,7 +168,7 @@ impl View<'_> {
             if note.latched {
                 irq.latch = false;
             }
-            file.hw_mapped |= note.hw;
+            file.linked = file.linked.union(note.timer);
         }
     }
 }
@@ -180,7 +188,7 @@ fn list_register(
     id: IntId,
     again: bool,
     forwards: bool,
-    physical: Option<u16>,
+    physical: Option<(TimerId, u16)>,
 ) -> (u64, InLr) {
     let wanted = irq.raised() && forwards;
     let pending = wanted && (!irq.active || (irq.edge && again && physical.is_none()));
@@ -193,7 +201,7 @@ fn list_register(
         pending,
         latched: pending && irq.edge,
         eoi: physical.is_none() && at_end,
-        hw: physical.is_some(),
+        timer: physical.map_or(TimerSet::NONE, |(timer, _)| TimerSet::only(timer)),
     };
     let mut value = u64::from(id.get()) | (u64::from(irq.priority) << lr::PRIORITY_SHIFT);
     if irq.active {
@@ -208,7 +216,7 @@ fn list_register(
     if note.eoi {
         value |= lr::EOI;
     }
-    if let Some(physical) = physical {
+    if let Some((_, physical)) = physical {
         value |= lr::HW | (u64::from(physical & 0x1fff) << lr::PHYSICAL_SHIFT);
     }
     (value, note)

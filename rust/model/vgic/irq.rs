@@ -2,6 +2,7 @@
 
 //! The state of one interrupt.
 
+use crate::model::timer::TimerSet;
 use crate::model::vcpus::VcpuId;
 
 /// What was written into a list register for an interrupt, for as long as the guest may be changing it there.
@@ -13,8 +14,8 @@ pub(super) struct InLr {
     pub(super) latched: bool,
     /// Its deactivation asserts a maintenance interrupt.
     pub(super) eoi: bool,
-    /// The list register is linked to a physical interrupt, which is deactivated with it.
-    pub(super) hw: bool,
+    /// The list register is linked to the physical interrupt of a timer, which is deactivated with it.
+    pub(super) timer: TimerSet,
 }
 
 /// One interrupt, private or shared.

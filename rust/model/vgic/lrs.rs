@@ -3,6 +3,8 @@
 //! The image of one vCPU's virtual CPU interface: list registers, ICH_HCR_EL2, ICH_VMCR_EL2 (IHI 0069, "AArch64
 //! virtualization control System registers").
 
+use crate::model::timer::TimerSet;
+
 /// The architecture's limit on list registers.
 pub const MAX_LRS: usize = 16;
 
@@ -85,8 +87,8 @@ pub struct LrFile {
     /// ICH_VMCR_EL2. The guest writes it; flush reads the group enables. After a maintenance interrupt it
     /// must be read back before the next flush: the guest's group enables may be what the interrupt was for.
     pub vmcr: u64,
-    /// A list register is linked to the physical interrupt.
-    pub hw_mapped: bool,
+    /// The timers whose physical interrupt a list register is linked to.
+    pub linked: TimerSet,
     limit: u8,
     /// How many list registers, from 0 up, may not be zero in the hardware.
     dirty: u8,
@@ -102,7 +104,7 @@ impl LrFile {
             to_write: 0,
             hcr: hcr::EN,
             vmcr: 0,
-            hw_mapped: false,
+            linked: TimerSet::NONE,
             limit: list_registers.clamp(1, MAX_LRS) as u8,
             dirty: list_registers.clamp(1, MAX_LRS) as u8,
         }

@@ -74,6 +74,7 @@ pub use mmio::Frame;
 pub use redist::Redist;
 pub use sync::SyncReport;
 
+use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -407,16 +408,23 @@ where
         }
     }
 
-    /// Links one PPI of a vCPU to a physical PPI, or none. It takes effect at entries that say that the physical one is
-    /// active.
+    /// Links the PPI of one of a vCPU's timers to a physical PPI, or to none. It takes effect at entries that say that the
+    /// physical one is active.
     ///
     /// Errors: [`Error::Invalid`] unless it is a PPI.
-    pub fn map_hw(&mut self, vcpu: VcpuId, map: Option<(IntId, u16)>) -> Result<(), Error> {
-        if map.is_some_and(|(id, _)| !id.is_ppi()) {
+    pub fn link_timer(
+        &mut self,
+        vcpu: VcpuId,
+        timer: TimerId,
+        link: Option<(IntId, u16)>,
+    ) -> Result<(), Error> {
+        if link.is_some_and(|(id, _)| !id.is_ppi()) {
             return Err(Error::Invalid);
         }
         let redist = self.redists.get_mut(vcpu.index()).ok_or(Error::NoVcpu)?;
-        redist.hw = map.map(|(id, physical)| HwMap { id, physical });
+        if let Some(slot) = redist.timers.get_mut(timer as usize) {
+            *slot = link.map(|(id, physical)| HwMap { id, physical });
+        }
         Ok(())
     }
 
@@ -454,13 +462,13 @@ where
         self.view().sgi(from, reg, value, notify);
     }
 
-    /// Fills the list registers for an entry of `vcpu` to the guest, and makes it resident. `hw_active`: the physical
-    /// interrupt of [`Gic::map_hw`] is active on this CPU.
+    /// Fills the list registers for an entry of `vcpu` to the guest, and makes it resident. `active`: the timers whose
+    /// physical interrupt, see [`Gic::link_timer`], is active on this CPU.
     ///
     /// `file.vmcr` should be what the guest has: an older value delays what depends on it until the next exit. Does
     /// nothing if the vCPU is resident. Nothing to do costs a few loads.
-    pub fn flush(&mut self, vcpu: VcpuId, file: &mut LrFile, hw_active: bool) {
-        self.view().flush(vcpu, file, hw_active);
+    pub fn flush(&mut self, vcpu: VcpuId, file: &mut LrFile, active: TimerSet) {
+        self.view().flush(vcpu, file, active);
     }
 
     /// Takes back what the guest has done since the last flush, from `file` as read from the hardware: list registers 0

@@ -5,6 +5,7 @@
 use super::intid::IntId;
 use super::irq::Irq;
 use super::lpi::RedistLpis;
+use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::{bits, VcpuId};
 
 /// The interrupts that a vCPU may have to be given: everything in here is active, or pending and enabled.
@@ -72,7 +73,8 @@ pub struct Redist {
     pub(super) resident: bool,
     /// Some interrupt is in its list registers.
     pub(super) in_lrs: bool,
-    pub(super) hw: Option<HwMap>,
+    /// What the timers' interrupts are linked to, by [`TimerId`].
+    pub(super) timers: [Option<HwMap>; 2],
     pub(super) lpis: RedistLpis,
     pub(super) private: [Irq; IntId::PRIVATE as usize],
 }
@@ -93,10 +95,22 @@ impl Redist {
             work: WorkSet::default(),
             resident: false,
             in_lrs: false,
-            hw: None,
+            timers: [None; 2],
             lpis: RedistLpis::default(),
             private,
         }
+    }
+
+    /// The timer that this interrupt is, and the physical interrupt that it is linked to, if that is active.
+    pub(super) fn link(&self, id: IntId, active: TimerSet) -> Option<(TimerId, u16)> {
+        if active.is_empty() {
+            return None;
+        }
+        self.timers
+            .iter()
+            .zip(TimerId::ALL)
+            .find_map(|(map, timer)| Some((timer, map.filter(|map| map.id == id)?.physical)))
+            .filter(|&(timer, _)| active.contains(timer))
     }
 
     /// Whether its vCPU may have to be given something.

@@ -8,13 +8,14 @@ use super::irq::Irq;
 use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
 use super::{Error, Notify, Stale, View};
+use crate::model::timer::TimerSet;
 use crate::model::vcpus::VcpuId;
 
-/// What sync found out about the physical interrupt that is linked to a private one.
+/// What sync found out about the physical interrupts that are linked to private ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncReport {
-    /// The guest deactivated it through its list register, and with it the hardware deactivated the physical one.
-    pub hw_deactivated: bool,
+    /// The guest deactivated these through their list registers, and with them the hardware deactivated the physical ones.
+    pub deactivated: TimerSet,
 }
 
 impl View<'_> {
@@ -49,7 +50,8 @@ impl View<'_> {
             self.each_active(cpu, |_, irq| deepest = irq.depth.max(deepest));
         }
         for &value in file.lr.iter().take(file.count.into()) {
-            report.hw_deactivated |= self.fold(cpu, value, deepest.saturating_add(1), notify);
+            let ended = self.fold(cpu, value, deepest.saturating_add(1), notify);
+            report.deactivated = report.deactivated.union(ended);
         }
         let ended = outside.iter().take(file.eoi_count());
         for id in ended.filter_map(IntId::new) {
@@ -72,22 +74,22 @@ impl View<'_> {
         }
     }
 
-    /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged. True: a
-    /// linked physical interrupt was deactivated.
-    fn fold(&mut self, cpu: VcpuId, value: u64, depth: u8, notify: &mut dyn Notify) -> bool {
+    /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged. Returns the
+    /// timer whose linked physical interrupt was deactivated.
+    fn fold(&mut self, cpu: VcpuId, value: u64, depth: u8, notify: &mut dyn Notify) -> TimerSet {
         let intid = (value & 0xffff_ffff) as u32;
         let Some(id) = IntId::new(intid) else {
             if let Some(id) = LpiId::new(intid) {
                 self.fold_lpi(cpu, id, value, notify);
             }
-            return false;
+            return TimerSet::NONE;
         };
         let line = Line::seen_by(cpu, id);
         let Some(irq) = self.irq_mut(line) else {
-            return false;
+            return TimerSet::NONE;
         };
         let Some(note) = irq.lr.take() else {
-            return false;
+            return TimerSet::NONE;
         };
         let pending = value & lr::PENDING != 0;
         let acknowledged = note.pending && !pending;
@@ -107,7 +109,11 @@ impl View<'_> {
             notify.deactivated(id);
         }
         self.hand_over(cpu, line, notify);
-        ended && note.hw
+        if ended {
+            note.timer
+        } else {
+            TimerSet::NONE
+        }
     }
 
     /// Ends the active state of an interrupt that is in no list register. False: it had none.

@@ -4,6 +4,7 @@
 
 mod vgic;
 
+use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vgic::{hcr, lr, Frame, Line, LrFile, SgiReg};
 use vgic::cpu::SPURIOUS;
 use vgic::machine::{id, line, vcpu, Heard, Machine};
@@ -371,7 +372,7 @@ fn a_linked_timer_uses_the_physical_interrupt() {
             lr::HW | lr::PENDING
         );
         assert_eq!((value >> 32) & 0x1fff, 28);
-        assert!(m.cpus[0].file.hw_mapped);
+        assert!(m.cpus[0].file.linked.contains(TimerId::Virtual));
         assert_eq!(m.acknowledge(0), 27);
         m.set_level(0, 27, false);
         assert!(m.timer_active[0]);
@@ -392,10 +393,10 @@ fn without_the_physical_interrupt_a_linked_timer_is_an_ordinary_level() {
     m.link_timers();
     m.exit(0);
     m.gic.set_level(line(0, 27), true).unwrap();
-    m.gic.flush(vcpu(0), &mut m.cpus[0].file, false);
+    m.gic.flush(vcpu(0), &mut m.cpus[0].file, TimerSet::NONE);
     let value = m.cpus[0].file.lr[0];
     assert_eq!(value & (lr::HW | lr::EOI), lr::EOI);
-    assert!(!m.cpus[0].file.hw_mapped);
+    assert!(!m.cpus[0].file.linked.contains(TimerId::Virtual));
 }
 
 #[test]
@@ -600,7 +601,7 @@ fn another_vcpus_list_registers_are_overwritten() {
     // The first entry of all does not trust the hardware either.
     let mut file = LrFile::new(4);
     m.exit(1);
-    m.gic.flush(vcpu(1), &mut file, false);
+    m.gic.flush(vcpu(1), &mut file, TimerSet::NONE);
     assert_eq!(file.to_write, 4);
 }
 
@@ -610,12 +611,12 @@ fn flush_and_sync_out_of_turn_do_nothing() {
     m.set_edge(0, 40, true);
     m.set_level(0, 40, true);
     let before = m.cpus[0].file.lr;
-    m.gic.flush(vcpu(0), &mut m.cpus[0].file, false);
+    m.gic.flush(vcpu(0), &mut m.cpus[0].file, TimerSet::NONE);
     assert_eq!(m.cpus[0].file.lr, before);
     m.exit(0);
     let mut heard = Heard::default();
     m.gic.sync(vcpu(0), &mut m.cpus[0].file, &mut heard);
-    m.gic.flush(vcpu(9), &mut m.cpus[0].file, false);
+    m.gic.flush(vcpu(9), &mut m.cpus[0].file, TimerSet::NONE);
     m.gic.sync(vcpu(9), &mut m.cpus[0].file, &mut heard);
     m.enter(0);
     assert_eq!(m.handle(0), 40);
@@ -630,8 +631,10 @@ fn lines_that_do_not_exist_are_refused() {
     assert!(m.gic.watch(line(0, 96), true).is_err());
     assert_eq!(Line::spi(id(31)), None);
     assert_eq!(Line::private(vcpu(0), id(32)), None);
-    assert!(m.gic.map_hw(vcpu(0), Some((id(15), 30))).is_err());
-    assert!(m.gic.map_hw(vcpu(1), Some((id(27), 30))).is_err());
+    let link =
+        |m: &mut Machine, cpu, ppi| m.gic.link_timer(cpu, TimerId::Virtual, Some((id(ppi), 30)));
+    assert!(link(&mut m, vcpu(0), 15).is_err());
+    assert!(link(&mut m, vcpu(1), 27).is_err());
 }
 
 #[test]
@@ -673,4 +676,39 @@ fn one_redistributor_can_be_reset() {
     assert_eq!(m.handle(0), 40, "shared interrupts stay");
     assert_eq!(m.cpus[0].held(20) | m.cpus[0].held(0), 0);
     assert!(m.read_bit(0, 0x200, 0, 20), "the line is still high");
+}
+
+/// Both timers may wait at the same time; each is linked to its own physical interrupt, and only while that is active.
+#[test]
+fn two_linked_timers() {
+    let mut m = Machine::new(1, 4);
+    m.exit(0);
+    for (timer, ppi, physical) in [(TimerId::Virtual, 27, 27), (TimerId::Physical, 30, 26)] {
+        m.gic
+            .link_timer(vcpu(0), timer, Some((id(ppi), physical)))
+            .unwrap();
+        m.gic.set_level(line(0, ppi), true).unwrap();
+    }
+    let mut file = LrFile::new(4);
+    file.vmcr = m.cpus[0].file.vmcr;
+    m.gic.flush(vcpu(0), &mut file, TimerSet::new(true, true));
+    assert_eq!(file.linked, TimerSet::new(true, true));
+    let physical = |value: u64| (value >> lr::PHYSICAL_SHIFT) & 0x1fff;
+    let mut links: Vec<_> = file.lr[..2]
+        .iter()
+        .map(|&v| (v as u32, physical(v)))
+        .collect();
+    links.sort();
+    assert_eq!(links, [(27, 27), (30, 26)]);
+    // The guest handles the second one.
+    let second = file.lr.iter_mut().find(|v| **v as u32 == 30).unwrap();
+    *second &= !lr::STATE;
+    let report = m.gic.sync(vcpu(0), &mut file, &mut Heard::default());
+    assert_eq!(report.deactivated, TimerSet::only(TimerId::Physical));
+    // The physical timer's line is up still, its physical interrupt is not active any more: no link, or its end would be nobody's.
+    m.gic
+        .flush(vcpu(0), &mut file, TimerSet::only(TimerId::Virtual));
+    assert_eq!(file.linked, TimerSet::only(TimerId::Virtual));
+    let second = file.lr.iter().find(|v| **v as u32 == 30).unwrap();
+    assert_eq!(second & lr::HW, 0);
 }

@@ -4,6 +4,7 @@
 
 use super::cpu::{Cpu, Dir, SPURIOUS};
 use super::lpis::{lpi, Lpis};
+use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
     Config, Error, Frame, Gic, IntId, Irq, Line, LpiConfig, LpiWork, Notify, Redist, SgiReg, Stale,
@@ -119,7 +120,7 @@ impl Machine {
         for cpu in 0..self.cpus.len() {
             self.exit(cpu);
             self.gic
-                .map_hw(vcpu(cpu), Some((id(27), PHYSICAL_TIMER)))
+                .link_timer(vcpu(cpu), TimerId::Virtual, Some((id(27), PHYSICAL_TIMER)))
                 .unwrap();
             self.enter(cpu);
         }
@@ -132,8 +133,9 @@ impl Machine {
         // A line that is high makes the physical interrupt active: the host has acknowledged it and left it so.
         self.timer_active[cpu] |= self.timer_line[cpu];
         let file = &mut self.cpus[cpu].file;
-        self.gic.flush(vcpu(cpu), file, self.timer_active[cpu]);
-        if !file.hw_mapped && !self.timer_line[cpu] {
+        let active = TimerSet::new(self.timer_active[cpu], false);
+        self.gic.flush(vcpu(cpu), file, active);
+        if file.linked.is_empty() && !self.timer_line[cpu] {
             self.timer_active[cpu] = false;
         }
         self.running[cpu] = true;
@@ -155,7 +157,7 @@ impl Machine {
         let report = self
             .gic
             .sync(vcpu(cpu), &mut self.cpus[cpu].file, &mut heard);
-        assert_eq!(report.hw_deactivated, ended);
+        assert_eq!(report.deactivated, TimerSet::new(ended, false));
         self.cpus[cpu].physically_ended.clear();
         assert!(!heard.kicks.contains(&cpu), "kicked by its own sync");
         self.hear(heard);
