@@ -14,6 +14,7 @@ use super::fast::Leave;
 use super::mmio::Load;
 use super::shared::{Power, Shared};
 use super::slow::{self, Next};
+use super::stats::Count;
 use super::{State, Vcpu};
 use crate::arch::{cpu, fp};
 use crate::host::cpu::{self as host_cpu, IrqOff};
@@ -208,6 +209,7 @@ impl Vcpu {
             };
             if matches!(work, HostWork::FloatingPoint) {
                 fp_use.note();
+                self.shared.stats.count(Count::FloatingPoint);
                 continue;
             }
             match self.host_work(loaded, cache, work) {
@@ -221,6 +223,11 @@ impl Vcpu {
         });
         core.as_mut().in_memory().give_interface();
         drop(mask);
+        match exit {
+            Ok(Exit::Mmio { .. }) => self.shared.stats.count(Count::MmioUser),
+            Ok(Exit::Interrupted) => self.shared.stats.count(Count::Signal),
+            _ => {}
+        }
         exit.and_then(|exit| write_exit(&self.run_page, exit))
     }
 }
@@ -379,7 +386,10 @@ impl Vcpu {
         match memory.fault(cache, fault.ipa, fault.write, fault.exec, |address| {
             self.vm.host_leaf_shift(address)
         }) {
-            Ok(Fault::Resolved) => Ok(()),
+            Ok(Fault::Resolved) => {
+                self.shared.stats.count(Count::Fault);
+                Ok(())
+            }
             Ok(Fault::Device) => match loaded.with(|core| slow::device_access(core, fault)) {
                 Next::Resume => Ok(()),
                 Next::Host(HostWork::Leave(exit, answer)) => {
@@ -441,6 +451,7 @@ impl Vcpu {
         {
             if self.vm.events.store(ipa, data, size, || true) {
                 loaded.with(Core::skip);
+                self.shared.stats.count(Count::Ioeventfd);
                 return Ok(());
             }
         }
@@ -552,12 +563,17 @@ fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
         if !signalled {
             break leave;
         }
+        core.count(Count::Ioeventfd);
         if guest::work_pending() || shared.has_requests() {
             break Leave::Interrupt;
         }
     };
     guest::exit_irqoff();
     shared.left();
+    core.count(Count::Exits);
+    if leave == Leave::Interrupt {
+        core.count(Count::IrqLeft);
+    }
     core.retire();
     guest::take_interrupts();
     drop(off);

@@ -6,6 +6,7 @@ use super::core::Core;
 use super::mmio::Load;
 use super::run::{Answer, Exit, HostWork};
 use super::smc;
+use super::stats::Count;
 use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
 use crate::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wfx};
@@ -57,25 +58,10 @@ pub(super) fn handle(core: &mut Core) -> Next {
             }
             smc::call(core)
         }
-        ExceptionClass::Sysreg => match sysreg::access(core, esr.sysreg()) {
-            Outcome::Done | Outcome::Reload => {
-                core.skip();
-                Next::Resume
-            }
-            Outcome::Undefined => {
-                let syndrome = esr.undefined_sysreg(core.features.idst());
-                core.inject(syndrome, None);
-                Next::Resume
-            }
-            Outcome::NeedsHost => {
-                core.skip();
-                Next::Host(HostWork::Clean)
-            }
-            Outcome::NeedsOthers { deactivate } => {
-                core.skip();
-                Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
-            }
-        },
+        ExceptionClass::Sysreg => {
+            core.count(Count::SysregLeft);
+            system_register(core, esr)
+        }
         ExceptionClass::FpAccess if !core.fp_is_here => Next::Host(HostWork::FloatingPoint),
         ExceptionClass::Wfx => {
             core.skip();
@@ -85,12 +71,35 @@ pub(super) fn handle(core: &mut Core) -> Next {
             }
         }
         ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
+            core.count(Count::AbortLeft);
             memory_abort(core, esr)
         }
         // Whatever else traps is something that the guest does not have.
         _ => {
             core.inject_undefined();
             Next::Resume
+        }
+    }
+}
+
+fn system_register(core: &mut Core, esr: Esr) -> Next {
+    match sysreg::access(core, esr.sysreg()) {
+        Outcome::Done | Outcome::Reload => {
+            core.skip();
+            Next::Resume
+        }
+        Outcome::Undefined => {
+            let syndrome = esr.undefined_sysreg(core.features.idst());
+            core.inject(syndrome, None);
+            Next::Resume
+        }
+        Outcome::NeedsHost => {
+            core.skip();
+            Next::Host(HostWork::Clean)
+        }
+        Outcome::NeedsOthers { deactivate } => {
+            core.skip();
+            Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
         }
     }
 }
