@@ -13,7 +13,7 @@ endif
 ifdef TEST
 override TEST := $(value TEST)
 endif
-export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS
+export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS ONLY
 
 all: module userspace ## build the module and the launcher (the default)
 
@@ -44,6 +44,9 @@ bench: ## what operations cost on loft and on KVM, and whether they became slowe
 bench-anatomy: ## what single exits are made of, on loft and on KVM, instruction by instruction
 	@scripts/bench-anatomy
 
+bench-apps: ## what applications cost natively, on KVM and on loft (half an hour); ONLY='NAME...' runs some
+	@scripts/bench-apps
+
 kvm-selftests: ## run Linux's own KVM selftests against loft, into out/kvm-selftests.json; HYP=kvm for KVM itself
 	@scripts/kvm-selftests
 
@@ -60,4 +63,4 @@ help: ## this list
 	@echo "make [KERNEL=7.2|7.3] TARGET"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all module userspace run test debug-kernel check fmt bench bench-anatomy kvm-selftests load update clean help
+.PHONY: all module userspace run test debug-kernel check fmt bench bench-anatomy bench-apps kvm-selftests load update clean help

@@ -60,3 +60,22 @@ publish() {
 }
 
 digest() { sha256sum | cut -c1-16; }
+
+# The Debian mirror of this machine's apt configuration, or LOFT_MIRROR.
+# shellcheck disable=SC2016 # apt's own placeholders
+debian_mirror() {
+    local mirror=${LOFT_MIRROR:-}
+    [ -n "$mirror" ] ||
+        mirror=$(apt-get indextargets --format '$(SITE) $(ORIGIN) $(LABEL)' 'Created-By: Packages' | awk '$2=="Debian" && $3=="Debian" {print $1; exit}')
+    # Before the first `apt-get update` apt knows its sources but not who they are.
+    [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' | awk '$2 ~ /^(bookworm|trixie)$/ {print $1; exit}')
+    [ -n "$mirror" ] || die "no Debian mirror in this machine's apt configuration; set LOFT_MIRROR to one"
+    echo "$mirror"
+}
+
+# Installs mmdebstrap, where it is missing: all that is installed on this machine.
+need_mmdebstrap() {
+    ! command -v mmdebstrap >/dev/null || return 0
+    run "updating the package lists" apt-get update
+    run "installing mmdebstrap" apt-get install -y --no-install-recommends mmdebstrap
+}

@@ -8,6 +8,7 @@ mod capability;
 mod device;
 mod event;
 mod its;
+mod stats;
 mod system;
 mod user;
 mod vcpu;

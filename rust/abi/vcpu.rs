@@ -2,7 +2,7 @@
 
 //! The ioctls of a vCPU.
 
-use super::{device, user, vcpu_events};
+use super::{device, stats, user, vcpu_events};
 use crate::arch::cpu;
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
@@ -58,6 +58,7 @@ impl FileObject for Vcpu {
             LOFT_KVM_HAS_DEVICE_ATTR => device::vcpu_has(this, &user::read(argument)?),
             LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
             LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
+            LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.vm, &this.shared),
             _ => Err(ENOTTY),
         }
     }

@@ -2,7 +2,7 @@
 
 //! The ioctls of a VM.
 
-use super::{capability, device, event, user, vm_attributes};
+use super::{capability, device, event, stats, user, vm_attributes};
 use crate::host::ffi::*;
 use crate::host::file::{FileObject, NewFd};
 use crate::model::sysreg::regs::HCR_EL2;
@@ -27,6 +27,7 @@ impl FileObject for Vm {
         match command {
             LOFT_KVM_CHECK_EXTENSION => Ok(capability::check(argument, Some(this))),
             LOFT_KVM_CREATE_VCPU => create_vcpu(this, argument),
+            LOFT_KVM_GET_STATS_FD => stats::of_vm(this),
             LOFT_KVM_SET_USER_MEMORY_REGION => {
                 let region: kvm_userspace_memory_region = user::read(argument)?;
                 let flags = KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES;

@@ -19,6 +19,7 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::{ForeignOwnable, Opaque};
+use kernel::uaccess::{UserPtr, UserSlice, UserSliceWriter};
 
 /// What an open file does.
 pub(crate) trait FileObject: Send + Sync + Sized + 'static {
@@ -27,6 +28,14 @@ pub(crate) trait FileObject: Send + Sync + Sized + 'static {
 
     /// `ioctl(2)`. `ENOTTY` for a command that this kind of file does not have.
     fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize>;
+
+    /// Whether there is something to read.
+    const READABLE: bool = false;
+
+    /// `read(2)` and `pread(2)`, if [`FileObject::READABLE`]: the number of bytes that were written to `to`.
+    fn read(&self, _to: &mut UserSliceWriter, _offset: usize) -> Result<usize> {
+        Err(EINVAL)
+    }
 
     /// `mmap(2)`.
     fn mmap(&self, _vma: &VmaNew) -> Result {
@@ -55,6 +64,7 @@ impl<T: FileObject> Ops<T> {
     const OPS: bindings::file_operations = bindings::file_operations {
         owner: OWNER,
         release: Some(Self::release),
+        read: if T::READABLE { Some(Self::read) } else { None },
         unlocked_ioctl: Some(Self::ioctl),
         compat_ioctl: None,
         mmap: Some(Self::mmap),
@@ -79,6 +89,31 @@ impl<T: FileObject> Ops<T> {
             unsafe { <Arc<T> as ForeignOwnable>::from_foreign(ffi::loft_file_private(file)) };
         this.release();
         0
+    }
+
+    /// # Safety
+    ///
+    /// Called by the kernel for a file with these operations.
+    unsafe extern "C" fn read(
+        file: *mut bindings::file,
+        to: *mut kernel::ffi::c_char,
+        size: usize,
+        position: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: The kernel calls this for an open file of ours, with a position that is its own for the call.
+        let (this, position) = unsafe { (Self::borrow(file), &mut *position) };
+        let read = || {
+            let offset = usize::try_from(*position).map_err(|_| EINVAL)?;
+            let mut to = UserSlice::new(UserPtr::from_ptr(to.cast()), size).writer();
+            this.read(&mut to, offset)
+        };
+        match read() {
+            Ok(count) => {
+                *position += count as bindings::loff_t;
+                count as isize
+            }
+            Err(error) => error.to_errno() as isize,
+        }
     }
 
     /// # Safety
@@ -140,7 +175,11 @@ impl NewFd {
                 T::NAME.as_char_ptr().cast(),
                 &Ops::<T>::OPS,
                 data.cast(),
-                bindings::O_RDWR as c_int,
+                if T::READABLE {
+                    bindings::O_RDONLY
+                } else {
+                    bindings::O_RDWR
+                } as c_int,
             )
         };
         let file = from_err_ptr(file).and_then(|file| NonNull::new(file).ok_or(ENOMEM));

@@ -364,7 +364,12 @@ u64 loft_run_delay(void)
 
 struct file *loft_anon_inode_getfile(const char *name, const struct file_operations *ops, void *data, int flags)
 {
-	return anon_inode_getfile(name, ops, data, flags);
+	struct file *file = anon_inode_getfile(name, ops, data, flags);
+
+	/* It can be read, so from anywhere: anonymous files are not for pread() unless they say so. */
+	if (!IS_ERR(file) && ops->read)
+		file->f_mode |= FMODE_PREAD;
+	return file;
 }
 
 void *loft_file_private(struct file *file)

@@ -3,6 +3,7 @@
 //! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
 
 use super::shared::{Interface, Shared};
+use super::stats::Count;
 use super::stolen::StolenTime;
 use super::sysreg::QuickIds;
 use crate::arch::el1::Saved;
@@ -195,6 +196,12 @@ impl Core {
                 self.saved.set(reg, value);
             }
         }
+    }
+
+    /// One more of these; see [`super::stats`].
+    #[inline(always)]
+    pub(crate) fn count(&self, what: Count) {
+        self.shared.stats.count(what);
     }
 
     /// General-purpose register `n`; 31 is XZR.

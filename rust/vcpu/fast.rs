@@ -9,6 +9,7 @@
 
 use super::core::Core;
 use super::shared::Shared;
+use super::stats::Count;
 use super::sysreg::{self, Outcome};
 use crate::arch::{gic, world};
 use crate::host::guest::Watched;
@@ -69,13 +70,31 @@ impl Leave {
 pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
     let esr = Esr::new(esr);
     match esr.class() {
-        ExceptionClass::Hvc if core.quick_calls => hypercall(core),
-        ExceptionClass::Sysreg if core.fast => system_register(core, esr),
-        ExceptionClass::DataAbortLower if core.fast => mmio(core, esr),
-        ExceptionClass::Wfx if core.fast => wait(core, esr),
-        ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
-            abort_address(core, esr)
+        ExceptionClass::Hvc => {
+            core.count(Count::Hvc);
+            if core.quick_calls {
+                hypercall(core)
+            } else {
+                Leave::Sync.code()
+            }
         }
+        ExceptionClass::Sysreg => {
+            core.count(Count::Sysreg);
+            if core.fast {
+                system_register(core, esr)
+            } else {
+                Leave::Sync.code()
+            }
+        }
+        class @ (ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower) => {
+            core.count(Count::Abort);
+            if core.fast && class == ExceptionClass::DataAbortLower {
+                mmio(core, esr)
+            } else {
+                abort_address(core, esr)
+            }
+        }
+        ExceptionClass::Wfx => wait(core, esr),
         _ => Leave::Sync.code(),
     }
 }
@@ -289,7 +308,9 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
 /// WFI with an interrupt pending, and WFE with nobody else to run, do not wait.
 #[inline(never)]
 fn wait(core: &mut Core, esr: Esr) -> u64 {
-    if esr.wfx() == Wfx::Wfe && !cpu::need_resched() && core.spare_wfe() {
+    let wfe = matches!(esr.wfx(), Wfx::Wfe | Wfx::Wfet);
+    core.count(if wfe { Count::Wfe } else { Count::Wfi });
+    if core.fast && esr.wfx() == Wfx::Wfe && !cpu::need_resched() && core.spare_wfe() {
         world::skip_instruction();
         return RESUME;
     }
@@ -299,6 +320,7 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
 /// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
 pub(crate) fn irq(core: &mut Core) -> u64 {
     let leave = Leave::Interrupt.code();
+    core.count(Count::Irq);
     let pending = gic::pending();
     let kicked = pending == machine::KICK.into();
     let timer = machine::timer_of(pending);

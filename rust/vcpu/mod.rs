@@ -14,6 +14,7 @@ mod run;
 pub(crate) mod shared;
 mod slow;
 mod smc;
+pub(crate) mod stats;
 pub(crate) mod stolen;
 mod sysreg;
 

@@ -14,6 +14,7 @@ use super::fast::Leave;
 use super::mmio::Load;
 use super::shared::{Power, Shared};
 use super::slow::{self, Next};
+use super::stats::Count;
 use super::{State, Vcpu};
 use crate::arch::{cpu, fp};
 use crate::host::cpu::{self as host_cpu, IrqOff, Pinned};
@@ -210,6 +211,7 @@ impl Vcpu {
             }
             if matches!(work, HostWork::FloatingPoint) {
                 fp_use.note();
+                self.shared.stats.count(Count::FloatingPoint);
                 continue;
             }
             match self.host_work(loaded, cache, work) {
@@ -223,6 +225,11 @@ impl Vcpu {
         });
         core.as_mut().in_memory().give_interface();
         drop(mask);
+        match exit {
+            Ok(Exit::Mmio { .. }) => self.shared.stats.count(Count::MmioUser),
+            Ok(Exit::Interrupted) => self.shared.stats.count(Count::Signal),
+            _ => {}
+        }
         exit.and_then(|exit| write_exit(&self.run_page, exit))
     }
 }
@@ -382,7 +389,10 @@ impl Vcpu {
         match memory.fault(cache, fault.ipa, fault.write, fault.exec, |address| {
             self.vm.host_leaf_shift(address)
         }) {
-            Ok(Fault::Resolved) => Ok(()),
+            Ok(Fault::Resolved) => {
+                self.shared.stats.count(Count::Fault);
+                Ok(())
+            }
             Ok(Fault::Device) => {
                 match loaded.with_pinned(|core, pinned| slow::device_access(core, pinned, fault)) {
                     Next::Resume => Ok(()),
@@ -468,27 +478,12 @@ impl Vcpu {
 /// something that others have to be told of.
 fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> (HostWork, bool) {
     let work = loop {
-        if guest::work_pending() {
-            break HostWork::Pending;
-        }
-        if shared.has_requests() {
-            if shared.is_held() {
-                break HostWork::Held;
-            }
-            let requests = shared.take_requests();
-            core.note_kick();
-            if requests & super::shared::Request::Power as u32 != 0 {
-                break HostWork::Requests;
-            }
-        }
         if !onereg::pstate_is_valid(core.frame.pstate) {
             // Whatever it is, it must not reach the ERET.
             break HostWork::Leave(Exit::FailEntry, Answer::None);
         }
         let next = match enter(core, pinned, shared) {
-            None if !core.fp_is_here && !fp::may_be_away() => Next::Host(HostWork::FloatingPoint),
-            None if core.may_run() => Next::Resume,
-            None => Next::Host(HostWork::Vmid),
+            None => what_came_up(core, shared),
             Some(Leave::Interrupt) => Next::Resume,
             Some(Leave::Sync) => slow::handle(core, pinned, false),
             Some(Leave::Store) => slow::handle(core, pinned, true),
@@ -502,6 +497,31 @@ fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> (HostWor
         }
     };
     (work, !core.after.is_empty())
+}
+
+/// Why the guest was not entered.
+fn what_came_up(core: &mut Core, shared: &Shared) -> Next {
+    if guest::work_pending() {
+        return Next::Host(HostWork::Pending);
+    }
+    if shared.has_requests() {
+        if shared.is_held() {
+            return Next::Host(HostWork::Held);
+        }
+        let requests = shared.take_requests();
+        core.note_kick();
+        if requests & super::shared::Request::Power as u32 != 0 {
+            return Next::Host(HostWork::Requests);
+        }
+    }
+    if !core.fp_is_here && !fp::may_be_away() {
+        return Next::Host(HostWork::FloatingPoint);
+    }
+    if core.may_run() {
+        Next::Resume
+    } else {
+        Next::Host(HostWork::Vmid)
+    }
 }
 
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
@@ -533,12 +553,17 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
         if !signalled {
             break leave;
         }
+        core.count(Count::Ioeventfd);
         if guest::work_pending() || shared.has_requests() {
             break Leave::Interrupt;
         }
     };
     guest::exit_irqoff();
     shared.left();
+    core.count(Count::Exits);
+    if leave == Leave::Interrupt {
+        core.count(Count::IrqLeft);
+    }
     core.retire();
     guest::take_interrupts();
     drop(off);

@@ -20,6 +20,7 @@
 //! first the interrupt is cleared, which is complete before the look at the requests; so what is asked after that look has
 //! an interrupt of its own, which is still to come.
 
+use super::stats::Stats;
 use crate::arch::cpu;
 use crate::arch::gic::Sgi;
 use crate::host::wait::Waiter;
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     interface_set: AtomicBool,
     /// The lines of an interrupt controller in userspace: bits of HCR_EL2.
     lines: AtomicU64,
+    /// Counted by its own thread, read by anyone.
+    pub(crate) stats: Stats,
     #[pin]
     pub(crate) waiter: Waiter,
     #[pin]
@@ -124,6 +127,7 @@ impl Shared {
                 interface <- new_spinlock!(Interface::new(), "loft::Shared::interface"),
                 interface_set: AtomicBool::new(false),
                 lines: AtomicU64::new(0),
+                stats: Stats::new(),
                 waiter <- Waiter::new(),
                 power <- new_spinlock!(Power::On, "loft::Shared::power"),
             }),

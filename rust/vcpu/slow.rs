@@ -6,6 +6,7 @@ use super::core::Core;
 use super::mmio::Load;
 use super::run::{Answer, Exit, HostWork};
 use super::smc;
+use super::stats::Count;
 use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
 use crate::host::cpu::Pinned;
@@ -60,25 +61,10 @@ pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
             }
             smc::call(core)
         }
-        ExceptionClass::Sysreg => match sysreg::access(core, esr.sysreg()) {
-            Outcome::Done | Outcome::Reload => {
-                core.skip();
-                Next::Resume
-            }
-            Outcome::Undefined => {
-                let syndrome = esr.undefined_sysreg(core.features.idst());
-                core.inject(syndrome, None);
-                Next::Resume
-            }
-            Outcome::NeedsHost => {
-                core.skip();
-                Next::Host(HostWork::Clean)
-            }
-            Outcome::NeedsOthers { deactivate } => {
-                core.skip();
-                Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
-            }
-        },
+        ExceptionClass::Sysreg => {
+            core.count(Count::SysregLeft);
+            system_register(core, esr)
+        }
         ExceptionClass::FpAccess if !core.fp_is_here => Next::Host(HostWork::FloatingPoint),
         ExceptionClass::Wfx => {
             core.skip();
@@ -88,12 +74,35 @@ pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
             }
         }
         ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
+            core.count(Count::AbortLeft);
             memory_abort(core, pinned, esr, offered)
         }
         // Whatever else traps is something that the guest does not have.
         _ => {
             core.inject_undefined();
             Next::Resume
+        }
+    }
+}
+
+fn system_register(core: &mut Core, esr: Esr) -> Next {
+    match sysreg::access(core, esr.sysreg()) {
+        Outcome::Done | Outcome::Reload => {
+            core.skip();
+            Next::Resume
+        }
+        Outcome::Undefined => {
+            let syndrome = esr.undefined_sysreg(core.features.idst());
+            core.inject(syndrome, None);
+            Next::Resume
+        }
+        Outcome::NeedsHost => {
+            core.skip();
+            Next::Host(HostWork::Clean)
+        }
+        Outcome::NeedsOthers { deactivate } => {
+            core.skip();
+            Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
         }
     }
 }
@@ -230,6 +239,7 @@ pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault
     if abort.is_write() {
         let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
         if !fault.offered && core.vm.events.store(pinned, ipa, data, size, || true) {
+            core.count(Count::Ioeventfd);
             core.skip();
             return Next::Resume;
         }

@@ -2,9 +2,11 @@
 //! The reports of the microbenchmarks in `tests/bench`.
 //!
 //! `report` reads what they printed on loft and on KVM, prints the table, writes it as JSON and as a picture, and says what
-//! has become slower than the baseline and which bars are not met. `capture` and `anatomy` take single exits apart.
+//! has become slower than the baseline and which bars are not met. `capture` and `anatomy` take single exits apart. `apps` is
+//! the report of the application workloads in `tests/apps`.
 
 mod anatomy;
+mod apps;
 mod bars;
 mod baseline;
 mod capture;
@@ -39,6 +41,8 @@ enum Command {
     Capture(capture::Capture),
     /// Take the exits in such logs apart
     Anatomy(anatomy::Anatomy),
+    /// The table of the application workloads
+    Apps(apps::Apps),
 }
 
 /// What the report is made of.
@@ -78,6 +82,7 @@ fn main() -> Result<ExitCode> {
         Command::Report(arguments) => compare(&arguments),
         Command::Capture(arguments) => capture::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Anatomy(arguments) => anatomy::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Apps(arguments) => apps::main(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -42,6 +42,10 @@ Kernel modules:
 Keys on a terminal:
   Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a.
 
+Signals:
+  SIGUSR1 prints the hypervisor's counters so far, why and how often the vCPUs were left, as a line of JSON on
+  standard error. SIGINT, SIGTERM, SIGHUP and SIGQUIT end the guest.
+
 Exit codes:
   0    the guest switched itself off
   100  the guest rebooted (loft does not start it again)

@@ -68,6 +68,8 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     let started = Instant::now();
     machine.start()?;
     let (uart, ended) = (machine.uart.clone(), machine.ended.try_clone().context("cannot duplicate an eventfd")?);
+    let counters = machine.counters.clone();
+    let show_counters = || serde_json::json!({ "exits": counters.read() }).to_string();
     let mut session = Session::new(Wiring {
         uart: &uart,
         hvc: to_hvc,
@@ -79,6 +81,7 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         stdin: stdio::stdin(),
         stdout: stdio::stdout(),
         stderr: stdio::stderr(),
+        counters: &show_counters,
     });
     let result = session.run();
     let runtime = started.elapsed();

@@ -59,6 +59,8 @@ pub struct Wiring<'a> {
     pub stdin: BorrowedFd<'a>,
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
+    /// The hypervisor's counters so far, as a line for the user.
+    pub counters: &'a dyn Fn() -> String,
 }
 
 /// A session.
@@ -116,6 +118,10 @@ impl<'a> Session<'a> {
                         while let Some(event) = signals::next(self.wiring.signals) {
                             match event {
                                 signals::Event::Resized => self.resized(),
+                                signals::Event::Counters => {
+                                    let line = (self.wiring.counters)() + "\n";
+                                    drop(output::write_all(self.wiring.stderr, line.as_bytes()));
+                                }
                                 signals::Event::End(number) => return Ok(Some(Ending::Signal(number))),
                             }
                         }

@@ -8,12 +8,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// What ends a program when a user or the system asks.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// Takes over the signals that end programs and that say that the terminal has a new size. To be called before any
+/// Takes over the signals that end programs, that say that the terminal has a new size, and that ask for counters. To be called before any
 /// thread starts, because threads inherit what is blocked.
 pub fn take_over() -> Result<SignalFd> {
     let mut set = SigSet::empty();
     ENDING.iter().for_each(|s| set.add(*s));
     set.add(Signal::SIGWINCH);
+    set.add(Signal::SIGUSR1);
     set.thread_block().context("cannot block signals")?;
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("cannot make a signalfd")
 }
@@ -23,6 +24,8 @@ pub fn take_over() -> Result<SignalFd> {
 pub enum Event {
     /// The terminal has a new size.
     Resized,
+    /// Somebody wants to see the counters.
+    Counters,
     /// The program is to end.
     End(i32),
 }
@@ -31,5 +34,9 @@ pub enum Event {
 pub fn next(signals: &SignalFd) -> Option<Event> {
     let info = signals.read_signal().ok()??;
     let number = info.ssi_signo as i32;
-    Some(if number == Signal::SIGWINCH as i32 { Event::Resized } else { Event::End(number) })
+    Some(match Signal::try_from(number) {
+        Ok(Signal::SIGWINCH) => Event::Resized,
+        Ok(Signal::SIGUSR1) => Event::Counters,
+        _ => Event::End(number),
+    })
 }

@@ -45,6 +45,7 @@ impl World {
             stdin: self.stdin.0.as_fd(),
             stdout: self.stdout.1.as_fd(),
             stderr: self.stderr.1.as_fd(),
+            counters: &|| "{}".to_owned(),
         })
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole machine: built from a [`Setup`], started once, ended once.
 
-use super::{boot, gic::Gic, kick, memory, stats, vcpu};
+use super::{boot, gic::Gic, kick, memory, stats::Counters, vcpu};
 use crate::ending::Ending;
 use anyhow::{anyhow, bail, Context, Result};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
@@ -57,6 +57,8 @@ pub struct Machine {
     pub ended: EventFd,
     endings: (mpsc::Sender<Ending>, mpsc::Receiver<Ending>),
     stop: Arc<AtomicBool>,
+    /// The hypervisor's counters.
+    pub counters: Arc<Counters>,
 }
 
 impl Machine {
@@ -89,6 +91,8 @@ impl Machine {
         let first = vcpus.first().context("a machine without vCPUs")?;
         vcpu::set_entry(first, place.kernel, place.fdt)?;
 
+        let counters = Arc::new(Counters::open(&vcpus));
+
         Ok(Self {
             transports,
             bus: Arc::new(bus),
@@ -101,6 +105,7 @@ impl Machine {
             ended: EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd")?,
             endings: mpsc::channel(),
             stop: Arc::new(AtomicBool::new(false)),
+            counters,
         })
     }
 
@@ -133,7 +138,7 @@ impl Machine {
     pub fn stop(&mut self) -> BTreeMap<String, u64> {
         self.stop.store(true, Ordering::Release);
         let deadline = Instant::now() + JOIN_LIMIT;
-        let mut totals = BTreeMap::new();
+        let mut totals = self.counters.read();
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < deadline {
                 kick::kick(&thread);
@@ -143,12 +148,9 @@ impl Machine {
             if !thread.is_finished() {
                 continue;
             }
-            if let Ok((vcpu, exits)) = thread.join() {
+            if let Ok((_vcpu, exits)) = thread.join() {
                 *totals.entry("launcher_mmio".into()).or_default() += exits.mmio;
                 *totals.entry("launcher_other".into()).or_default() += exits.other;
-                for (name, value) in stats::read(&vcpu).unwrap_or_default() {
-                    *totals.entry(name).or_default() += value;
-                }
             }
         }
         for transport in &self.transports {

@@ -7,7 +7,7 @@ pub mod host;
 mod kick;
 mod machine;
 mod memory;
-mod stats;
+pub mod stats;
 mod vcpu;
 
 pub use gic::test as test_gic;

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Address spaces: page tables copied and torn down, in the guest's stage 1.
+work="100 times fork, a write to a page, exit and wait, of a process with 4 MiB"
+prepare() { inside /apps/bin/lat fork 20; }
+run() { inside /apps/bin/lat fork 100; }

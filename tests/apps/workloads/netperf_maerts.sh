@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+work="netperf TCP_MAERTS: 16 MiB from the server"
+prepare() { outside netserver -L "$outer" && inside netperf -H "$outer" -t TCP_MAERTS -l -1000000; }
+run() { inside netperf -H "$outer" -t TCP_MAERTS -l -16777216; }
+finish() { outside pkill netserver; }
