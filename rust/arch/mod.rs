@@ -16,4 +16,4 @@ pub(crate) mod timer;
 pub(crate) mod tlb;
 pub(crate) mod world;
 
-pub(crate) use sysreg::{dsb_ish, dsb_ishst, isb, write_hcr};
+pub(crate) use sysreg::{dsb_ish, dsb_ishst, isb, relax, write_hcr};

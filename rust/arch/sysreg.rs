@@ -84,6 +84,13 @@ pub(crate) fn isb() {
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }
 
+/// Tells the CPU that nothing is to be gained by going on at once: another thread of the same core may.
+#[inline(always)]
+pub(crate) fn relax() {
+    // SAFETY: A hint.
+    unsafe { asm!("yield", options(nostack, preserves_flags, nomem)) };
+}
+
 /// Waits for all earlier memory accesses and maintenance operations, as seen by the inner shareable domain.
 #[inline(always)]
 pub(crate) fn dsb_ish() {

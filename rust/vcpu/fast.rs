@@ -11,7 +11,7 @@ use super::core::Core;
 use super::shared::Shared;
 use super::stats::Count;
 use super::sysreg::{self, Outcome};
-use crate::arch::{gic, world};
+use crate::arch::{gic, relax, world};
 use crate::host::guest::Watched;
 use crate::host::{cpu, ffi, machine};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
@@ -311,6 +311,7 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
     let wfe = matches!(esr.wfx(), Wfx::Wfe | Wfx::Wfet);
     core.count(if wfe { Count::Wfe } else { Count::Wfi });
     if core.fast && esr.wfx() == Wfx::Wfe && !cpu::need_resched() && core.spare_wfe() {
+        relax();
         world::skip_instruction();
         return RESUME;
     }
