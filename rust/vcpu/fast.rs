@@ -136,24 +136,28 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
     emulated_register(core, esr)
 }
 
-/// Tells vCPUs that are in their guests of an interrupt at once, and keeps the others for later.
+/// Tells a few vCPUs that are in their guests of an interrupt at once, and keeps the others for later: this is under the
+/// interrupt controller's lock, which others wait for with interrupts off.
 struct AtOnce<'a> {
+    /// How many more may be told.
+    left: u8,
     id: VcpuId,
     peers: &'a [Arc<Shared>],
     after: &'a mut After,
 }
 
 impl Notify for AtOnce<'_> {
-    /// Under the interrupt controller's lock, which who is told soon wants; but that takes an interrupt's way, and the lock is
-    /// all but given back.
     #[inline]
     fn kick(&mut self, vcpu: VcpuId) {
         let told = vcpu != self.id
+            && self.left > 0
             && self
                 .peers
                 .get(vcpu.index())
                 .is_some_and(|peer| peer.interrupt_running());
-        if !told {
+        if told {
+            self.left = self.left.saturating_sub(1);
+        } else {
             self.after.kicks.insert(vcpu);
         }
     }
@@ -168,6 +172,7 @@ fn send_sgi(core: &mut Core, esr: Esr) -> u64 {
     };
     let _watched = Watched::new();
     let mut now = AtOnce {
+        left: 4,
         id: core.id,
         peers,
         after: &mut core.after,
