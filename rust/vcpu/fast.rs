@@ -8,7 +8,6 @@
 //! not wait: the guest takes its exit for it right after the ERET.
 
 use super::core::Core;
-use super::shared::Shared;
 use super::stats::Count;
 use super::sysreg::{self, Outcome};
 use crate::arch::{gic, relax, world};
@@ -21,7 +20,6 @@ use crate::model::sysreg::Reg;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{Notify, SgiReg};
 use crate::vm::gic::After;
-use kernel::sync::Arc;
 
 /// Into the guest again; x19 to x28 are as it left them.
 const RESUME: u64 = ffi::FRAME_RESUME as u64;
@@ -136,29 +134,23 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
     emulated_register(core, esr)
 }
 
-/// Tells a few vCPUs that are in their guests of an interrupt at once, and keeps the others for later: this is under the
-/// interrupt controller's lock, which others wait for with interrupts off.
-struct AtOnce<'a> {
-    /// How many more may be told.
-    left: u8,
-    id: VcpuId,
-    peers: &'a [Arc<Shared>],
+/// The first vCPUs that an SGI goes to, which are most often all: those are told at once, and the others, which have to be
+/// looked for in a set as large as the VM, after them.
+struct Few<'a> {
+    first: [VcpuId; 4],
+    number: usize,
     after: &'a mut After,
 }
 
-impl Notify for AtOnce<'_> {
+impl Notify for Few<'_> {
     #[inline]
     fn kick(&mut self, vcpu: VcpuId) {
-        let told = vcpu != self.id
-            && self.left > 0
-            && self
-                .peers
-                .get(vcpu.index())
-                .is_some_and(|peer| peer.interrupt_running());
-        if told {
-            self.left = self.left.saturating_sub(1);
-        } else {
-            self.after.kicks.insert(vcpu);
+        match self.first.get_mut(self.number) {
+            Some(place) => {
+                *place = vcpu;
+                self.number += 1;
+            }
+            None => self.after.kicks.insert(vcpu),
         }
     }
 }
@@ -171,13 +163,22 @@ fn send_sgi(core: &mut Core, esr: Esr) -> u64 {
         return emulated_register(core, esr);
     };
     let _watched = Watched::new();
-    let mut now = AtOnce {
-        left: 4,
-        id: core.id,
-        peers,
+    let mut few = Few {
+        first: [core.id; 4],
+        number: 0,
         after: &mut core.after,
     };
-    gic.lock().sgi(core.id, SgiReg::Sgi1, value, &mut now);
+    gic.lock().sgi(core.id, SgiReg::Sgi1, value, &mut few);
+    // Without the lock, which the vCPUs that are told want next.
+    for vcpu in few.first.into_iter().take(few.number) {
+        let told = vcpu != core.id
+            && peers
+                .get(vcpu.index())
+                .is_some_and(|peer| peer.interrupt_running());
+        if !told {
+            few.after.kicks.insert(vcpu);
+        }
+    }
     world::skip_instruction();
     if finish(core) {
         RESUME

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a VMM asks for: KVM_RUN that returns at once, registers, virtual machines and vCPUs. Counted on the caller's CPU. */
 #include <linux/perf_event.h>
+#include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -59,6 +61,56 @@ TEST(get_one_reg)
 TEST(get_one_sysreg)
 {
 	measure_registers("get_one_sysreg", "set_one_sysreg", ARM64_SYS_REG(3, 0, 2, 0, 0));
+}
+
+/* Nothing but exits, none of which needs the host. */
+static u64 fast_exits;
+
+static void guest_fast_exits(u64 arg)
+{
+	bench_gic_up(0, 1);
+	for (;;) {
+		guest_hvc(0x80000000, 0, 0, 0);
+		read_sysreg(id_aa64pfr0_el1);
+		mmio_read32(GUEST_GICD + GICD_CTLR);
+		mmio_write32(GUEST_GICD + GICD_ISENABLER + 4, 1);
+		__asm__ volatile("msr " STRINGIFY(ICC_SGI1R_EL1) ", xzr");
+		WRITE_ONCE(fast_exits, fast_exits + 5);
+	}
+}
+
+static u64 monotonic_ns(void)
+{
+	struct timespec now;
+
+	CHECK_OK(clock_gettime(CLOCK_MONOTONIC, &now));
+	return now.tv_sec * 1000000000UL + now.tv_nsec;
+}
+
+/*
+ * A thread of the host's that a timer wakes on the CPU of a guest which does nothing but exit: how much later than asked for it
+ * looks at the clock. In it: the end of the exit, the way out of the guest, the host's interrupt, its scheduler, and the way to
+ * userspace. In nanoseconds, which are instructions where one takes that long. A turn of another CPU's in it shows in the maximum.
+ */
+TEST(host_wakeup)
+{
+	struct vm *vm = bench_vm(.main = guest_fast_exits);
+
+	bench_start(&vm->vcpus[0], BENCH_CPU);
+	while (!VM_GLOBAL(vm, fast_exits))
+		sleep_us(1000);
+	CHECK_OK(sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){ .sched_priority = 10 }));
+	BENCH_EACH(round, BENCH_ROUNDS) {
+		u64 exits = VM_GLOBAL(vm, fast_exits);
+		/* Another moment of the guest's loop each time. */
+		u64 due = monotonic_ns() + 200000 + round * 137;
+		struct timespec until = { due / 1000000000, due % 1000000000 };
+
+		CHECK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == 0);
+		ticks[round] = monotonic_ns() - due;
+		CHECK(VM_GLOBAL(vm, fast_exits) != exits);
+	}
+	bench_report("host_wakeup", 1, BENCH_ROUNDS, ticks);
 }
 
 /* The instructions of all CPUs so far, idle time left out: the emulator's CPUs share the event's count. */

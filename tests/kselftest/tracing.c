@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The kernel developer's tools on the module while it runs a guest: they tell something, and the guest does not notice. */
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "gic.h"
+#include "timer.h"
+#include "vm.h"
+
+#define TRACING "/sys/kernel/tracing/"
+#define DEVICE 0x0a000000UL
+
+static bool put(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC);
+	bool done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+static void need_tracing(void)
+{
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	if (access(TRACING "trace", R_OK))
+		mount("tracefs", TRACING, "tracefs", 0, NULL);
+	if (access(TRACING "set_ftrace_filter", W_OK) || access(TRACING "kprobe_events", W_OK))
+		SKIP("this kernel traces no functions");
+}
+
+/* How many lines of a file hold the text. */
+static u32 lines_with(const char *path, const char *text)
+{
+	char line[512];
+	u32 lines = 0;
+	FILE *file = fopen(path, "r");
+
+	if (!file)
+		FAIL("%s: %s", path, strerrorname_np(errno));
+	while (fgets(line, sizeof(line), file))
+		lines += strstr(line, text) != NULL;
+	fclose(file);
+	return lines;
+}
+
+/* Exits of all kinds: those that the vector answers, those that it cannot, and interrupts. */
+static u64 interrupts[2], leaving;
+
+static void on_irq(struct guest_regs *regs)
+{
+	u32 intid = gic_ack();
+
+	if (intid == GIC_SPURIOUS)
+		return;
+	if (intid == PPI_VTIMER)
+		timer_set_ctl(TIMER_VIRTUAL, 0);
+	if (intid == PPI_PTIMER)
+		timer_set_ctl(TIMER_PHYSICAL, 0);
+	gic_eoi(intid);
+	WRITE_ONCE(interrupts[guest_self()->index], interrupts[guest_self()->index] + 1);
+}
+
+static void set_up(u64 index)
+{
+	guest_irq_handler = on_irq;
+	if (index == 0)
+		gic_init_distributor();
+	gic_init_cpu();
+	for (u32 n = 0; n < 16; n++)
+		gic_enable(n);
+	gic_enable(PPI_VTIMER);
+	gic_enable(PPI_PTIMER);
+	irq_enable();
+}
+
+/* Until this vCPU has had another interrupt than `count`; in WFI, which an interrupt that is masked ends as well. */
+static void wait_more(u64 index, u64 count, bool sleep)
+{
+	while (READ_ONCE(interrupts[index]) == count) {
+		irq_disable();
+		if (sleep && READ_ONCE(interrupts[index]) == count)
+			wfi();
+		irq_enable();
+		__asm__ volatile("isb\n\tyield");
+	}
+}
+
+static void guest_everything(u64 index)
+{
+	set_up(index);
+	if (index == 1) {
+		for (u64 count = 0; !READ_ONCE(leaving); count++)
+			wait_more(1, count, true);
+		return;
+	}
+	gic_sgi(1, 2);
+	wait_more(1, 0, false);
+	for (int i = 0; i < 20; i++) {
+		u64 theirs = READ_ONCE(interrupts[1]);
+
+		GUEST_CHECK(guest_hvc(0x80000000, 0, 0, 0).x0 >= 0x10001);
+		GUEST_CHECK(read_sysreg(id_aa64pfr0_el1) != 0);
+		GUEST_CHECK(mmio_read32(GUEST_GICD + GICD_CTLR) != 0);
+		mmio_write32(DEVICE, i);
+		gic_sgi(2, 2);
+		wait_more(1, theirs, false);
+		for (enum guest_timer t = TIMER_VIRTUAL; t <= TIMER_PHYSICAL; t++) {
+			u64 mine = READ_ONCE(interrupts[0]);
+
+			timer_set_cval(t, timer_counter(t) + (i % 2 ? guest_us(100) : 0));
+			timer_set_ctl(t, TIMER_ENABLE);
+			wait_more(0, mine, i % 4 == 1);
+		}
+	}
+	WRITE_ONCE(leaving, 1);
+	gic_sgi(3, 2);
+}
+
+static bool device(struct vcpu *vcpu)
+{
+	return vcpu->run->exit_reason == KVM_EXIT_MMIO && vcpu->run->mmio.phys_addr == DEVICE;
+}
+
+static void run_everything(void)
+{
+	struct vm *vm = vm_create(.main = guest_everything, .gic = true, .vcpus = 2);
+
+	vm->vcpus[0].on_exit = device;
+	vm_run_all(vm);
+	vm_destroy(vm);
+}
+
+/* Each call of the module's functions in C is written down, those from fast exits too. */
+TEST(function_tracer)
+{
+	u32 entries;
+
+	need_tracing();
+	CHECK(put(TRACING "set_ftrace_filter", ":mod:loft"));
+	CHECK(put(TRACING "current_tracer", "function"));
+	CHECK(put(TRACING "trace", ""));
+	run_everything();
+	entries = lines_with(TRACING "trace", "loft_guest_enter_irqoff");
+	CHECK(lines_with(TRACING "trace", "loft_timer_set_active") > 0);
+	CHECK(put(TRACING "current_tracer", "function_graph"));
+	CHECK(put(TRACING "trace", ""));
+	run_everything();
+	CHECK(lines_with(TRACING "trace", "loft_guest_enter_irqoff") > 0);
+	CHECK(put(TRACING "current_tracer", "nop"));
+	CHECK(put(TRACING "set_ftrace_filter", " "));
+	ktap_note("%u entries into a guest are in the trace", entries);
+	CHECK(entries > 0);
+}
+
+/* A timer that fires in the guest, which a fast exit answers. */
+static void guest_timer(u64 arg)
+{
+	set_up(0);
+	timer_set_cval(TIMER_VIRTUAL, timer_counter(TIMER_VIRTUAL) + guest_us(100));
+	timer_set_ctl(TIMER_VIRTUAL, TIMER_ENABLE);
+	wait_more(0, 0, false);
+}
+
+/*
+ * A breakpoint in a function that fast exits call: the host takes an exception while the guest's world is in the CPU, as for a
+ * WARN or a BUG. The host deals with it as anywhere else. The guest is lost, which its VMM is told; the next one is not.
+ */
+TEST(breakpoint_in_a_fast_exit)
+{
+	struct vm *vm;
+	u32 hits;
+
+	need_tracing();
+	CHECK(put(TRACING "trace", ""));
+	CHECK(put(TRACING "kprobe_events", "p:loft_test/hit loft:loft_timer_set_active"));
+	CHECK(put(TRACING "events/loft_test/hit/enable", "1"));
+	vm = vm_create(.main = guest_timer, .gic = true);
+	CHECK_EQ(vcpu_run(&vm->vcpus[0]), 0);
+	CHECK_EQ(vm->vcpus[0].run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
+	hits = lines_with(TRACING "trace", "hit: (loft_timer_set_active");
+	CHECK(put(TRACING "events/loft_test/hit/enable", "0"));
+	CHECK(put(TRACING "kprobe_events", ""));
+	CHECK_EQ(hits, 1);
+	vm_destroy(vm);
+	run_everything();
+}
+
+/* The module's text, from kallsyms. */
+static void module_range(u64 *from, u64 *to)
+{
+	char line[512], type;
+	FILE *file = fopen("/proc/kallsyms", "r");
+	unsigned long at;
+
+	CHECK(file != NULL);
+	*from = ~0UL, *to = 0;
+	while (fgets(line, sizeof(line), file))
+		if (strstr(line, "[loft]") && sscanf(line, "%lx %c", &at, &type) == 2 && (type == 't' || type == 'T')) {
+			*from = at < *from ? at : *from;
+			*to = at > *to ? at : *to;
+		}
+	fclose(file);
+	CHECK(*to > *from);
+}
+
+static void guest_device(u64 arg)
+{
+	while (!READ_ONCE(leaving))
+		mmio_write32(DEVICE, 0);
+}
+
+/* What perf top does: where a CPU is, many times a second. It finds the module. */
+TEST(profile)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_SW_CPU_CLOCK,
+		.sample_period = 100000,
+		.sample_type = PERF_SAMPLE_IP,
+	};
+	struct {
+		struct perf_event_header header;
+		u64 ip;
+	} *sample;
+	struct perf_event_mmap_page *page;
+	struct vm *vm;
+	u64 from, to, samples = 0, ours = 0, end;
+	int fd;
+
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	if (fd < 0)
+		SKIP("this kernel has no perf events");
+	module_range(&from, &to);
+	page = mmap(NULL, 4096 * 65, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(page != MAP_FAILED);
+	vm = vm_create(.main = guest_device);
+	end = now_us() + 1000000;
+	while (now_us() < end) {
+		CHECK_EQ(vcpu_run(&vm->vcpus[0]), 0);
+		CHECK(device(&vm->vcpus[0]));
+	}
+	for (u64 at = 0; at < page->data_head && at < 4096 * 64; at += sample->header.size) {
+		sample = (void *)((u8 *)page + page->data_offset + at);
+		if (sample->header.type != PERF_RECORD_SAMPLE)
+			continue;
+		samples++;
+		ours += sample->ip >= from && sample->ip <= to;
+	}
+	ktap_note("%lu of %lu samples are in the module", ours, samples);
+	CHECK(ours > 0);
+}
