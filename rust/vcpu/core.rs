@@ -172,6 +172,7 @@ impl Core {
     /// The value of a register of the context, wherever it is.
     pub(crate) fn get(&mut self, reg: Reg) -> u64 {
         match reg {
+            // This key is always there, not only while the vCPU is in the CPU.
             Reg::ApiaKeyLo => self.frame.guest_key[0],
             Reg::ApiaKeyHi => self.frame.guest_key[1],
             _ => self
@@ -644,10 +645,6 @@ impl Resident for Core {
         let cpu_number = crate::host::cpu::current();
         self.kick = Sgi::to_this_cpu(machine::KICK);
         self.refresh();
-        self.frame.guest_key = [
-            self.saved.get(Reg::ApiaKeyLo),
-            self.saved.get(Reg::ApiaKeyHi),
-        ];
         if self.vm.last_ran(cpu_number, self.id) {
             tlb::flush_local_stage1(self.control.translation);
         }
@@ -675,8 +672,6 @@ impl Resident for Core {
         if let Some(host) = self.host.take() {
             world::put(&mut self.saved, &host);
         }
-        self.saved.set(Reg::ApiaKeyLo, self.frame.guest_key[0]);
-        self.saved.set(Reg::ApiaKeyHi, self.frame.guest_key[1]);
     }
 }
 
