@@ -48,31 +48,33 @@ static void records(const char *path, void (*each)(const char *record, struct su
 	fclose(file);
 }
 
-/* By the kernel crate, which is in the first line then: not what the kernel needs on the way to it, and keeps. */
-static bool asked_by_loft(const char *record)
+/* What a record's first line names has asked for the memory: not what the kernel needs on the way to it, and keeps. */
+static bool asked_by(const char *record, const char *function)
 {
-	const char *crate = strstr(record, "rust_helper_"), *end = strchr(record, '\n');
+	const char *name = strstr(record, function), *end = strchr(record, '\n');
 
-	return crate && end && crate < end && strstr(record, "[loft]");
+	return name && end && name < end;
 }
 
 static void object_record(const char *record, struct sums *sums)
 {
 	s64 count = atoll(record);
+	bool event = asked_by(record, "do_eventfd");
 
 	if (strcmp(sums->cache, "mm_struct") == 0)
 		sums->held->spaces += count;
 	else if (strcmp(sums->cache, "filp") == 0)
 		sums->held->files += count;
-	else if (strstr(record, "do_eventfd"))
-		sums->held->events += count;
 	else if (strstr(record, "mmu_notifier_register"))
 		sums->held->notifiers += count;
-	else if (asked_by_loft(record)) {
+	else if (event)
+		sums->held->events += count;
+	else if (asked_by(record, "rust_helper_") && strstr(record, "[loft]"))
 		sums->held->objects += count;
-		if (sums->print)
-			ktap_note("%s: %s", sums->cache, record);
-	}
+	else
+		return;
+	if (sums->print && (event || strstr(record, "[loft]")))
+		ktap_note("%s: %s", sums->cache, record);
 }
 
 /* The controller of this case alone: what others do does not count. */
