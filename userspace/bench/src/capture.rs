@@ -31,7 +31,10 @@ pub struct Capture {
 }
 
 /// A log that is larger than this holds many exits of any kind.
-const ENOUGH: u64 = 16 << 20;
+const ENOUGH: u64 = 24 << 20;
+/// It is taken at several times: at one of them a CPU may do nothing but wait for a lock, because its holder's turn is over.
+const TIMES: u64 = 4;
+const BETWEEN: Duration = Duration::from_millis(200);
 /// How long a log may take, and how long the operation runs before.
 const PATIENCE: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_millis(1500);
@@ -102,20 +105,23 @@ impl Monitor {
 
     /// Logs every instruction of the emulated CPUs until there is enough.
     fn log(&mut self, to: &Path) -> Result<()> {
-        self.execute("stop", json!({}))?;
         self.human(&format!("logfile {}", to.display()))?;
-        // One instruction a block, so that each gets a line, with its text when it is first met.
-        self.human("one-insn-per-tb on")?;
-        self.human("log in_asm,exec,nochain")?;
-        self.execute("cont", json!({}))?;
-        let started = Instant::now();
-        while std::fs::metadata(to).map_or(0, |data| data.len()) < ENOUGH && started.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(20));
+        for time in 1..=TIMES {
+            self.execute("stop", json!({}))?;
+            // One instruction a block, so that each gets a line, with its text when it is first met.
+            self.human("one-insn-per-tb on")?;
+            self.human("log in_asm,exec,nochain")?;
+            self.execute("cont", json!({}))?;
+            let started = Instant::now();
+            while std::fs::metadata(to).map_or(0, |data| data.len()) < ENOUGH / TIMES * time && started.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_millis(20));
+            }
+            self.execute("stop", json!({}))?;
+            self.human("log none")?;
+            self.human("one-insn-per-tb off")?;
+            self.execute("cont", json!({}))?;
+            thread::sleep(BETWEEN);
         }
-        self.execute("stop", json!({}))?;
-        self.human("log none")?;
-        self.human("one-insn-per-tb off")?;
-        self.execute("cont", json!({}))?;
         Ok(())
     }
 }
