@@ -113,7 +113,9 @@ impl Monitor {
             self.human("log in_asm,exec,nochain")?;
             self.execute("cont", json!({}))?;
             let started = Instant::now();
-            while std::fs::metadata(to).map_or(0, |data| data.len()) < ENOUGH / TIMES * time && started.elapsed() < PATIENCE {
+            while std::fs::metadata(to).map_or(0, |data| data.len()) < ENOUGH / TIMES * time
+                && started.elapsed() < PATIENCE
+            {
                 thread::sleep(Duration::from_millis(20));
             }
             self.execute("stop", json!({}))?;
