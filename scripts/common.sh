@@ -67,8 +67,8 @@ debian_mirror() {
     local mirror=${LOFT_MIRROR:-}
     [ -n "$mirror" ] ||
         mirror=$(apt-get indextargets --format '$(SITE) $(ORIGIN) $(LABEL)' 'Created-By: Packages' | awk '$2=="Debian" && $3=="Debian" {print $1; exit}')
-    # Before the first `apt-get update` apt knows its sources but not who they are.
-    [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' | awk '$2 ~ /^(bookworm|trixie)$/ {print $1; exit}')
+    # Before the first `apt-get update` apt knows its sources but not who they are (and newer ones are silent unless asked so).
+    [ -n "$mirror" ] || mirror=$(apt-get indextargets --no-release-info --format '$(SITE) $(RELEASE)' | awk '$2 ~ /^(bookworm|trixie)$/ {print $1; exit}')
     [ -n "$mirror" ] || die "no Debian mirror in this machine's apt configuration; set LOFT_MIRROR to one"
     echo "$mirror"
 }
