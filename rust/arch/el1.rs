@@ -10,7 +10,8 @@ use super::cpu::features;
 use crate::model::sysreg::Reg;
 
 /// The registers of a vCPU in memory. While the vCPU is loaded, those before [`Reg::LOADED`] and the pointer
-/// authentication keys are stale here; so this is only lent out as a whole while it is not.
+/// authentication keys are stale here; so this is only lent out as a whole while it is not. The APIA key never is here: it is
+/// in the vCPU's `Frame`.
 pub(crate) struct Saved([u64; Reg::COUNT]);
 
 impl Saved {
@@ -159,7 +160,7 @@ pub(crate) fn save(saved: &mut Saved, host: &HostUser, pauth: bool, ras: bool) {
 pub(crate) struct InCpu<'a>(pub(super) core::marker::PhantomData<&'a ()>);
 
 impl InCpu<'_> {
-    /// The value of a register before [`Reg::LOADED`]; `None` for one that is not in the CPU.
+    /// The value of a register before [`Reg::LOADED`], or of a key; `None` for one that is not in the CPU.
     pub(crate) fn get(&self, reg: Reg) -> Option<u64> {
         macro_rules! guest {
             ($reg:ident, $name:ident) => {
@@ -176,6 +177,9 @@ impl InCpu<'_> {
             };
         }
         each!(guest, plain);
+        if features().pauth {
+            each_key!(plain);
+        }
         match reg {
             Reg::MpidrEl1 => Some(read!(VMPIDR_EL2)),
             Reg::DisrEl1 if features().ras => Some(read!(VDISR_EL2)),
@@ -202,6 +206,9 @@ impl InCpu<'_> {
             };
         }
         each!(guest, plain);
+        if features().pauth {
+            each_key!(plain);
+        }
         match reg {
             // Without FEAT_RAS there is no such register, and it is kept in memory.
             Reg::DisrEl1 if features().ras => write!(VDISR_EL2, value),

@@ -90,7 +90,7 @@ static u64 monotonic_ns(void)
 /*
  * A thread of the host's that a timer wakes on the CPU of a guest which does nothing but exit: how much later than asked for it
  * looks at the clock. In it: the end of the exit, the way out of the guest, the host's interrupt, its scheduler, and the way to
- * userspace. In nanoseconds, which are instructions where one takes that long. A turn of another CPU's in it shows in the maximum.
+ * userspace. A turn of another CPU's in it shows in the maximum.
  */
 TEST(host_wakeup)
 {
@@ -107,7 +107,7 @@ TEST(host_wakeup)
 		struct timespec until = { due / 1000000000, due % 1000000000 };
 
 		CHECK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == 0);
-		ticks[round] = monotonic_ns() - due;
+		ticks[round] = (monotonic_ns() - due) * read_sysreg(cntfrq_el0) / 1000000000;
 		CHECK(VM_GLOBAL(vm, fast_exits) != exits);
 	}
 	bench_report("host_wakeup", 1, BENCH_ROUNDS, ticks);

@@ -47,19 +47,22 @@ TEST(what_is_held_is_counted)
 	void *area = host_alloc(AREA_SIZE, 4096);
 	struct held before, now;
 	struct vm *vm;
-	int event;
+	int events[32];
 
 	once(area);
 	before = held_now();
 	if (!before.known)
 		SKIP("this kernel does not say who holds what");
 	vm = ready_vm(guest_once, 1, area);
-	event = CHECK_OK(eventfd(0, EFD_CLOEXEC));
+	for (u32 i = 0; i < ARRAY_SIZE(events); i++)
+		events[i] = CHECK_OK(eventfd(0, EFD_CLOEXEC));
 	now = held_now();
-	EXPECT_EQ(now.events, before.events + 1);
+	/* Some of those of the program before may go only now. */
+	EXPECT(now.events >= before.events + 24);
+	EXPECT(now.files >= before.files + 24);
 	EXPECT(now.objects > before.objects);
-	EXPECT(now.files > before.files);
-	close(event);
+	for (u32 i = 0; i < ARRAY_SIZE(events); i++)
+		close(events[i]);
 	vm_destroy(vm);
 	held_compare(before);
 }

@@ -24,6 +24,8 @@ static void guest_moved(u64 arg)
 	write_sysreg(0x5555000, dbgbvr0_el1);
 	write_sysreg(2, cntkctl_el1);
 	__asm__ volatile("fmov d8, %0" : : "r"(0x6666UL));
+	/* Older than the VM that it will be moved to. */
+	guest_delay_us(500000);
 	due = timer_counter(TIMER_VIRTUAL) + guest_us(300000);
 	timer_set_cval(TIMER_VIRTUAL, due);
 	timer_set_ctl(TIMER_VIRTUAL, TIMER_ENABLE | TIMER_IMASK);
@@ -56,12 +58,14 @@ static void move(struct vcpu *from, struct vcpu *to)
 		u64 n;
 		u64 reg[1000];
 	} list = { .n = ARRAY_SIZE(list.reg) };
-	u64 value[32], there[32];
+	u64 value[32], there[32], count = 0;
 
 	memcpy(to->vm->ram, from->vm->ram, from->vm->ram_size);
 	CHECK_OK(ioctl(from->fd, KVM_GET_REG_LIST, &list));
 	for (u64 i = 0; i < list.n; i++) {
 		CHECK_OK(reg_try_get(from, list.reg[i], value));
+		if (list.reg[i] == KVM_REG_ARM_TIMER_CNT)
+			count = value[0];
 		if (reg_try_set(to, list.reg[i], value))
 			ktap_expect(__FILE__, __LINE__, "register %#lx cannot be set: errno %d", list.reg[i], errno);
 	}
@@ -75,6 +79,7 @@ static void move(struct vcpu *from, struct vcpu *to)
 		if (memcmp(value, there, size))
 			ktap_expect(__FILE__, __LINE__, "register %#lx: %#lx became %#lx", list.reg[i], value[0], there[0]);
 	}
+	EXPECT(count > 0 && reg_get(to, KVM_REG_ARM_TIMER_CNT) >= count);
 }
 
 TEST(goes_on_in_another_vm)

@@ -2,6 +2,7 @@
 /* PSCI and SMCCC: answers, CPU on and off with their races, and the system events. */
 #include "psci.h"
 #include "gic.h"
+#include "pauth.h"
 #include "timer.h"
 #include "vm.h"
 
@@ -269,6 +270,43 @@ TEST(state_after_on)
 {
 	struct vm *vm = vm_create(.main = guest_reset_state, .vcpus = 2, .secondaries_off = true);
 
+	vcpu_start(&vm->vcpus[1]);
+	vcpu_done(&vm->vcpus[0]);
+}
+
+/* CPU_ON starts with nothing of what the vCPU had before, not even what the architecture leaves open: the keys. */
+static u64 keys_seen;
+#define OR_KEY(reg, v) keys |= read_sysreg(reg)
+
+static void guest_keys_after_on(u64 index)
+{
+	u64 keys = 0;
+
+	if (index) {
+		ALL_KEYS(OR_KEY, 0);
+		keys_seen = keys;
+		ALL_KEYS(WRITE_KEY, 0x1234567800000000);
+		store_release(&arrived[1], 1);
+		psci(PSCI_CPU_OFF, 0, 0, 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		GUEST_CHECK_EQ(psci_cpu_on(1, cpus[1]), 0);
+		while (!load_acquire(&arrived[1]))
+			;
+		GUEST_CHECK_EQ(keys_seen, 0);
+		store_release(&arrived[1], 0);
+		wait_off(1);
+	}
+}
+
+TEST(keys_after_on)
+{
+	struct vm *vm;
+
+	if (cap(KVM_CAP_ARM_PTRAUTH_ADDRESS) <= 0)
+		SKIP("no pointer authentication");
+	vm = vm_create(.main = guest_keys_after_on, .vcpus = 2, .secondaries_off = true, .features = PTRAUTH);
+	share_cpus(vm);
 	vcpu_start(&vm->vcpus[1]);
 	vcpu_done(&vm->vcpus[0]);
 }

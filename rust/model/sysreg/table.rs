@@ -36,7 +36,8 @@ pub struct Row {
 pub enum Home {
     /// In the CPU while the vCPU is loaded, in the context otherwise.
     Cpu(Reg),
-    /// In the context; in the CPU only while the guest itself runs (pointer authentication keys: the host uses its own).
+    /// A pointer authentication key: as [`Home::Cpu`], but for APIA, which the world switch exchanges since the host's kernel
+    /// uses it.
     Entry(Reg),
     /// In the context; in the CPU while the guest owns the debug registers.
     Debug(Reg),

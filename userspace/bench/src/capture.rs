@@ -106,13 +106,13 @@ impl Monitor {
     /// Logs every instruction of the emulated CPUs until there is enough.
     fn log(&mut self, to: &Path) -> Result<()> {
         self.human(&format!("logfile {}", to.display()))?;
+        let started = Instant::now();
         for time in 1..=TIMES {
             self.execute("stop", json!({}))?;
             // One instruction a block, so that each gets a line, with its text when it is first met.
             self.human("one-insn-per-tb on")?;
             self.human("log in_asm,exec,nochain")?;
             self.execute("cont", json!({}))?;
-            let started = Instant::now();
             while std::fs::metadata(to).map_or(0, |data| data.len()) < ENOUGH / TIMES * time
                 && started.elapsed() < PATIENCE
             {
