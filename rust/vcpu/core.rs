@@ -341,6 +341,12 @@ impl Core {
             self.interface = interface.registers.clone();
             self.given = interface;
             self.quiet_at = None;
+            // The levels, too: from here on only changes are told.
+            if let Some(gic) = &self.gic {
+                let levels = gic.lock_for_lists().level_info(self.id, 0).unwrap_or(0);
+                let high = |timer| levels & (1 << self.timers.of(timer).index()) != 0;
+                self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
+            }
         }
     }
 
@@ -421,6 +427,11 @@ impl Core {
         self.entered = false;
         self.take_lists(ctls.lines());
         gic::stop();
+        self.note_serror();
+    }
+
+    /// The guest has been left: perhaps it has taken its SError, which it must not get again then.
+    pub(crate) fn note_serror(&mut self) {
         if self.serror.is_some() && !world::serror_is_pending(&self.frame) {
             self.serror = None;
             self.frame.guest_hcr &= !HCR_EL2::VSE.mask();

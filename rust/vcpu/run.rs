@@ -546,6 +546,7 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
         if leave != Leave::Store {
             break leave;
         }
+        core.note_serror();
         let signalled = {
             let _watched = guest::Watched::new();
             slow::store(core, pinned)

@@ -101,7 +101,7 @@ pub(crate) struct Shared {
     /// Its CPU interface, as of the end of the last KVM_RUN, or as userspace has set it since.
     #[pin]
     interface: SpinLock<Interface>,
-    /// Userspace has set it.
+    /// Userspace has set it, or the levels of lines.
     interface_set: AtomicBool,
     /// The lines of an interrupt controller in userspace: bits of HCR_EL2.
     lines: AtomicU64,
@@ -252,7 +252,7 @@ impl Shared {
         self.running.load(Ordering::Acquire)
     }
 
-    /// KVM_RUN begins: the CPU interface, if userspace has set it since [`Shared::give_interface`].
+    /// KVM_RUN begins: the CPU interface, if userspace has set it since [`Shared::give_interface`], or the levels of lines.
     pub(crate) fn take_interface(&self) -> Option<Interface> {
         self.interface_set
             .swap(false, Ordering::Acquire)
@@ -272,6 +272,11 @@ impl Shared {
     /// Sets the CPU interface, while the vCPU is not in KVM_RUN.
     pub(crate) fn set_interface(&self, interface: Interface) {
         *self.interface.lock() = interface;
+        self.interface_set.store(true, Ordering::Release);
+    }
+
+    /// Userspace has set the levels of this vCPU's lines, while it is not in KVM_RUN.
+    pub(crate) fn note_levels(&self) {
         self.interface_set.store(true, Ordering::Release);
     }
 

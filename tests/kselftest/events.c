@@ -426,6 +426,39 @@ static bool exits(struct vm *vm)
 	return true;
 }
 
+/* An SError that the guest has taken is not there again when the vector has answered its store. */
+static void on_serror(struct guest_regs *regs)
+{
+	count[0]++;
+}
+
+static void guest_serror(u64 arg)
+{
+	guest_serror_handler = on_serror;
+	GUEST_SYNC(1);
+	__asm__ volatile("msr daifclr, #4\n\tisb" : : : "memory");
+	GUEST_CHECK_EQ(READ_ONCE(count[0]), 1);
+	for (int i = 0; i < 3; i++)
+		mmio_write32(AT, i);
+	isb();
+	GUEST_CHECK_EQ(READ_ONCE(count[0]), 1);
+}
+
+TEST(serror_before_a_store)
+{
+	struct vm *vm = vm_create(.main = guest_serror);
+	struct kvm_ioeventfd doorbell = { .fd = new_event(), .addr = AT, .len = 4 };
+	struct kvm_vcpu_events events = { .exception.serror_pending = 1 };
+
+	CHECK_OK(ioctl(vm->fd, KVM_IOEVENTFD, &doorbell));
+	vcpu_sync(&vm->vcpus[0], 1);
+	CHECK_OK(ioctl(vm->vcpus[0].fd, KVM_SET_VCPU_EVENTS, &events));
+	vcpu_done(&vm->vcpus[0]);
+	CHECK_EQ(taken(doorbell.fd), 3);
+	CHECK_OK(ioctl(vm->vcpus[0].fd, KVM_GET_VCPU_EVENTS, &events));
+	CHECK_EQ(events.exception.serror_pending, 0);
+}
+
 TEST(ioeventfd_life)
 {
 	struct vm *vm = vm_create(.main = guest_stores);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A guest that is stopped, and goes on in another VM as if nothing had been. */
+#include "gic.h"
 #include "pauth.h"
 #include "timer.h"
 #include "vm.h"
@@ -97,4 +98,37 @@ TEST(goes_on_in_another_vm)
 	move(&from->vcpus[0], &to->vcpus[0]);
 	vm_destroy(from);
 	vcpu_done(&to->vcpus[0]);
+}
+
+/* The level of a timer's line is what the timer says, whatever was restored for it. */
+static u64 interrupts;
+
+static void on_irq(struct guest_regs *regs)
+{
+	u32 intid = gic_ack();
+
+	interrupts++;
+	if (intid != GIC_SPURIOUS)
+		gic_eoi(intid);
+}
+
+static void guest_without_timers(u64 arg)
+{
+	guest_irq_handler = on_irq;
+	gic_init_distributor();
+	gic_init_cpu();
+	gic_enable(PPI_VTIMER);
+	irq_enable();
+	guest_delay_us(2000);
+	GUEST_CHECK_EQ(READ_ONCE(interrupts), 0);
+}
+
+TEST(level_of_a_timer_that_is_off)
+{
+	struct vm *vm = vm_create(.main = guest_without_timers, .gic = true);
+	u32 levels = 1U << PPI_VTIMER;
+
+	CHECK_OK(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO,
+			  VGIC_LEVEL_INFO_LINE_LEVEL << KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT, &levels));
+	vcpu_done(&vm->vcpus[0]);
 }

@@ -172,7 +172,11 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
             vm.while_stopped(|| {
                 check_ready(vm)?;
                 check_kind(kind)?;
-                access(vm, |model| model.set_level_info(vcpu, first, value))
+                access(vm, |model| model.set_level_info(vcpu, first, value))?;
+                if let Some(vcpu) = vm.vcpu(vcpu) {
+                    vcpu.note_levels();
+                }
+                Ok(())
             })?
         }
     }

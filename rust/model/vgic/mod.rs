@@ -324,12 +324,11 @@ where
         &mut self.lpis
     }
 
-    /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if it has LPIs enabled and
-    /// is not told that the table is all zeroes (GICR_PENDBASER.PTZ).
+    /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if it has LPIs enabled.
     pub fn lpi_tables(&self, vcpu: VcpuId) -> (u64, Option<u64>) {
         let pending = self.redists.get(vcpu.index()).map(|redist| &redist.lpis);
         let pending = pending
-            .filter(|lpis| lpis.enabled && lpis.pendbaser & regs::PTZ == 0)
+            .filter(|lpis| lpis.enabled)
             .map(|lpis| lpis.pendbaser & regs::PENDBASER_ADDRESS);
         (self.dist.propbaser & regs::PROPBASER_ADDRESS, pending)
     }

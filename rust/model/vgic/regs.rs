@@ -150,19 +150,20 @@ pub(super) fn set_redist_ctlr(
         stale.check()?;
     }
     redist.lpis.enabled = enable;
-    notify.lpis(if enable {
-        LpiWork::Enabled(vcpu)
-    } else {
-        LpiWork::Disabled(vcpu)
-    });
+    if !enable {
+        notify.lpis(LpiWork::Disabled(vcpu));
+    } else if redist.lpis.pendbaser & PTZ == 0 {
+        notify.lpis(LpiWork::Enabled(vcpu));
+    }
     Ok(())
 }
 
 /// GICR_PROPBASER: address 51:12, number of INTID bits 4:0, and how memory is accessed, which here is as everything is.
 const PROPBASER: u64 = 0x070f_ffff_ffff_ff9f;
-/// GICR_PENDBASER: address 51:16, and how memory is accessed. PTZ, bit 62, reads as zero.
+/// GICR_PENDBASER: address 51:16, and how memory is accessed. PTZ, bit 62, reads as zero: it
+/// says that the table is all zeroes when LPIs are enabled, and so need not be looked at then.
 const PENDBASER: u64 = 0x470f_ffff_ffff_0f80;
-pub(super) const PTZ: u64 = 1 << 62;
+const PTZ: u64 = 1 << 62;
 pub(super) const PROPBASER_ADDRESS: u64 = 0xf_ffff_ffff_f000;
 pub(super) const PENDBASER_ADDRESS: u64 = 0xf_ffff_ffff_0000;
 
