@@ -174,7 +174,10 @@ fn the_redistributor_says_what_is_to_be_done_with_the_tables() {
     assert!(m.lpi_work.is_empty(), "PTZ: all zeroes, nothing to load");
     assert_eq!(m.read(0, redist(1), 0, 4), 7);
     // But what is pending is saved there.
-    assert_eq!(m.gic.lpi_tables(vcpu(1)), (0x1234_5000, Some(0x1_8765_0000)));
+    assert_eq!(
+        m.gic.lpi_tables(vcpu(1)),
+        (0x1234_5000, Some(0x1_8765_0000))
+    );
     m.write(0, redist(1), 0x70, 8, 0);
     m.write(0, redist(1), 0x78, 8, 0);
     assert_eq!(m.read(0, redist(1), 0x70, 8) & 0xffff_f000, 0x1234_5000);
