@@ -344,7 +344,7 @@ impl Core {
             // The levels, too: from here on only changes are told.
             if let Some(gic) = &self.gic {
                 let levels = gic.lock_for_lists().level_info(self.id, 0).unwrap_or(0);
-                let high = |timer| levels & (1 << self.timers.of(timer).index()) != 0;
+                let high = |timer| levels & 1_u32.wrapping_shl(self.timers.of(timer).get()) != 0;
                 self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
             }
         }
