@@ -10,7 +10,7 @@ use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{IntId, Line};
 use crate::vcpu::Vcpu;
-use crate::vm::memory::MemSlot;
+use crate::vm::slots::MemSlot;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;

@@ -5,7 +5,7 @@
 use super::cpu::Pinned;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, rcu, Mutex};
+use kernel::sync::{new_mutex, rcu, Arc, ArcBorrow, Mutex, MutexGuard, UniqueArc};
 
 /// A value that readers see whole, either as it was or as it is, while a writer puts a new one in its place.
 ///
@@ -13,8 +13,8 @@ use kernel::sync::{new_mutex, rcu, Mutex};
 ///
 /// # Invariants
 ///
-/// `current` came from `KBox::into_raw` and is owned by this. It is replaced with `writer` held, and freed only when
-/// every reader that could have seen it is done.
+/// `current` came from `Arc::into_raw`, and that reference is this one's. It is replaced with `writer` held, and dropped only
+/// when every reader that could have seen it is done.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Published<T: Send + Sync> {
     current: AtomicPtr<T>,
@@ -27,7 +27,7 @@ impl<T: Send + Sync> Published<T> {
     pub(crate) fn new(value: T) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // INVARIANT: owned from here on.
-            current: AtomicPtr::new(KBox::into_raw(KBox::new(value, GFP_KERNEL_ACCOUNT)?)),
+            current: AtomicPtr::new(Arc::into_raw(Arc::new(value, GFP_KERNEL_ACCOUNT)?).cast_mut()),
             writer <- new_mutex!((), "loft::Published::writer"),
         }? Error)
     }
@@ -41,7 +41,14 @@ impl<T: Send + Sync> Published<T> {
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
 
-    /// The same where the thread is not preempted anyway: all that RCU waits for, such a stretch is as good as a read lock.
+    /// The value as it is now, to keep. Like `read`.
+    pub(crate) fn get(&self) -> Arc<T> {
+        let _guard = rcu::read_lock();
+        // SAFETY: By the invariant it came from `into_raw`, and is not dropped before this reader is done.
+        unsafe { ArcBorrow::from_raw(self.current.load(Ordering::Acquire)) }.into()
+    }
+
+    /// The same as `read` where the thread is not preempted anyway: all that RCU waits for, such a stretch is as good as a read lock.
     #[inline]
     pub(crate) fn read_pinned<R>(&self, _pinned: &Pinned, read: impl FnOnce(&T) -> R) -> R {
         // SAFETY: As in `read`: synchronize_rcu_expedited() waits for CPUs that cannot be preempted, too.
@@ -49,23 +56,33 @@ impl<T: Send + Sync> Published<T> {
     }
 
     /// Replaces the value by what `next` makes of it. `next` may sleep; if it fails nothing changes. When this returns,
-    /// nobody reads the old value any more, and it has been dropped.
+    /// nobody reads the old value any more.
     pub(crate) fn update(&self, next: impl FnOnce(&T) -> Result<T>) -> Result {
         let guard = self.writer.lock();
         // SAFETY: Only a writer frees it, and this is the one writer.
         let current = unsafe { &*self.current.load(Ordering::Relaxed) };
         // Room for it first: when `next` has succeeded nothing fails any more.
-        let room = KBox::<T>::new_uninit(GFP_KERNEL_ACCOUNT)?;
-        let new = KBox::write(room, next(current)?);
-        // INVARIANT: `new` is owned by this now, `old` no longer. Release: as in `read`.
-        let old = self.current.swap(KBox::into_raw(new), Ordering::Release);
+        let room = UniqueArc::<T>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let new = room.write(next(current)?).into();
+        self.replace(guard, new);
+        Ok(())
+    }
+
+    /// Replaces the value by `new`. When this returns, nobody reads the old value any more.
+    pub(crate) fn set(&self, new: Arc<T>) {
+        self.replace(self.writer.lock(), new);
+    }
+
+    fn replace(&self, guard: MutexGuard<'_, ()>, new: Arc<T>) {
+        // INVARIANT: The reference to `new` is this one's now, the old one no longer. Release: as in `read`.
+        let new = Arc::into_raw(new).cast_mut();
+        let old = self.current.swap(new, Ordering::Release);
         drop(guard);
         // SAFETY: In process context, holding nothing that a reader could wait for.
         unsafe { kernel::bindings::synchronize_rcu_expedited() };
         // SAFETY: By the invariant it came from `into_raw`. It was taken out above, by this thread alone, and all who
         // had found it before are done.
-        drop(unsafe { KBox::from_raw(old) });
-        Ok(())
+        drop(unsafe { Arc::from_raw(old) });
     }
 }
 
@@ -73,6 +90,6 @@ impl<T: Send + Sync> Published<T> {
 impl<T: Send + Sync> PinnedDrop for Published<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the invariant it came from `into_raw`; readers borrow this, so there are none.
-        drop(unsafe { KBox::from_raw(self.current.load(Ordering::Relaxed)) });
+        drop(unsafe { Arc::from_raw(self.current.load(Ordering::Relaxed)) });
     }
 }

@@ -14,6 +14,7 @@
 //! still listed until nothing of it is mapped any more.
 
 use super::dirty::DirtyLog;
+use super::slots::{MemSlot, Slots};
 use super::vmid::Vmid;
 use crate::arch::tlb::{self, Translation};
 use crate::arch::{cpu, dsb_ishst};
@@ -35,84 +36,6 @@ use kernel::sync::{static_lock_class, Arc};
 
 /// How many descriptors are looked at before the lock is let go for others.
 const CHUNK: usize = 1024;
-
-/// One memory slot.
-#[derive(Clone)]
-pub(crate) struct MemSlot {
-    pub(crate) id: u32,
-    pub(crate) ipa: u64,
-    pub(crate) size: u64,
-    pub(crate) hva: u64,
-    pub(crate) flags: u32,
-    /// It is being deleted or moved: the guest does not find it any more, but may have it mapped still.
-    dying: bool,
-    /// With KVM_MEM_LOG_DIRTY_PAGES: which of its pages have been written.
-    log: Option<Arc<DirtyLog>>,
-}
-
-impl MemSlot {
-    /// Guest memory at `ipa` that is the VMM's at `hva`, `size` bytes of it; `flags` as in KVM_SET_USER_MEMORY_REGION.
-    pub(crate) fn new(id: u32, ipa: u64, size: u64, hva: u64, flags: u32) -> Self {
-        Self {
-            id,
-            ipa,
-            size,
-            hva,
-            flags,
-            dying: false,
-            log: None,
-        }
-    }
-
-    pub(crate) fn readonly(&self) -> bool {
-        self.flags & crate::host::ffi::KVM_MEM_READONLY != 0
-    }
-    fn logs(&self) -> bool {
-        self.flags & crate::host::ffi::KVM_MEM_LOG_DIRTY_PAGES != 0
-    }
-    fn end(&self) -> u64 {
-        self.ipa.wrapping_add(self.size)
-    }
-    /// Notes that the page at `ipa`, which is in this slot, has been written or may be from now on.
-    fn note_dirty(&self, ipa: u64) {
-        if let Some(log) = &self.log {
-            log.note(ipa.wrapping_sub(self.ipa) / PAGE_SIZE);
-        }
-    }
-    fn hva_end(&self) -> u64 {
-        self.hva.wrapping_add(self.size)
-    }
-}
-
-/// All slots of a VM, in the order of their addresses; replaced as a whole.
-pub(crate) struct Slots(KVec<MemSlot>);
-
-impl Slots {
-    /// The slot that has `ipa`.
-    pub(crate) fn find(&self, ipa: u64) -> Option<&MemSlot> {
-        let at = self.0.partition_point(|slot| slot.end() <= ipa);
-        self.0.get(at).filter(|slot| slot.ipa <= ipa && !slot.dying)
-    }
-
-    /// The slot that userspace numbered `id`.
-    pub(crate) fn by_id(&self, id: u32) -> Option<&MemSlot> {
-        self.0.iter().find(|slot| slot.id == id)
-    }
-
-    /// The IPA ranges that the host's addresses in `range` are mapped at, or may be.
-    fn ipas(&self, range: Range<u64>) -> impl Iterator<Item = Range<Ipa>> + '_ {
-        self.0.iter().filter_map(move |slot| {
-            let start = range.start.max(slot.hva);
-            let end = range.end.min(slot.hva_end());
-            (start < end).then(|| {
-                let from = slot.ipa.wrapping_add(start.wrapping_sub(slot.hva));
-                let to = slot.ipa.wrapping_add(end.wrapping_sub(slot.hva));
-                Ipa::new(from).align_down(PAGE_SIZE)
-                    ..Ipa::new(to.wrapping_add(PAGE_SIZE - 1)).align_down(PAGE_SIZE)
-            })
-        })
-    }
-}
 
 /// VTCR_EL2 for tables of this geometry.
 fn vtcr(geometry: &Geometry) -> u64 {
@@ -269,7 +192,7 @@ pub(crate) struct GuestMemory {
     #[pin]
     tables: RwLock<Tables>,
     #[pin]
-    slots: Published<Arc<Slots>>,
+    slots: Published<Slots>,
     platform: Platform,
     geometry: Geometry,
 }
@@ -335,7 +258,6 @@ impl GuestMemory {
                 }
             })?;
         let vmid = Arc::new(Vmid::new(), GFP_KERNEL_ACCOUNT)?;
-        let slots = Arc::new(Slots(KVec::new()), GFP_KERNEL_ACCOUNT)?;
         let root = page::alloc_tables(geometry.root_size())?;
         let platform = Platform {
             vmid,
@@ -357,7 +279,7 @@ impl GuestMemory {
         Arc::pin_init(
             try_pin_init!(Self {
                 tables <- RwLock::new(Tables { stage2, changes }, c"loft::Stage2::mmu", static_lock_class!()),
-                slots <- Published::new(slots),
+                slots <- Published::new(Slots::new()),
                 platform,
                 geometry,
             }? Error),
@@ -402,14 +324,14 @@ impl GuestMemory {
 
     /// The slots as they are now.
     pub(crate) fn slots(&self) -> Arc<Slots> {
-        self.slots.read(Arc::clone)
+        self.slots.get()
     }
 
     /// Adds, changes or (with size 0) deletes a slot, as KVM_SET_USER_MEMORY_REGION. One caller at a time.
     pub(crate) fn set_slot(&self, mut new: MemSlot) -> Result {
         use crate::host::ffi::KVM_MEM_READONLY;
         let slots = self.slots();
-        let old = slots.by_id(new.id).cloned();
+        let old = slots.by_id(new.id);
         if new.size == 0 {
             let old = old.ok_or(EINVAL)?;
             return self.replace(&slots, Some(old), None);
@@ -421,7 +343,7 @@ impl GuestMemory {
         {
             return Err(EFAULT);
         }
-        if let Some(old) = &old {
+        if let Some(old) = old {
             // A slot can be moved, and change its flags, but not its size, its memory or its being read-only.
             if old.size != new.size
                 || old.hva != new.hva
@@ -433,15 +355,11 @@ impl GuestMemory {
                 return Ok(());
             }
         }
-        if slots
-            .0
-            .iter()
-            .any(|slot| slot.id != new.id && slot.ipa < new.end() && new.ipa < slot.end())
-        {
+        if slots.collide(&new) {
             return Err(EEXIST);
         }
         if new.logs() {
-            new.log = match old.as_ref().and_then(|old| old.log.clone()) {
+            new.log = match old.and_then(|old| old.log.clone()) {
                 None => Some(Arc::new(
                     DirtyLog::new(new.size / PAGE_SIZE)?,
                     GFP_KERNEL_ACCOUNT,
@@ -450,12 +368,12 @@ impl GuestMemory {
             };
         }
         let begins = |old: &MemSlot| old.ipa == new.ipa && new.logs() && !old.logs();
-        if !old.as_ref().is_some_and(begins) {
+        if !old.is_some_and(begins) {
             return self.replace(&slots, old, Some(new));
         }
         // What is writable has to be no more. Who has found the slot without its log sees the change when it comes to map a page.
-        let range = Ipa::new(new.ipa)..Ipa::new(new.end());
-        self.tables.write().changes.begin(new.hva..new.hva_end());
+        let range = new.ipas();
+        self.tables.write().changes.begin(new.hvas());
         let replaced = self.replace(&slots, old, Some(new));
         if replaced.is_ok() {
             self.write_protect(range);
@@ -522,51 +440,30 @@ impl GuestMemory {
     }
 
     /// Puts `new` in the place of `old`; what the guest had mapped through `old` is gone when this returns.
-    fn replace(&self, slots: &Slots, old: Option<MemSlot>, new: Option<MemSlot>) -> Result {
-        let mut list = KVec::with_capacity(slots.0.len() + 1, GFP_KERNEL_ACCOUNT)?;
-        let mut rest = new;
-        let moved = old
-            .as_ref()
-            .filter(|old| rest.as_ref().is_none_or(|new| new.ipa != old.ipa));
-        for slot in &slots.0 {
-            if old.as_ref().is_some_and(|old| old.id == slot.id) {
-                continue;
-            }
-            if let Some(first) = rest.take_if(|new| new.ipa < slot.ipa) {
-                list.push_within_capacity(first)?;
-            }
-            list.push_within_capacity(slot.clone())?;
-        }
-        if let Some(last) = rest {
-            list.push_within_capacity(last)?;
-        }
-        let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
-
+    fn replace(&self, slots: &Slots, old: Option<&MemSlot>, new: Option<MemSlot>) -> Result {
+        let moved = old.filter(|old| new.as_ref().is_none_or(|new| new.ipa != old.ipa));
+        let list = slots.with(old, new)?;
         if let Some(old) = moved {
             self.retire(slots, old)?;
         }
-        self.slots.update(|_| Ok(list))
+        self.slots.set(list);
+        Ok(())
     }
 
     /// Unmaps all of a slot that is to go. Until that is done the slot stays in the list, dying, so that who changes the
     /// host's memory meanwhile still unmaps what of it is mapped.
     fn retire(&self, slots: &Slots, old: &MemSlot) -> Result {
-        let mut list = KVec::with_capacity(slots.0.len(), GFP_KERNEL_ACCOUNT)?;
-        for slot in &slots.0 {
-            list.push_within_capacity(MemSlot {
-                dying: slot.id == old.id,
-                ..slot.clone()
-            })?;
-        }
-        let list = Arc::new(Slots(list), GFP_KERNEL_ACCOUNT)?;
+        let dying = MemSlot {
+            dying: true,
+            ..old.clone()
+        };
+        let list = slots.with(Some(old), Some(dying))?;
         // Whoever has found the slot before sees the change when it comes to map a page.
-        self.tables.write().changes.begin(old.hva..old.hva_end());
-        let listed = self.slots.update(|_| Ok(list));
-        if listed.is_ok() {
-            self.unmap(Ipa::new(old.ipa)..Ipa::new(old.end()), true);
-        }
+        self.tables.write().changes.begin(old.hvas());
+        self.slots.set(list);
+        self.unmap(old.ipas(), true);
         self.tables.write().changes.end();
-        listed
+        Ok(())
     }
 
     /// A guest that starts with its caches off sees what the VMM has written through its own.

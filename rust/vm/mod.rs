@@ -8,6 +8,7 @@ pub(crate) mod gic;
 pub(crate) mod its;
 pub(crate) mod lpi;
 pub(crate) mod memory;
+pub(crate) mod slots;
 pub(crate) mod timers;
 pub(crate) mod vmid;
 

@@ -426,3 +426,91 @@ TEST(code_replaced_by_discard)
 		CHECK_EQ(vcpu_sync(&vm->vcpus[0], 1), i);
 	}
 }
+
+/* Loads what is asked for. */
+static void guest_peek(u64 arg)
+{
+	for (;;)
+		GUEST_SYNC2(1, *(volatile u64 *)READ_ONCE(request_address));
+}
+
+/* As many slots as take several of the pieces that the module keeps them in; they come, move and go in any order. */
+#define PAGES 4096
+#define SLOTS 400
+
+static struct {
+	u64 page, count, from;
+} slots[SLOTS];
+static u32 owner[PAGES]; /* whose a page of the guest is: number + 1 */
+static u64 *backing; /* PAGES of them, of which the slots have theirs `from` on */
+#define WORDS (PAGE / sizeof(u64))
+
+/* The guest finds what should be at its `page`: the right page's number, or nothing. */
+static void check_peek(struct vcpu *vcpu, u64 page)
+{
+	u64 slot = owner[page] - 1;
+
+	VM_GLOBAL(vcpu->vm, request_address) = AREA + page * PAGE;
+	CHECK_EQ(vcpu_sync(vcpu, 1), owner[page] ? backing[(slots[slot].from + page - slots[slot].page) * WORDS] : 0);
+}
+
+static void own(u64 slot, u32 mark)
+{
+	for (u64 i = 0; i < slots[slot].count; i++)
+		owner[slots[slot].page + i] = mark;
+}
+
+TEST(many)
+{
+	u64 *other = host_alloc(PAGES * PAGE, PAGE), fresh = 0, most = 0, live = 0;
+	struct vm *vm = vm_create(.main = guest_peek);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	backing = host_alloc(PAGES * PAGE, PAGE);
+	vcpu->on_exit = hole;
+	srandom(1);
+	for (u64 i = 0; i < PAGES; i++)
+		backing[i * WORDS] = ++fresh;
+	for (u64 n = 0; n < 4000; n++) {
+		u64 at = random() % SLOTS, page = random() % (PAGES - 8), size = 1 + random() % 8, from = random() % (PAGES - 8);
+		u64 action = random() % 8;
+		bool exists = slots[at].count, taken = false;
+
+		if (action == 0 && exists) { /* what the host has there is replaced */
+			page = slots[at].page;
+			from = slots[at].from * WORDS;
+			check_peek(vcpu, page);
+			CHECK_OK(madvise(backing + from, PAGE, MADV_DONTNEED));
+			other[n * WORDS] = 0; /* takes the page that has become free */
+			backing[from] = ++fresh;
+		} else if (action == 1 || (action == 2 && n > 2000)) {
+			int got = vm_slot(vm, at + 1, 0, 0, 0, NULL) ? errno : 0;
+
+			CHECK_EQ(got, exists ? 0 : EINVAL);
+			own(at, 0);
+			slots[at].count = 0;
+			live -= exists;
+		} else { /* a new one, or another place for it */
+			int got;
+
+			if (exists)
+				size = slots[at].count, from = slots[at].from;
+			got = vm_slot(vm, at + 1, 0, AREA + page * PAGE, size * PAGE, backing + from * WORDS) ? errno : 0;
+			for (u64 i = 0; i < size; i++)
+				taken |= owner[page + i] && owner[page + i] != at + 1;
+			CHECK_EQ(got, taken ? EEXIST : 0);
+			if (!taken) {
+				own(at, 0);
+				slots[at] = (__typeof__(slots[at])){ page, size, from };
+				own(at, at + 1);
+				live += !exists;
+			}
+		}
+		most = live > most ? live : most;
+		for (u64 i = 0; i < 3; i++)
+			check_peek(vcpu, (page + i * 100) % PAGES);
+	}
+	for (u64 page = 0; page < PAGES; page++)
+		check_peek(vcpu, page);
+	CHECK(most > 300);
+}
