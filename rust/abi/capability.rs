@@ -61,6 +61,7 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> isize {
         // A message says who sends it where there is an ITS to tell devices apart.
         KVM_CAP_MSI_DEVID => vm.is_some_and(Vm::has_its).into(),
         KVM_CAP_IRQ_ROUTING => 4096,
+        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => super::vm_attributes::DIRTY_LOG_OPTIONS as isize,
         _ => 0,
     }
 }

@@ -55,6 +55,7 @@ impl FileObject for Vm {
                 )
             }
             LOFT_KVM_GET_DIRTY_LOG => get_dirty_log(this, user::read(argument)?),
+            LOFT_KVM_CLEAR_DIRTY_LOG => clear_dirty_log(this, user::read(argument)?),
             LOFT_KVM_ARM_PREFERRED_TARGET => {
                 let init = kvm_vcpu_init {
                     target: KVM_ARM_TARGET_GENERIC_V8,
@@ -122,8 +123,7 @@ fn set_memory(
     hva: u64,
 ) -> Result<isize> {
     const PAGE: u64 = kernel::page::PAGE_SIZE as u64;
-    // The upper half of the number is the address space, of which arm64 has one.
-    if flags & !known != 0 || slot >> 16 != 0 || slot >= capability::MAX_SLOTS {
+    if flags & !known != 0 || !is_slot(slot) {
         return Err(EINVAL);
     }
     if !Ipa::new(ipa).is_aligned(PAGE) || size % PAGE != 0 || hva % PAGE != 0 {
@@ -132,24 +132,50 @@ fn set_memory(
     if ipa.checked_add(size).is_none() || !crate::host::mm::is_user_range(hva, size) {
         return Err(EINVAL);
     }
-    let _config = vm.config.lock();
-    vm.memory
-        .set_slot(MemSlot::new(slot, ipa, size, hva, flags))?;
+    let config = vm.config.lock();
+    let slot = MemSlot::new(slot, ipa, size, hva, flags);
+    vm.memory.set_slot(slot, config.dirty_log.initially_set)?;
     Ok(0)
+}
+
+/// The number of a slot as userspace writes it: the upper half is the address space, of which arm64 has one.
+fn is_slot(number: u32) -> bool {
+    number < capability::MAX_SLOTS
 }
 
 /// KVM_GET_DIRTY_LOG. `EINVAL`: no slot has such a number; `ENOENT`: this one has no log.
 fn get_dirty_log(vm: &Vm, request: kvm_dirty_log) -> Result<isize> {
-    if request.slot >> 16 != 0 || request.slot >= capability::MAX_SLOTS {
+    if !is_slot(request.slot) {
         return Err(EINVAL);
     }
-    let _config = vm.config.lock();
+    let config = vm.config.lock();
     let mut at = request.bitmap();
-    vm.memory.take_dirty(request.slot, |words| {
+    let keep = config.dirty_log.clears;
+    vm.memory.read_dirty(request.slot, keep, |words| {
         let bytes = AsBytes::as_bytes(words);
         UserSlice::new(UserPtr::from_addr(at), bytes.len())
             .writer()
             .write_slice(bytes)?;
+        at = at.wrapping_add(bytes.len());
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+/// KVM_CLEAR_DIRTY_LOG. `EINVAL`: no slot has such a number, or it does not have these pages, or they do not fill words of the
+/// bitmap; `ENOENT`: the slot has no log.
+fn clear_dirty_log(vm: &Vm, request: kvm_clear_dirty_log) -> Result<isize> {
+    if !is_slot(request.slot) || request.first_page % 64 != 0 {
+        return Err(EINVAL);
+    }
+    let _config = vm.config.lock();
+    let mut at = request.bitmap();
+    let (first, pages) = (request.first_page, request.num_pages.into());
+    vm.memory.clear_dirty(request.slot, first, pages, |words| {
+        let bytes = AsBytes::as_bytes_mut(words);
+        UserSlice::new(UserPtr::from_addr(at), bytes.len())
+            .reader()
+            .read_slice(bytes)?;
         at = at.wrapping_add(bytes.len());
         Ok(())
     })?;

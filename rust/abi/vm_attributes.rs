@@ -8,7 +8,7 @@ use crate::host::ffi::*;
 use crate::model::smccc::filter::{Action, FilterError};
 use crate::model::sysreg::idregs::IdReg;
 use crate::model::sysreg::{lookup, Encoding};
-use crate::vm::Vm;
+use crate::vm::{ManualDirtyLog, Vm};
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::prelude::*;
 
@@ -55,6 +55,10 @@ fn filter(vm: &Vm, request: kvm_smccc_filter) -> Result<isize> {
     })
 }
 
+/// The options of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
+pub(super) const DIRTY_LOG_OPTIONS: u64 =
+    KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE as u64 | KVM_DIRTY_LOG_INITIALLY_SET as u64;
+
 /// KVM_ENABLE_CAP.
 pub(super) fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isize> {
     if request.flags != 0 {
@@ -72,6 +76,18 @@ pub(super) fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isiz
                 return Err(EINVAL);
             }
             config.writable_implementation = true;
+        }
+        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => {
+            let [options, ..] = request.args;
+            let mode = ManualDirtyLog {
+                clears: options & u64::from(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) != 0,
+                initially_set: options & u64::from(KVM_DIRTY_LOG_INITIALLY_SET) != 0,
+            };
+            // The second is nothing without the first.
+            if options & !DIRTY_LOG_OPTIONS != 0 || (mode.initially_set && !mode.clears) {
+                return Err(EINVAL);
+            }
+            vm.config.lock().dirty_log = mode;
         }
         _ => return Err(EINVAL),
     }

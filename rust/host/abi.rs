@@ -25,6 +25,7 @@ from_user! {
     kvm_arm_counter_offset,
     kvm_create_device,
     kvm_device_attr,
+    kvm_clear_dirty_log,
     kvm_dirty_log,
     kvm_enable_cap,
     kvm_ioeventfd,
@@ -53,6 +54,14 @@ impl kvm_dirty_log {
     /// Where the bitmap goes.
     pub(crate) fn bitmap(&self) -> usize {
         // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an integer.
+        unsafe { self.__bindgen_anon_1.padding2 as usize }
+    }
+}
+
+impl kvm_clear_dirty_log {
+    /// Where the bitmap is.
+    pub(crate) fn bitmap(&self) -> usize {
+        // SAFETY: As for `kvm_dirty_log`.
         unsafe { self.__bindgen_anon_1.padding2 as usize }
     }
 }

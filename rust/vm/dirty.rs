@@ -13,12 +13,17 @@ use kernel::prelude::*;
 pub(crate) struct DirtyLog(KVVec<AtomicU64>);
 
 impl DirtyLog {
-    /// For a slot of so many pages, none of them written. May sleep.
-    pub(super) fn new(pages: u64) -> Result<Self> {
+    /// For a slot of so many pages, none of them written, or `all` as if they were. May sleep.
+    pub(super) fn new(pages: u64, all: bool) -> Result<Self> {
         let words = usize::try_from(pages.div_ceil(64))?;
         let mut log = KVVec::with_capacity(words, GFP_KERNEL_ACCOUNT)?;
-        for n in 0..words {
-            log.push_within_capacity(AtomicU64::new(0))?;
+        for n in 0..words as u64 {
+            let there = match pages.saturating_sub(n * 64) {
+                _ if !all => 0,
+                rest @ 0..64 => (1 << rest) - 1,
+                _ => u64::MAX,
+            };
+            log.push_within_capacity(AtomicU64::new(there))?;
             if n % 4096 == 0 {
                 crate::host::cpu::cond_resched();
             }
@@ -36,11 +41,16 @@ impl DirtyLog {
         self.put_back((page / 64) as usize, 1 << (page % 64));
     }
 
-    /// The bits of a word, which are clear from now on.
-    pub(super) fn take(&self, word: usize) -> u64 {
+    /// The bits of a word.
+    pub(super) fn bits(&self, word: usize) -> u64 {
+        self.0.get(word).map_or(0, |bits| bits.load(Relaxed))
+    }
+
+    /// Those bits of a word that are in `mask`; they are clear from now on.
+    pub(super) fn take(&self, word: usize, mask: u64) -> u64 {
         match self.0.get(word) {
             // Most of them are, and writing takes the cache line from all others.
-            Some(bits) if bits.load(Relaxed) != 0 => bits.swap(0, Relaxed),
+            Some(bits) if bits.load(Relaxed) & mask != 0 => bits.fetch_and(!mask, Relaxed) & mask,
             _ => 0,
         }
     }

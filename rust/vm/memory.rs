@@ -36,6 +36,8 @@ use kernel::sync::{static_lock_class, Arc};
 
 /// How many descriptors are looked at before the lock is let go for others.
 const CHUNK: usize = 1024;
+/// Likewise words of a dirty log.
+const WORDS: usize = 64;
 
 /// VTCR_EL2 for tables of this geometry.
 fn vtcr(geometry: &Geometry) -> u64 {
@@ -327,8 +329,9 @@ impl GuestMemory {
         self.slots.get()
     }
 
-    /// Adds, changes or (with size 0) deletes a slot, as KVM_SET_USER_MEMORY_REGION. One caller at a time.
-    pub(crate) fn set_slot(&self, mut new: MemSlot) -> Result {
+    /// Adds, changes or (with size 0) deletes a slot, as KVM_SET_USER_MEMORY_REGION. A log begins with no page in it, or with
+    /// `all_dirty`. One caller at a time.
+    pub(crate) fn set_slot(&self, mut new: MemSlot, all_dirty: bool) -> Result {
         use crate::host::ffi::KVM_MEM_READONLY;
         let slots = self.slots();
         let old = slots.by_id(new.id);
@@ -361,7 +364,7 @@ impl GuestMemory {
         if new.logs() {
             new.log = match old.and_then(|old| old.log.clone()) {
                 None => Some(Arc::new(
-                    DirtyLog::new(new.size / PAGE_SIZE)?,
+                    DirtyLog::new(new.size / PAGE_SIZE, all_dirty)?,
                     GFP_KERNEL_ACCOUNT,
                 )?),
                 log => log,
@@ -371,11 +374,12 @@ impl GuestMemory {
         if !old.is_some_and(begins) {
             return self.replace(&slots, old, Some(new));
         }
-        // What is writable has to be no more. Who has found the slot without its log sees the change when it comes to map a page.
+        // What is writable has to be no more, unless it is in the log. Who has found the slot without its log sees the change
+        // when it comes to map a page.
         let range = new.ipas();
         self.tables.write().changes.begin(new.hvas());
         let replaced = self.replace(&slots, old, Some(new));
-        if replaced.is_ok() {
+        if replaced.is_ok() && !all_dirty {
             self.write_protect(range);
         }
         self.tables.write().changes.end();
@@ -398,38 +402,84 @@ impl GuestMemory {
         }
     }
 
-    /// KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few at a time, and clears them. What has
-    /// been written since is in the next one. One caller at a time.
+    /// KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few at a time, and clears them unless
+    /// `keep` says not to. What has been written since is in the next one. One caller at a time.
     ///
     /// Errors: `ENOENT` if the slot has no log, else what `write` returns; what it was given then is dirty still.
-    pub(crate) fn take_dirty(&self, id: u32, mut write: impl FnMut(&[u64]) -> Result) -> Result {
-        const WORDS: usize = 64;
+    pub(crate) fn read_dirty(
+        &self,
+        id: u32,
+        keep: bool,
+        mut write: impl FnMut(&[u64]) -> Result,
+    ) -> Result {
         let slots = self.slots();
-        let slot = slots.by_id(id).ok_or(ENOENT)?;
-        let log = slot.log.as_ref().ok_or(ENOENT)?;
+        let (slot, log) = slots.logged(id)?;
         for first in (0..log.words()).step_by(WORDS) {
-            let mut words = [0; WORDS];
+            let mut words = [u64::MAX; WORDS];
             let count = log.words().wrapping_sub(first).min(WORDS);
             let words = words.get_mut(..count).unwrap_or(&mut []);
-            let mut stale = Stale::new();
-            let mut tables = self.tables.write();
-            for (n, word) in (first..).zip(words.iter_mut()) {
-                *word = log.take(n);
-                let base = Ipa::new(slot.ipa).wrapping_add(n as u64 * 64 * PAGE_SIZE);
-                tables.stage2.write_protect_mask(base, *word, &mut stale);
-            }
-            tables.stage2.flush(stale);
-            drop(tables);
-            let written = write(words);
-            if written.is_err() {
-                for (n, word) in (first..).zip(words) {
-                    log.put_back(n, *word);
+            if keep {
+                for (n, word) in (first..).zip(words.iter_mut()) {
+                    *word = log.bits(n);
                 }
-                return written;
+                write(words)?;
+            } else {
+                self.take_dirty(slot, log, first, words);
+                let written = write(words);
+                if written.is_err() {
+                    for (n, word) in (first..).zip(words) {
+                        log.put_back(n, *word);
+                    }
+                    return written;
+                }
             }
             crate::host::cpu::cond_resched();
         }
         Ok(())
+    }
+
+    /// KVM_CLEAR_DIRTY_LOG: clears those of `pages` of a slot, from the page `first` on, that have a bit in what `read` gives, a
+    /// few words at a time. One caller at a time. What has been written since is in the log.
+    ///
+    /// Errors: `ENOENT` if the slot has no log, `EINVAL` if the pages are not the slot's or do not fill words, else what `read`
+    /// returns; nothing is cleared then.
+    pub(crate) fn clear_dirty(
+        &self,
+        id: u32,
+        first: u64,
+        pages: u64,
+        mut read: impl FnMut(&mut [u64]) -> Result,
+    ) -> Result {
+        let slots = self.slots();
+        let (slot, log) = slots.logged(id)?;
+        let rest = (slot.size / PAGE_SIZE).checked_sub(first).ok_or(EINVAL)?;
+        if first % 64 != 0 || pages > rest || (pages < rest && pages % 64 != 0) {
+            return Err(EINVAL);
+        }
+        // All of it first, so that a bad address clears nothing.
+        let mut masks = KVVec::from_elem(0, pages.div_ceil(64) as usize, GFP_KERNEL_ACCOUNT)?;
+        for words in masks.chunks_mut(WORDS) {
+            read(words)?;
+        }
+        let firsts = (first as usize / 64..).step_by(WORDS);
+        for (first, words) in firsts.zip(masks.chunks_mut(WORDS)) {
+            self.take_dirty(slot, log, first, words);
+            crate::host::cpu::cond_resched();
+        }
+        Ok(())
+    }
+
+    /// Takes the bits of `words` out of a log, from its word `first` on, and from the guest the permission to write those pages.
+    /// Leaves in `words` what was there to take.
+    fn take_dirty(&self, slot: &MemSlot, log: &DirtyLog, first: usize, words: &mut [u64]) {
+        let mut stale = Stale::new();
+        let mut tables = self.tables.write();
+        for (n, word) in (first..).zip(words) {
+            *word = log.take(n, *word);
+            let base = Ipa::new(slot.ipa).wrapping_add(n as u64 * 64 * PAGE_SIZE);
+            tables.stage2.write_protect_mask(base, *word, &mut stale);
+        }
+        tables.stage2.flush(stale);
     }
 
     /// The host itself has written to the guest's page at `ipa`.

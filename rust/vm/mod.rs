@@ -87,8 +87,18 @@ pub(crate) struct Config {
     pub(crate) smccc_filter: Filter,
     /// KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: MIDR_EL1, REVIDR_EL1 and AIDR_EL1 may be set.
     pub(crate) writable_implementation: bool,
+    pub(crate) dirty_log: ManualDirtyLog,
     /// A vCPU has run.
     pub(crate) started: bool,
+}
+
+/// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: what userspace does itself of what KVM_GET_DIRTY_LOG would do.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ManualDirtyLog {
+    /// What KVM_GET_DIRTY_LOG reads stays, until KVM_CLEAR_DIRTY_LOG.
+    pub(crate) clears: bool,
+    /// A log begins with all pages in it, which are then cleared (and write-protected) bit by bit.
+    pub(crate) initially_set: bool,
 }
 
 impl Config {
@@ -102,6 +112,7 @@ impl Config {
             timers: TimerPpis::NEW,
             smccc_filter: Filter::new(),
             writable_implementation: false,
+            dirty_log: ManualDirtyLog::default(),
             started: false,
         }
     }

@@ -234,6 +234,12 @@ impl Slots {
         (slot.id == id).then_some(slot)
     }
 
+    /// The same with its dirty log. `ENOENT`: there is no such slot, or it has no log.
+    pub(super) fn logged(&self, id: u32) -> Result<(&MemSlot, &DirtyLog)> {
+        let slot = self.by_id(id).ok_or(ENOENT)?;
+        Ok((slot, slot.log.as_ref().ok_or(ENOENT)?))
+    }
+
     /// Whether another slot has any of the addresses of `new`.
     pub(super) fn collide(&self, new: &MemSlot) -> bool {
         let before = |end: u64| self.by_ipa.last(end.checked_sub(1)?);

@@ -147,6 +147,132 @@ TEST(errors)
 		CHECK_EQ(bitmap[i], bits[i]);
 }
 
+static int clear_log(struct vm *vm, u32 slot, u64 first, u32 pages, const u64 *bitmap)
+{
+	struct kvm_clear_dirty_log log = { .slot = slot, .first_page = first, .num_pages = pages, .dirty_bitmap = (void *)bitmap };
+
+	return ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &log);
+}
+
+static int manual(struct vm *vm, u64 options, u32 flags)
+{
+	struct kvm_enable_cap enable = { .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args = { options }, .flags = flags };
+
+	return ioctl(vm->fd, KVM_ENABLE_CAP, &enable);
+}
+
+static void check_log(struct vm *vm, const u64 *bits)
+{
+	u64 bitmap[WORDS];
+
+	CHECK_OK(get_log(vm, 1, bitmap));
+	for (u32 i = 0; i < WORDS; i++)
+		CHECK_EQ(bitmap[i], bits[i]);
+}
+
+/* What is read stays; what is cleared, and only that, is logged when it is written again. */
+TEST(cleared_by_hand)
+{
+	struct vm *vm = vm_create(.main = guest_write_wanted);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	u64 expected[WORDS] = { [0 ... WORDS - 1] = ~0UL };
+	static const u64 none[WORDS], mask[3] = { 0, ~0UL, 1UL << 63 };
+
+	CHECK_OK(manual(vm, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, 0));
+	CHECK_OK(vm_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, AREA, MIB2, host_alloc(MIB2, MIB2)));
+	vcpu_sync(vcpu, 1);
+	check_log(vm, none);
+	want(vm, all);
+	vcpu_sync(vcpu, 1);
+	check_log(vm, all);
+	check_log(vm, all);
+	CHECK_OK(clear_log(vm, 1, 128, 192, mask));
+	for (u32 i = 0; i < 3; i++)
+		expected[2 + i] = ~mask[i];
+	check_log(vm, expected);
+	want(vm, none);
+	vcpu_sync(vcpu, 1);
+	check_log(vm, expected);
+	want(vm, all);
+	vcpu_sync(vcpu, 1);
+	check_log(vm, all);
+	CHECK_OK(clear_log(vm, 1, 0, PAGES, all));
+	check_log(vm, none);
+	for (u32 i = 0; i < ARRAY_SIZE(patterns); i++) {
+		want(vm, patterns[i]);
+		vcpu_sync(vcpu, 1);
+		check_log(vm, patterns[i]);
+		CHECK_OK(clear_log(vm, 1, 0, PAGES, patterns[i]));
+		check_log(vm, none);
+	}
+}
+
+/* All pages are in the log from the start, and writable as they were; also those of a block. */
+TEST(initially_set)
+{
+	struct vm *vm = vm_create(.main = guest_write_wanted);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	u64 expected[WORDS] = { [0 ... WORDS - 1] = ~0UL };
+	void *area = host_alloc(MIB2, MIB2);
+
+	CHECK_EQ(cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2), KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
+	CHECK_OK(manual(vm, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET, 0));
+	madvise(area, MIB2, MADV_HUGEPAGE);
+	CHECK_OK(vm_slot(vm, 1, 0, AREA, MIB2, area));
+	want(vm, all);
+	vcpu_sync(vcpu, 1);
+	vcpu_sync(vcpu, 1);
+	CHECK_OK(vm_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, AREA, MIB2, area));
+	check_log(vm, all);
+	CHECK_OK(clear_log(vm, 1, 64, 64, all));
+	expected[1] = 0;
+	check_log(vm, expected);
+	want(vm, patterns[1]);
+	vcpu_sync(vcpu, 1);
+	expected[1] = patterns[1][1];
+	check_log(vm, expected);
+	CHECK_OK(clear_log(vm, 1, 0, PAGES, all));
+	for (u32 i = 0; i < ARRAY_SIZE(patterns); i++) {
+		want(vm, patterns[i]);
+		vcpu_sync(vcpu, 1);
+		check_log(vm, patterns[i]);
+		CHECK_OK(clear_log(vm, 1, 0, PAGES, all));
+	}
+	/* No page beyond the slot's end. */
+	CHECK_OK(vm_slot(vm, 2, KVM_MEM_LOG_DIRTY_PAGES, AREA + MIB2, 67 * PAGE, host_alloc(MIB2, MIB2)));
+	CHECK_OK(get_log(vm, 2, expected));
+	CHECK_EQ(expected[0], ~0UL);
+	CHECK_EQ(expected[1], 7);
+}
+
+TEST(errors_of_clearing)
+{
+	struct vm *vm = vm_create(.main = guest_write_wanted);
+
+	EXPECT_ERRNO(manual(vm, KVM_DIRTY_LOG_INITIALLY_SET, 0), EINVAL);
+	EXPECT_ERRNO(manual(vm, 4 | KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, 0), EINVAL);
+	EXPECT_ERRNO(manual(vm, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, 1), EINVAL);
+	CHECK_OK(manual(vm, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, 0));
+	EXPECT_ERRNO(clear_log(vm, 1, 0, 64, all), ENOENT); /* no such slot */
+	EXPECT_ERRNO(clear_log(vm, 0, 0, 64, all), ENOENT); /* it does not log */
+	EXPECT_ERRNO(clear_log(vm, 0, 1, 64, all), EINVAL);
+	EXPECT_ERRNO(clear_log(vm, 0x10001, 0, 64, all), EINVAL);
+	EXPECT_ERRNO(clear_log(vm, 0xffff, 0, 64, all), EINVAL);
+	CHECK_OK(vm_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, AREA, MIB2, host_alloc(MIB2, MIB2)));
+	want(vm, all);
+	vcpu_sync(&vm->vcpus[0], 1);
+	vcpu_sync(&vm->vcpus[0], 1);
+	EXPECT_ERRNO(clear_log(vm, 1, 1, 64, all), EINVAL);
+	EXPECT_ERRNO(clear_log(vm, 1, 0, 63, all), EINVAL);
+	EXPECT_ERRNO(clear_log(vm, 1, 64, PAGES, all), EINVAL);
+	EXPECT_ERRNO(clear_log(vm, 1, PAGES + 64, 0, all), EINVAL);
+	EXPECT_ERRNO(clear_log(vm, 1, ~63UL, 64, all), EINVAL);
+	EXPECT_ERRNO(clear_log(vm, 1, 0, PAGES, BAD_POINTER), EFAULT);
+	CHECK_OK(clear_log(vm, 1, 0, 0, BAD_POINTER));
+	CHECK_OK(clear_log(vm, 1, PAGES, 0, BAD_POINTER));
+	check_log(vm, all); /* nothing has been cleared */
+}
+
 /* As a live migration: pages are copied while they are written; with the last round, after the guest has stopped, the copy is right. */
 static u64 finish;
 

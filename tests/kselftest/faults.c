@@ -13,6 +13,7 @@
 
 #define AREA 0x80000000UL
 #define AREA_SIZE 0x400000UL
+#define LOGGED 0xc0000000UL
 #define DOORBELL 0x0a000000UL
 
 static void guest_life(u64 arg)
@@ -177,6 +178,9 @@ static void live_through_it(void)
 	};
 	struct kvm_userspace_memory_region2 no_region = { .slot = 2 };
 	u64 value = 0, word = 0, stolen = vm_alloc(vm, 64, 64);
+	u64 bitmap[AREA_SIZE / 4096 / 64 + 1] = {};
+	struct kvm_dirty_log log = { .slot = 3, .dirty_bitmap = bitmap };
+	struct kvm_clear_dirty_log clear = { .slot = 3, .num_pages = AREA_SIZE / 4096, .dirty_bitmap = bitmap };
 	u32 lines = 128, timer = 27;
 
 	/* Setting up. */
@@ -189,6 +193,10 @@ static void live_through_it(void)
 	INJECT_AGAIN(reg_try_set(vcpu, CORE_REG(regs.regs[0]), &value));
 	INJECT(vm_slot(vm, 1, 0, AREA, AREA_SIZE, area), CHECK_OK(vm_slot(vm, 1, 0, AREA, 0, area)));
 	INJECT(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region), CHECK_OK(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &no_region)));
+	INJECT(vm_slot(vm, 3, KVM_MEM_LOG_DIRTY_PAGES, LOGGED, AREA_SIZE, area), CHECK_OK(vm_slot(vm, 3, 0, LOGGED, 0, area)));
+	INJECT_AGAIN(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	INJECT_AGAIN(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear));
+	INJECT(vm_slot(vm, 3, 0, LOGGED, 0, area), CHECK_OK(vm_slot(vm, 3, KVM_MEM_LOG_DIRTY_PAGES, LOGGED, AREA_SIZE, area)));
 	INJECT_AGAIN(ioctl(vm->fd, KVM_HAS_DEVICE_ATTR, &filter_attr));
 	INJECT_ONCE(ioctl(vm->fd, KVM_SET_DEVICE_ATTR, &filter_attr));
 	INJECT_AGAIN(ioctl(vm->fd, KVM_ENABLE_CAP, &nisv));
