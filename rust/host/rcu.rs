@@ -4,8 +4,12 @@
 
 use super::cpu::Pinned;
 use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::alloc::kvec::PushError;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, rcu, Arc, ArcBorrow, Mutex, MutexGuard, UniqueArc};
+
+/// So many old values are kept before one waits for their readers: to wait means to interrupt every CPU.
+const KEPT: usize = 32;
 
 /// A value that readers see whole, either as it was or as it is, while a writer puts a new one in its place.
 ///
@@ -18,9 +22,9 @@ use kernel::sync::{new_mutex, rcu, Arc, ArcBorrow, Mutex, MutexGuard, UniqueArc}
 #[pin_data(PinnedDrop)]
 pub(crate) struct Published<T: Send + Sync> {
     current: AtomicPtr<T>,
-    /// One writer at a time.
+    /// One writer at a time; and what was replaced but not dropped yet.
     #[pin]
-    writer: Mutex<()>,
+    writer: Mutex<KVec<Arc<T>>>,
 }
 
 impl<T: Send + Sync> Published<T> {
@@ -28,7 +32,7 @@ impl<T: Send + Sync> Published<T> {
         try_pin_init!(Self {
             // INVARIANT: owned from here on.
             current: AtomicPtr::new(Arc::into_raw(Arc::new(value, GFP_KERNEL_ACCOUNT)?).cast_mut()),
-            writer <- new_mutex!((), "loft::Published::writer"),
+            writer <- new_mutex!(KVec::new(), "loft::Published::writer"),
         }? Error)
     }
 
@@ -64,25 +68,37 @@ impl<T: Send + Sync> Published<T> {
         // Room for it first: when `next` has succeeded nothing fails any more.
         let room = UniqueArc::<T>::new_uninit(GFP_KERNEL_ACCOUNT)?;
         let new = room.write(next(current)?).into();
-        self.replace(guard, new);
+        self.replace(guard, new, false);
         Ok(())
     }
 
-    /// Replaces the value by `new`. When this returns, nobody reads the old value any more.
-    pub(crate) fn set(&self, new: Arc<T>) {
-        self.replace(self.writer.lock(), new);
+    /// Replaces the value by `new`. Whoever reads may have the old one for a little longer. With `keep` that is kept for some
+    /// time, so that most calls need not wait for readers.
+    pub(crate) fn set(&self, new: Arc<T>, keep: bool) {
+        self.replace(self.writer.lock(), new, keep);
     }
 
-    fn replace(&self, guard: MutexGuard<'_, ()>, new: Arc<T>) {
+    fn replace(&self, mut kept: MutexGuard<'_, KVec<Arc<T>>>, new: Arc<T>, keep: bool) {
         // INVARIANT: The reference to `new` is this one's now, the old one no longer. Release: as in `read`.
         let new = Arc::into_raw(new).cast_mut();
         let old = self.current.swap(new, Ordering::Release);
-        drop(guard);
+        // SAFETY: By the invariant it came from `into_raw`, and it was taken out above, by this thread alone.
+        let old = unsafe { Arc::from_raw(old) };
+        let old = match keep {
+            true => match kept.push_within_capacity(old) {
+                Ok(()) => return,
+                Err(PushError(old)) => old,
+            },
+            false => old,
+        };
+        let room = if keep { KEPT } else { 0 };
+        let room = KVec::with_capacity(room, GFP_KERNEL_ACCOUNT).unwrap_or_default();
+        let older = core::mem::replace(&mut *kept, room);
+        drop(kept);
         // SAFETY: In process context, holding nothing that a reader could wait for.
         unsafe { kernel::bindings::synchronize_rcu_expedited() };
-        // SAFETY: By the invariant it came from `into_raw`. It was taken out above, by this thread alone, and all who
-        // had found it before are done.
-        drop(unsafe { Arc::from_raw(old) });
+        // All who had found them before are done.
+        drop((old, older));
     }
 }
 

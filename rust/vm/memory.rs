@@ -492,11 +492,14 @@ impl GuestMemory {
     /// Puts `new` in the place of `old`; what the guest had mapped through `old` is gone when this returns.
     fn replace(&self, slots: &Slots, old: Option<&MemSlot>, new: Option<MemSlot>) -> Result {
         let moved = old.filter(|old| new.as_ref().is_none_or(|new| new.ipa != old.ipa));
+        let logs = new.as_ref().is_some_and(|new| new.log.is_some());
         let list = slots.with(old, new)?;
         if let Some(old) = moved {
             self.retire(slots, old)?;
         }
-        self.slots.set(list);
+        // A log is too large to be kept for nothing.
+        let log_ends = old.is_some_and(|old| old.log.is_some()) && !logs;
+        self.slots.set(list, !log_ends);
         Ok(())
     }
 
@@ -510,7 +513,7 @@ impl GuestMemory {
         let list = slots.with(Some(old), Some(dying))?;
         // Whoever has found the slot before sees the change when it comes to map a page.
         self.tables.write().changes.begin(old.hvas());
-        self.slots.set(list);
+        self.slots.set(list, true);
         self.unmap(old.ipas(), true);
         self.tables.write().changes.end();
         Ok(())

@@ -129,20 +129,21 @@ impl<O: Order> Sorted<O> {
         }
     }
 
-    /// The run that has the last slot up to `key`, and how many of its slots are up to there.
+    /// The run that has the last slot up to `key`, by its number and itself, and how many of its slots are up to there.
     #[inline]
-    fn up_to(&self, key: u64) -> Option<(usize, usize)> {
+    fn up_to(&self, key: u64) -> Option<(usize, &Run, usize)> {
         let begins = |run: &Arc<Run>| run.slots.first().is_none_or(|slot| O::key(slot) <= key);
         let n = self.runs.partition_point(begins).checked_sub(1)?;
-        let slots = &self.runs.get(n)?.slots;
-        Some((n, slots.partition_point(|slot| O::key(slot) <= key)))
+        let run = self.runs.get(n)?;
+        let count = run.slots.partition_point(|slot| O::key(slot) <= key);
+        Some((n, run, count))
     }
 
     /// The last slot up to `key`.
     #[inline]
     fn last(&self, key: u64) -> Option<&Arc<MemSlot>> {
-        let (n, count) = self.up_to(key)?;
-        self.runs.get(n)?.slots.get(count.checked_sub(1)?)
+        let (_, run, count) = self.up_to(key)?;
+        run.slots.get(count.wrapping_sub(1))
     }
 
     /// A copy without `old`, which is in here, and with `new`.
@@ -152,13 +153,14 @@ impl<O: Order> Sorted<O> {
         copy.runs.reserve(room, GFP_KERNEL_ACCOUNT)?;
         copy.runs
             .extend_from_slice(&self.runs, GFP_KERNEL_ACCOUNT)?;
-        if let Some((n, count)) = old.and_then(|old| copy.up_to(O::key(old))) {
+        if let Some((n, _, count)) = old.and_then(|old| copy.up_to(O::key(old))) {
             let mut slots = copy.take(n)?;
             slots.remove(count.saturating_sub(1))?;
             copy.put(n, &slots)?;
         }
         if let Some(new) = new {
-            let (n, count) = copy.up_to(O::key(new)).unwrap_or((0, 0));
+            let place = copy.up_to(O::key(new));
+            let (n, count) = place.map_or((0, 0), |(n, _, count)| (n, count));
             let mut slots = copy.take(n)?;
             slots.insert_within_capacity(count, new.clone())?;
             copy.put(n, &slots)?;
