@@ -25,6 +25,7 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> isize {
         | KVM_CAP_ARM_PSCI
         | KVM_CAP_ARM_PSCI_0_2
         | KVM_CAP_MP_STATE
+        | KVM_CAP_SET_GUEST_DEBUG
         | KVM_CAP_DEVICE_CTRL
         | KVM_CAP_READONLY_MEM
         | KVM_CAP_IMMEDIATE_EXIT
@@ -61,6 +62,9 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> isize {
         // A message says who sends it where there is an ITS to tell devices apart.
         KVM_CAP_MSI_DEVID => vm.is_some_and(Vm::has_its).into(),
         KVM_CAP_IRQ_ROUTING => 4096,
+        KVM_CAP_SET_GUEST_DEBUG2 => super::vcpu::DEBUG_OPTIONS as isize,
+        KVM_CAP_GUEST_DEBUG_HW_BPS => crate::arch::debug::counts().0 as isize,
+        KVM_CAP_GUEST_DEBUG_HW_WPS => crate::arch::debug::counts().1 as isize,
         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => super::vm_attributes::DIRTY_LOG_OPTIONS as isize,
         _ => 0,
     }

@@ -4,10 +4,12 @@
 
 use super::{device, stats, user, vcpu_events};
 use crate::arch::cpu;
+use crate::arch::debug::{External, Points};
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
 use crate::host::guest::SignalMask;
 use crate::model::psci;
+use crate::vcpu::debugger::Debugger;
 use crate::vcpu::shared::Power;
 use crate::vcpu::{onereg, Vcpu};
 use kernel::mm::virt::VmaNew;
@@ -58,6 +60,7 @@ impl FileObject for Vcpu {
             LOFT_KVM_HAS_DEVICE_ATTR => device::vcpu_has(this, &user::read(argument)?),
             LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
             LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
+            LOFT_KVM_SET_GUEST_DEBUG => set_guest_debug(this, user::read(argument)?),
             LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.vm, &this.shared),
             _ => Err(ENOTTY),
         }
@@ -66,6 +69,41 @@ impl FileObject for Vcpu {
     fn mmap(&self, vma: &VmaNew) -> Result {
         self.run_page.mmap(vma)
     }
+}
+
+/// What KVM_SET_GUEST_DEBUG can be asked for.
+pub(super) const DEBUG_OPTIONS: u32 =
+    KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW;
+
+fn set_guest_debug(vcpu: &Vcpu, request: kvm_guest_debug) -> Result<isize> {
+    let is = |option| request.control & option != 0;
+    if is(!DEBUG_OPTIONS) {
+        return Err(EINVAL);
+    }
+    let debugger = if is(KVM_GUESTDBG_ENABLE) {
+        let arch = &request.arch;
+        let pairs = |values: &[u64; 16], controls: &[u64; 16]| {
+            let mut pairs = [[0; 2]; 16];
+            for ((pair, value), control) in pairs.iter_mut().zip(values).zip(controls) {
+                *pair = [*value, *control];
+            }
+            pairs
+        };
+        let points = Points {
+            breakpoints: pairs(&arch.dbg_bvr, &arch.dbg_bcr),
+            watchpoints: pairs(&arch.dbg_wvr, &arch.dbg_wcr),
+        };
+        let external = External {
+            points,
+            stops: is(KVM_GUESTDBG_USE_HW),
+            steps: is(KVM_GUESTDBG_SINGLESTEP),
+        };
+        Some(KBox::new(Debugger::new(external), GFP_KERNEL_ACCOUNT)?)
+    } else {
+        None
+    };
+    vcpu.state.lock()?.core().set_debugger(debugger);
+    Ok(0)
 }
 
 const POWER_OFF: u32 = 1 << KVM_ARM_VCPU_POWER_OFF;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's breakpoints, watchpoints and software step.
+//! The guest's breakpoints, watchpoints and software step; or those of a debugger outside of it.
 //!
 //! The guest's accesses to the debug registers trap, so memory has what it wrote. They are put into the CPU around those
 //! runs of the guest in which they can have an effect, and the host's own, which its debuggers may be using, are put back
@@ -9,6 +9,7 @@
 use super::el1::Saved;
 use crate::model::sysreg::regs::{ID_AA64DFR0_EL1, MDSCR_EL1, OSLSR_EL1};
 use crate::model::sysreg::{Encoding, Reg};
+use core::array::from_fn;
 
 /// What makes debug exceptions possible at all, without which no other debug register does anything.
 const ENABLES: u64 = MDSCR_EL1::SS.mask() | MDSCR_EL1::KDE.mask() | MDSCR_EL1::MDE.mask();
@@ -53,15 +54,53 @@ const fn encoding(n: u8, op2: u8) -> Encoding {
     Encoding::new(2, 0, 0, n, op2)
 }
 
+/// Breakpoints and watchpoints: DBGBVR<n>_EL1 and DBGBCR<n>_EL1, DBGWVR<n>_EL1 and DBGWCR<n>_EL1, by their number.
+#[derive(Clone, Copy)]
+pub(crate) struct Points {
+    pub(crate) breakpoints: [[u64; 2]; 16],
+    pub(crate) watchpoints: [[u64; 2]; 16],
+}
+
+impl Points {
+    const NONE: Self = Self {
+        breakpoints: [[0; 2]; 16],
+        watchpoints: [[0; 2]; 16],
+    };
+
+    /// The guest's own.
+    pub(super) fn of_guest(saved: &Saved) -> Self {
+        let pairs = |value, control| from_fn(|n| [saved.nth(value, n), saved.nth(control, n)]);
+        Self {
+            breakpoints: pairs(Reg::Dbgbvr0, Reg::Dbgbcr0),
+            watchpoints: pairs(Reg::Dbgwvr0, Reg::Dbgwcr0),
+        }
+    }
+}
+
+/// What a debugger outside of the guest has in the debug registers, in the place of the guest's own.
+pub(crate) struct External {
+    pub(crate) points: Points,
+    /// They are on.
+    pub(crate) stops: bool,
+    /// The guest runs one instruction at a time, if its PSTATE.SS says so too.
+    pub(crate) steps: bool,
+}
+
+impl External {
+    /// MDSCR_EL1. KDE is for exceptions from the level that they are taken to, which is EL2 (MDCR_EL2.TDE).
+    pub(super) fn mdscr(&self) -> u64 {
+        MDSCR_EL1::SS.of(self.steps.into()) | MDSCR_EL1::MDE.of(self.stops.into())
+    }
+}
+
 /// What the host had in the debug registers.
 pub(super) struct HostDebug {
     mdscr: u64,
-    breakpoints: [[u64; 2]; 16],
-    watchpoints: [[u64; 2]; 16],
+    points: Points,
 }
 
 /// How many breakpoints and watchpoints this CPU has.
-fn counts() -> (u64, u64) {
+pub(crate) fn counts() -> (u64, u64) {
     let dfr0 = read!(ID_AA64DFR0_EL1);
     (
         ID_AA64DFR0_EL1::BRPs.get(dfr0) + 1,
@@ -69,12 +108,11 @@ fn counts() -> (u64, u64) {
     )
 }
 
-/// Puts the guest's into the CPU.
-pub(super) fn load(saved: &Saved, mdscr: u64) -> HostDebug {
+/// Puts `points` into the CPU, and this MDSCR_EL1.
+pub(super) fn load(points: &Points, mdscr: u64) -> HostDebug {
     let mut host = HostDebug {
         mdscr: read!(MDSCR_EL1),
-        breakpoints: [[0; 2]; 16],
-        watchpoints: [[0; 2]; 16],
+        points: Points::NONE,
     };
     let (breakpoints, watchpoints) = counts();
     // Nothing of the host's is on while they change.
@@ -82,9 +120,9 @@ pub(super) fn load(saved: &Saved, mdscr: u64) -> HostDebug {
     macro_rules! breakpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < breakpoints {
-                host.breakpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
-                write!(@ encoding($n, $value), 0u8, saved.nth(Reg::Dbgbvr0, $n));
-                write!(@ encoding($n, $control), 0u8, saved.nth(Reg::Dbgbcr0, $n));
+                host.points.breakpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
+                write!(@ encoding($n, $value), 0u8, points.breakpoints[$n][0]);
+                write!(@ encoding($n, $control), 0u8, points.breakpoints[$n][1]);
             }
         };
     }
@@ -92,15 +130,15 @@ pub(super) fn load(saved: &Saved, mdscr: u64) -> HostDebug {
     macro_rules! watchpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < watchpoints {
-                host.watchpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
-                write!(@ encoding($n, $value), 0u8, saved.nth(Reg::Dbgwvr0, $n));
-                write!(@ encoding($n, $control), 0u8, saved.nth(Reg::Dbgwcr0, $n));
+                host.points.watchpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
+                write!(@ encoding($n, $value), 0u8, points.watchpoints[$n][0]);
+                write!(@ encoding($n, $control), 0u8, points.watchpoints[$n][1]);
             }
         };
     }
     pairs!(watchpoint, WVR, WCR);
-    // Effective for the guest after the ERET. At EL2 the guest's cannot match: there its MDSCR_EL1 is about EL1 and EL0
-    // (KDE and MDE enable exceptions from EL2 only with MDCR_EL2.TDE).
+    // Effective for the guest after the ERET. At EL2 they cannot match: what enables exceptions from there is MDCR_EL2.TDE with
+    // KDE, which is set without that only, and PSTATE.D masks them until the host's are back.
     write!(MDSCR_EL1, mdscr);
     host
 }
@@ -112,8 +150,8 @@ pub(super) fn put(host: &HostDebug) {
     macro_rules! breakpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < breakpoints {
-                write!(@ encoding($n, $value), 0u8, host.breakpoints[$n][0]);
-                write!(@ encoding($n, $control), 0u8, host.breakpoints[$n][1]);
+                write!(@ encoding($n, $value), 0u8, host.points.breakpoints[$n][0]);
+                write!(@ encoding($n, $control), 0u8, host.points.breakpoints[$n][1]);
             }
         };
     }
@@ -121,8 +159,8 @@ pub(super) fn put(host: &HostDebug) {
     macro_rules! watchpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < watchpoints {
-                write!(@ encoding($n, $value), 0u8, host.watchpoints[$n][0]);
-                write!(@ encoding($n, $control), 0u8, host.watchpoints[$n][1]);
+                write!(@ encoding($n, $value), 0u8, host.points.watchpoints[$n][0]);
+                write!(@ encoding($n, $control), 0u8, host.points.watchpoints[$n][1]);
             }
         };
     }

@@ -7,7 +7,7 @@
 mod sysreg;
 pub(crate) mod cache;
 pub(crate) mod cpu;
-mod debug;
+pub(crate) mod debug;
 pub(crate) mod el1;
 pub(crate) mod fp;
 pub(crate) mod frame;

@@ -7,10 +7,11 @@
 //! SP_EL0 and one key, exchanged last and first.
 
 use super::cpu::features;
+use super::debug::{self, Points};
 use super::el1::{self, HostUser, InCpu, Saved};
 use super::frame::{loft_enter, Frame};
 use super::tlb::Translation;
-use super::{debug, isb, timer};
+use super::{isb, timer};
 use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Field};
 use crate::vcpu::core::Core;
@@ -94,7 +95,13 @@ pub(crate) fn pointer_auth_hcr() -> u64 {
 }
 
 /// Puts a guest into this CPU; the thread must stay here until [`put`], so preemption is off or a preempt notifier set.
-pub(crate) fn load(frame: &mut Frame, control: &Control, saved: &Saved) -> HostWorld {
+/// `debugged`: debug exceptions are not the guest's but go to EL2, BRK too.
+pub(crate) fn load(
+    frame: &mut Frame,
+    control: &Control,
+    saved: &Saved,
+    debugged: bool,
+) -> HostWorld {
     let cpu = features();
     let mut host = HostWorld {
         user: el1::load(saved, cpu.pauth, cpu.ras),
@@ -118,6 +125,7 @@ pub(crate) fn load(frame: &mut Frame, control: &Control, saved: &Saved) -> HostW
         | MDCR_EL2::TTRF.mask()
         | MDCR_EL2::TDRA.mask()
         | MDCR_EL2::TDOSA.mask()
+        | MDCR_EL2::TDE.of(debugged.into())
         | MDCR_EL2::TDA.mask();
     write!(MDCR_EL2, mdcr);
     if cpu.hcx {
@@ -209,9 +217,13 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
         CPACR_EL1::FPEN.of(fp) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()
     );
     // The host's breakpoints and single step are not the guest's.
-    let debug = match debug::wanted(&core.saved) {
-        Some(guest) => Some(debug::load(&core.saved, guest)),
-        None => {
+    let debug = match (&core.debugger, debug::wanted(&core.saved)) {
+        (Some(debugger), _) => {
+            let external = &debugger.external;
+            Some(debug::load(&external.points, external.mdscr()))
+        }
+        (None, Some(mdscr)) => Some(debug::load(&Points::of_guest(&core.saved), mdscr)),
+        (None, None) => {
             if mdscr != 0 {
                 write!(MDSCR_EL1, 0);
             }

@@ -28,6 +28,7 @@ from_user! {
     kvm_clear_dirty_log,
     kvm_dirty_log,
     kvm_enable_cap,
+    kvm_guest_debug,
     kvm_ioeventfd,
     kvm_irq_level,
     kvm_irq_routing_entry,

@@ -73,6 +73,7 @@ pub(crate) mod field {
     use super::*;
     pub(crate) const IMMEDIATE_EXIT: usize = offset_of!(kvm_run, immediate_exit__unsafe);
     pub(crate) const EXIT_REASON: usize = offset_of!(kvm_run, exit_reason);
+    pub(crate) const FLAGS: usize = offset_of!(kvm_run, flags);
     /// The union of what each exit reason tells.
     pub(crate) const DETAIL: usize = offset_of!(kvm_run, __bindgen_anon_1);
     /// `mmio.data`, behind `mmio.phys_addr`.

@@ -2,6 +2,7 @@
 
 //! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
 
+use super::debugger::Debugger;
 use super::shared::{Interface, Shared};
 use super::stats::Count;
 use super::stolen::StolenTime;
@@ -111,6 +112,8 @@ pub(crate) struct Core {
     pub(super) polling: super::run::Polling,
     /// How many WFEs in a row have been skipped.
     wfes: u32,
+    /// Who debugs the guest from outside.
+    pub(crate) debugger: Option<KBox<Debugger>>,
 }
 
 impl Core {
@@ -166,6 +169,7 @@ impl Core {
             kick: Sgi(0),
             polling: super::run::Polling::default(),
             wfes: 0,
+            debugger: None,
         }
     }
 
@@ -659,7 +663,9 @@ impl Resident for Core {
         if self.vm.last_ran(cpu_number, self.id) {
             tlb::flush_local_stage1(self.control.translation);
         }
-        self.host = Some(world::load(&mut self.frame, &self.control, &self.saved));
+        let debugged = self.debugger.is_some();
+        let host = world::load(&mut self.frame, &self.control, &self.saved, debugged);
+        self.host = Some(host);
         gic::load(self.lists.vmcr, &self.interface);
         // The list registers here are another vCPU's.
         self.lists.moved(gic::lists_are_empty());

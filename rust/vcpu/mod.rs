@@ -7,6 +7,7 @@
 //! [`slow`], else by userspace.
 
 pub(crate) mod core;
+pub(crate) mod debugger;
 pub(crate) mod fast;
 mod mmio;
 pub(crate) mod onereg;

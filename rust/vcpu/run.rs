@@ -54,6 +54,8 @@ pub(super) enum Exit {
     Hypercall { function: u32, smc: bool },
     /// An access that only userspace could make out, to `ipa`.
     NoSyndrome { esr: u64, ipa: u64 },
+    /// What a debugger outside of the guest waits for.
+    Debug { esr: u64, far: u64 },
     /// KVM cannot go on.
     Internal,
     /// The guest is in a state that cannot be run.
@@ -169,6 +171,13 @@ impl Vcpu {
             state.started = true;
         }
         state.core().renew_firmware();
+        state.core().begin_debugging();
+        let ended = self.run_started(state);
+        state.core().end_debugging();
+        ended
+    }
+
+    fn run_started(&self, state: &mut State) -> Result<isize> {
         match core::mem::replace(&mut state.answer, Answer::None) {
             Answer::None => {}
             Answer::Skip => state.core().skip(),
@@ -191,19 +200,25 @@ impl Vcpu {
             ..
         } = state;
         let exit = core.as_mut().loaded(|loaded| loop {
-            let (work, others) = if fp_use.is_likely() {
+            let mut others = false;
+            let work = if fp_use.is_likely() {
                 fp.with(|| {
                     loaded.with_pinned(|core, pinned| {
                         core.fp.load();
                         core.fp_is_here = true;
-                        let ended = run_until_host(core, pinned, &self.shared);
+                        let work = run_until_host(core, pinned, &self.shared);
                         core.fp_is_here = false;
                         core.fp.save();
-                        ended
+                        others = !core.after.is_empty();
+                        work
                     })
                 })
             } else {
-                loaded.with_pinned(|core, pinned| run_until_host(core, pinned, &self.shared))
+                loaded.with_pinned(|core, pinned| {
+                    let work = run_until_host(core, pinned, &self.shared);
+                    others = !core.after.is_empty();
+                    work
+                })
             };
             if others {
                 // First of all, for the rest may end KVM_RUN.
@@ -474,13 +489,12 @@ impl Vcpu {
     }
 }
 
-/// The middle loop: runs the guest until the host has to do something that may sleep. Also tells whether the guest has done
-/// something that others have to be told of.
-fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> (HostWork, bool) {
-    let work = loop {
+/// The middle loop: runs the guest until the host has to do something that may sleep.
+fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> HostWork {
+    loop {
         if !onereg::pstate_is_valid(core.frame.pstate) {
             // Whatever it is, it must not reach the ERET.
-            break HostWork::Leave(Exit::FailEntry, Answer::None);
+            return HostWork::Leave(Exit::FailEntry, Answer::None);
         }
         let next = match enter(core, pinned, shared) {
             None => what_came_up(core, shared),
@@ -491,12 +505,11 @@ fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> (HostWor
             Some(Leave::HostException) => Next::Host(HostWork::Leave(Exit::Internal, Answer::None)),
         };
         match next {
-            Next::Host(work) => break work,
-            Next::Resume if !core.after.is_empty() => break HostWork::After,
+            Next::Host(work) => return work,
+            Next::Resume if !core.after.is_empty() => return HostWork::After,
             Next::Resume => {}
         }
-    };
-    (work, !core.after.is_empty())
+    }
 }
 
 /// Why the guest was not entered.
@@ -604,6 +617,12 @@ fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
             page.write(field::DETAIL, esr);
             page.write(field::DETAIL + 8, ipa);
             KVM_EXIT_ARM_NISV
+        }
+        Exit::Debug { esr, far } => {
+            page.write(field::DETAIL, esr);
+            page.write(field::DETAIL + 8, far);
+            page.write(field::FLAGS, KVM_DEBUG_ARCH_HSR_HIGH_VALID as u16);
+            KVM_EXIT_DEBUG
         }
         Exit::Internal => {
             page.write(field::DETAIL, KVM_INTERNAL_ERROR_EMULATION);

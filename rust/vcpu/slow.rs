@@ -77,6 +77,18 @@ pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
             core.count(Count::AbortLeft);
             memory_abort(core, pinned, esr, offered)
         }
+        ExceptionClass::BreakpointLower
+        | ExceptionClass::WatchpointLower
+        | ExceptionClass::SoftwareStepLower
+        | ExceptionClass::Brk
+            if core.debugger.is_some() =>
+        {
+            if esr.class() == ExceptionClass::SoftwareStepLower {
+                core.end_step();
+            }
+            let (esr, far) = (core.syndrome.esr, core.syndrome.far);
+            leave(Exit::Debug { esr, far }, Answer::None)
+        }
         // Whatever else traps is something that the guest does not have.
         _ => {
             core.inject_undefined();
