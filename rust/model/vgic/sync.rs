@@ -130,12 +130,12 @@ impl View<'_> {
         true
     }
 
-    /// An interrupt that left this vCPU's list registers may belong to another one by now.
+    /// An interrupt that left this vCPU's list registers may belong to another one by now. That is told even while the
+    /// distributor does not forward its group: who found nothing to do relies on being told of all that comes later.
     fn hand_over(&self, from: VcpuId, line: Line, notify: &mut dyn Notify) {
-        if let Some(irq) = self.irq(line) {
-            match irq.kick_when_raised() {
-                Some(vcpu) if vcpu != from && self.dist.forwards(irq.group1) => notify.kick(vcpu),
-                _ => (),
+        if let Some(vcpu) = self.irq(line).and_then(Irq::kick_when_raised) {
+            if vcpu != from {
+                notify.kick(vcpu);
             }
         }
     }

@@ -349,6 +349,20 @@ fn a_routed_interrupt_moves_but_an_active_one_stays() {
 }
 
 #[test]
+fn one_that_moves_while_the_distributor_is_off_is_told() {
+    let mut m = Machine::new(2, 1);
+    m.set_level(0, 40, true);
+    assert_eq!(m.acknowledge(0), 40);
+    m.write(0, Frame::Dist, 0, 4, 0);
+    m.route(0, 40, 1);
+    // The machine's exit asserts that vCPU 1, which had nothing to do, is told of what it is given.
+    m.eoi(0, 40);
+    assert_eq!(m.acknowledge(1), SPURIOUS);
+    m.write(0, Frame::Dist, 0, 4, 3);
+    assert_eq!(m.handle(1), 40);
+}
+
+#[test]
 fn routed_to_nobody_it_waits() {
     let mut m = Machine::new(1, 4);
     m.set_edge(0, 40, true);
