@@ -205,6 +205,16 @@ impl Timer {
         self.cval = value;
     }
 
+    /// The CVAL with which a timer that compares the machine's counter, now at `physical`, does as this one does, whose counter
+    /// has this offset. Not simply their sum: where that wraps, a time that has come would never come, or one that never
+    /// comes be there. It holds until either counter wraps.
+    pub const fn cval_for(&self, offset: Offset, physical: u64) -> u64 {
+        match self.cval.checked_sub(offset.count(physical)) {
+            Some(ticks) => physical.saturating_add(ticks),
+            None => 0,
+        }
+    }
+
     /// A read of TVAL: the ticks left, as a signed 32-bit number in the low half.
     pub const fn read_tval(&self, now: u64) -> u64 {
         self.cval.wrapping_sub(now) & 0xffff_ffff

@@ -22,7 +22,7 @@ use crate::model::smccc::Firmware;
 use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
-use crate::model::timer::{Timer, TimerId, TimerSet};
+use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, Frame as GicFrame, Line, LrFile};
 use crate::vm::gic::{After, Controller, Map};
@@ -77,7 +77,7 @@ pub(crate) struct Core {
     entered: bool,
     /// The virtual timer: CTL while the guest is not entered, CVAL while the vCPU is not loaded.
     vtimer: Timer,
-    /// The physical timer, likewise.
+    /// The physical timer, likewise; CVAL always where it traps.
     ptimer: Timer,
     /// A virtual SError waits to be taken: HCR_EL2.VSE.
     pub(crate) serror: Option<u32>,
@@ -273,13 +273,13 @@ impl Core {
 
     /// What others may have changed about the VM: when the vCPU is loaded, and when it was told so.
     pub(crate) fn refresh(&mut self) {
+        // Before the offset changes what is in the CPU.
+        let physical = self.timer(TimerId::Physical);
         let offset = self.control.physical_offset;
         if self.renew_control() && self.host.is_some() {
             world::set_control(&self.control);
-            let moved = self.control.physical_offset.wrapping_sub(offset);
-            if moved != 0 {
-                let cval = timer::cval(TimerId::Physical).wrapping_add(moved);
-                timer::set_cval(TimerId::Physical, cval);
+            if self.control.physical_offset != offset {
+                self.set_timer(TimerId::Physical, physical);
             }
         }
         self.frame.guest_hcr = self.hcr | self.shared.lines();
@@ -569,8 +569,8 @@ impl Core {
             TimerId::Virtual => self.vtimer,
             TimerId::Physical => self.ptimer,
         };
-        if self.host.is_some() {
-            value.write_cval(timer::cval(timer).wrapping_sub(self.cval_offset(timer)));
+        if self.host.is_some() && self.foreign_offset(timer).is_none() {
+            value.write_cval(timer::cval(timer));
         }
         if self.entered {
             value.write_ctl(Ctls::read().of(timer));
@@ -591,19 +591,22 @@ impl Core {
             TimerId::Physical => self.ptimer = value,
         }
         if self.host.is_some() {
-            timer::set_cval(timer, value.cval().wrapping_add(self.cval_offset(timer)));
+            let cval = match self.foreign_offset(timer) {
+                Some(offset) => value.cval_for(offset, timer::counter()),
+                None => value.cval(),
+            };
+            timer::set_cval(timer, cval);
         }
         if self.entered {
             timer::set_ctl(timer, value.ctl());
         }
     }
 
-    /// What the CPU's CVAL is ahead of the guest's: the CPU has an offset of its own for one of the two only.
-    fn cval_offset(&self, timer: TimerId) -> u64 {
-        match timer {
-            TimerId::Virtual => 0,
-            TimerId::Physical => self.control.physical_offset,
-        }
+    /// An offset that the CPU knows nothing of, as it has one for the virtual timer only: then its CVAL is not the guest's, and
+    /// the guest's registers trap.
+    fn foreign_offset(&self, timer: TimerId) -> Option<Offset> {
+        let offset = self.control.physical_offset;
+        (matches!(timer, TimerId::Physical) && offset != 0).then_some(Offset::new(offset))
     }
 
     /// In how many ticks the next of the two timers fires; `None` if neither will.

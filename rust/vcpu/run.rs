@@ -189,6 +189,9 @@ impl Vcpu {
         if self.run_page.read::<u8>(field::IMMEDIATE_EXIT) != 0 {
             return Err(EINTR);
         }
+        // Of an exit that is not told, nothing may be left that tells of the one before.
+        self.run_page.write(field::EXIT_REASON, KVM_EXIT_UNKNOWN);
+        self.run_page.write(field::FLAGS, 0u16);
         state.core().take_interface();
         let mask = state.signals.as_ref().map(SignalMask::activate);
         let State {

@@ -460,6 +460,7 @@ impl GuestMemory {
         let mut masks = KVVec::from_elem(0, pages.div_ceil(64) as usize, GFP_KERNEL_ACCOUNT)?;
         for words in masks.chunks_mut(WORDS) {
             read(words)?;
+            crate::host::cpu::cond_resched();
         }
         let firsts = (first as usize / 64..).step_by(WORDS);
         for (first, words) in firsts.zip(masks.chunks_mut(WORDS)) {

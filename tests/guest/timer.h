@@ -32,6 +32,11 @@ static inline u64 timer_ctl(enum guest_timer t)
 	return t == TIMER_VIRTUAL ? read_sysreg(cntv_ctl_el0) : read_sysreg(cntp_ctl_el0);
 }
 
+static inline u64 timer_get_cval(enum guest_timer t)
+{
+	return t == TIMER_VIRTUAL ? read_sysreg(cntv_cval_el0) : read_sysreg(cntp_cval_el0);
+}
+
 static inline void timer_set_cval(enum guest_timer t, u64 cval)
 {
 	if (t == TIMER_VIRTUAL)

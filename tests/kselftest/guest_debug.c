@@ -120,6 +120,7 @@ TEST(software_breakpoint)
 	}
 	reg_set(vcpu, CORE_REG(regs.pc), (u64)brk_here + 4);
 	CHECK_EQ(vcpu_sync(vcpu, 1), 1); /* it has seen nothing */
+	CHECK_EQ(vcpu->run->flags, 0); /* of another exit */
 	CHECK_OK(debug_from_outside(vcpu, 0));
 	CHECK_EQ(vcpu_sync(vcpu, 1), 2);
 }

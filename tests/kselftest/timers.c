@@ -136,6 +136,16 @@ static void guest_fire(u64 arg)
 	gic_enable(timer_ppi(t));
 	wait_fired(13);
 	GUEST_CHECK(!gic_is_pending(timer_ppi(t)));
+	/* A time long gone, and one that never comes: awake, so that only the CPU's comparison tells. */
+	timer_set_cval(t, 0);
+	timer_set_ctl(t, TIMER_ENABLE);
+	while (READ_ONCE(fired) < 14)
+		;
+	timer_set_cval(t, ~0UL);
+	timer_set_ctl(t, TIMER_ENABLE);
+	guest_delay_us(300);
+	GUEST_CHECK_EQ(fired, 14);
+	GUEST_CHECK_EQ(timer_get_cval(t), ~0UL);
 }
 
 static void fire(enum guest_timer t)
@@ -349,14 +359,19 @@ static void guest_fire_with_offset(u64 arg)
 
 TEST(fires_with_offset)
 {
-	for (enum guest_timer t = TIMER_VIRTUAL; t <= TIMER_PHYSICAL; t++) {
-		struct vm *vm = vm_create(.main = guest_fire_with_offset, .gic = true);
-		struct kvm_arm_counter_offset offset = { .counter_offset = t ? host_counter() - 5000 : -SECONDS(1000UL) };
+	/* The guest's counters are behind the machine's, and ahead of it, so far that the sum of CVAL and offset wraps. */
+	u64 offsets[] = { host_counter() - 5000, -SECONDS(1000UL), -(1UL << 59) };
 
-		CHECK_OK(ioctl(vm->fd, KVM_ARM_SET_COUNTER_OFFSET, &offset));
-		((struct guest_cpu *)vm_host(vm, (u64)vm->vcpus[0].cpu))->arg = t;
-		vcpu_done(&vm->vcpus[0]);
-		vm_destroy(vm);
+	for (enum guest_timer t = TIMER_VIRTUAL; t <= TIMER_PHYSICAL; t++) {
+		for (int i = 0; i < 3; i++) {
+			struct vm *vm = vm_create(.main = guest_fire_with_offset, .gic = true);
+			struct kvm_arm_counter_offset offset = { .counter_offset = offsets[i] };
+
+			CHECK_OK(ioctl(vm->fd, KVM_ARM_SET_COUNTER_OFFSET, &offset));
+			((struct guest_cpu *)vm_host(vm, (u64)vm->vcpus[0].cpu))->arg = t;
+			vcpu_done(&vm->vcpus[0]);
+			vm_destroy(vm);
+		}
 	}
 }
 

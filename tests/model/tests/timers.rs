@@ -50,6 +50,22 @@ proptest! {
     }
 
     #[test]
+    fn a_timer_without_the_offset_does_the_same(cval: u64, offset: u64, physical: u64, later: u64) {
+        let timer = Timer::new(ENABLE, cval);
+        let offset = Offset::new(offset);
+        let same = Timer::new(ENABLE, timer.cval_for(offset, physical));
+        // Until a counter wraps.
+        let later = later.min(u64::MAX - 1 - physical).min(u64::MAX - offset.count(physical));
+        for then in [0, later] {
+            let physical = physical + then;
+            prop_assert_eq!(same.line(physical), timer.line(offset.count(physical)));
+        }
+        if let Some(ticks) = timer.next_event(offset.count(physical)).filter(|&ticks| ticks <= later) {
+            prop_assert_eq!(same.next_event(physical), Some(ticks));
+        }
+    }
+
+    #[test]
     fn a_written_tval_is_read_back(now: u64, value: u64) {
         let mut timer = Timer::new(ENABLE, 0);
         timer.write_tval(value, now);
