@@ -547,18 +547,23 @@ impl Core {
     }
 
     /// The model learns of the timers' lines, if they have changed.
+    #[inline]
     fn set_timer_lines(&mut self, lines: TimerSet) {
         let changed = self.timer_lines.changed(lines);
-        if changed.is_empty() {
-            return;
+        if !changed.is_empty() {
+            self.timer_lines = lines;
+            self.tell_timer_lines(changed);
         }
-        self.timer_lines = lines;
+    }
+
+    #[cold]
+    fn tell_timer_lines(&mut self, changed: TimerSet) {
         let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
             return;
         };
         for timer in changed.iter() {
             if let Some(ppi) = Line::private(self.id, self.timers.of(timer)) {
-                let _ = model.set_level(ppi, lines.contains(timer));
+                let _ = model.set_level(ppi, self.timer_lines.contains(timer));
             }
         }
     }

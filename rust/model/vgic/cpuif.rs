@@ -108,9 +108,10 @@ pub struct CpuIf {
 impl CpuIf {
     /// Whether the guest has the same priorities active as in `other`, an interface of the same hardware.
     pub fn is_as_active(&self, other: &Self) -> bool {
-        let here = self.ap0r.iter().chain(&self.ap1r);
-        let there = other.ap0r.iter().chain(&other.ap1r);
-        here.zip(there).fold(0, |differ, (a, b)| differ | a ^ b) == 0
+        let registers = Self::nr_apr(self.vtr);
+        let same =
+            |a: &[u64; 4], b: &[u64; 4]| a.iter().zip(b).take(registers).all(|(a, b)| a == b);
+        same(&self.ap0r, &other.ap0r) && same(&self.ap1r, &other.ap1r)
     }
 
     /// Out of reset, on hardware with this ICH_VTR_EL2. ICH_VMCR_EL2 out of reset is 0: the hardware raises the binary
