@@ -19,6 +19,7 @@ use crate::host::machine;
 use crate::model::esr::{Abort, Esr};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
+use crate::model::sysreg::cache::Geometries;
 use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
@@ -84,6 +85,8 @@ pub(crate) struct Core {
 
     /// SPSR_abt, _und, _irq and _fiq, which userspace saves and restores.
     pub(crate) spsr_aarch32: [u64; 4],
+    /// The caches that the guest sees.
+    pub(crate) caches: Geometries,
     /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
     pub(crate) gic: Option<Arc<Controller>>,
     frames: Option<Arc<Map>>,
@@ -153,6 +156,7 @@ impl Core {
             ptimer: Timer::default(),
             serror: None,
             spsr_aarch32: [0; 4],
+            caches: Geometries::default(),
             gic: None,
             frames: None,
             gicd_ctlr: None,

@@ -55,7 +55,9 @@ pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
         OneReg::Firmware(reg) => vcpu.vm.firmware().0.get(reg).into(),
         OneReg::Sysreg(encoding) => get_sysreg(vcpu, state.core(), features, encoding)?.into(),
         OneReg::CacheGeometry(csselr) => {
-            cache::ccsidr(state.core().cache_type(), csselr.into()).into()
+            let core = state.core();
+            let ctr = core.cache_type();
+            core.caches.get(ctr, csselr.into()).into()
         }
     };
     write_value(request.addr as usize, onereg::size(request.id), value)?;
@@ -90,8 +92,9 @@ pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
             set_sysreg(vcpu, state.core(), features, encoding, value as u64)?
         }
         OneReg::CacheGeometry(csselr) => {
-            let ctr = state.core().cache_type();
-            if u128::from(cache::ccsidr(ctr, csselr.into())) != value {
+            let core = state.core();
+            let ctr = core.cache_type();
+            if !core.caches.set(ctr, csselr.into(), value as u32) {
                 return Err(EINVAL);
             }
         }

@@ -6,7 +6,7 @@ use super::core::Core;
 use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
-use crate::model::sysreg::{cache, lookup, regs, Encoding, IdReg, Reg};
+use crate::model::sysreg::{lookup, regs, Encoding, IdReg, Reg};
 use crate::model::timer::TimerId;
 use crate::model::vgic::{Error as GicError, SgiReg};
 
@@ -110,7 +110,8 @@ fn fetch(core: &mut Core, home: Home) -> u64 {
         Home::Gic(_) | Home::OsLock | Home::SetWay => 0,
         Home::CacheGeometry => {
             let ctr = IdReg::new(regs::CTR_EL0::ENCODING).map_or(0, |id| id_register(core, id));
-            cache::ccsidr(ctr, core.get(Reg::CsselrEl1))
+            let csselr = core.get(Reg::CsselrEl1);
+            core.caches.get(ctr, csselr)
         }
         Home::Const(value) => value,
     }

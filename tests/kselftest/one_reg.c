@@ -241,6 +241,42 @@ static void guest_version(u64 arg)
 	reported = guest_hvc(0x84000000, 0, 0, 0).x0;
 }
 
+static void guest_cache_geometry(u64 arg)
+{
+	for (u64 csselr = 0; csselr < 2; csselr++) {
+		write_sysreg(csselr, csselr_el1);
+		isb();
+		GUEST_SYNC2(1, read_sysreg(ccsidr_el1));
+	}
+}
+
+/* CCSIDR_EL1, one for each value of CSSELR_EL1: any whose lines are as long as the CPU's. */
+TEST(cache_geometry)
+{
+	struct vm *vm = vm_create(.main = guest_cache_geometry);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	u64 id = KVM_REG_ARM64 | KVM_REG_SIZE_U32 | KVM_REG_ARM_DEMUX | KVM_REG_ARM_DEMUX_ID_CCSIDR;
+	u32 data, instruction, larger, v;
+
+	CHECK_OK(reg_try_get(vcpu, id, &data));
+	CHECK_OK(reg_try_get(vcpu, id | 1, &instruction));
+	CHECK((data & 7) > 0 && (data & 7) < 7);
+	v = (data & 7) - 1;
+	EXPECT_ERRNO(reg_try_set(vcpu, id, &v), EINVAL);
+	CHECK_OK(reg_try_set(vcpu, id, &data));
+	larger = 255 << 13 | 3 << 3 | ((data & 7) + 1); /* 256 sets, 4 ways */
+	CHECK_OK(reg_try_set(vcpu, id, &larger));
+	CHECK_OK(reg_try_get(vcpu, id, &v));
+	CHECK_EQ(v, larger);
+	CHECK_OK(reg_try_get(vcpu, id | 1, &v));
+	CHECK_EQ(v, instruction);
+	EXPECT_ERRNO(reg_try_get(vcpu, id | 14, &v), ENOENT);
+	EXPECT_ERRNO(reg_try_set(vcpu, id | 14, &data), ENOENT);
+	CHECK_EQ(vcpu_sync(vcpu, 1), larger);
+	CHECK_EQ(vcpu_sync(vcpu, 1), instruction);
+	vcpu_done(vcpu);
+}
+
 TEST(psci_version)
 {
 	u64 id = KVM_REG_ARM_PSCI_VERSION;

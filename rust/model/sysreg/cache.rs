@@ -38,10 +38,30 @@ pub const fn ccsidr(ctr: u64, csselr: u64) -> u64 {
     regs::CCSIDR_EL1::LineSize.of(log2_words.saturating_sub(2))
 }
 
-/// Whether userspace may give CCSIDR `value` for the cache `csselr`: its lines must not be shorter than the CPU's.
-pub const fn ccsidr_is_valid(ctr: u64, csselr: u64, value: u32) -> bool {
-    let line = regs::CCSIDR_EL1::LineSize.get(value as u64);
-    line >= regs::CCSIDR_EL1::LineSize.get(ccsidr(ctr, csselr))
+/// CCSIDR_EL1 of each of a guest's caches, where userspace has given another than [`ccsidr`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Geometries([Option<u32>; CSSELR_COUNT as usize]);
+
+impl Geometries {
+    /// That of the cache `csselr`.
+    pub fn get(&self, ctr: u64, csselr: u64) -> u64 {
+        let given = self.0.get(csselr as usize).copied().flatten();
+        given.map_or_else(|| ccsidr(ctr, csselr), u64::from)
+    }
+
+    /// Userspace gives the cache `csselr` this one. False is -EINVAL: its lines are shorter than the CPU's, so that a guest
+    /// that maintains line by line would skip some.
+    #[must_use]
+    pub fn set(&mut self, ctr: u64, csselr: u64, value: u32) -> bool {
+        let line = regs::CCSIDR_EL1::LineSize;
+        match self.0.get_mut(csselr as usize) {
+            Some(given) if line.get(value.into()) >= line.get(ccsidr(ctr, csselr)) => {
+                *given = Some(value);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What CLIDR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: a reserved bit, or a hierarchy without

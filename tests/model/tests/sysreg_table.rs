@@ -263,12 +263,12 @@ fn caches_follow_ctr() {
     let ctr = 4 << 16 | 3;
     assert_eq!(cache::ccsidr(ctr, 0), 2);
     assert_eq!(cache::ccsidr(ctr, 1), 1);
-    assert!(
-        cache::ccsidr_is_valid(ctr, 0, 2)
-            && cache::ccsidr_is_valid(ctr, 0, 3)
-            && cache::ccsidr_is_valid(ctr, 1, 1)
-    );
-    assert!(!cache::ccsidr_is_valid(ctr, 0, 1) && !cache::ccsidr_is_valid(ctr, 1, 0));
+    let mut caches = cache::Geometries::default();
+    assert!(!caches.set(ctr, 0, 1) && !caches.set(ctr, 1, 0) && !caches.set(ctr, 14, 2));
+    assert_eq!((caches.get(ctr, 0), caches.get(ctr, 1)), (2, 1));
+    assert!(caches.set(ctr, 0, 0x7fe01a) && caches.set(ctr, 13, 3));
+    assert_eq!((caches.get(ctr, 0), caches.get(ctr, 1)), (0x7fe01a, 1));
+    assert_eq!((caches.get(ctr, 13), caches.get(ctr, 14)), (3, 2));
 }
 
 proptest! {
