@@ -43,6 +43,8 @@ pub(crate) struct Features {
     pub(crate) mpam: bool,
     /// MPAMHCR_EL2 exists as well.
     pub(crate) mpam_hcr: bool,
+    /// FEAT_SPE, and the firmware has left it to this exception level.
+    pub(crate) profiling: bool,
     /// FEAT_SME.
     pub(crate) sme: bool,
     /// FEAT_MTE2: GMID_EL1 exists.
@@ -76,6 +78,7 @@ static FEATURES: Probed = Probed(UnsafeCell::new(Features {
     dic: false,
     mpam: false,
     mpam_hcr: false,
+    profiling: false,
     sme: false,
     mte: false,
     repeat_tlbi: false,
@@ -140,6 +143,10 @@ pub(crate) fn probe() -> Result {
         pr_err!("no GICv3 system registers: loft needs a GICv3 or later\n");
         return Err(ENXIO);
     }
+    if !ICH_VTR_EL2::TDS.is_set(super::gic::vtr()) {
+        pr_err!("the GIC cannot trap ICC_DIR_EL1 alone (ICH_VTR_EL2.TDS is 0), which loft needs\n");
+        return Err(eopnotsupp());
+    }
     if kernel::page::PAGE_SIZE != 4096 {
         pr_err!(
             "the kernel's pages are {} KiB: loft supports 4 KiB only\n",
@@ -196,6 +203,8 @@ pub(crate) fn probe() -> Result {
         mpam,
         // Of the CPU that loads the module: like the rest of MPAM it is the same on all, or the host does without MPAM.
         mpam_hcr: mpam && MPAMIDR_EL1::HAS_HCR.is_set(read!(MPAMIDR_EL1)),
+        profiling: ID_AA64DFR0_EL1::PMSVer.get(sanitised(ID_AA64DFR0_EL1::ENCODING)) != 0
+            && !PMBIDR_EL1::P.is_set(read!(PMBIDR_EL1)),
         sme: ID_AA64PFR1_EL1::SME.get(pfr1) != 0,
         mte: ID_AA64PFR1_EL1::MTE.get(pfr1) >= ID_AA64PFR1_EL1::MTE_MTE2,
         repeat_tlbi: workarounds & ffi::LOFT_REPEAT_TLBI != 0,

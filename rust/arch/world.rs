@@ -128,6 +128,11 @@ pub(crate) fn load(
         | MDCR_EL2::TDE.of(debugged.into())
         | MDCR_EL2::TDA.mask();
     write!(MDCR_EL2, mdcr);
+    if cpu.profiling {
+        // The host's profile is not of its guests: E1SPE and E0SPE are UNKNOWN out of reset (DDI 0487, PMSCR_EL1), and nobody
+        // else sets them: the guest's accesses trap, the host's own are to PMSCR_EL2.
+        write_guest!(PMSCR_EL1, 0);
+    }
     if cpu.hcx {
         // Nothing of what HCRX_EL2 enables is virtualised.
         host.hcrx = read!(HCRX_EL2);
