@@ -20,7 +20,7 @@ use crate::model::esr::{Abort, Esr};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::Geometries;
-use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2};
+use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2, SCTLR_EL1};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
@@ -286,7 +286,26 @@ impl Core {
                 self.set_timer(TimerId::Physical, physical);
             }
         }
+        self.renew_hcr();
+    }
+
+    fn renew_hcr(&mut self) {
         self.frame.guest_hcr = self.hcr | self.shared.lines();
+    }
+
+    /// Whether the guest's caches are watched, or shall be; it takes effect when the guest is entered anew.
+    ///
+    /// Without FEAT_S2FWB a guest with its caches off writes past them, and lines that the host's have fetched could hide that
+    /// from it once they are on. So its memory is cleaned when it switches them, and until they are on its writes to SCTLR_EL1
+    /// and the other registers of its MMU trap (HCR_EL2.TVM).
+    pub(crate) fn watches_caches(&self) -> bool {
+        HCR_EL2::TVM.is_set(self.hcr)
+    }
+
+    /// See [`Core::watches_caches`].
+    pub(crate) fn watch_caches(&mut self, watch: bool) {
+        self.hcr = HCR_EL2::TVM.with(self.hcr, watch.into());
+        self.renew_hcr();
     }
 
     /// Whether the guest may run with what is in the CPU; with interrupts off.
@@ -329,6 +348,8 @@ impl Core {
         if self.vm.has_pointer_auth() {
             self.hcr |= world::pointer_auth_hcr();
         }
+        let caches_on = caches_are_on(self.get(Reg::SctlrEl1));
+        self.watch_caches(!cpu::features().fwb && !caches_on);
         let filtered = self.vm.smccc_filter.as_ref();
         self.quick_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());
         self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
@@ -702,6 +723,11 @@ impl Resident for Core {
             world::put(&mut self.saved, &host);
         }
     }
+}
+
+/// Whether a guest with this SCTLR_EL1 uses its caches.
+pub(super) fn caches_are_on(sctlr: u64) -> bool {
+    SCTLR_EL1::M.is_set(sctlr) && SCTLR_EL1::C.is_set(sctlr)
 }
 
 /// ICH_HCR_EL2's traps for everything: group 0, group 1 and what they share.

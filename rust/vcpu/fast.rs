@@ -206,7 +206,9 @@ fn emulated_register(core: &mut Core, esr: Esr) -> u64 {
             world::skip_instruction();
             Leave::Interrupt.code()
         }
-        Outcome::Undefined | Outcome::NeedsHost | Outcome::NeedsOthers { .. } => Leave::Sync.code(),
+        Outcome::Undefined | Outcome::NeedsClean | Outcome::NeedsOthers { .. } => {
+            Leave::Sync.code()
+        }
     }
 }
 

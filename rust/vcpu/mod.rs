@@ -20,6 +20,7 @@ pub(crate) mod stolen;
 mod sysreg;
 
 use self::core::Core;
+use crate::arch::cpu;
 use crate::arch::fp::Fp;
 use crate::host::guest::{HostFp, Scheduled, SignalMask};
 use crate::host::shared::RunPage;
@@ -154,6 +155,7 @@ impl Core {
             let sctlr = self.get(Reg::SctlrEl1);
             self.set(Reg::SctlrEl1, SCTLR_EL1::EE.with(sctlr, 1));
         }
+        self.watch_caches(!cpu::features().fwb);
         self.reset_timers();
         self.serror = None;
         self.identified = true;

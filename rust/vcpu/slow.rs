@@ -108,7 +108,8 @@ fn system_register(core: &mut Core, esr: Esr) -> Next {
             core.inject(syndrome, None);
             Next::Resume
         }
-        Outcome::NeedsHost => {
+        Outcome::NeedsClean => {
+            sysreg::before_clean(core, esr.sysreg());
             core.skip();
             Next::Host(HostWork::Clean)
         }

@@ -2,7 +2,7 @@
 
 //! Trapped system registers: the table's rows put into effect. Used by the fast exits and by the slow ones alike.
 
-use super::core::Core;
+use super::core::{caches_are_on, Core};
 use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
@@ -19,8 +19,8 @@ pub(crate) enum Outcome {
     Reload,
     /// The guest must take an exception instead.
     Undefined,
-    /// It cannot be done in a fast exit.
-    NeedsHost,
+    /// It has not been done: it cannot be in a fast exit, and the guest's memory has to be cleaned from the caches then.
+    NeedsClean,
     /// The interrupt that ICC_DIR_EL1 is to deactivate is in another vCPU's list registers.
     NeedsOthers { deactivate: u64 },
 }
@@ -123,6 +123,7 @@ fn id_register(core: &Core, id: IdReg) -> u64 {
 
 fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
     match home {
+        Home::Cpu(reg) if core.watches_caches() => return store_watched(core, reg, value),
         Home::Cpu(reg) | Home::Entry(reg) | Home::Mem(reg) => core.set(reg, value),
         // The debug registers are put into the CPU on the way into the guest, if they are in use.
         Home::Debug(reg) => {
@@ -138,11 +139,41 @@ fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
         Home::Gic(reg) => return interrupt_controller(core, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
         // has turned its caches off. Where stage 2 makes all accesses cacheable (FEAT_S2FWB) there is nothing to do.
-        Home::SetWay if cpu::features().fwb => {}
-        Home::SetWay => return Outcome::NeedsHost,
+        // While the caches are watched they are off, and the memory is cleaned when they are on.
+        Home::SetWay if cpu::features().fwb || core.watches_caches() => {}
+        Home::SetWay => return Outcome::NeedsClean,
         Home::Id(_) | Home::CacheGeometry | Home::Const(_) => {}
     }
     Outcome::Done
+}
+
+/// A register of the guest's MMU, while its caches are watched.
+fn store_watched(core: &mut Core, reg: Reg, value: u64) -> Outcome {
+    let before = caches_are_on(core.get(Reg::SctlrEl1));
+    if reg == Reg::SctlrEl1 && caches_are_on(value) != before {
+        return Outcome::NeedsClean;
+    }
+    core.set(reg, value);
+    if before {
+        // They are on: userspace has set SCTLR_EL1, or what was done by set and way was not for switching them off.
+        core.watch_caches(false);
+        return Outcome::Reload;
+    }
+    Outcome::Done
+}
+
+/// Does the access that [`Outcome::NeedsClean`] was said of. What remains is to clean the guest's memory.
+pub(crate) fn before_clean(core: &mut Core, access: SysregAccess) {
+    match lookup(access.encoding()).map(|row| row.home) {
+        Some(Home::Cpu(reg)) => {
+            let value = core.x(access.rt());
+            core.set(reg, value);
+            let on = caches_are_on(core.get(Reg::SctlrEl1));
+            core.watch_caches(!on);
+        }
+        // By set and way: the caches are about to be switched off, or have been.
+        _ => core.watch_caches(true),
+    }
 }
 
 fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <dirent.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "abi.h"
 
@@ -13,4 +15,33 @@ int open_fds(void)
 		n++;
 	closedir(d);
 	return n;
+}
+
+u64 stats_counter(int fd, const char *wanted)
+{
+	struct kvm_stats_header header;
+
+	CHECK_EQ(pread(fd, &header, sizeof(header), 0), sizeof(header));
+	for (u32 i = 0; i < header.num_desc; i++) {
+		char buffer[sizeof(struct kvm_stats_desc) + 256];
+		struct kvm_stats_desc *desc = (void *)buffer;
+		size_t size = sizeof(*desc) + header.name_size;
+		u64 value;
+
+		CHECK(size <= sizeof(buffer));
+		CHECK_EQ(pread(fd, buffer, size, header.desc_offset + i * size), size);
+		if (strcmp(desc->name, wanted))
+			continue;
+		CHECK_EQ(pread(fd, &value, sizeof(value), header.data_offset + desc->offset), sizeof(value));
+		return value;
+	}
+	FAIL("there is no counter '%s'", wanted);
+	return 0;
+}
+
+int stats_of(int of)
+{
+	if (cap(KVM_CAP_BINARY_STATS_FD) <= 0)
+		SKIP("no counters");
+	return CHECK_OK(ioctl(of, KVM_GET_STATS_FD, 0));
 }

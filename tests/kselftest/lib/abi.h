@@ -22,4 +22,10 @@
 /* How many file descriptors this process has open: a failed ioctl must not leave one behind. */
 int open_fds(void);
 
+/* The statistics (KVM_GET_STATS_FD) of a vCPU's or a VM's fd; skips the test where there are none. */
+int stats_of(int fd);
+
+/* What the counter of that name stands at. */
+u64 stats_counter(int stats, const char *name);
+
 #endif
