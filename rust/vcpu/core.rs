@@ -85,8 +85,8 @@ pub(crate) struct Core {
 
     /// SPSR_abt, _und, _irq and _fiq, which userspace saves and restores.
     pub(crate) spsr_aarch32: [u64; 4],
-    /// The caches that the guest sees.
-    pub(crate) caches: Geometries,
+    /// The caches that the guest sees, if userspace has set any.
+    pub(crate) caches: Option<KBox<Geometries>>,
     /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
     pub(crate) gic: Option<Arc<Controller>>,
     frames: Option<Arc<Map>>,
@@ -156,7 +156,7 @@ impl Core {
             ptimer: Timer::default(),
             serror: None,
             spsr_aarch32: [0; 4],
-            caches: Geometries::default(),
+            caches: None,
             gic: None,
             frames: None,
             gicd_ctlr: None,

@@ -27,8 +27,8 @@ use crate::host::shared::RunPage;
 use crate::host::sync::KillableMutex;
 use crate::model::esr::{Esr, FaultStatus};
 use crate::model::sysreg::regs::SCTLR_EL1;
-use crate::model::sysreg::table;
 use crate::model::sysreg::Reg;
+use crate::model::sysreg::{cache, table};
 use crate::model::vcpus::VcpuId;
 use crate::vm::memory::TableCache;
 use crate::vm::Vm;
@@ -146,7 +146,7 @@ impl Core {
             let value = match row.reset {
                 table::Reset::To(value) => value,
                 table::Reset::Mpidr => table::mpidr(self.shared.number),
-                table::Reset::Clidr => crate::model::sysreg::cache::clidr(self.cache_type()),
+                table::Reset::Clidr => cache::clidr(self.cache_type()),
                 table::Reset::Elsewhere => continue,
             };
             self.set(reg, value);
@@ -165,6 +165,14 @@ impl Core {
     pub(crate) fn cache_type(&self) -> u64 {
         use crate::model::sysreg::{regs::CTR_EL0, IdReg};
         IdReg::new(CTR_EL0::ENCODING).map_or(0, |id| self.vm.with_ids(|ids| ids.get(id)))
+    }
+
+    /// CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.
+    pub(crate) fn cache_geometry(&self, ctr: u64, csselr: u64) -> u64 {
+        match &self.caches {
+            Some(caches) => caches.get(ctr, csselr),
+            None => cache::ccsidr(ctr, csselr),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::host::ffi::kvm_one_reg;
 use crate::model::onereg::{self, CoreReg, OneReg};
 use crate::model::psci::AFFINITY;
 use crate::model::smccc::firmware::FwError;
+use crate::model::sysreg::cache::Geometries;
 use crate::model::sysreg::idregs::IdError;
 use crate::model::sysreg::table::{self, Features, Home, TimerReg, User};
 use crate::model::sysreg::{cache, lookup, Encoding, Reg};
@@ -57,7 +58,7 @@ pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
         OneReg::CacheGeometry(csselr) => {
             let core = state.core();
             let ctr = core.cache_type();
-            core.caches.get(ctr, csselr.into()).into()
+            core.cache_geometry(ctr, csselr.into()).into()
         }
     };
     write_value(request.addr as usize, onereg::size(request.id), value)?;
@@ -94,7 +95,13 @@ pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
         OneReg::CacheGeometry(csselr) => {
             let core = state.core();
             let ctr = core.cache_type();
-            if !core.caches.set(ctr, csselr.into(), value as u32) {
+            let mut caches = match core.caches.take() {
+                Some(caches) => caches,
+                None => KBox::new(Geometries::default(), GFP_KERNEL_ACCOUNT)?,
+            };
+            let valid = caches.set(ctr, csselr.into(), value as u32);
+            core.caches = Some(caches);
+            if !valid {
                 return Err(EINVAL);
             }
         }

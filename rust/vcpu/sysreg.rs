@@ -111,7 +111,7 @@ fn fetch(core: &mut Core, home: Home) -> u64 {
         Home::CacheGeometry => {
             let ctr = IdReg::new(regs::CTR_EL0::ENCODING).map_or(0, |id| id_register(core, id));
             let csselr = core.get(Reg::CsselrEl1);
-            core.caches.get(ctr, csselr)
+            core.cache_geometry(ctr, csselr)
         }
         Home::Const(value) => value,
     }
