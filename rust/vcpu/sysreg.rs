@@ -139,7 +139,7 @@ fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
         Home::Gic(reg) => return interrupt_controller(core, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
         // has turned its caches off. Where stage 2 makes all accesses cacheable (FEAT_S2FWB) there is nothing to do.
-        // While the caches are watched they are off, and the memory is cleaned when they are on.
+        // While the caches are watched they are off, or were to be switched off: the memory is cleaned when they are switched.
         Home::SetWay if cpu::features().fwb || core.watches_caches() => {}
         Home::SetWay => return Outcome::NeedsClean,
         Home::Id(_) | Home::CacheGeometry | Home::Const(_) => {}
