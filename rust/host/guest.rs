@@ -2,7 +2,7 @@
 
 //! Running a guest, as the rest of Linux sees it: accounting, the scheduler's notifications, floating point.
 
-use super::cpu::Pinned;
+use super::cpu::{IrqOff, Pinned};
 use super::ffi;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -67,6 +67,14 @@ pub(crate) fn take_interrupts() {
 pub(crate) fn work_pending() -> bool {
     // SAFETY: Reads the current thread's flags.
     unsafe { ffi::loft_guest_work_pending() }
+}
+
+/// Looks as [`work_pending`] does, for the last time before a guest is entered: nothing that was put off may wait while it runs.
+///
+/// C header: [`include/linux/entry-virt.h`](srctree/include/linux/entry-virt.h)
+pub(crate) fn work_pending_before_entry(_off: &IrqOff) -> bool {
+    // SAFETY: Interrupts are off, by the witness.
+    unsafe { ffi::loft_guest_work_pending_irqoff() }
 }
 
 /// Does the work that [`work_pending`] tells of. `EINTR`: a signal waits for userspace.

@@ -253,6 +253,16 @@ bool loft_guest_work_pending(void)
 	return __xfer_to_guest_mode_work_pending();
 }
 
+/*
+ * The last look before a guest is entered. On a CPU without a tick (nohz_full) whose RCU callbacks another thread runs, a
+ * wake-up of that thread may have been put off; nothing else would make up for it while the guest runs.
+ */
+bool loft_guest_work_pending_irqoff(void)
+{
+	xfer_to_guest_mode_prepare();
+	return __xfer_to_guest_mode_work_pending();
+}
+
 int loft_guest_handle_work(void)
 {
 	return xfer_to_guest_mode_handle_work();

@@ -64,6 +64,7 @@ void loft_guest_pause_irqoff(void);
 void loft_guest_resume_irqoff(void);
 void loft_guest_tick_irqoff(void);
 bool loft_guest_work_pending(void);
+bool loft_guest_work_pending_irqoff(void);
 int loft_guest_handle_work(void);
 void loft_guest_leave_to_user(void);
 void loft_preempt_notifier_init(struct preempt_notifier *notifier, const struct preempt_ops *ops);

@@ -544,7 +544,7 @@ fn what_came_up(core: &mut Core, shared: &Shared) -> Next {
 fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
     let off = IrqOff::new();
     shared.entering(core.kick);
-    if guest::work_pending()
+    if guest::work_pending_before_entry(&off)
         || shared.has_requests()
         || !core.may_run()
         || !core.fp_is_here && !fp::may_be_away()
