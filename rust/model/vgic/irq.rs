@@ -48,8 +48,8 @@ pub struct Irq {
 }
 
 impl Default for Irq {
-    /// A shared interrupt out of reset. The architecture leaves most of it unknown; group 1, level, not enabled are
-    /// what KVM starts with.
+    /// A shared interrupt out of reset. The architecture leaves most of it unknown; group 1, edge, not enabled are
+    /// what KVM starts with. So what a device does before the guest has configured its interrupt is kept, as an edge.
     fn default() -> Self {
         Self {
             route: 0,
@@ -60,7 +60,7 @@ impl Default for Irq {
             depth: 0,
             enabled: false,
             group1: true,
-            edge: false,
+            edge: true,
             line: false,
             latch: false,
             active: false,
@@ -73,8 +73,15 @@ impl Irq {
     /// An SGI out of reset: edge-triggered, and enabled, which the architecture leaves to the implementation.
     pub(super) fn sgi() -> Self {
         Self {
-            edge: true,
             enabled: true,
+            ..Self::default()
+        }
+    }
+
+    /// A PPI: level-sensitive, as GICR_ICFGR1 says for good.
+    pub(super) fn ppi() -> Self {
+        Self {
+            edge: false,
             ..Self::default()
         }
     }

@@ -83,7 +83,7 @@ impl Redist {
     /// The redistributor of a vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0; Aff3 is not supported) and this
     /// number (KVM's vCPU id, shown in GICR_TYPER).
     pub fn new(affinity: u32, vcpu_id: u16) -> Self {
-        let mut private = [Irq::default(); IntId::PRIVATE as usize];
+        let mut private = [Irq::ppi(); IntId::PRIVATE as usize];
         for sgi in private.iter_mut().take(16) {
             *sgi = Irq::sgi();
         }
@@ -132,7 +132,7 @@ impl Redist {
         for (n, irq) in self.private.iter_mut().enumerate() {
             irq.reset(Irq {
                 target: Some(vcpu),
-                ..if n < 16 { Irq::sgi() } else { Irq::default() }
+                ..if n < 16 { Irq::sgi() } else { Irq::ppi() }
             });
         }
     }

@@ -46,6 +46,21 @@ fn an_edge_while_active_comes_after_the_end() {
     }
 }
 
+/// A device may be quicker than the guest that configures its interrupt.
+#[test]
+fn a_pulse_from_before_the_configuration_is_kept() {
+    for edge in [true, false] {
+        let mut m = Machine::off(1, 4);
+        m.gic.pulse(line(0, 40)).unwrap();
+        m.set_edge(0, 40, edge);
+        m.write(0, Frame::Dist, 0, 4, 2);
+        m.write(0, Frame::Dist, 0x428, 4, 0x8080_8080);
+        m.write_bit(0, 0x100, 0, 40);
+        assert_eq!(m.handle(0), 40);
+        assert_eq!(m.handle(0), SPURIOUS);
+    }
+}
+
 #[test]
 fn a_level_comes_again_while_the_line_is_high() {
     for lrs in LIST_REGISTERS {
@@ -668,6 +683,8 @@ fn reset_leaves_the_lines_alone() {
         assert_eq!(m.cpus[cpu].file.count, 0);
     }
     assert_eq!(m.read(0, Frame::Dist, 0, 4), 0x50);
+    assert!(!m.read_bit(0, 0x200, 0, 40), "an edge again");
+    m.set_edge(0, 40, false);
     assert!(m.read_bit(0, 0x200, 0, 40));
     assert!(m.read_bit(0, 0x200, 1, 20));
     assert!(!m.read_bit(0, 0x200, 1, 0));

@@ -31,7 +31,8 @@ fn out_of_reset() {
         (DIST, 0x0204, 0),
         (DIST, 0x0304, 0),
         (DIST, 0x0420, 0),
-        (DIST, 0x0c08, 0),
+        (DIST, 0x0c08, 0xaaaa_aaaa),
+        (DIST, 0x0c14, 0xaaaa_aaaa),
         (DIST, 0x6100, 0),
         (DIST, 0xffe8, 0x3b),
         (DIST, 0xffd0, 0),
@@ -300,6 +301,7 @@ fn sizes_and_alignment_are_enforced() {
 #[test]
 fn pending_reads_the_line_and_the_latch() {
     let mut m = Machine::off(1, 4);
+    m.set_edge(0, 40, false);
     m.gic.set_level(line(0, 40), true).unwrap();
     assert!(m.read_bit(0, 0x200, 0, 40));
     m.write_bit(0, 0x280, 0, 40);

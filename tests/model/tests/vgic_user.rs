@@ -134,6 +134,7 @@ fn the_revision_is_agreed_on_first() {
 #[test]
 fn the_latch_is_apart_from_the_line() {
     let mut m = Machine::off(1, 4);
+    m.set_edge(0, 40, false);
     m.gic.set_level(line(0, 40), true).unwrap();
     assert_eq!(m.gic.user_read(DIST, 0x204), Ok(0));
     assert_eq!(m.gic.level_info(vcpu(0), 32), Ok(1 << 8));
@@ -163,7 +164,10 @@ fn the_latch_is_apart_from_the_line() {
 
 #[test]
 fn levels_are_saved_and_restored() {
-    let mut m = Machine::off(2, 4);
+    let mut m = Machine::new(2, 4);
+    for cpu in 0..2 {
+        m.exit(cpu);
+    }
     assert_eq!(m.gic.level_info(vcpu(0), 8), Err(Error::Invalid));
     assert_eq!(m.gic.set_level_info(vcpu(0), 40, 0), Err(Error::Invalid));
     m.gic.set_level_info(vcpu(1), 0, u32::MAX).unwrap();

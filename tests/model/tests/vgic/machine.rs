@@ -69,8 +69,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// vCPUs with KVM's affinities, all in the guest, the distributor on, 64 SPIs, all interrupts enabled with
-    /// priority 0x80.
+    /// vCPUs with KVM's affinities, all in the guest, the distributor on, 64 SPIs, level-sensitive, all interrupts enabled
+    /// with priority 0x80.
     pub fn new(cpus: usize, list_registers: usize) -> Self {
         let mut machine = Self::off(cpus, list_registers);
         machine.write(0, Frame::Dist, 0, 4, 3);
@@ -80,6 +80,9 @@ impl Machine {
             for n in 0..8 {
                 machine.write(0, frame, 0x1_0400 + n * 4, 4, 0x8080_8080);
             }
+        }
+        for n in 0..4 {
+            machine.write(0, Frame::Dist, 0xc08 + n * 4, 4, 0);
         }
         for n in 0..2 {
             machine.write(0, Frame::Dist, 0x104 + n * 4, 4, 0xffff_ffff);
