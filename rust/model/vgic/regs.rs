@@ -217,7 +217,7 @@ pub(super) fn invalidate_lpi(
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
     let enabled = redist(gic, access).is_some_and(|redist| redist.lpis.enabled);
-    if let Some(id) = LpiId::new(value as u32).filter(|_| enabled && access.offset & 4 == 0) {
+    if let Some(id) = LpiId::new(value as u32).filter(|_| enabled && is_lower(access)) {
         notify.lpis(LpiWork::Invalidate(id));
     }
     Ok(())
@@ -229,10 +229,9 @@ pub(super) fn invalidate_all_lpis(
     _: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    if redist(gic, access).is_some_and(|redist| redist.lpis.enabled) {
-        if let Some(vcpu) = access.bank {
-            notify.lpis(LpiWork::InvalidateAll(vcpu));
-        }
+    let enabled = redist(gic, access).is_some_and(|redist| redist.lpis.enabled);
+    if let Some(vcpu) = access.bank.filter(|_| enabled && is_lower(access)) {
+        notify.lpis(LpiWork::InvalidateAll(vcpu));
     }
     Ok(())
 }
@@ -287,6 +286,12 @@ pub(super) fn clear_redist_status(
         redist.status &= !(value as u32);
     }
     Ok(())
+}
+
+/// Whether an access to a 64-bit register is to all of it, or to its lower half. The upper half of one that does something
+/// when it is written is reserved, or belongs to what is not there: vPEs and a fourth level of affinity.
+fn is_lower(access: &Access) -> bool {
+    access.offset & 4 == 0
 }
 
 /// The part of a 64-bit register that an access of 4 or 8 bytes asks for.
@@ -508,7 +513,7 @@ pub(super) fn set_route(
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    if access.offset & 4 != 0 {
+    if !is_lower(access) {
         return Ok(());
     }
     let route = value as u32 & 0xff_ffff;

@@ -187,6 +187,9 @@ fn the_redistributor_says_what_is_to_be_done_with_the_tables() {
     m.write(0, redist(1), 0xa0, 8, 8192);
     m.write(0, redist(1), 0xa0, 8, 8191);
     m.write(0, redist(1), 0xb0, 4, 0);
+    // What is written to the upper halves does nothing.
+    m.write(0, redist(1), 0xa4, 4, 8192);
+    m.write(0, redist(1), 0xb4, 4, 0);
     m.write(0, redist(1), 0, 4, 0);
     assert_eq!(
         m.lpi_work,
