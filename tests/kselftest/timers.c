@@ -212,6 +212,64 @@ TEST(level)
 	vcpu_done(&vm->vcpus[0]);
 }
 
+/*
+ * Made pending by hand in its own handler, with the timer off: it comes again when that ends, and not when the guest happens
+ * to leave next. Only KVM waits for that.
+ */
+static bool on_kvm;
+
+static void on_first(struct guest_regs *regs)
+{
+	u32 intid = gic_ack();
+
+	if (intid == GIC_SPURIOUS)
+		return;
+	timer_set_ctl(under_test, 0);
+	if (READ_ONCE(fired) % 2 == 0)
+		gic_set_pending(intid, true);
+	gic_eoi(intid);
+	WRITE_ONCE(fired, fired + 1);
+}
+
+static void by_hand(enum guest_timer t)
+{
+	set_up(t);
+	guest_irq_handler = on_first;
+	for (u64 i = 2; i <= 20; i += 2) {
+		u64 from = READ_ONCE(fired);
+
+		timer_set_cval(t, 0);
+		timer_set_ctl(t, TIMER_ENABLE);
+		while (READ_ONCE(fired) == from)
+			;
+		isb();
+		/* No exit in here. */
+		for (u64 end = timer_counter(t) + guest_us(on_kvm ? 100000 : 500); timer_counter(t) < end && READ_ONCE(fired) < i;)
+			;
+		GUEST_CHECK_EQ(fired, i);
+	}
+	/* The timer itself is as before. */
+	timer_set_ctl(t, TIMER_ENABLE);
+	while (READ_ONCE(fired) < 21)
+		;
+	timer_set_ctl(t, 0);
+}
+
+static void guest_by_hand(u64 arg)
+{
+	by_hand(TIMER_VIRTUAL);
+	WRITE_ONCE(fired, 0);
+	by_hand(TIMER_PHYSICAL);
+}
+
+TEST(pending_by_hand_while_active)
+{
+	struct vm *vm = vm_create(.main = guest_by_hand, .gic = true);
+
+	VM_GLOBAL(vm, on_kvm) = ktap_on_kvm();
+	vcpu_done(&vm->vcpus[0]);
+}
+
 /* Both at once, at different rates. */
 static u64 ticks[2], next_due[2];
 

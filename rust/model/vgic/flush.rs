@@ -156,6 +156,8 @@ impl View<'_> {
         let Some(irq) = self.irq_mut(line) else {
             return;
         };
+        // The latch is not the physical line's doing: nothing but an EOI bit tells when it may be given.
+        let physical = physical.filter(|_| !(irq.active && irq.latch));
         let (value, note) = list_register(
             irq,
             id,

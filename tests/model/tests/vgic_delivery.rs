@@ -61,6 +61,29 @@ fn a_pulse_from_before_the_configuration_is_kept() {
     }
 }
 
+/// The guest makes its timer's interrupt pending in the timer's own handler, when the timer is off already. The physical
+/// interrupt, whose end is nobody's business but the hardware's, would not tell that this one may come.
+#[test]
+fn a_linked_timer_made_pending_while_active_comes_at_its_end() {
+    for lrs in LIST_REGISTERS {
+        for high in [false, true] {
+            let mut m = Machine::new(1, lrs);
+            m.link_timers();
+            m.set_level(0, 27, true);
+            assert_eq!(m.acknowledge(0), 27);
+            m.set_level(0, 27, high);
+            m.write_bit(0, 0x200, 0, 27);
+            assert_eq!(m.acknowledge(0), SPURIOUS, "active");
+            m.eoi(0, 27);
+            assert_eq!(m.acknowledge(0), 27);
+            m.set_level(0, 27, false);
+            m.eoi(0, 27);
+            assert_eq!(m.handle(0), SPURIOUS);
+            assert!(!m.timer_active[0], "the timer can interrupt again");
+        }
+    }
+}
+
 #[test]
 fn a_level_comes_again_while_the_line_is_high() {
     for lrs in LIST_REGISTERS {
