@@ -121,10 +121,13 @@ impl Host<'_> {
         let Some(byte) = self.byte(at)? else {
             return Ok(());
         };
-        if take && byte & bit != 0 {
-            self.set_byte(at, byte & !bit)?;
+        // What the table does not know of may have arrived as a message in the meantime.
+        if byte & bit != 0 {
+            if take {
+                self.set_byte(at, byte & !bit)?;
+            }
+            self.change(|model| model.set_lpi_pending(lpi, true));
         }
-        self.change(|model| model.set_lpi_pending(lpi, byte & bit != 0));
         Ok(())
     }
 

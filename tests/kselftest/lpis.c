@@ -423,3 +423,68 @@ TEST(off_and_on)
 	EXPECT_EQ(msi(vm, 0, 0), 1);
 	vcpu_done(&vm->vcpus[0]);
 }
+
+/*
+ * A message that arrives while GICR_CTLR.EnableLPIs is being set is one of those that the pending table adds to: what the
+ * table says of it does not take it back. Many are mapped, so that reading the table takes a while.
+ */
+#define MAPPED 512
+
+static u64 turn, sent, arrived;
+
+static void on_last(struct guest_regs *regs)
+{
+	u32 intid = gic_ack();
+
+	if (intid == GIC_SPURIOUS)
+		return;
+	GUEST_CHECK_EQ(intid, LPI(MAPPED));
+	gic_eoi(intid);
+	atomic_inc(&arrived);
+}
+
+static void guest_while_enabled(u64 arg)
+{
+	begin(1, 1, ITS_DIRECT);
+	guest_irq_handler = on_last;
+	lpi_configure(LPI(MAPPED), 0xa0, true);
+	for (u32 i = 0; i < MAPPED; i++)
+		its_mapti(0, i, LPI(i), 0);
+	its_mapti(1, 0, LPI(MAPPED), 0);
+	for (u64 i = 1; i <= 10; i++) {
+		lpis_off(0);
+		store_release(&turn, i);
+		lpis_on(0);
+		while (load_acquire(&sent) < i)
+			;
+		guest_delay_us(500);
+		GUEST_CHECK_EQ(load_acquire(&arrived), i);
+	}
+	GUEST_SYNC(1);
+}
+
+static void *early_sender(void *argument)
+{
+	struct vm *vm = argument;
+
+	for (u64 i = 1; i <= 10; i++) {
+		while (VM_GLOBAL(vm, turn) < i)
+			;
+		while (msi(vm, 1, 0) != 1)
+			;
+		VM_GLOBAL(vm, sent) = i;
+	}
+	return NULL;
+}
+
+TEST(while_they_are_enabled)
+{
+	struct vm *vm = its_vm(guest_while_enabled, 1);
+	pthread_t thread;
+
+	if (ktap_on_kvm())
+		SKIP("KVM's reading of the table takes it back");
+	CHECK(!pthread_create(&thread, NULL, early_sender, vm));
+	vcpu_sync(&vm->vcpus[0], 1);
+	CHECK(!pthread_join(thread, NULL));
+}
