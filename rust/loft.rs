@@ -27,6 +27,9 @@ pub mod model;
 mod vcpu;
 mod vm;
 
+// What the models have from the CPU, under the name that the package which tests them has for it.
+use arch::speculation;
+
 module! {
     type: Loft,
     name: "loft",

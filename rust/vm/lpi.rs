@@ -7,6 +7,7 @@
 
 use super::gic::Model;
 use super::Vm;
+use crate::arch::speculation;
 use crate::host::cpu;
 use crate::model::its::{Env, TableError};
 use crate::model::vcpus::VcpuId;
@@ -22,11 +23,11 @@ pub(crate) struct LpiBlocks(KVVec<Option<Block>>);
 
 impl LpiStore for LpiBlocks {
     fn block(&self, n: usize) -> Option<&[Lpi]> {
-        Some(self.0.get(n)?.as_ref()?)
+        speculation::get(&self.0, n)?.as_deref()
     }
 
     fn block_mut(&mut self, n: usize) -> Option<&mut [Lpi]> {
-        Some(self.0.get_mut(n)?.as_mut()?)
+        speculation::get_mut(&mut self.0, n)?.as_deref_mut()
     }
 }
 

@@ -8,3 +8,14 @@ extern crate std;
 
 #[path = "../../rust/model/mod.rs"]
 pub mod model;
+
+/// What the models have from the CPU. Here nobody's secrets are at stake.
+mod speculation {
+    pub(crate) fn get<T>(slice: &[T], index: usize) -> Option<&T> {
+        slice.get(index)
+    }
+
+    pub(crate) fn get_mut<T>(slice: &mut [T], index: usize) -> Option<&mut T> {
+        slice.get_mut(index)
+    }
+}

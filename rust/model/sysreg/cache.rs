@@ -3,6 +3,7 @@
 //! follow CTR_EL0, which does not.
 
 use super::regs;
+use crate::speculation;
 
 /// The largest cache index: seven levels, instruction and data.
 pub const CSSELR_COUNT: u8 = 14;
@@ -45,7 +46,9 @@ pub struct Geometries([Option<u32>; CSSELR_COUNT as usize]);
 impl Geometries {
     /// That of the cache `csselr`.
     pub fn get(&self, ctr: u64, csselr: u64) -> u64 {
-        let given = self.0.get(csselr as usize).copied().flatten();
+        let given = speculation::get(&self.0, csselr as usize)
+            .copied()
+            .flatten();
         given.map_or_else(|| ccsidr(ctr, csselr), u64::from)
     }
 
@@ -54,7 +57,7 @@ impl Geometries {
     #[must_use]
     pub fn set(&mut self, ctr: u64, csselr: u64, value: u32) -> bool {
         let line = regs::CCSIDR_EL1::LineSize;
-        match self.0.get_mut(csselr as usize) {
+        match speculation::get_mut(&mut self.0, csselr as usize) {
             Some(given) if line.get(value.into()) >= line.get(ccsidr(ctr, csselr)) => {
                 *given = Some(value);
                 true

@@ -6,6 +6,7 @@ use super::intid::{IntId, Line};
 use super::redist::Redist;
 use super::{Error, Notify, View};
 use crate::model::vcpus::{bits, VcpuId};
+use crate::speculation;
 
 /// Which register the guest wrote to raise SGIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +117,7 @@ impl View<'_> {
     /// See [`super::Gic::by_affinity`].
     pub(super) fn by_affinity(&self, affinity: u32) -> Option<VcpuId> {
         let usual = Redist::usual_index(affinity).filter(|vcpu| {
-            self.redists
-                .get(vcpu.index())
+            speculation::get(self.redists, vcpu.index())
                 .is_some_and(|redist| redist.affinity == affinity)
         });
         if usual.is_some() || self.dist.usual_affinities {
@@ -174,7 +174,7 @@ impl View<'_> {
     /// other two only if it is in group 0.
     /// As [`View::raise`] in one go: an SGI has one target, which is where it is wanted if it is wanted at all.
     fn raise_sgi(&mut self, target: VcpuId, id: IntId, reg: SgiReg, notify: &mut dyn Notify) {
-        let Some(redist) = self.redists.get_mut(target.index()) else {
+        let Some(redist) = speculation::get_mut(self.redists, target.index()) else {
             return;
         };
         let Some(irq) = redist.private.get_mut(id.index()) else {

@@ -76,6 +76,7 @@ pub use sync::SyncReport;
 
 use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::{VcpuId, VcpuSet};
+use crate::speculation;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
 use redist::HwMap;
@@ -203,27 +204,27 @@ struct View<'a> {
 impl View<'_> {
     fn irq(&self, line: Line) -> Option<&Irq> {
         match line.bank() {
-            Some(vcpu) => self
-                .redists
-                .get(vcpu.index())?
-                .private
-                .get(line.id().index()),
-            None => self
-                .spis
-                .get(line.id().index().wrapping_sub(IntId::PRIVATE as usize)),
+            Some(vcpu) => speculation::get(
+                &speculation::get(self.redists, vcpu.index())?.private,
+                line.id().index(),
+            ),
+            None => speculation::get(
+                self.spis,
+                line.id().index().wrapping_sub(IntId::PRIVATE as usize),
+            ),
         }
     }
 
     fn irq_mut(&mut self, line: Line) -> Option<&mut Irq> {
         match line.bank() {
-            Some(vcpu) => self
-                .redists
-                .get_mut(vcpu.index())?
-                .private
-                .get_mut(line.id().index()),
-            None => self
-                .spis
-                .get_mut(line.id().index().wrapping_sub(IntId::PRIVATE as usize)),
+            Some(vcpu) => speculation::get_mut(
+                &mut speculation::get_mut(self.redists, vcpu.index())?.private,
+                line.id().index(),
+            ),
+            None => speculation::get_mut(
+                self.spis,
+                line.id().index().wrapping_sub(IntId::PRIVATE as usize),
+            ),
         }
     }
 

@@ -7,6 +7,7 @@
 //! regions, these in the order of their indices. Which vCPUs have a redistributor follows from the numbers of places and of
 //! vCPUs alone.
 
+use crate::arch::speculation;
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::Frame;
 use kernel::prelude::*;
@@ -234,6 +235,8 @@ impl Map {
             if index >= range.count {
                 return None;
             }
+            // All that is looked up for this vCPU has the guest's address to thank for it.
+            let index = speculation::clamp(index as usize, range.count as usize) as u32;
             let vcpu = VcpuId::new(range.first.checked_add(index)? as usize)?;
             Some((Frame::Redist(vcpu), (offset % REDIST_SIZE) as u32))
         })
