@@ -47,5 +47,6 @@ impl Nodes {
     }
 }
 
-/// As udev's default for /dev/kvm on Debian: for everybody.
-const MODE: u16 = 0o666;
+/// Who may open a node is for the administrator to say. `scripts/load` installs a rule of udev's for /dev/loft; Debian has one
+/// for the name /dev/kvm. Without a rule it is root alone.
+const MODE: u16 = 0o600;

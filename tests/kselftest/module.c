@@ -2,7 +2,9 @@
 /* The module cannot be taken away while anything of it is in use. About loft alone; KVM is built into the kernel. */
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "abi.h"
@@ -39,6 +41,28 @@ static void expect_busy(const char *what)
 
 static void guest_nothing(u64 arg)
 {
+}
+
+/* Who else may use it is for udev's rules to say, of which the server has none. */
+TEST(the_node_is_roots_alone)
+{
+	struct stat node;
+	int status;
+	pid_t child;
+
+	need_module();
+	CHECK_OK(stat(ktap_device, &node));
+	EXPECT_EQ(node.st_mode, S_IFCHR | 0600);
+	EXPECT_EQ(node.st_uid, 0);
+	EXPECT_EQ(node.st_gid, 0);
+	child = CHECK_OK(fork());
+	if (child == 0) {
+		if (setgid(65534) || setuid(65534))
+			_exit(2);
+		_exit(open(ktap_device, O_RDONLY) != -1 || errno != EACCES);
+	}
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	EXPECT_EQ(status, 0);
 }
 
 TEST(each_file_holds_it)
