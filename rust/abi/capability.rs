@@ -6,16 +6,17 @@ use crate::arch::cpu;
 use crate::host::ffi::*;
 use crate::model::vcpus::VcpuId;
 use crate::vm::Vm;
+use kernel::prelude::*;
 
 /// How many memory slots a VM may have. Their number is limited by memory alone; this is what userspace may count on.
 pub(super) const MAX_SLOTS: u32 = 32_764;
 
-/// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM.
-pub(super) fn check(extension: usize, vm: Option<&Vm>) -> isize {
+/// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM: only one can tell of some, `EINVAL`.
+pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
     let Ok(extension) = u32::try_from(extension) else {
-        return 0;
+        return Ok(0);
     };
-    match extension {
+    Ok(match extension {
         KVM_CAP_IRQCHIP
         | KVM_CAP_USER_MEMORY
         | KVM_CAP_USER_MEMORY2
@@ -32,7 +33,6 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> isize {
         | KVM_CAP_INTERNAL_ERROR_DATA
         | KVM_CAP_ARM_NISV_TO_USER
         | KVM_CAP_VCPU_ATTRIBUTES
-        | KVM_CAP_ENABLE_CAP
         | KVM_CAP_ENABLE_CAP_VM
         | KVM_CAP_CHECK_EXTENSION_VM
         | KVM_CAP_COUNTER_OFFSET
@@ -60,12 +60,13 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> isize {
         KVM_CAP_NR_VCPUS => (crate::host::cpu::online() as usize).min(VcpuId::LIMIT) as isize,
         KVM_CAP_MAX_VCPUS | KVM_CAP_MAX_VCPU_ID => VcpuId::LIMIT as isize,
         // A message says who sends it where there is an ITS to tell devices apart.
-        KVM_CAP_MSI_DEVID => vm.is_some_and(Vm::has_its).into(),
+        KVM_CAP_MSI_DEVID => vm.ok_or(EINVAL)?.has_its().into(),
         KVM_CAP_IRQ_ROUTING => 4096,
         KVM_CAP_SET_GUEST_DEBUG2 => super::vcpu::DEBUG_OPTIONS as isize,
         KVM_CAP_GUEST_DEBUG_HW_BPS => crate::arch::debug::counts().0 as isize,
         KVM_CAP_GUEST_DEBUG_HW_WPS => crate::arch::debug::counts().1 as isize,
         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => super::vm_attributes::DIRTY_LOG_OPTIONS as isize,
+        KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED => vm.ok_or(EINVAL).map(|_| 0)?,
         _ => 0,
-    }
+    })
 }

@@ -26,10 +26,10 @@ impl FileObject for System {
         match command {
             LOFT_KVM_GET_API_VERSION if argument == 0 => Ok(KVM_API_VERSION as isize),
             LOFT_KVM_CREATE_VM => create_vm(argument),
-            LOFT_KVM_CHECK_EXTENSION => Ok(capability::check(argument, None)),
+            LOFT_KVM_CHECK_EXTENSION => capability::check(argument, None),
             LOFT_KVM_GET_VCPU_MMAP_SIZE if argument == 0 => Ok(kernel::page::PAGE_SIZE as isize),
-            LOFT_KVM_GET_API_VERSION | LOFT_KVM_GET_VCPU_MMAP_SIZE => Err(EINVAL),
-            _ => Err(ENOTTY),
+            // As for a VM and a vCPU: what KVM/arm64 says of a command that it does not know.
+            _ => Err(EINVAL),
         }
     }
 }

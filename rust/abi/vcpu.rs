@@ -62,7 +62,7 @@ impl FileObject for Vcpu {
             LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
             LOFT_KVM_SET_GUEST_DEBUG => set_guest_debug(this, user::read(argument)?),
             LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.vm, &this.shared),
-            _ => Err(ENOTTY),
+            _ => Err(EINVAL),
         }
     }
 

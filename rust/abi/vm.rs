@@ -25,7 +25,7 @@ impl FileObject for Vm {
             return Err(EIO);
         }
         match command {
-            LOFT_KVM_CHECK_EXTENSION => Ok(capability::check(argument, Some(this))),
+            LOFT_KVM_CHECK_EXTENSION => capability::check(argument, Some(this)),
             LOFT_KVM_CREATE_VCPU => create_vcpu(this, argument),
             LOFT_KVM_GET_STATS_FD => stats::of_vm(this),
             LOFT_KVM_SET_USER_MEMORY_REGION => {
@@ -79,7 +79,7 @@ impl FileObject for Vm {
             LOFT_KVM_ARM_GET_REG_WRITABLE_MASKS => {
                 vm_attributes::writable_masks(user::read(argument)?)
             }
-            _ => Err(ENOTTY),
+            _ => Err(EINVAL),
         }
     }
 

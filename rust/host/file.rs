@@ -26,7 +26,7 @@ pub(crate) trait FileObject: Send + Sync + Sized + 'static {
     /// As it stands in `/proc/PID/fd`.
     const NAME: &'static CStr;
 
-    /// `ioctl(2)`. `ENOTTY` for a command that this kind of file does not have.
+    /// `ioctl(2)`.
     fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize>;
 
     /// Whether there is something to read.

@@ -260,6 +260,22 @@ TEST(init)
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 96 }), EBUSY);
 }
 
+/* It is complete then: a vCPU comes too late. */
+TEST(init_without_vcpus)
+{
+	struct vm vm = { .fd = CHECK_OK(ioctl(sys_fd(), KVM_CREATE_VM, 0)) };
+	struct kvm_create_device device = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
+	u32 v = 0;
+
+	CHECK_OK(ioctl(vm.fd, KVM_CREATE_DEVICE, &device));
+	EXPECT_OK(attr_set(device.fd, GIC_CTRL, INIT, NULL));
+	EXPECT_ERRNO(ioctl(vm.fd, KVM_CREATE_VCPU, 0), EBUSY);
+	vm_irq(&vm, 40, 1);
+	vm_irq(&vm, 40, 0);
+	EXPECT_OK(attr_set(device.fd, GIC_CTRL, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES, NULL));
+	EXPECT_ERRNO(attr_get(device.fd, DIST_REGS, GICD_CTLR, &v), EINVAL); /* each is asked of a vCPU */
+}
+
 TEST(run_without_addresses)
 {
 	struct vm *vm = bare_gic(1);

@@ -78,11 +78,23 @@ TEST(extensions_with_numbers)
 TEST(extensions_that_must_not_be_there)
 {
 	EXPECT_EQ(cap(KVM_CAP_HLT), 0); /* x86 */
+	EXPECT_EQ(cap(KVM_CAP_ENABLE_CAP), 0); /* on a vCPU, which arm64 has nothing to enable on */
 	EXPECT_EQ(cap(KVM_CAP_S390_PSW), 0);
 	EXPECT_EQ(cap(100000), 0);
 	EXPECT_EQ(ioctl(sys_fd(), KVM_CHECK_EXTENSION, -1L), 0);
 	EXPECT_EQ(ioctl(sys_fd(), KVM_CHECK_EXTENSION, 1L << 32 | KVM_CAP_USER_MEMORY), 0);
 	/* A feature that is announced can be asked for, and one that is not cannot: see ioctl_vcpu. */
+}
+
+/* Of some only a VM can tell. */
+TEST(extensions_of_a_vm_alone)
+{
+	int vm = CHECK_OK(ioctl(sys_fd(), KVM_CREATE_VM, 0));
+
+	EXPECT_ERRNO(ioctl(sys_fd(), KVM_CHECK_EXTENSION, KVM_CAP_MSI_DEVID), EINVAL);
+	EXPECT_ERRNO(ioctl(sys_fd(), KVM_CHECK_EXTENSION, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED), EINVAL);
+	EXPECT_EQ(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MSI_DEVID), 0);
+	EXPECT(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED) >= 0);
 }
 
 /* What the VM says is what the device says, for everything that does not depend on the VM. */

@@ -386,11 +386,11 @@ TEST(not_for_arm64)
 	struct vm *vm = vm_create(.main = guest_nothing);
 	u8 buffer[4096] = { 0 };
 
-	/* Known numbers that arm64 does not serve; loft knows none of them. */
-	EXPECT(ioctl(vm->vcpus[0].fd, KVM_GET_REGS, buffer) == -1 && (errno == EINVAL || errno == ENOTTY));
-	EXPECT(ioctl(vm->vcpus[0].fd, KVM_SET_REGS, buffer) == -1 && (errno == EINVAL || errno == ENOTTY));
-	EXPECT(ioctl(vm->vcpus[0].fd, KVM_GET_FPU, buffer) == -1 && (errno == EINVAL || errno == ENOTTY));
-	EXPECT(ioctl(vm->vcpus[0].fd, KVM_TRANSLATE, buffer) == -1 && (errno == EINVAL || errno == ENOTTY));
+	/* Known numbers that arm64 does not serve. */
+	EXPECT_ERRNO(ioctl(vm->vcpus[0].fd, KVM_GET_REGS, buffer), EINVAL);
+	EXPECT_ERRNO(ioctl(vm->vcpus[0].fd, KVM_SET_REGS, buffer), EINVAL);
+	EXPECT_ERRNO(ioctl(vm->vcpus[0].fd, KVM_GET_FPU, buffer), EINVAL);
+	EXPECT_ERRNO(ioctl(vm->vcpus[0].fd, KVM_TRANSLATE, buffer), EINVAL);
 }
 
 static int stop_running;

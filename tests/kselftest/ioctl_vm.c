@@ -459,8 +459,6 @@ TEST(vm_device_attributes)
 {
 	int vm = empty_vm();
 
-	if (attr_has(vm, KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER) && errno == ENOTTY)
-		SKIP("no attributes of a VM");
 	EXPECT_ERRNO(attr_has(vm, 12345, 0), ENXIO);
 	EXPECT_ERRNO(ioctl(vm, KVM_HAS_DEVICE_ATTR, BAD_POINTER), EFAULT);
 	EXPECT_ERRNO(attr_set(vm, 12345, 0, &(u64){ 0 }), ENXIO);

@@ -276,7 +276,7 @@ where
     ///
     /// Errors: [`Error::Invalid`] if the numbers do not fit.
     pub fn new(config: &Config, redists: R, spis: S, lpis: L, ctlr: C) -> Result<Self, Error> {
-        if redists.is_empty() || redists.len() > VcpuId::LIMIT || spis.len() != config.nr_spis() {
+        if redists.len() > VcpuId::LIMIT || spis.len() != config.nr_spis() {
             return Err(Error::Invalid);
         }
         let mut gic = Self {
