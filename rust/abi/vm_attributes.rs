@@ -51,7 +51,7 @@ fn filter(vm: &Vm, request: kvm_smccc_filter) -> Result<isize> {
     inserted.map(|()| 0).map_err(|error| match error {
         FilterError::Invalid => EINVAL,
         FilterError::Exists => EEXIST,
-        FilterError::Full => ENOMEM,
+        FilterError::NoMemory => ENOMEM,
     })
 }
 

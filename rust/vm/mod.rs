@@ -16,7 +16,7 @@ use crate::arch::cpu;
 use crate::host::mm::Following;
 use crate::host::sync::RawSpinLock;
 use crate::model::psci;
-use crate::model::smccc::filter::Filter;
+use crate::model::smccc::filter::{Filter, Range, Ranges};
 use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
 use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
 use crate::model::sysreg::{regs, IdReg, IdRegs};
@@ -61,7 +61,7 @@ pub(crate) struct Vm {
     /// The interrupts of the timers, fixed at the same time.
     pub(crate) timers: SetOnce<TimerPpis>,
     /// What userspace wants of firmware calls, fixed at the same time; empty where it wants nothing.
-    pub(crate) smccc_filter: SetOnce<Filter>,
+    pub(crate) smccc_filter: SetOnce<Filter<KVVec<Range>>>,
     /// How often userspace has changed the firmware: a vCPU that has seen fewer changes looks again.
     firmware_changes: AtomicU32,
     /// What the guest's counters are behind the machine's.
@@ -84,12 +84,21 @@ pub(crate) struct Config {
     pub(crate) vcpu_features: Option<u32>,
     firmware: Firmware,
     pub(crate) timers: TimerPpis,
-    pub(crate) smccc_filter: Filter,
+    /// Until then; empty afterwards.
+    pub(crate) smccc_filter: Filter<KVVec<Range>>,
     /// KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: MIDR_EL1, REVIDR_EL1 and AIDR_EL1 may be set.
     pub(crate) writable_implementation: bool,
     pub(crate) dirty_log: ManualDirtyLog,
     /// A vCPU has run.
     pub(crate) started: bool,
+}
+
+impl Ranges for KVVec<Range> {
+    fn put(&mut self, place: usize, range: Range) -> bool {
+        // No warning where userspace asks for more than the kernel gives out at once.
+        self.reserve(1, GFP_KERNEL_ACCOUNT | __GFP_NOWARN).is_ok()
+            && self.insert_within_capacity(place, range).is_ok()
+    }
 }
 
 /// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: what userspace does itself of what KVM_GET_DIRTY_LOG would do.
@@ -110,7 +119,7 @@ impl Config {
             vcpu_features: None,
             firmware: firmware(),
             timers: TimerPpis::NEW,
-            smccc_filter: Filter::new(),
+            smccc_filter: Filter::new(KVVec::new()),
             writable_implementation: false,
             dirty_log: ManualDirtyLog::default(),
             started: false,
@@ -303,7 +312,8 @@ impl Vm {
         config.timers.connect(self)?;
         config.started = true;
         self.timers.populate(config.timers);
-        self.smccc_filter.populate(config.smccc_filter.clone());
+        let filter = core::mem::replace(&mut config.smccc_filter, Filter::new(KVVec::new()));
+        self.smccc_filter.populate(filter);
         let mut ids = config.ids.clone();
         ids.finalize(self.gic.is_ready());
         config.ids = ids.clone();

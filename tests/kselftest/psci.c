@@ -453,3 +453,51 @@ TEST(suspend)
 
 	vcpu_done(&vm->vcpus[0]);
 }
+
+/* A filter of calls (KVM_ARM_VM_SMCCC_FILTER) has as many ranges as userspace wants. */
+#define FILTERED 0xc6000000U
+#define RANGES 10000
+
+static const u32 some_ranges[] = { 0, 31, 32, 33, RANGES / 2, RANGES - 1 };
+
+static void guest_filtered(u64 arg)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(some_ranges); i++) {
+		u64 function = FILTERED + 2 * some_ranges[i];
+
+		GUEST_CHECK_EQ(guest_hvc(function, 0, 0, 0).x0, some_ranges[i] & 1 ? (u64)PSCI_NOT_SUPPORTED : function + 7);
+		GUEST_CHECK_EQ((s64)guest_hvc(function + 1, 0, 0, 0).x0, PSCI_NOT_SUPPORTED); /* between two ranges */
+	}
+}
+
+static long filter_range(struct vm *vm, u32 base, u32 count, u8 action)
+{
+	struct kvm_smccc_filter range = { .base = base, .nr_functions = count, .action = action };
+
+	return attr_set(vm->fd, KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, &range);
+}
+
+TEST(many_filtered_ranges)
+{
+	struct vm *vm = vm_create(.main = guest_filtered);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	for (u32 i = 0; i < RANGES; i++) {
+		u32 n = i * 7919 % RANGES; /* each once, all over the place */
+
+		CHECK_OK(filter_range(vm, FILTERED + 2 * n, 1, n & 1 ? KVM_SMCCC_FILTER_DENY : KVM_SMCCC_FILTER_FWD_TO_USER));
+	}
+	EXPECT_ERRNO(filter_range(vm, FILTERED + 2 * 32, 1, KVM_SMCCC_FILTER_DENY), EEXIST);
+	EXPECT_ERRNO(filter_range(vm, FILTERED + 2 * 32 + 1, 2, KVM_SMCCC_FILTER_DENY), EEXIST);
+	EXPECT_ERRNO(filter_range(vm, FILTERED - 1, 2 * RANGES + 2, KVM_SMCCC_FILTER_DENY), EEXIST);
+	for (size_t i = 0; i < ARRAY_SIZE(some_ranges); i++) {
+		if (some_ranges[i] & 1)
+			continue;
+		CHECK_EQ(vcpu_run(vcpu), 0);
+		CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_HYPERCALL);
+		CHECK_EQ(vcpu->run->hypercall.nr, FILTERED + 2 * some_ranges[i]);
+		reg_set(vcpu, CORE_REG(regs.regs[0]), vcpu->run->hypercall.nr + 7);
+	}
+	vcpu_done(vcpu);
+	EXPECT_ERRNO(filter_range(vm, 1, 1, KVM_SMCCC_FILTER_DENY), EBUSY);
+}

@@ -2,6 +2,7 @@
 //! The VM attribute KVM_ARM_VM_SMCCC_FILTER: userspace takes hypercalls over, or denies them, range by range.
 
 use super::function;
+use core::ops::Deref;
 
 /// What happens to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,19 +34,23 @@ pub enum FilterError {
     Invalid,
     /// -EEXIST: it meets another range, or the architecture's own calls, which nobody may take over.
     Exists,
-    /// -ENOMEM: too many ranges.
-    Full,
+    /// -ENOMEM.
+    NoMemory,
 }
 
+/// A range of functions, and what happens to a call of one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Range {
+pub struct Range {
     first: u32,
     last: u32,
     action: Action,
 }
 
-/// How many ranges a filter holds.
-const CAPACITY: usize = 32;
+/// Where ranges are stored.
+pub trait Ranges: Deref<Target = [Range]> {
+    /// Puts `range` before the one at `place`, or behind all. False if there is no memory for it; then nothing has changed.
+    fn put(&mut self, place: usize, range: Range) -> bool;
+}
 
 /// The architecture's calls, 32-bit and 64-bit: whether a guest is told of a speculation flaw is not up to userspace.
 const RESERVED: [(u32, u32); 2] = [
@@ -56,23 +61,27 @@ const RESERVED: [(u32, u32); 2] = [
     ),
 ];
 
-/// A VM's filter.
+/// A VM's filter: any number of ranges, which do not meet, in the order of their functions. So a look at it takes
+/// logarithmic time. A new range moves those behind it, in one piece: a VM is set up once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Filter {
-    ranges: [Option<Range>; CAPACITY],
+pub struct Filter<R> {
+    ranges: R,
 }
 
-impl Filter {
-    /// Without ranges.
-    pub const fn new() -> Self {
-        Self {
-            ranges: [None; CAPACITY],
-        }
+impl<R: Ranges> Filter<R> {
+    /// Without ranges: `ranges` has none.
+    pub const fn new(ranges: R) -> Self {
+        Self { ranges }
     }
 
     /// Whether nothing is filtered.
     pub fn is_empty(&self) -> bool {
-        self.ranges.iter().all(Option::is_none)
+        self.ranges.is_empty()
+    }
+
+    /// How many ranges end before `function`: where the one that it is in would be, or would have to be.
+    fn place(&self, function: u32) -> usize {
+        self.ranges.partition_point(|range| range.last < function)
     }
 
     /// Adds the `count` functions from `first` on. The VM must not have run.
@@ -81,32 +90,32 @@ impl Filter {
             .checked_sub(1)
             .and_then(|more| first.checked_add(more))
             .ok_or(FilterError::Invalid)?;
-        let meets = |other_first, other_last| first <= other_last && last >= other_first;
-        if RESERVED.iter().any(|&(a, b)| meets(a, b))
-            || self.ranges.iter().flatten().any(|r| meets(r.first, r.last))
-        {
+        let place = self.place(first);
+        // The next one ends at `first` or later: it meets this one unless it begins behind it.
+        let next_meets = self
+            .ranges
+            .get(place)
+            .is_some_and(|next| next.first <= last);
+        if next_meets || RESERVED.iter().any(|&(a, b)| first <= b && last >= a) {
             return Err(FilterError::Exists);
         }
-        let slot = self
-            .ranges
-            .iter_mut()
-            .find(|slot| slot.is_none())
-            .ok_or(FilterError::Full)?;
-        *slot = Some(Range {
+        let range = Range {
             first,
             last,
             action,
-        });
-        Ok(())
+        };
+        if self.ranges.put(place, range) {
+            Ok(())
+        } else {
+            Err(FilterError::NoMemory)
+        }
     }
 
     /// What happens to a call of this function.
     pub fn action(&self, function: u32) -> Action {
-        let range = self
-            .ranges
-            .iter()
-            .flatten()
-            .find(|range| (range.first..=range.last).contains(&function));
-        range.map_or(Action::Handle, |range| range.action)
+        match self.ranges.get(self.place(function)) {
+            Some(range) if range.first <= function => range.action,
+            _ => Action::Handle,
+        }
     }
 }

@@ -4,11 +4,12 @@
 use loft_model::model::psci::{
     self, affinity_info, code, Action, Config, CpuOnOutcome, SystemEvent, Version,
 };
-use loft_model::model::smccc::filter::{self, Filter, FilterError};
+use loft_model::model::smccc::filter::{self, Filter, FilterError, Range, Ranges};
 use loft_model::model::smccc::firmware::{FwError, FwReg};
 use loft_model::model::smccc::{
     decide, function, ptp, quick, trng, Bitmaps, Call, Counter, Firmware, Mitigation,
 };
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 const NOT_SUPPORTED: u64 = u64::MAX;
@@ -590,10 +591,42 @@ fn workaround_registers() {
     }
 }
 
+/// Room for so many ranges.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Store {
+    ranges: Vec<Range>,
+    room: usize,
+}
+
+impl Store {
+    fn room(room: usize) -> Self {
+        let ranges = Vec::new();
+        Self { ranges, room }
+    }
+}
+
+impl core::ops::Deref for Store {
+    type Target = [Range];
+
+    fn deref(&self) -> &[Range] {
+        &self.ranges
+    }
+}
+
+impl Ranges for Store {
+    fn put(&mut self, place: usize, range: Range) -> bool {
+        let room = self.ranges.len() < self.room;
+        if room {
+            self.ranges.insert(place, range);
+        }
+        room
+    }
+}
+
 #[test]
 fn filters() {
     use filter::Action::{Deny, Forward, Handle};
-    let mut filter = Filter::new();
+    let mut filter = Filter::new(Store::room(usize::MAX));
     assert!(filter.is_empty());
     assert_eq!(filter.action(0x8400_0000), Handle);
     assert_eq!(
@@ -646,15 +679,51 @@ fn filters() {
     .map(|f| filter.action(f));
     assert_eq!(actions, [Handle, Deny, Deny, Forward, Handle, Forward]);
     assert!(!filter.is_empty());
-    let added = (0..100)
-        .take_while(|n| filter.insert(0x1000 + 2 * n, 1, Deny).is_ok())
-        .count();
-    assert_eq!(filter.insert(1, 1, Deny), Err(FilterError::Full));
-    assert_eq!(added, 29);
     assert_eq!(
         (filter::Action::new(2), filter::Action::new(3)),
         (Some(Forward), None)
     );
+}
+
+#[test]
+fn a_filter_has_as_many_ranges_as_there_is_memory_for() {
+    use filter::Action::{Deny, Handle};
+    let mut filter = Filter::new(Store::room(3));
+    for first in [10, 30, 20] {
+        assert_eq!(filter.insert(first, 1, Deny), Ok(()));
+    }
+    let full = filter.clone();
+    assert_eq!(filter.insert(15, 1, Deny), Err(FilterError::NoMemory));
+    assert_eq!(filter, full);
+    assert_eq!(
+        [10, 15, 20, 30].map(|f| filter.action(f)),
+        [Deny, Handle, Deny, Deny]
+    );
+}
+
+proptest! {
+    /// In any order, with any overlaps: each function has the action of the first range that took it.
+    #[test]
+    fn a_filter_is_a_map(ranges in vec((0u32..400, 0u32..12, 0u8..3), 0..200)) {
+        let mut filter = Filter::new(Store::room(usize::MAX));
+        let mut map = [None; 500];
+        for (first, count, action) in ranges {
+            let action = filter::Action::new(action).unwrap();
+            let taken = &mut map[first as usize..(first + count) as usize];
+            let answer = if count == 0 {
+                Err(FilterError::Invalid)
+            } else if taken.iter().any(Option::is_some) {
+                Err(FilterError::Exists)
+            } else {
+                taken.fill(Some(action));
+                Ok(())
+            };
+            prop_assert_eq!(filter.insert(first, count, action), answer);
+        }
+        for (function, action) in (0..).zip(map) {
+            prop_assert_eq!(filter.action(function), action.unwrap_or(filter::Action::Handle));
+        }
+    }
 }
 
 #[test]
