@@ -17,6 +17,7 @@ pub mod its;
 pub mod onereg;
 pub mod psci;
 pub mod smccc;
+pub mod stage1;
 pub mod stage2;
 pub mod sysreg;
 pub mod timer;

@@ -16,7 +16,7 @@ use crate::arch::world::{self, Control, HostWorld, Syndrome};
 use crate::arch::{cpu, tlb};
 use crate::host::guest::{self, Resident};
 use crate::host::machine;
-use crate::model::esr::{Abort, Esr};
+use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::Geometries;
@@ -248,6 +248,12 @@ impl Core {
         }
         self.frame.pc = after.pc;
         self.frame.pstate = after.pstate;
+    }
+
+    /// Makes the guest take an abort of its access to `far`, outside of a fast exit.
+    pub(crate) fn inject_abort(&mut self, instruction: bool, status: FaultStatus, far: u64) {
+        let esr = Esr::inject_abort(instruction, self.frame.pstate, status);
+        self.inject(esr, Some(far));
     }
 
     /// Makes the instruction that trapped UNDEFINED.

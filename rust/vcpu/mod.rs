@@ -25,7 +25,7 @@ use crate::arch::fp::Fp;
 use crate::host::guest::{HostFp, Scheduled, SignalMask};
 use crate::host::shared::RunPage;
 use crate::host::sync::KillableMutex;
-use crate::model::esr::{Esr, FaultStatus};
+use crate::model::esr::FaultStatus;
 use crate::model::sysreg::regs::SCTLR_EL1;
 use crate::model::sysreg::Reg;
 use crate::model::sysreg::{cache, table};
@@ -110,9 +110,7 @@ impl State {
     pub(crate) fn abort(&mut self) {
         self.answer = run::Answer::None;
         let core = self.core();
-        let esr = Esr::inject_abort(false, core.frame.pstate, FaultStatus::External);
-        let far = core.syndrome.far;
-        core.inject(esr, Some(far));
+        core.inject_abort(false, FaultStatus::External, core.syndrome.far);
     }
 
     /// Whether the VM has run with this vCPU.

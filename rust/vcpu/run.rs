@@ -27,6 +27,7 @@ use crate::model::timer::Frequency;
 use crate::vm::lpi::Host;
 use crate::vm::memory::Fault;
 use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
 
 /// What userspace's part in an exit was, to be finished when it comes back.
 #[derive(Clone, Copy)]
@@ -53,7 +54,7 @@ pub(super) enum Exit {
     /// A firmware call that userspace has asked for, by SMC or else HVC.
     Hypercall { function: u32, smc: bool },
     /// An access that only userspace could make out, to `ipa`.
-    NoSyndrome { esr: u64, ipa: u64 },
+    NoSyndrome { iss: u64, ipa: u64 },
     /// What a debugger outside of the guest waits for.
     Debug { esr: u64, far: u64 },
     /// KVM cannot go on.
@@ -83,6 +84,8 @@ pub(super) enum HostWork {
     Gic(slow::GicAccess),
     /// An ITS's registers.
     Its(slow::ItsAccess),
+    /// An abort for the guest, for the walk of its tables.
+    WalkedOut(slow::WalkedOut),
     /// The guest wants to know its stolen time from now on.
     StolenTime,
     /// The guest uses its floating point registers, which are not in the CPU.
@@ -286,13 +289,37 @@ impl From<Error> for Stop {
 }
 
 impl Vcpu {
-    /// Does what the middle loop could not. Interrupts and preemption are on, and this may sleep.
+    /// Does what the middle loop could not, and what that leaves to be done about others, however it ends. Interrupts and
+    /// preemption are on, and this may sleep.
     fn host_work(
         &self,
         loaded: &mut Loaded<'_, Core>,
         cache: &mut crate::vm::memory::TableCache,
         work: HostWork,
     ) -> Result<(), Stop> {
+        let mut next = Some(work);
+        while let Some(work) = next.take() {
+            next = match work {
+                // Nothing has been done.
+                HostWork::Leave(exit, answer) => return Err(Stop::Exit(exit, answer)),
+                HostWork::Error(error) => return Err(Stop::Errno(error)),
+                work => {
+                    let done = self.serve(loaded, cache, work);
+                    self.serve_others(loaded);
+                    done?
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Does one such thing; `Some`: it turned out to be something else, which is never a page fault.
+    fn serve(
+        &self,
+        loaded: &mut Loaded<'_, Core>,
+        cache: &mut crate::vm::memory::TableCache,
+        work: HostWork,
+    ) -> Result<Option<HostWork>, Stop> {
         match work {
             HostWork::Pending => guest::handle_work()?,
             HostWork::Requests => self.serve_requests(loaded)?,
@@ -306,15 +333,14 @@ impl Vcpu {
             HostWork::Fault(fault) => return self.serve_fault(loaded, cache, fault),
             HostWork::Gic(access) => self.serve_gic(loaded, access),
             HostWork::Its(access) => self.serve_its(loaded, access),
+            HostWork::WalkedOut(abort) => self.serve_walked_out(loaded, abort),
             HostWork::StolenTime => self.begin_stolen_time(loaded),
             HostWork::Wait => self.wait_for_interrupt(loaded)?,
             HostWork::Yield => host_cpu::yield_now(),
             HostWork::After | HostWork::FloatingPoint => {}
-            HostWork::Leave(exit, answer) => return Err(Stop::Exit(exit, answer)),
-            HostWork::Error(error) => return Err(Stop::Errno(error)),
+            work @ (HostWork::Leave(..) | HostWork::Error(_)) => return Ok(Some(work)),
         }
-        self.serve_others(loaded);
-        Ok(())
+        Ok(None)
     }
 
     /// Does what the vCPU has left to be done about others.
@@ -399,38 +425,54 @@ impl Vcpu {
         loaded: &mut Loaded<'_, Core>,
         cache: &mut crate::vm::memory::TableCache,
         fault: slow::MemoryFault,
-    ) -> Result<(), Stop> {
+    ) -> Result<Option<HostWork>, Stop> {
         let memory = &self.vm.memory;
         if fault.access_flag && memory.make_young(fault.ipa) {
-            return Ok(());
+            return Ok(None);
         }
         match memory.fault(cache, fault.ipa, fault.write, fault.exec, |address| {
             self.vm.host_leaf_shift(address)
         }) {
             Ok(Fault::Resolved) => {
                 self.shared.stats.count(Count::Fault);
-                Ok(())
+                Ok(None)
             }
             Ok(Fault::Device) => {
                 match loaded.with_pinned(|core, pinned| slow::device_access(core, pinned, fault)) {
-                    Next::Resume => Ok(()),
-                    Next::Host(HostWork::Leave(exit, answer)) => Err(Stop::Exit(exit, answer)),
-                    Next::Host(HostWork::Error(error)) => Err(Stop::Errno(error)),
-                    Next::Host(HostWork::Gic(access)) => {
-                        self.serve_gic(loaded, access);
-                        Ok(())
-                    }
-                    Next::Host(HostWork::Its(access)) => {
-                        self.serve_its(loaded, access);
-                        Ok(())
-                    }
-                    Next::Host(_) => Ok(()),
+                    Next::Resume => Ok(None),
+                    Next::Host(work) => Ok(Some(work)),
                 }
             }
             // Another thread of the VMM's is changing its memory; a signal ends the wait for it.
-            Err(error) if error == EAGAIN => Ok(()),
+            Err(error) if error == EAGAIN => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The guest's walk of its tables came upon nothing: they are walked once more for the level that it has to be told. Where
+    /// they do not lead there any more the guest tries again.
+    fn serve_walked_out(&self, loaded: &mut Loaded<'_, Core>, abort: slow::WalkedOut) {
+        let (mut walk, big_endian) = loaded.with(|core| abort.walk(core));
+        while let Some(step) = walk {
+            if abort.is_at(step) {
+                return loaded.with(|core| abort.inject(core, step.level()));
+            }
+            let descriptor = self.guest_word(step.descriptor().raw());
+            walk = descriptor.and_then(|word| {
+                step.next(if big_endian {
+                    u64::from_be(word)
+                } else {
+                    u64::from_le(word)
+                })
+            });
+        }
+    }
+
+    /// Eight bytes of the guest's memory, if they are there. May sleep.
+    fn guest_word(&self, ipa: u64) -> Option<u64> {
+        let address = self.vm.memory.address(ipa, false)?;
+        let word = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>());
+        word.reader().read().ok()
     }
 
     /// An access to state that may be in another vCPU's list registers: those vCPUs are kept out of the guest for it.
@@ -616,8 +658,8 @@ fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
             );
             KVM_EXIT_HYPERCALL
         }
-        Exit::NoSyndrome { esr, ipa } => {
-            page.write(field::DETAIL, esr);
+        Exit::NoSyndrome { iss, ipa } => {
+            page.write(field::DETAIL, iss);
             page.write(field::DETAIL + 8, ipa);
             KVM_EXIT_ARM_NISV
         }

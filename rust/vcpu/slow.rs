@@ -11,7 +11,9 @@ use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
 use crate::host::cpu::Pinned;
 use crate::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wfx};
-use crate::model::sysreg::regs::SPSR_EL1;
+use crate::model::stage1::Walk;
+use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
+use crate::model::sysreg::Reg;
 use crate::model::vcpus::VcpuSet;
 use crate::model::vgic::{Error as GicError, Frame};
 
@@ -32,7 +34,6 @@ pub(super) struct MemoryFault {
     /// All that is missing is the access flag.
     pub(super) access_flag: bool,
     abort: Abort,
-    esr: u64,
     far: u64,
     /// Ioeventfds have had it already.
     offered: bool,
@@ -129,33 +130,27 @@ fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Ne
     match fault {
         FaultStatus::Translation(_) | FaultStatus::Permission(_) | FaultStatus::AccessFlag(_) => {}
         FaultStatus::UnsupportedExclusive => {
-            let syndrome = Esr::inject_abort(
-                abort.is_instruction(),
-                core.frame.pstate,
-                FaultStatus::UnsupportedExclusive,
-            );
-            core.inject(syndrome, Some(far));
+            core.inject_abort(abort.is_instruction(), fault, far);
             return Next::Resume;
         }
-        // An external abort, or what the architecture has for features that no guest has.
+        // The memory system's, or what the architecture has for features that no guest has.
         _ => {
-            external_abort(core, abort, far);
+            // Of the guest's own walk the level stands there; with S1PTW it was of stage 2's, which is not the guest's.
+            let status = match fault {
+                FaultStatus::ExternalOnWalk(_) if !abort.is_on_walk() => fault,
+                _ => FaultStatus::External,
+            };
+            core.inject_abort(abort.is_instruction(), status, far);
             return Next::Resume;
         }
     }
     if ipa >= core.vm.memory.end() {
         // Beyond what any VM here has, as if it were beyond the CPU's; else nothing is there.
         if ipa >> cpu::features().pa_bits != 0 {
-            let syndrome = Esr::inject_abort(
-                abort.is_instruction(),
-                core.frame.pstate,
-                FaultStatus::AddressSize(0),
-            );
-            core.inject(syndrome, Some(far));
-        } else {
-            external_abort(core, abort, far);
+            core.inject_abort(abort.is_instruction(), FaultStatus::AddressSize(0), far);
+            return Next::Resume;
         }
-        return Next::Resume;
+        return nothing_there(core, abort, ipa, far);
     }
     // The walk of a stage-1 table only reads, unless it is the access flag that it could not write.
     let write = if abort.is_on_walk() {
@@ -169,7 +164,6 @@ fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Ne
         exec: abort.is_instruction() && !abort.is_on_walk(),
         access_flag: matches!(fault, FaultStatus::AccessFlag(_)),
         abort,
-        esr: esr.raw(),
         far,
         offered,
     };
@@ -180,16 +174,49 @@ fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Ne
     }
 }
 
-/// What a bus without anything there gives.
-fn external_abort(core: &mut Core, abort: Abort, far: u64) {
-    // On a walk of stage 1 the fault says so; of its level nothing is known here, and the first one is a fair guess.
-    let status = if abort.is_on_walk() {
-        FaultStatus::ExternalOnWalk(0)
-    } else {
-        FaultStatus::External
-    };
-    let syndrome = Esr::inject_abort(abort.is_instruction(), core.frame.pstate, status);
-    core.inject(syndrome, Some(far));
+/// What a bus without anything at `ipa` gives: an external abort. Where the guest's tables are there, the abort says at which
+/// level the walk for `far` came upon it; the fault is stage 2's, and does not know.
+fn nothing_there(core: &mut Core, abort: Abort, ipa: u64, far: u64) -> Next {
+    let instruction = abort.is_instruction();
+    if abort.is_on_walk() {
+        return Next::Host(HostWork::WalkedOut(WalkedOut {
+            instruction,
+            ipa,
+            far,
+        }));
+    }
+    core.inject_abort(instruction, FaultStatus::External, far);
+    Next::Resume
+}
+
+/// The guest's walk for `far` found a descriptor where nothing is.
+#[derive(Clone, Copy)]
+pub(super) struct WalkedOut {
+    instruction: bool,
+    /// Of the descriptor, good to 4 KiB.
+    ipa: u64,
+    far: u64,
+}
+
+impl WalkedOut {
+    /// Where the guest's walk for that address begins, if there is one, and whether its descriptors have the most significant
+    /// byte first.
+    pub(super) fn walk(self, core: &mut Core) -> (Option<Walk>, bool) {
+        let ttbrs = [core.get(Reg::Ttbr0El1), core.get(Reg::Ttbr1El1)];
+        let walk = Walk::new(core.get(Reg::TcrEl1), ttbrs, self.far);
+        (walk, SCTLR_EL1::EE.is_set(core.get(Reg::SctlrEl1)))
+    }
+
+    /// Whether it ended with the descriptor that `walk` is about to read.
+    pub(super) fn is_at(self, walk: Walk) -> bool {
+        (walk.descriptor().raw() ^ self.ipa) >> 12 == 0
+    }
+
+    /// The guest gets its abort.
+    pub(super) fn inject(self, core: &mut Core, level: i8) {
+        let status = FaultStatus::ExternalOnWalk(level);
+        core.inject_abort(self.instruction, status, self.far);
+    }
 }
 
 /// If an ioeventfd waits for the store that was trapped, signals it and goes on behind the instruction. Interrupts are off, and
@@ -214,8 +241,7 @@ pub(super) fn store(core: &mut Core, pinned: &Pinned) -> bool {
 pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault) -> Next {
     let abort = fault.abort;
     if fault.exec || abort.is_on_walk() {
-        external_abort(core, abort, fault.far);
-        return Next::Resume;
+        return nothing_there(core, abort, fault.ipa, fault.far);
     }
     if abort.is_cache_maintenance() {
         core.skip();
@@ -226,7 +252,7 @@ pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault
         if core.vm.tells_undescribed() {
             return leave(
                 Exit::NoSyndrome {
-                    esr: fault.esr & 0x1ff_ffff,
+                    iss: abort.undescribed_iss(),
                     ipa,
                 },
                 Answer::None,

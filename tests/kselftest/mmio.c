@@ -206,8 +206,9 @@ TEST(no_syndrome_to_userspace)
 		CHECK_EQ(vcpu_run(vcpu), 0);
 		CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_ARM_NISV);
 		CHECK_EQ(vcpu->run->arm_nisv.fault_ipa & ~0xfffUL, AT);
-		CHECK_EQ(vcpu->run->arm_nisv.esr_iss >> 24 & 1, 0); /* ISV */
+		CHECK_EQ(vcpu->run->arm_nisv.esr_iss & ~0x17fUL, 0); /* CM, WnR and DFSC, and no more */
 		CHECK_EQ(vcpu->run->arm_nisv.esr_iss >> 6 & 1, n == 2); /* WnR */
+		CHECK_EQ(vcpu->run->arm_nisv.esr_iss & 0x3c, 0x04); /* a translation fault */
 		reg_set(vcpu, CORE_REG(regs.pc), reg_get(vcpu, CORE_REG(regs.pc)) + 4);
 		vcpu_sync(vcpu, n);
 	}

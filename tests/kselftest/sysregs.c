@@ -249,18 +249,42 @@ static void guest_own_faults(u64 arg)
 }
 RUN(own_translation_faults, guest_own_faults)
 
-/* A page table that lies where nothing is: a synchronous external abort on the walk. */
-static void guest_walk_outside(u64 arg)
+/* A page table that lies where nothing is: a synchronous external abort on the walk, which says at which level. */
+#define HOLE 0x0b000000UL
+
+static u64 level_2_table[512] __attribute__((aligned(4096)));
+
+static void expect_walk_abort(u64 address, u64 level)
 {
 	u64 esr;
 
-	guest_page_table[301] = 0x0b000000 | 3; /* a next-level table in a hole */
 	dsb(ish);
-	isb();
-	esr = GUEST_PROBE("ldr x9, [%0]", : : "r"(301UL << 30) : "x9");
+	__asm__ volatile("tlbi vmalle1; dsb nsh; isb");
+	esr = GUEST_PROBE("ldr x9, [%0]", : : "r"(address) : "x9");
 	GUEST_CHECK_EQ(ESR_EC(esr), EC_DABT_CUR);
-	GUEST_CHECK_EQ(esr & 0x3c, 0x14); /* external abort on a walk */
-	GUEST_CHECK_EQ(guest_self()->probe_far, 301UL << 30);
+	GUEST_CHECK_EQ(esr & 0x3f, 0x14 | level); /* external abort on a walk */
+	GUEST_CHECK_EQ(guest_self()->probe_far, address);
+}
+
+static void guest_walk_outside(u64 arg)
+{
+	u64 tcr = read_sysreg(tcr_el1) & ~(1UL << 23 | 0x3fUL << 16 | 3UL << 30);
+	u64 upper = ~0UL << 39;
+
+	guest_page_table[301] = HOLE | 3;
+	expect_walk_abort(301UL << 30, 2);
+	guest_page_table[301] = (u64)level_2_table | 3;
+	level_2_table[5] = HOLE | 3;
+	expect_walk_abort(301UL << 30 | 5UL << 21 | 0x8, 3);
+	/* The upper half, first with 39 bits and then with 48. */
+	write_sysreg(HOLE, ttbr1_el1);
+	write_sysreg(tcr | 25UL << 16 | 2UL << 30, tcr_el1);
+	expect_walk_abort(upper | 0x10, 1);
+	write_sysreg(tcr | 16UL << 16 | 2UL << 30, tcr_el1);
+	expect_walk_abort(upper | 0x18, 0);
+	write_sysreg(guest_page_table, ttbr1_el1);
+	guest_page_table[511] = HOLE | 3;
+	expect_walk_abort(upper | 0x20, 1);
 }
 RUN(table_walk_outside_memory, guest_walk_outside)
 

@@ -210,6 +210,12 @@ impl Abort {
         !self.is_instruction() && self.has(WNR)
     }
 
+    /// What the syndrome says where it does not describe the instruction, for userspace to make out the access by itself: kind
+    /// and direction (CM, WnR) and the fault. Of the other bits some mean nothing then, and some are about the host.
+    pub const fn undescribed_iss(self) -> u64 {
+        self.0 & (CM | WNR | 0x3f) as u64
+    }
+
     /// Whether HPFAR_EL2 holds the address. After a permission fault that was not on a walk it is UNKNOWN, and the
     /// address must be found by translating FAR_EL2 (AT S1E1R).
     pub const fn hpfar_is_valid(self) -> bool {

@@ -65,6 +65,13 @@ fn single_bits_of_an_abort() {
 }
 
 #[test]
+fn userspace_is_told_what_means_something_without_a_description() {
+    // Of a store to nowhere: a translation fault at level 3. Of all bits together: CM, WnR and DFSC.
+    assert_eq!(Esr::new(0x9200_0047).abort().undescribed_iss(), 0x47);
+    assert_eq!(Esr::new(u64::MAX).abort().undescribed_iss(), 0x17f);
+}
+
+#[test]
 fn fault_addresses() {
     // FIPA is at bit 4 and holds the address from bit 12 on.
     assert_eq!(
