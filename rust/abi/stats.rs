@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KVM_GET_STATS_FD: files with a vCPU's or a VM's counters, in KVM's format (Documentation/virt/kvm/api.rst). A VM's are the sums
-//! of its vCPUs'.
+//! KVM_GET_STATS_FD: files with a vCPU's or a VM's counters, in KVM's format (Documentation/virt/kvm/api.rst).
 
 use crate::host::ffi::*;
 use crate::host::file::{new_fd, FileObject};
 use crate::vcpu::shared::Shared;
-use crate::vcpu::stats::NAMES;
+use crate::vcpu::stats::{self, Kind, Row};
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::str::CString;
@@ -16,37 +15,39 @@ use kernel::uaccess::UserSliceWriter;
 const NAME_SIZE: usize = KVM_STATS_NAME_SIZE as usize;
 const ID_OFFSET: usize = size_of::<kvm_stats_header>();
 const DESC_OFFSET: usize = ID_OFFSET + NAME_SIZE;
-const DATA_OFFSET: usize = DESC_OFFSET + NAMES.len() * size_of::<kvm_stats_desc>();
-const SIZE: usize = DATA_OFFSET + NAMES.len() * size_of::<u64>();
+
+/// A VM's: how often what its CPUs know of its stage 2 was taken from them. Each request leads to one such flush.
+const VM_ROWS: [Row; 2] = [
+    Row::number("remote_tlb_flush"),
+    Row::number("remote_tlb_flush_requests"),
+];
+
+/// Whose counters they are.
+enum Of {
+    Vm(Arc<Vm>),
+    Vcpu(Arc<Shared>),
+}
 
 /// An open file of counters.
 struct StatsFile {
-    vm: Arc<Vm>,
+    of: Of,
     /// The process that has opened it.
     pid: i32,
-    /// Of all vCPUs, where this is none.
-    vcpu: Option<Arc<Shared>>,
 }
 
 /// A VM's.
 pub(super) fn of_vm(vm: &Arc<Vm>) -> Result<isize> {
-    open(vm, None)
+    open(Of::Vm(vm.clone()))
 }
 
 /// A vCPU's.
-pub(super) fn of_vcpu(vm: &Arc<Vm>, vcpu: &Arc<Shared>) -> Result<isize> {
-    open(vm, Some(vcpu.clone()))
+pub(super) fn of_vcpu(vcpu: &Arc<Shared>) -> Result<isize> {
+    open(Of::Vcpu(vcpu.clone()))
 }
 
-fn open(vm: &Arc<Vm>, vcpu: Option<Arc<Shared>>) -> Result<isize> {
-    new_fd(Arc::new(
-        StatsFile {
-            vm: vm.clone(),
-            pid: current!().pid(),
-            vcpu,
-        },
-        GFP_KERNEL_ACCOUNT,
-    )?)
+fn open(of: Of) -> Result<isize> {
+    let pid = current!().pid();
+    new_fd(Arc::new(StatsFile { of, pid }, GFP_KERNEL_ACCOUNT)?)
 }
 
 impl FileObject for StatsFile {
@@ -58,7 +59,20 @@ impl FileObject for StatsFile {
     }
 
     fn read(&self, to: &mut UserSliceWriter, offset: usize) -> Result<usize> {
-        to.write_slice_partial(&self.content()?, offset)
+        let (pid, content) = (self.pid, Content(KVec::new()));
+        // Their names begin as KVM's: readers expect that.
+        let content = match &self.of {
+            Of::Vm(vm) => {
+                let id = CString::try_from_fmt(fmt!("kvm-{pid}"))?;
+                let flushes = vm.memory.flushes();
+                content.write(&id, &VM_ROWS, [flushes; VM_ROWS.len()].into_iter())
+            }
+            Of::Vcpu(vcpu) => {
+                let id = CString::try_from_fmt(fmt!("kvm-{pid}/vcpu-{}", vcpu.number))?;
+                content.write(&id, &stats::ROWS, vcpu.stats.values())
+            }
+        };
+        to.write_slice_partial(&content?, offset)
     }
 }
 
@@ -68,54 +82,58 @@ struct Content(KVec<u8>);
 impl Content {
     fn words(&mut self, words: &[u32]) -> Result {
         for word in words {
-            self.0
-                .extend_from_slice(&word.to_ne_bytes(), GFP_KERNEL_ACCOUNT)?;
+            self.bytes(&word.to_ne_bytes())?;
         }
         Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result {
+        Ok(self.0.extend_from_slice(bytes, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// A string in the room that each has.
     fn name(&mut self, name: &[u8]) -> Result {
         let end = self.0.len() + NAME_SIZE;
-        self.0.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
+        self.bytes(name)?;
         Ok(self.0.resize(end, 0, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    fn write(
+        mut self,
+        id: &CString,
+        rows: &[Row],
+        values: impl Iterator<Item = u64>,
+    ) -> Result<KVec<u8>> {
+        let data_offset = DESC_OFFSET + rows.len() * size_of::<kvm_stats_desc>();
+        let count: usize = rows.iter().map(|row| row.kind.values()).sum();
+        self.0
+            .reserve(data_offset + count * size_of::<u64>(), GFP_KERNEL_ACCOUNT)?;
+        self.words(&[0, KVM_STATS_NAME_SIZE, rows.len() as u32])?;
+        self.words(&[ID_OFFSET as u32, DESC_OFFSET as u32, data_offset as u32])?;
+        self.name(id.to_bytes())?;
+        let mut at = 0;
+        for row in rows {
+            let (flags, exponent) = unit(row.kind);
+            let count = row.kind.values() as u32;
+            // The exponent in the lower half, the number of values in the upper one.
+            let sizes = u32::from(exponent as u16) | count << 16;
+            self.words(&[flags, sizes, at, 0])?;
+            self.name(row.name.as_bytes())?;
+            at += count * size_of::<u64>() as u32;
+        }
+        for value in values {
+            self.bytes(&value.to_ne_bytes())?;
+        }
+        Ok(self.0)
     }
 }
 
-impl StatsFile {
-    fn content(&self) -> Result<KVec<u8>> {
-        let mut content = Content(KVec::with_capacity(SIZE, GFP_KERNEL_ACCOUNT)?);
-        let count = NAMES.len() as u32;
-        let offsets = [ID_OFFSET as u32, DESC_OFFSET as u32, DATA_OFFSET as u32];
-        content.words(&[0, KVM_STATS_NAME_SIZE, count])?;
-        content.words(&offsets)?;
-        // As KVM's: readers expect that beginning.
-        let id = match &self.vcpu {
-            Some(vcpu) => CString::try_from_fmt(fmt!("kvm-{}/vcpu-{}", self.pid, vcpu.number))?,
-            None => CString::try_from_fmt(fmt!("kvm-{}", self.pid))?,
-        };
-        content.name(id.to_bytes())?;
-        let flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10;
-        for (i, name) in NAMES.iter().enumerate() {
-            // The exponent in the lower half, the number of values in the upper one.
-            content.words(&[flags, 1 << 16, (i * size_of::<u64>()) as u32, 0])?;
-            content.name(name.as_bytes())?;
-        }
-        let mut sums = [0u64; NAMES.len()];
-        let mut add = |shared: &Shared| {
-            for (sum, value) in sums.iter_mut().zip(shared.stats.values()) {
-                *sum = sum.wrapping_add(value);
-            }
-        };
-        match &self.vcpu {
-            Some(vcpu) => add(vcpu),
-            None => self.vm.vcpus().iter().for_each(|shared| add(shared)),
-        }
-        for sum in sums {
-            content
-                .0
-                .extend_from_slice(&sum.to_ne_bytes(), GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(content.0)
+/// The flags of a kind of counter, and the power of ten to multiply its unit with.
+fn unit(kind: Kind) -> (u32, i16) {
+    match kind {
+        Kind::Number => (KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE, 0),
+        Kind::Nanoseconds => (KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_SECONDS, -9),
+        Kind::NanosecondsHistogram => (KVM_STATS_TYPE_LOG_HIST | KVM_STATS_UNIT_SECONDS, -9),
+        Kind::Truth => (KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_BOOLEAN, 0),
     }
 }

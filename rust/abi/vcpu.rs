@@ -61,7 +61,7 @@ impl FileObject for Vcpu {
             LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
             LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
             LOFT_KVM_SET_GUEST_DEBUG => set_guest_debug(this, user::read(argument)?),
-            LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.vm, &this.shared),
+            LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.shared),
             _ => Err(EINVAL),
         }
     }

@@ -246,7 +246,10 @@ fn abort_address(core: &mut Core, esr: Esr) -> u64 {
     if matches!(abort.fault(), FaultStatus::Permission(_)) && !abort.hpfar_is_valid() {
         match world::translate(world::Syndrome::read().far) {
             Some(ipa) => core.walked_ipa = Some(ipa),
-            None => return RESUME,
+            None => {
+                core.count(Count::AbortRetried);
+                return RESUME;
+            }
         }
     }
     Leave::Sync.code()

@@ -113,6 +113,11 @@ impl Polling {
     /// The shortest time that it is worth.
     const FIRST: i64 = 5_000;
 
+    /// Whether it looks at all.
+    fn looks(self) -> bool {
+        self.ns > 0
+    }
+
     /// Looks for its time. True: there is something.
     fn look(self, shared: &Shared, begun: i64, deadline: i64) -> bool {
         let until = begun.saturating_add(self.ns).min(deadline);
@@ -486,6 +491,7 @@ impl Vcpu {
         let Some(its) = self.vm.its.get(access.number) else {
             return;
         };
+        self.shared.stats.count(Count::MmioKernel);
         match loaded.with(|core| access.store(core)) {
             Some(value) => {
                 its.write(&self.vm, access.offset, access.size(), value);
@@ -520,15 +526,37 @@ impl Vcpu {
                 _ => wait::NEVER,
             }
         };
+        let stats = &self.shared.stats;
         let poll = loaded.with(|core| core.polling);
         let begun = time::monotonic_ns();
-        if poll.look(&self.shared, begun, deadline) {
+        let found = poll.look(&self.shared, begun, deadline);
+        let looked = if poll.looks() {
+            time::monotonic_ns().saturating_sub(begun)
+        } else {
+            0
+        };
+        if found {
+            stats.polled(looked.unsigned_abs(), true);
             return Ok(());
         }
+        let (mut questions, mut done) = (0_u32, false);
+        stats.waits(true);
         let result = self.shared.waiter.block(deadline, || {
-            self.shared.has_requests() || loaded.with(Core::has_interrupt)
+            questions = questions.saturating_add(1);
+            done = self.shared.has_requests() || loaded.with(Core::has_interrupt);
+            done
         });
+        stats.waits(false);
         let waited = time::monotonic_ns().saturating_sub(begun);
+        // Not if there was something, or a signal, when it was first asked for.
+        let slept = questions > 1 || !done && result.is_ok();
+        if poll.looks() {
+            stats.polled(looked.unsigned_abs(), !slept);
+        }
+        if slept {
+            let ns = waited.saturating_sub(looked).unsigned_abs();
+            stats.slept(ns, result.is_ok());
+        }
         loaded.with(|core| core.polling = poll.after(waited));
         result
     }

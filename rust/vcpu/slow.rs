@@ -279,6 +279,7 @@ pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault
         let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
         if !fault.offered && core.vm.events.store(pinned, ipa, data, size, || true) {
             core.count(Count::Ioeventfd);
+            core.count(Count::MmioKernel);
             core.skip();
             return Next::Resume;
         }
@@ -403,6 +404,7 @@ fn register(
         Err(_) if !abort.is_write() => core.set_x(rt, 0),
         Err(_) => {}
     }
+    core.count(Count::MmioKernel);
     core.skip();
     Ok(())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How often a guest was left, and why: counters for userspace (KVM_GET_STATS_FD).
+//! How often a guest was left, and why, and how it waited: counters for userspace (KVM_GET_STATS_FD).
 //!
 //! Each vCPU has its own, and only its own thread counts, so an increment is a load and a store. Exits that the vector answers
 //! are counted by what they are, in one place for each kind. `exits` counts what the vector did not answer, and so did cost
@@ -27,6 +27,8 @@ pub(crate) enum Count {
     AbortLeft,
     /// by an interrupt.
     IrqLeft,
+    /// An abort whose address the guest's tables no longer translated: it tries again.
+    AbortRetried,
     /// Stage 2 got a page.
     Fault,
     /// The guest's floating point registers were fetched.
@@ -35,52 +37,213 @@ pub(crate) enum Count {
     Ioeventfd,
     /// KVM_RUN returned for a device in userspace,
     MmioUser,
-    /// or for a signal.
+    /// or an access to a device was answered in the kernel; see [`Stats::values`].
+    MmioKernel,
+    /// KVM_RUN returned for a signal.
     Signal,
+    /// A wait began with looking, awake, for its end,
+    PollAttempted,
+    /// which came before the thread slept.
+    PollSuccessful,
+    /// Of those that were none. There is no such on arm64, where KVM has the name as well.
+    #[allow(dead_code)]
+    PollInvalid,
+    /// A wait that the thread slept in has ended with something for the vCPU to do.
+    Wakeup,
+    /// The time of looking, where that was enough,
+    PollSuccessNs,
+    /// where it was not,
+    PollFailNs,
+    /// and that of sleeping.
+    WaitNs,
+    /// Whether it waits now.
+    Blocking,
 }
 
-/// Their names, in the order of [`Count`]; those that KVM has too are KVM's.
-pub(crate) const NAMES: [&str; 15] = [
-    "exits",
-    "hvc_exit_stat",
-    "sysreg_exit_stat",
-    "wfe_exit_stat",
-    "wfi_exit_stat",
-    "abort_exit_stat",
-    "irq_exit_stat",
-    "sysreg_exits_left",
-    "abort_exits_left",
-    "irq_exits_left",
-    "stage2_faults",
-    "fp_loads",
-    "ioeventfd_signals",
-    "mmio_exit_user",
-    "signal_exits",
+/// Of which times there is a histogram.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(crate) enum Histogram {
+    PollSuccess,
+    PollFail,
+    Wait,
+}
+
+/// What kind of values there are under a name.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// How often something happened.
+    Number,
+    /// How long that took, in sum.
+    Nanoseconds,
+    /// How often it took 0, 1, 2 to 3, 4 to 7 nanoseconds, and so on.
+    NanosecondsHistogram,
+    /// 1 while something is so.
+    Truth,
+}
+
+impl Kind {
+    /// How many values there are.
+    pub(crate) const fn values(self) -> usize {
+        match self {
+            Self::NanosecondsHistogram => BUCKETS,
+            _ => 1,
+        }
+    }
+}
+
+/// A name in a file of counters.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+}
+
+impl Row {
+    pub(crate) const fn number(name: &'static str) -> Self {
+        let kind = Kind::Number;
+        Self { name, kind }
+    }
+
+    const fn nanoseconds(name: &'static str) -> Self {
+        let kind = Kind::Nanoseconds;
+        Self { name, kind }
+    }
+
+    const fn histogram(name: &'static str) -> Self {
+        let kind = Kind::NanosecondsHistogram;
+        Self { name, kind }
+    }
+}
+
+const COUNTS: usize = Count::Blocking as usize + 1;
+const HISTOGRAMS: usize = Histogram::Wait as usize + 1;
+const BUCKETS: usize = 32;
+
+/// A vCPU's, in the order of [`Count`] and then of [`Histogram`]. Names that KVM has too are KVM's; no other file has any of
+/// them, or some readers take neither.
+pub(crate) const ROWS: [Row; COUNTS + HISTOGRAMS] = [
+    Row::number("exits"),
+    Row::number("hvc_exit_stat"),
+    Row::number("sysreg_exit_stat"),
+    Row::number("wfe_exit_stat"),
+    Row::number("wfi_exit_stat"),
+    Row::number("abort_exit_stat"),
+    Row::number("irq_exit_stat"),
+    Row::number("sysreg_exits_left"),
+    Row::number("abort_exits_left"),
+    Row::number("irq_exits_left"),
+    Row::number("abort_exits_retried"),
+    Row::number("stage2_faults"),
+    Row::number("fp_loads"),
+    Row::number("ioeventfd_signals"),
+    Row::number("mmio_exit_user"),
+    Row::number("mmio_exit_kernel"),
+    Row::number("signal_exits"),
+    Row::number("halt_attempted_poll"),
+    Row::number("halt_successful_poll"),
+    Row::number("halt_poll_invalid"),
+    Row::number("halt_wakeup"),
+    Row::nanoseconds("halt_poll_success_ns"),
+    Row::nanoseconds("halt_poll_fail_ns"),
+    Row::nanoseconds("halt_wait_ns"),
+    Row {
+        name: "blocking",
+        kind: Kind::Truth,
+    },
+    Row::histogram("halt_poll_success_hist"),
+    Row::histogram("halt_poll_fail_hist"),
+    Row::histogram("halt_wait_hist"),
 ];
 
-const _: () = assert!(NAMES.len() == Count::Signal as usize + 1);
-
 /// A vCPU's counters.
-pub(crate) struct Stats([AtomicU64; NAMES.len()]);
+pub(crate) struct Stats {
+    counts: [AtomicU64; COUNTS],
+    histograms: [[AtomicU64; BUCKETS]; HISTOGRAMS],
+}
 
 impl Stats {
     pub(crate) fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; NAMES.len()])
-    }
-
-    /// One more. To be called by the vCPU's own thread.
-    #[inline(always)]
-    pub(crate) fn count(&self, what: Count) {
-        if let Some(counter) = self.0.get(what as usize) {
-            counter.store(
-                counter.load(Ordering::Relaxed).wrapping_add(1),
-                Ordering::Relaxed,
-            );
+        Self {
+            counts: [const { AtomicU64::new(0) }; COUNTS],
+            histograms: [const { [const { AtomicU64::new(0) }; BUCKETS] }; HISTOGRAMS],
         }
     }
 
-    /// All of them now, in the order of [`NAMES`].
+    /// One more. To be called by the vCPU's own thread, like all that change them.
+    #[inline(always)]
+    pub(crate) fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    #[inline(always)]
+    fn add(&self, what: Count, more: u64) {
+        if let Some(counter) = self.counts.get(what as usize) {
+            counter.store(self.get(what).wrapping_add(more), Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, what: Count) -> u64 {
+        let counter = self.counts.get(what as usize);
+        counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn put_into(&self, histogram: Histogram, ns: u64) {
+        let bucket = (u64::BITS - ns.leading_zeros()).min(BUCKETS as u32 - 1);
+        let histogram = self.histograms.get(histogram as usize);
+        if let Some(counter) = histogram.and_then(|buckets| buckets.get(bucket as usize)) {
+            let before = counter.load(Ordering::Relaxed);
+            counter.store(before.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The vCPU begins to wait, or has ended it.
+    pub(super) fn waits(&self, waits: bool) {
+        if let Some(blocking) = self.counts.get(Count::Blocking as usize) {
+            blocking.store(waits.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// A wait looked for its end for `ns`, and found it, or was too short for that.
+    pub(super) fn polled(&self, ns: u64, found: bool) {
+        self.count(Count::PollAttempted);
+        if found {
+            self.count(Count::PollSuccessful);
+            self.add(Count::PollSuccessNs, ns);
+            self.put_into(Histogram::PollSuccess, ns);
+        } else {
+            self.add(Count::PollFailNs, ns);
+            self.put_into(Histogram::PollFail, ns);
+        }
+    }
+
+    /// The thread slept for `ns`. `woken`: for the vCPU's sake, not for a signal's.
+    pub(super) fn slept(&self, ns: u64, woken: bool) {
+        if woken {
+            self.count(Count::Wakeup);
+        }
+        self.add(Count::WaitNs, ns);
+        self.put_into(Histogram::Wait, ns);
+    }
+
+    /// All of them now, in the order of [`ROWS`].
+    ///
+    /// An abort that did not leave for the run loop was an access to a device, but for those that were tried again: the
+    /// vector answered it, or an ioeventfd took it. So only the others that the kernel answers are counted when they happen.
     pub(crate) fn values(&self) -> impl Iterator<Item = u64> + '_ {
-        self.0.iter().map(|counter| counter.load(Ordering::Relaxed))
+        let gone = self
+            .get(Count::AbortLeft)
+            .saturating_add(self.get(Count::AbortRetried));
+        let answered_at_once = self.get(Count::Abort).saturating_sub(gone);
+        let counts = self.counts.iter().enumerate().map(move |(n, counter)| {
+            let more = if n == Count::MmioKernel as usize {
+                answered_at_once
+            } else {
+                0
+            };
+            counter.load(Ordering::Relaxed).wrapping_add(more)
+        });
+        let buckets = self.histograms.iter().flatten();
+        counts.chain(buckets.map(|counter| counter.load(Ordering::Relaxed)))
     }
 }

@@ -105,6 +105,7 @@ impl Tlb for Platform {
         dsb_ishst();
     }
     fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>) {
+        self.vmid.note_flush();
         let shift = leaf.map_or(Level::L3.shift(), Level::shift);
         let count = stale.end.raw().wrapping_sub(stale.start.raw()) >> shift;
         if count >= FLUSH_ALL_FROM {
@@ -303,6 +304,11 @@ impl GuestMemory {
     /// Sees that the guest has a VMID of the current generation. May sleep.
     pub(crate) fn renew_vmid(&self) {
         self.platform.vmid.renew();
+    }
+
+    /// How often all CPUs were made to forget translations of the guest's.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.platform.vmid.flushes()
     }
 
     /// The first address that the guest does not have.

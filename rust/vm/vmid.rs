@@ -23,17 +23,35 @@ static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 const NUMBER_BITS: u32 = 16;
 
-/// The VMID of one VM, with its generation: `generation << 16 | number`; 0 before the first.
-pub(crate) struct Vmid(AtomicU64);
+/// The VMID of one VM.
+pub(crate) struct Vmid {
+    /// With its generation: `generation << 16 | number`; 0 before the first.
+    value: AtomicU64,
+    /// How often what CPUs know under it was flushed.
+    flushes: AtomicU64,
+}
 
 impl Vmid {
     pub(crate) const fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self {
+            value: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+        }
+    }
+
+    /// All CPUs are made to forget something that they know under it.
+    pub(crate) fn note_flush(&self) {
+        self.flushes.fetch_add(1, Relaxed);
+    }
+
+    /// How often that has happened.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.flushes.load(Relaxed)
     }
 
     /// As it is now.
     pub(crate) fn load(&self) -> u64 {
-        self.0.load(Acquire)
+        self.value.load(Acquire)
     }
 
     /// The number in it, whatever its generation.
@@ -45,7 +63,7 @@ impl Vmid {
     /// generation. That the VM has one of the current generation is not enough, for another vCPU may have renewed it since
     /// the CPU was given this one. Only an answer given with interrupts off holds until they are on again.
     pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
-        self.0.load(Relaxed) == vmid && is_current(vmid)
+        self.value.load(Relaxed) == vmid && is_current(vmid)
     }
 
     /// Gets a number of the current generation. May sleep.
@@ -65,7 +83,7 @@ impl Vmid {
         // Full barriers: who flushes the TLB for this VM either sees the new number, or changed the tables before a
         // walk under the new number can read them.
         fence(SeqCst);
-        self.0.store(value, Release);
+        self.value.store(value, Release);
         fence(SeqCst);
         *next = next.wrapping_add(1);
     }
