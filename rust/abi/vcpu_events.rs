@@ -6,13 +6,12 @@
 use super::user;
 use crate::arch::cpu;
 use crate::host::ffi::*;
+use crate::model::esr::Esr;
 use crate::vcpu::Vcpu;
 use kernel::prelude::*;
 
 /// The bits of an ESR that are the ISS; ISS2 is none of an SError's.
 const ISS: u64 = 0x1ff_ffff;
-/// ESR_ELx.IDS: the rest of the syndrome is IMPLEMENTATION DEFINED. For an SError that came without one.
-const IDS: u32 = 1 << 24;
 
 /// KVM_GET_VCPU_EVENTS.
 pub(super) fn get(vcpu: &Vcpu, argument: usize) -> Result<isize> {
@@ -47,7 +46,7 @@ pub(super) fn set(vcpu: &Vcpu, argument: usize) -> Result<isize> {
         return Ok(0);
     }
     let syndrome = if exception.serror_has_esr == 0 {
-        IDS
+        Esr::NO_SERROR_SYNDROME
     } else if cpu::features().ras && exception.serror_esr & !ISS == 0 {
         exception.serror_esr as u32
     } else {

@@ -33,8 +33,21 @@ pub(crate) struct Frame {
     pub(crate) guest_key: [u64; 2],
     /// 1 if the host and so the guest have pointer authentication.
     pub(crate) has_pauth: u64,
+    /// Not 0: an error of the guest's came to light on the way out of it, see [`Frame::take_error`].
+    disr: u64,
+    /// What the guest was left for.
+    pub(crate) syndrome: Syndrome,
     /// HCR_EL2 as the guest left it: the CPU clears VSE when the guest takes the virtual SError.
     pub(crate) left_hcr: u64,
+}
+
+/// The registers that say what a synchronous exit or a fault was about, as the vector has found them.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Syndrome {
+    pub(crate) esr: u64,
+    pub(crate) far: u64,
+    pub(crate) hpfar: u64,
 }
 
 const _: () = {
@@ -51,6 +64,10 @@ const _: () = {
     assert!(offset_of!(Frame, host_key) == layout::FRAME_HOST_KEY as usize);
     assert!(offset_of!(Frame, guest_key) == layout::FRAME_GUEST_KEY as usize);
     assert!(offset_of!(Frame, has_pauth) == layout::FRAME_HAS_PAUTH as usize);
+    assert!(offset_of!(Frame, disr) == layout::FRAME_DISR as usize);
+    assert!(offset_of!(Frame, syndrome.esr) == layout::FRAME_ESR as usize);
+    assert!(offset_of!(Frame, syndrome.far) == layout::FRAME_FAR as usize);
+    assert!(offset_of!(Frame, syndrome.hpfar) == layout::FRAME_HPFAR as usize);
     assert!(offset_of!(Frame, left_hcr) == layout::FRAME_LEFT_HCR as usize);
     assert!(size_of::<Frame>() == layout::FRAME_SIZE as usize);
 };
@@ -71,8 +88,29 @@ impl Frame {
             host_key: [0; 2],
             guest_key: [0; 2],
             has_pauth: has_pauth.into(),
+            disr: 0,
+            syndrome: Syndrome::default(),
             left_hcr: 0,
         }
+    }
+
+    /// DISR_EL1, if it had something when the guest was left: an SError that the guest's accesses led to, but that had not
+    /// been taken. The exit itself was taken before it.
+    #[inline]
+    pub(crate) fn take_error(&mut self) -> Option<u64> {
+        match self.disr {
+            0 => None,
+            disr => {
+                self.disr = 0;
+                Some(disr)
+            }
+        }
+    }
+
+    /// Whether [`Frame::take_error`] has something.
+    #[inline]
+    pub(crate) fn has_error(&self) -> bool {
+        self.disr != 0
     }
 }
 

@@ -305,23 +305,16 @@ pub(crate) fn serror_is_pending(frame: &Frame) -> bool {
     HCR_EL2::VSE.is_set(frame.left_hcr)
 }
 
-/// The registers that say what a synchronous exit or a fault was about. Valid until interrupts are unmasked.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Syndrome {
-    pub(crate) esr: u64,
-    pub(crate) far: u64,
-    pub(crate) hpfar: u64,
+/// FAR_EL2, in a fast exit. What has left the vector finds it in the frame.
+#[inline(always)]
+pub(crate) fn far() -> u64 {
+    read!(FAR_EL2)
 }
 
-impl Syndrome {
-    #[inline(always)]
-    pub(crate) fn read() -> Self {
-        Self {
-            esr: read!(ESR_EL2),
-            far: read!(FAR_EL2),
-            hpfar: read!(HPFAR_EL2),
-        }
-    }
+/// HPFAR_EL2, in a fast exit. What has left the vector finds it in the frame.
+#[inline(always)]
+pub(crate) fn hpfar() -> u64 {
+    read!(HPFAR_EL2)
 }
 
 /// Moves the guest past the instruction that trapped, in a fast exit.

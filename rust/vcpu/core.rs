@@ -12,7 +12,7 @@ use crate::arch::fp::Fp;
 use crate::arch::frame::Frame;
 use crate::arch::gic::{self, Sgi};
 use crate::arch::timer::{self, Ctls};
-use crate::arch::world::{self, Control, HostWorld, Syndrome};
+use crate::arch::world::{self, Control, HostWorld};
 use crate::arch::{cpu, tlb};
 use crate::host::guest::{self, Resident};
 use crate::host::machine;
@@ -52,8 +52,6 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     /// Which registers the guest has.
     pub(crate) features: Features,
-    /// What the last synchronous exit was about.
-    pub(crate) syndrome: Syndrome,
     /// The address of the last abort, where HPFAR_EL2 does not have it.
     pub(crate) walked_ipa: Option<u64>,
 
@@ -141,7 +139,6 @@ impl Core {
             vm,
             shared,
             features: Features::default(),
-            syndrome: Syndrome::default(),
             walked_ipa: None,
             lists: LrFile::new(cpu.list_registers),
             quiet_at: None,
@@ -670,15 +667,10 @@ impl Core {
                 .is_some_and(|gic| gic.lock_for_lists().has_pending(self.id, vmcr))
     }
 
-    /// Keeps what the exit was about, before interrupts are unmasked.
-    pub(crate) fn note_syndrome(&mut self) {
-        self.syndrome = Syndrome::read();
-    }
-
     /// The address of the last abort.
     pub(crate) fn fault_ipa(&self) -> u64 {
         self.walked_ipa
-            .unwrap_or_else(|| Abort::ipa(self.syndrome.hpfar, self.syndrome.far).raw())
+            .unwrap_or_else(|| Abort::ipa(self.frame.syndrome.hpfar, self.frame.syndrome.far).raw())
     }
 
     /// The timers out of reset.

@@ -42,6 +42,8 @@ pub(crate) enum Leave {
     HostException,
 }
 
+const _: () = assert!(Leave::Interrupt.code() == ffi::FRAME_LEAVE_INTERRUPT as u64);
+
 impl Leave {
     const fn code(self) -> u64 {
         ffi::FRAME_LEAVE as u64 + self as u64
@@ -100,15 +102,30 @@ pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
 /// The PC is already behind the HVC.
 #[inline(always)]
 fn hypercall(core: &mut Core) -> u64 {
+    let [function, ..] = core.frame.x;
+    if function as u32 == smccc::function::VERSION {
+        answer(core, smccc::VERSION_1_1)
+    } else {
+        other_hypercall(core)
+    }
+}
+
+/// A function of its own, as it calls others: [`sync`] then does without a stack frame.
+#[inline(never)]
+fn other_hypercall(core: &mut Core) -> u64 {
     let [function, first, ..] = core.frame.x;
     match smccc::quick(&core.firmware, function as u32, first) {
-        Some(value) => {
-            let [x0, x1, x2, x3, ..] = &mut core.frame.x;
-            (*x0, *x1, *x2, *x3) = (value, 0, 0, 0);
-            RESUME
-        }
+        Some(value) => answer(core, value),
         None => Leave::Sync.code(),
     }
+}
+
+/// What a firmware call returns.
+#[inline(always)]
+fn answer(core: &mut Core, value: u64) -> u64 {
+    let [x0, x1, x2, x3, ..] = &mut core.frame.x;
+    (*x0, *x1, *x2, *x3) = (value, 0, 0, 0);
+    RESUME
 }
 
 /// How to resume after register `rt` was written.
@@ -244,7 +261,7 @@ fn abort_address(core: &mut Core, esr: Esr) -> u64 {
     // Other aborts without HPFAR_EL2 are external: they have no IPA, and perhaps no address at all.
     let abort = esr.abort();
     if matches!(abort.fault(), FaultStatus::Permission(_)) && !abort.hpfar_is_valid() {
-        match world::translate(world::Syndrome::read().far) {
+        match world::translate(world::far()) {
             Some(ipa) => core.walked_ipa = Some(ipa),
             None => {
                 core.count(Count::AbortRetried);
@@ -263,8 +280,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
         return abort_address(core, esr);
     }
     core.walked_ipa = None;
-    let syndrome = world::Syndrome::read();
-    let ipa = Abort::ipa(syndrome.hpfar, syndrome.far).raw();
+    let ipa = Abort::ipa(world::hpfar(), world::far()).raw();
     let Some((frame, offset)) = core.gic_frame(ipa) else {
         return if abort.is_write() {
             Leave::Store.code()

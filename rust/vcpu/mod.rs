@@ -110,7 +110,7 @@ impl State {
     pub(crate) fn abort(&mut self) {
         self.answer = run::Answer::None;
         let core = self.core();
-        core.inject_abort(false, FaultStatus::External, core.syndrome.far);
+        core.inject_abort(false, FaultStatus::External, core.frame.syndrome.far);
     }
 
     /// Whether the VM has run with this vCPU.

@@ -571,11 +571,12 @@ fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> HostWork
         }
         let next = match enter(core, pinned, shared) {
             None => what_came_up(core, shared),
+            Some(leave) if core.frame.has_error() => slow::late_serror(core, leave),
             Some(Leave::Interrupt) => Next::Resume,
             Some(Leave::Sync) => slow::handle(core, pinned, false),
             Some(Leave::Store) => slow::handle(core, pinned, true),
             Some(Leave::SError) => slow::serror(core),
-            Some(Leave::HostException) => Next::Host(HostWork::Leave(Exit::Internal, Answer::None)),
+            Some(Leave::HostException) => slow::host_exception(),
         };
         match next {
             Next::Host(work) => return work,
@@ -626,10 +627,9 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
     guest::enter_irqoff();
     let leave = loop {
         let leave = Leave::new(core.run_guest());
-        core.note_syndrome();
         // A store that an ioeventfd waits for takes the shortest way that leads through the host's world, since somebody is
         // woken: nothing of the guest's is taken out of the CPU.
-        if leave != Leave::Store {
+        if leave != Leave::Store || core.frame.has_error() {
             break leave;
         }
         core.note_serror();

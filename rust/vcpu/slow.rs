@@ -3,6 +3,7 @@
 //! Slow exits: with the host's world back, but not yet in a place that may sleep.
 
 use super::core::Core;
+use super::fast::Leave;
 use super::mmio::Load;
 use super::run::{Answer, Exit, HostWork};
 use super::smc;
@@ -51,7 +52,7 @@ pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
         // here knows how to go on from there; it runs again when userspace has set a PSTATE that it can run.
         return leave(Exit::FailEntry, Answer::None);
     }
-    let esr = Esr::new(core.syndrome.esr);
+    let esr = Esr::new(core.frame.syndrome.esr);
     match esr.class() {
         ExceptionClass::Hvc => smc::call(core),
         ExceptionClass::Smc => {
@@ -87,7 +88,7 @@ pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
             if esr.class() == ExceptionClass::SoftwareStepLower {
                 core.end_step();
             }
-            let (esr, far) = (core.syndrome.esr, core.syndrome.far);
+            let (esr, far) = (core.frame.syndrome.esr, core.frame.syndrome.far);
             leave(Exit::Debug { esr, far }, Answer::None)
         }
         // Whatever else traps is something that the guest does not have.
@@ -123,7 +124,7 @@ fn system_register(core: &mut Core, esr: Esr) -> Next {
 
 fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Next {
     let abort = esr.abort();
-    let far = core.syndrome.far;
+    let far = core.frame.syndrome.far;
     let ipa = core.fault_ipa();
     let fault = abort.fault();
     let permission = matches!(fault, FaultStatus::Permission(_));
@@ -222,7 +223,7 @@ impl WalkedOut {
 /// If an ioeventfd waits for the store that was trapped, signals it and goes on behind the instruction. Interrupts are off, and
 /// the guest's registers in the CPU.
 pub(super) fn store(core: &mut Core, pinned: &Pinned) -> bool {
-    let abort = Esr::new(core.syndrome.esr).abort();
+    let abort = Esr::new(core.frame.syndrome.esr).abort();
     let ipa = core.fault_ipa();
     let size = abort.size();
     let value = super::mmio::guest_order(core, core.frame.pstate, core.x(abort.register()), size);
@@ -409,13 +410,47 @@ fn register(
     Ok(())
 }
 
-/// An SError that arrived while the guest ran. It may be the guest's doing, so it is the guest's, unless the CPU says how far
-/// it has spread.
+/// An SError that arrived while the guest ran.
 pub(super) fn serror(core: &mut Core) -> Next {
-    match Esr::new(core.syndrome.esr).error_extent(cpu::features().ras) {
-        ErrorExtent::Harmless => {}
-        ErrorExtent::Guest => core.serror = Some(core.serror.unwrap_or(0)),
-        ErrorExtent::Uncontained => crate::host::mm::uncontained_error(core.syndrome.esr),
-    }
+    error(core, Esr::new(core.frame.syndrome.esr));
     Next::Resume
+}
+
+/// An SError that came to light when the guest had left for something else, to which what it has accessed may have led. So that
+/// is not done: the guest comes to the same place again, once it has had the SError.
+#[cold]
+pub(super) fn late_serror(core: &mut Core, leave: Leave) -> Next {
+    let esr = Esr::new(core.frame.syndrome.esr);
+    if let Some(disr) = core.frame.take_error() {
+        error(core, Esr::from_disr(disr));
+    }
+    match leave {
+        Leave::Sync | Leave::Store => {
+            // HVC alone is taken from the instruction behind it.
+            if esr.class() == ExceptionClass::Hvc {
+                core.frame.pc = core.frame.pc.wrapping_sub(4);
+            }
+            Next::Resume
+        }
+        Leave::Interrupt => Next::Resume,
+        Leave::SError => serror(core),
+        Leave::HostException => host_exception(),
+    }
+}
+
+/// The host took an exception in a fast exit.
+pub(super) fn host_exception() -> Next {
+    leave(Exit::Internal, Answer::None)
+}
+
+/// What an SError says that arose while the guest ran. It may be the guest's doing, so it is the guest's, unless the CPU says
+/// how far it has spread.
+fn error(core: &mut Core, esr: Esr) {
+    match esr.error_extent(cpu::features().ras) {
+        ErrorExtent::Harmless => {}
+        ErrorExtent::Guest => {
+            core.serror = Some(core.serror.unwrap_or(Esr::NO_SERROR_SYNDROME));
+        }
+        ErrorExtent::Uncontained => crate::host::mm::uncontained_error(esr.raw()),
+    }
 }

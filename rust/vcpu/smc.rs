@@ -35,7 +35,7 @@ pub(super) fn call(core: &mut Core) -> Next {
             return Next::Resume;
         }
         filter::Action::Forward => {
-            let smc = Esr::new(core.syndrome.esr).class() == ExceptionClass::Smc;
+            let smc = Esr::new(core.frame.syndrome.esr).class() == ExceptionClass::Smc;
             return Next::Host(HostWork::Leave(
                 Exit::Hypercall {
                     function: function as u32,

@@ -262,6 +262,16 @@ impl Esr {
         }
     }
 
+    /// The ISS of an SError of which nothing is known: IDS, the rest is IMPLEMENTATION DEFINED. Not 0, which would say
+    /// that the error is uncategorised.
+    pub const NO_SERROR_SYNDROME: u32 = 1 << 24;
+
+    /// The SError that DISR_EL1 has recorded: its IDS, AET, EA and DFSC, or what is IMPLEMENTATION DEFINED, are where an
+    /// ISS has them (DDI 0487, DISR_EL1).
+    pub const fn from_disr(disr: u64) -> Self {
+        Self::serror(ESR_ELx::ISS.get(disr) as u32)
+    }
+
     /// An SError with this syndrome (KVM_SET_VCPU_EVENTS), 25 bits.
     pub const fn serror(iss: u32) -> Self {
         Self::build(ExceptionClass::SError, iss)

@@ -27,7 +27,7 @@ pub mod function {
 }
 
 /// SMCCC_VERSION: 1.1.
-const VERSION_1_1: u64 = 0x1_0001;
+pub const VERSION_1_1: u64 = 0x1_0001;
 
 /// The call was made, for x0.
 pub const SUCCESS: u64 = 0;

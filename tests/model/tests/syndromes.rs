@@ -271,6 +271,17 @@ fn how_far_an_error_has_spread() {
 }
 
 #[test]
+fn an_error_that_was_recorded_says_what_one_taken_says() {
+    for iss in [0, 0x11, 3 << 10 | 1 << 9 | 0x11, 0x1ff_ffff] {
+        // DISR_EL1.A.
+        assert_eq!(Esr::from_disr(1 << 31 | iss), Esr::serror(iss as u32));
+    }
+    // One without any syndrome is nobody else's.
+    let none = Esr::serror(Esr::NO_SERROR_SYNDROME);
+    assert_eq!(none.error_extent(true), ErrorExtent::Guest);
+}
+
+#[test]
 fn the_quick_ways_to_a_register_agree_with_the_long_one() {
     let sgi1r = regs::ICC_SGI1R_EL1::ENCODING;
     // Every access that the 22 bits can describe, with a few registers.
