@@ -162,9 +162,9 @@ pub(crate) fn probe() -> Result {
         return Err(eopnotsupp());
     }
     let pfr1 = sanitised(ID_AA64PFR1_EL1::ENCODING);
-    // Not sanitised: what counts is that the register is there and may be open to EL1.
-    let mpam = ID_AA64PFR0_EL1::MPAM.get(read!(ID_AA64PFR0_EL1)) != 0
-        || ID_AA64PFR1_EL1::MPAM_frac.get(read!(ID_AA64PFR1_EL1)) != 0;
+    // The kernel's view, not the CPU's: firmware may have left accesses to these registers trapping to itself, where they are
+    // not expected. The kernel is told so (arm64.nompam), and then touches none of them; else it has done so before now.
+    let mpam = ID_AA64PFR0_EL1::MPAM.get(pfr0) != 0 || ID_AA64PFR1_EL1::MPAM_frac.get(pfr1) != 0;
     // SAFETY: Reads the kernel's capabilities.
     let workarounds = unsafe { ffi::loft_workarounds() };
     let fgt = ID_AA64MMFR0_EL1::FGT.get(mmfr0);
@@ -201,8 +201,7 @@ pub(crate) fn probe() -> Result {
         counter_hz: u32::try_from(hz).unwrap_or(1).max(1),
         dic: CTR_EL0::DIC.is_set(sanitised(CTR_EL0::ENCODING)),
         mpam,
-        // Of the CPU that loads the module: like the rest of MPAM it is the same on all, or the host does without MPAM.
-        mpam_hcr: mpam && MPAMIDR_EL1::HAS_HCR.is_set(read!(MPAMIDR_EL1)),
+        mpam_hcr: mpam && MPAMIDR_EL1::HAS_HCR.is_set(sanitised(MPAMIDR_EL1::ENCODING)),
         profiling: ID_AA64DFR0_EL1::PMSVer.get(sanitised(ID_AA64DFR0_EL1::ENCODING)) != 0
             && !PMBIDR_EL1::P.is_set(read!(PMBIDR_EL1)),
         sme: ID_AA64PFR1_EL1::SME.get(pfr1) != 0,

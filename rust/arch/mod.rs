@@ -12,6 +12,7 @@ pub(crate) mod el1;
 pub(crate) mod fp;
 pub(crate) mod frame;
 pub(crate) mod gic;
+mod mpam;
 pub(crate) mod speculation;
 pub(crate) mod timer;
 pub(crate) mod tlb;

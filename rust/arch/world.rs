@@ -11,7 +11,7 @@ use super::debug::{self, Points};
 use super::el1::{self, HostUser, InCpu, Saved};
 use super::frame::{loft_enter, Frame};
 use super::tlb::Translation;
-use super::{isb, timer};
+use super::{isb, mpam, timer};
 use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Field};
 use crate::vcpu::core::Core;
@@ -40,7 +40,6 @@ pub(crate) struct HostWorld {
     mdcr: u64,
     hcrx: u64,
     sre: u64,
-    mpam2: u64,
 }
 
 /// CPTR_EL2 in its E2H layout is CPACR_EL1's, with two more traps: the trace unit is bit 28 in both, the activity
@@ -108,7 +107,6 @@ pub(crate) fn load(
         mdcr: read!(MDCR_EL2),
         sre: read!(ICC_SRE_EL2),
         hcrx: 0,
-        mpam2: 0,
     };
     frame.host_vbar = read!(VBAR_EL2);
     frame.host_hcr = read!(HCR_EL2);
@@ -153,23 +151,7 @@ pub(crate) fn load(
         write!(HDFGRTR2_EL2, 0);
         write!(HDFGWTR2_EL2, 0);
     }
-    if cpu.mpam {
-        // Memory partitioning is the host's alone. MPAM0_EL1 would even stay behind, for the host's programs to run with.
-        host.mpam2 = read!(MPAM2_EL2);
-        let traps = MPAM2_EL2::TRAPMPAM0EL1.mask() | MPAM2_EL2::TRAPMPAM1EL1.mask();
-        let identification = if cpu.mpam_hcr {
-            0
-        } else {
-            MPAM2_EL2::TIDR.mask()
-        };
-        write!(
-            MPAM2_EL2,
-            host.mpam2 & !MPAM2_EL2::EnMPAMSM.mask() | traps | identification
-        );
-        if cpu.mpam_hcr {
-            write!(MPAMHCR_EL2, MPAMHCR_EL2::TRAP_MPAMIDR_EL1.mask());
-        }
-    }
+    mpam::load();
     write!(ICC_SRE_EL2, host.sre & !ICC_SRE_EL2::Enable.mask());
     isb();
     host
@@ -186,13 +168,7 @@ pub(crate) fn put(saved: &mut Saved, host: &HostWorld) {
     if cpu.hcx {
         write!(HCRX_EL2, host.hcrx);
     }
-    if cpu.mpam {
-        write!(MPAM2_EL2, host.mpam2);
-        if cpu.mpam_hcr {
-            // As the kernel leaves it.
-            write!(MPAMHCR_EL2, 0);
-        }
-    }
+    mpam::put();
     // No guest of this VMID is in the CPU any more, so nothing may walk its tables speculatively either.
     write!(VTTBR_EL2, 0);
     // SAFETY: As in `load`.
@@ -235,6 +211,7 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
             None
         }
     };
+    mpam::enter();
     let core: *mut Core = core;
     // SAFETY: The frame is the first field of `core`, and its address carries access to all of it, for the handlers
     // below. `core` is borrowed mutably by the caller, and nobody else uses it until this returns.
