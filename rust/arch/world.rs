@@ -113,8 +113,6 @@ pub(crate) fn load(
     // SAFETY: The frame stays in place until `put`, as part of the pinned vCPU.
     unsafe { ffi::loft_set_loaded_frame((&raw mut *frame).cast()) };
 
-    set_control(control);
-
     // Debug, the PMU, statistical profiling and trace are the host's. HPMN says how many counters the host has.
     let mdcr = MDCR_EL2::HPMN.mask() & host.mdcr
         | MDCR_EL2::TPM.mask()
@@ -153,7 +151,7 @@ pub(crate) fn load(
     }
     mpam::load();
     write!(ICC_SRE_EL2, host.sre & !ICC_SRE_EL2::Enable.mask());
-    isb();
+    set_control(control);
     host
 }
 
@@ -264,11 +262,15 @@ unsafe extern "C" fn loft_fast_serror(frame: *mut Frame) -> u64 {
 }
 
 /// Puts these into the CPU, where the guest is being loaded or is.
+///
+/// They are in force when this returns, not only with the ERET: where a speculative AT may use the guest's regime as soon as
+/// HCR_EL2.TGE is 0 (erratum 1165522 and its like), it must not find another VM's VTTBR_EL2 then.
 pub(crate) fn set_control(control: &Control) {
     control.translation.set();
     write!(VPIDR_EL2, control.midr);
     timer::set_offset(control.virtual_offset);
     timer::trap_physical(control.physical_offset != 0);
+    isb();
 }
 
 /// The syndrome that a virtual SError brings.
