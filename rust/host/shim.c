@@ -291,6 +291,11 @@ void loft_preempt_notifiers_dec(void)
 void loft_daif_mask(void)
 {
 	local_daif_mask();
+	/*
+	 * With pseudo-NMIs the above has let all priorities through again, and masks interrupts in PSTATE as the guest's entry
+	 * wants it: the guest can be interrupted. The GIC may take until here to hear of it, and would not ring before.
+	 */
+	pmr_sync();
 }
 
 void loft_daif_unmask_noirq(void)
