@@ -18,4 +18,12 @@ mod speculation {
     pub(crate) fn get_mut<T>(slice: &mut [T], index: usize) -> Option<&mut T> {
         slice.get_mut(index)
     }
+
+    pub(crate) fn entry<T, const N: usize>(array: &[T; N], index: usize) -> Option<&T> {
+        array.get(index)
+    }
+
+    pub(crate) fn entry_mut<T, const N: usize>(array: &mut [T; N], index: usize) -> Option<&mut T> {
+        array.get_mut(index)
+    }
 }

@@ -202,29 +202,23 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    /// The vCPU of a line is one that there is, whoever has named it: what it is named by is looked up in the same way. The
+    /// number may be anything.
     fn irq(&self, line: Line) -> Option<&Irq> {
+        let index = line.id().index();
         match line.bank() {
-            Some(vcpu) => speculation::get(
-                &speculation::get(self.redists, vcpu.index())?.private,
-                line.id().index(),
-            ),
-            None => speculation::get(
-                self.spis,
-                line.id().index().wrapping_sub(IntId::PRIVATE as usize),
-            ),
+            Some(vcpu) => speculation::entry(&self.redists.get(vcpu.index())?.private, index),
+            None => speculation::get(self.spis, index.wrapping_sub(IntId::PRIVATE as usize)),
         }
     }
 
     fn irq_mut(&mut self, line: Line) -> Option<&mut Irq> {
+        let index = line.id().index();
         match line.bank() {
-            Some(vcpu) => speculation::get_mut(
-                &mut speculation::get_mut(self.redists, vcpu.index())?.private,
-                line.id().index(),
-            ),
-            None => speculation::get_mut(
-                self.spis,
-                line.id().index().wrapping_sub(IntId::PRIVATE as usize),
-            ),
+            Some(vcpu) => {
+                speculation::entry_mut(&mut self.redists.get_mut(vcpu.index())?.private, index)
+            }
+            None => speculation::get_mut(self.spis, index.wrapping_sub(IntId::PRIVATE as usize)),
         }
     }
 

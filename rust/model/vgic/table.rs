@@ -155,7 +155,7 @@ impl<const BLOCKS: usize> Table<BLOCKS> {
     /// The register at an offset.
     #[inline]
     pub(super) fn find(&self, offset: u32) -> Option<&'static Register> {
-        let first = *speculation::get(&self.first, (offset / BLOCK) as usize)?;
+        let first = *speculation::entry(&self.first, (offset / BLOCK) as usize)?;
         let rows = self.rows.get(usize::from(first)..)?;
         let register = rows.iter().find(|register| {
             offset.wrapping_sub(register.offset) < register.len || offset < register.offset
