@@ -153,6 +153,9 @@ fn memory_attributes(value: u64) -> u64 {
     value & !fields | inner << 59 | outer << 53 | shareability << 10
 }
 
+/// That shareability.
+const INNER_SHAREABLE: u64 = 1 << 10;
+
 fn baser(value: u64, kind: u64) -> u64 {
     memory_attributes(value & !BASER_FIXED) | ENTRY_SIZE | kind << TYPE_SHIFT | PAGE_SIZE_64K
 }
@@ -192,8 +195,8 @@ impl Registers {
             cbaser: 0,
             cwriter: 0,
             creadr: 0,
-            devices: baser(0, TYPE_DEVICES),
-            collections: baser(0, TYPE_COLLECTIONS),
+            devices: baser(INNER_SHAREABLE, TYPE_DEVICES),
+            collections: baser(INNER_SHAREABLE, TYPE_COLLECTIONS),
         }
     }
 

@@ -288,6 +288,9 @@ where
             lpis,
         };
         let mut view = gic.view();
+        for redist in view.redists.iter_mut() {
+            redist.lpis.pendbaser = regs::TABLE_AT_RESET;
+        }
         view.reset();
         view.note_affinities();
         Ok(gic)
@@ -307,10 +310,7 @@ where
     pub fn add_lpis(&mut self) {
         if !self.dist.lpis {
             self.dist.lpis = true;
-            self.dist.propbaser = regs::memory_attributes(0);
-            for redist in self.redists.iter_mut() {
-                redist.lpis.pendbaser = regs::memory_attributes(0);
-            }
+            self.dist.propbaser = regs::TABLE_AT_RESET;
         }
     }
 

@@ -167,6 +167,9 @@ const PTZ: u64 = 1 << 62;
 pub(super) const PROPBASER_ADDRESS: u64 = 0xf_ffff_ffff_f000;
 pub(super) const PENDBASER_ADDRESS: u64 = 0xf_ffff_ffff_0000;
 
+/// Both out of reset: no address, inner shareable, inner write-back. As with KVM, GICR_PENDBASER says so without LPIs too.
+pub(super) const TABLE_AT_RESET: u64 = 1 << 10 | 3 << 7;
+
 /// One table for all redistributors, as GICR_TYPER.CommonLPIAff says.
 pub(super) fn propbaser(gic: &View<'_>, access: &Access) -> u64 {
     half(gic.dist.propbaser, access)

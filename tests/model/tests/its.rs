@@ -426,6 +426,9 @@ fn registers() {
     assert_eq!(test.its.read(0xffe8, 4), 0x3b);
     assert_eq!(test.read(BASER0) >> 48, 0x0107 | 3 << 11);
     assert_eq!(test.read(BASER1) >> 48, 0x0407 | 3 << 11);
+    for table in [BASER0, BASER1] {
+        assert_eq!(test.read(table) as u32, 1 << 10 | 2 << 8, "shared, 64 KiB");
+    }
     assert_eq!(test.read(0x110), 0);
     // Not enabled without all its tables.
     test.write(CTLR, 4, 1);

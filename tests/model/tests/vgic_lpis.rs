@@ -138,12 +138,15 @@ fn without_an_its_there_are_none() {
     m.write(0, redist(0), 0x70, 8, u64::MAX);
     m.write(0, redist(0), 0x78, 8, u64::MAX);
     assert_eq!(m.read(0, redist(0), 0x70, 8), 0);
-    assert_eq!(m.read(0, redist(0), 0x78, 8), 0);
+    let at_reset = 1 << 10 | 3 << 7;
+    assert_eq!(m.read(0, redist(0), 0x78, 8), at_reset, "as KVM's");
     assert!(m.lpi_work.is_empty());
     m.gic.add_lpis();
     assert_eq!(m.read(0, Frame::Dist, 4, 4) >> 17 & 0x7f, 15 << 2 | 1);
     assert_eq!(m.read(0, redist(0), 8, 4) & 1, 1);
     assert_eq!(m.read(0, redist(0), 0, 4), 6, "LPIs are disabled");
+    assert_eq!(m.read(0, redist(0), 0x70, 8), at_reset);
+    assert_eq!(m.read(0, redist(0), 0x78, 8), at_reset);
 }
 
 #[test]
