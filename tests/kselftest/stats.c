@@ -41,37 +41,38 @@ TEST(hypercalls_are_counted)
 	EXPECT(stats_counter(fd, "exits") > exits);
 }
 
-/* The names in a file of counters, and how many values each has. */
+#define NAME_SIZE 48
+
+/* The names in a file of counters, and what stands under them. */
 struct names {
 	u32 count;
-	struct {
-		char name[KVM_STATS_NAME_SIZE];
-		struct kvm_stats_desc desc;
+	struct named {
+		u32 flags;
+		int16_t exponent;
+		u16 size;
+		u32 offset, bucket_size;
+		char name[NAME_SIZE];
 	} of[64];
 };
+
+_Static_assert(sizeof(struct named) == sizeof(struct kvm_stats_desc) + NAME_SIZE, "as in the file");
 
 static void names_in(int fd, struct names *names)
 {
 	struct kvm_stats_header header;
 
 	CHECK_EQ(pread(fd, &header, sizeof(header), 0), sizeof(header));
-	CHECK_EQ(header.name_size, KVM_STATS_NAME_SIZE);
+	CHECK_EQ(header.name_size, NAME_SIZE);
 	CHECK(header.num_desc <= ARRAY_SIZE(names->of));
 	names->count = header.num_desc;
-	for (u32 i = 0; i < header.num_desc; i++) {
-		char buffer[sizeof(struct kvm_stats_desc) + KVM_STATS_NAME_SIZE];
-
-		CHECK_EQ(pread(fd, buffer, sizeof(buffer), header.desc_offset + i * sizeof(buffer)), sizeof(buffer));
-		memcpy(&names->of[i].desc, buffer, sizeof(struct kvm_stats_desc));
-		memcpy(names->of[i].name, buffer + sizeof(struct kvm_stats_desc), KVM_STATS_NAME_SIZE);
-	}
+	CHECK_EQ(pread(fd, names->of, header.num_desc * sizeof(*names->of), header.desc_offset), header.num_desc * sizeof(*names->of));
 }
 
-static struct kvm_stats_desc *named(struct names *names, const char *name)
+static struct named *named(struct names *names, const char *name)
 {
 	for (u32 i = 0; i < names->count; i++)
 		if (!strcmp(names->of[i].name, name))
-			return &names->of[i].desc;
+			return &names->of[i];
 	return NULL;
 }
 
@@ -101,7 +102,7 @@ TEST(names)
 	names_in(stats_of(vm->fd), &vm_names);
 	names_in(stats_of(vm->vcpus[0].fd), &vcpu_names);
 	for (size_t i = 0; i < ARRAY_SIZE(of_vcpu); i++) {
-		struct kvm_stats_desc *desc = named(&vcpu_names, of_vcpu[i].name);
+		struct named *desc = named(&vcpu_names, of_vcpu[i].name);
 
 		if (!desc)
 			FAIL("a vCPU has no counter '%s'", of_vcpu[i].name);
@@ -122,7 +123,7 @@ static u64 happened(int fd, const char *name)
 {
 	static struct names names;
 	struct kvm_stats_header header;
-	struct kvm_stats_desc *desc;
+	struct named *desc;
 	u64 values[32], sum = 0;
 
 	names_in(fd, &names);
