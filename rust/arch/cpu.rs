@@ -107,6 +107,38 @@ pub(crate) fn workaround(function: u32) -> i32 {
     unsafe { ffi::loft_smccc_workaround(function) }
 }
 
+/// Speculation flaws of the machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Flaws(u32);
+
+impl Flaws {
+    /// As the kernel has found out: what one CPU has, the machine has.
+    pub(crate) fn of_machine() -> Self {
+        // SAFETY: Reads the kernel's capabilities, and what the vectors do.
+        Self(unsafe { ffi::loft_speculation_flaws() })
+    }
+
+    /// Spectre variant 2: it speculates where an indirect branch goes by what others have trained.
+    pub(crate) const fn branch_target(self) -> bool {
+        self.0 & ffi::LOFT_SPECTRE_V2 != 0
+    }
+
+    /// Spectre variant 4: it loads before older stores.
+    pub(crate) const fn store_bypass(self) -> bool {
+        self.0 & ffi::LOFT_SPECTRE_V4 != 0
+    }
+
+    /// Spectre-BHB: variant 2 by way of the branch history.
+    pub(crate) const fn branch_history(self) -> bool {
+        self.0 & ffi::LOFT_SPECTRE_BHB != 0
+    }
+
+    /// Whether the vectors, or the CPUs by themselves, do something about the last.
+    pub(crate) const fn branch_history_is_handled(self) -> bool {
+        self.0 & ffi::LOFT_BHB_HANDLED != 0
+    }
+}
+
 /// Calls the firmware's workaround, which a guest wants: something that speculation must not take along is behind it.
 pub(crate) fn run_workaround(function: u32) {
     // SAFETY: The call has no other effect. It preserves all registers but x0 to x3 (SMCCC 1.1), before that x18 and up.

@@ -762,6 +762,18 @@ int loft_smccc_workaround(u32 function)
 	return (int)res.a0;
 }
 
+/* The flaws that some CPU of the machine has, as the kernel has found out; and whether the one of branch history is seen to here. */
+unsigned int loft_speculation_flaws(void)
+{
+	u64 mmfr1 = read_sanitised_ftr_reg(SYS_ID_AA64MMFR1_EL1);
+	bool handled = loft_branch_history || cpuid_feature_extract_unsigned_field(mmfr1, ID_AA64MMFR1_EL1_ECBHB_SHIFT);
+
+	return (cpus_have_cap(ARM64_SPECTRE_V2) ? LOFT_SPECTRE_V2 : 0) |
+	       (cpus_have_cap(ARM64_SPECTRE_V4) ? LOFT_SPECTRE_V4 : 0) |
+	       (cpus_have_cap(ARM64_SPECTRE_BHB) ? LOFT_SPECTRE_BHB : 0) |
+	       (handled ? LOFT_BHB_HANDLED : 0);
+}
+
 struct loft_watch {
 	poll_table table;
 	struct wait_queue_entry *entry;

@@ -134,6 +134,11 @@ unsigned int loft_workarounds(void);
 bool loft_cpus_have_pauth(void);
 u64 loft_cntfrq(void);
 int loft_smccc_workaround(u32 function);
+#define LOFT_SPECTRE_V2		1
+#define LOFT_SPECTRE_V4		2
+#define LOFT_SPECTRE_BHB	4
+#define LOFT_BHB_HANDLED	8
+unsigned int loft_speculation_flaws(void);
 
 /*
  * Events: puts `entry` first into the wait queue of an eventfd, alone in being called. 0, 1 if the eventfd has a count, or

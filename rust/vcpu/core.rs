@@ -364,6 +364,7 @@ impl Core {
         self.gicd_ctlr = self.vm.gic.ctlr();
         self.peers = Some(self.vm.vcpus());
         self.ids = QuickIds::fill(self);
+        (self.firmware, self.firmware_changes) = self.vm.firmware();
     }
 
     /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.

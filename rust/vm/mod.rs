@@ -12,13 +12,14 @@ pub(crate) mod slots;
 pub(crate) mod timers;
 pub(crate) mod vmid;
 
-use crate::arch::cpu;
+use crate::arch::cpu::{self, Flaws};
 use crate::host::mm::Following;
 use crate::host::sync::RawSpinLock;
 use crate::model::psci;
 use crate::model::smccc::filter::{Filter, Range, Ranges};
 use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
 use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
+use crate::model::sysreg::regs::ID_AA64PFR1_EL1;
 use crate::model::sysreg::{regs, IdReg, IdRegs};
 use crate::model::vcpus::VcpuId;
 use crate::vcpu::shared::Shared;
@@ -82,6 +83,7 @@ pub(crate) struct Config {
     pub(crate) limit: IdRegs,
     /// The features of the first KVM_ARM_VCPU_INIT, which all others must repeat.
     pub(crate) vcpu_features: Option<u32>,
+    /// But for what [`Config::firmware`] adds.
     firmware: Firmware,
     pub(crate) timers: TimerPpis,
     /// Until then; empty afterwards.
@@ -126,6 +128,15 @@ impl Config {
         }
     }
 
+    /// What firmware calls answer to a guest with these identification registers.
+    fn firmware(&self) -> Firmware {
+        let pfr1 = IdReg::new(ID_AA64PFR1_EL1::ENCODING).map_or(0, |id| self.ids.get(id));
+        Firmware {
+            ssbs: ID_AA64PFR1_EL1::SSBS.get(pfr1) != 0,
+            ..self.firmware
+        }
+    }
+
     /// Settles whether the vCPUs have pointer authentication.
     pub(crate) fn set_pointer_auth(&mut self, ipa_bits: u32, pointer_auth: bool) {
         self.limit = guest_ids(ipa_bits, pointer_auth);
@@ -145,29 +156,45 @@ fn guest_ids(ipa_bits: u32, pointer_auth: bool) -> IdRegs {
         pointer_auth,
         gic: true,
         ipa_bits: ipa_bits as u8,
-        spectre_v2_unaffected: false,
+        spectre_v2_unaffected: !Flaws::of_machine().branch_target(),
         meltdown_unaffected: false,
     };
     IdRegs::for_guest(&host, &config)
 }
 
-/// What firmware calls answer in a new VM.
+/// What firmware calls answer in a new VM; of the guest's own registers nothing is known here.
 fn firmware() -> Firmware {
-    let state = |function| match cpu::workaround(function) {
-        0 => Mitigation::Mitigated,
-        1 => Mitigation::Unaffected,
-        _ => Mitigation::Vulnerable,
+    let flaws = Flaws::of_machine();
+    let state = |affected, mitigated| match (affected, mitigated) {
+        (false, _) => Mitigation::Unaffected,
+        (true, true) => Mitigation::Mitigated,
+        (true, false) => Mitigation::Vulnerable,
     };
+    // A firmware that knows a workaround has the call, if only for CPUs other than this one.
+    let knows = |function| cpu::workaround(function) >= 0;
+    let spectre_v2 = state(
+        flaws.branch_target(),
+        knows(smccc::function::ARCH_WORKAROUND_1),
+    );
+    let ssbs = ID_AA64PFR1_EL1::SSBS.get(cpu::sanitised(ID_AA64PFR1_EL1::ENCODING)) != 0;
     Firmware {
         psci: psci::Config {
             version: psci::Version::LATEST,
             system_suspend: false,
         },
         bitmaps: Bitmaps::NEW,
-        spectre_v2: state(smccc::function::ARCH_WORKAROUND_1),
-        spectre_v4: state(smccc::function::ARCH_WORKAROUND_2),
-        spectre_bhb: state(smccc::function::ARCH_WORKAROUND_3),
-        ssbs: regs::ID_AA64PFR1_EL1::SSBS.get(cpu::sanitised(regs::ID_AA64PFR1_EL1::ENCODING)) != 0,
+        spectre_v2,
+        spectre_v4: state(
+            flaws.store_bypass(),
+            ssbs || knows(smccc::function::ARCH_WORKAROUND_2),
+        ),
+        // With variant 2 open there is no point in closing this one.
+        spectre_bhb: state(
+            flaws.branch_history(),
+            flaws.branch_history_is_handled() && spectre_v2 != Mitigation::Vulnerable,
+        ),
+        bhb_by_firmware: knows(smccc::function::ARCH_WORKAROUND_3),
+        ssbs: false,
     }
 }
 
@@ -324,7 +351,7 @@ impl Vm {
     /// What firmware calls answer, and a number that is another one when that has changed.
     pub(crate) fn firmware(&self) -> (Firmware, u32) {
         let config = self.config.lock();
-        (config.firmware, self.firmware_changes.load(Relaxed))
+        (config.firmware(), self.firmware_changes.load(Relaxed))
     }
 
     /// Whether the firmware has changed since [`Vm::firmware`] gave this number.
@@ -338,7 +365,9 @@ impl Vm {
         config: &mut Config,
         change: impl FnOnce(&mut Firmware) -> R,
     ) -> R {
-        let result = change(&mut config.firmware);
+        let mut firmware = config.firmware();
+        let result = change(&mut firmware);
+        config.firmware = firmware;
         self.firmware_changes.fetch_add(1, Relaxed);
         result
     }

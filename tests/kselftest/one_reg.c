@@ -313,3 +313,61 @@ TEST(timer_registers)
 	reg_set(vcpu, KVM_REG_ARM_PTIMER_CTL, 2);
 	EXPECT_EQ(reg_get(vcpu, KVM_REG_ARM_PTIMER_CTL) & 3, 2);
 }
+
+/* What the firmware's pseudo registers say of the workarounds is what its calls say, and what the guest's own registers say. */
+#define WORKAROUND_1 KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1
+#define WORKAROUND_2 KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2
+#define WORKAROUND_3 KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3
+
+static void guest_workarounds(u64 arg)
+{
+	GUEST_SYNC2(1, guest_hvc(0x80000001, 0x80008000, 0, 0).x0);
+	GUEST_SYNC2(2, guest_hvc(0x80000001, 0x80007fff, 0, 0).x0);
+	GUEST_SYNC2(3, guest_hvc(0x80000001, 0x80003fff, 0, 0).x0);
+	/* A call that is there, needed or not, does nothing that could be seen. */
+	GUEST_SYNC2(4, guest_hvc(0x80008000, 0, 0, 0).x0);
+	GUEST_SYNC2(5, guest_hvc(0x80003fff, 0, 0, 0).x0);
+}
+
+static void check_workarounds(bool without_ssbs)
+{
+	static const int answers[] = { -1, 0, 1 }; /* by level: not there, needed, not needed */
+	struct vm *vm = vm_create(.main = guest_workarounds);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	u64 pfr0 = reg_get(vcpu, ARM64_SYS_REG(3, 0, 0, 4, 0)), pfr1 = reg_get(vcpu, ARM64_SYS_REG(3, 0, 0, 4, 1));
+	u64 one = reg_get(vcpu, WORKAROUND_1), two = reg_get(vcpu, WORKAROUND_2), three = reg_get(vcpu, WORKAROUND_3);
+
+	ktap_note("levels %llu %llu %llu, CSV2 %llu, SSBS %llu", (unsigned long long)one, (unsigned long long)two,
+		  (unsigned long long)three, (unsigned long long)(pfr0 >> 56 & 15), (unsigned long long)(pfr1 >> 4 & 15));
+	CHECK(one <= 2 && (two == 0 || two == 3) && three <= 2);
+	if (pfr0 >> 56 & 15)
+		EXPECT_EQ(one, 2); /* the guest is told that its CPU is not affected */
+	if (without_ssbs) {
+		if (!(pfr1 >> 4 & 15))
+			SKIP("no SSBS");
+		reg_set(vcpu, ARM64_SYS_REG(3, 0, 0, 4, 1), pfr1 & ~0xf0UL);
+		two = reg_get(vcpu, WORKAROUND_2);
+		EXPECT_EQ(two, 3); /* what it has not, it cannot turn off */
+		reg_set(vcpu, WORKAROUND_2, 3);
+	}
+	EXPECT_EQ((int)vcpu_sync(vcpu, 1), answers[one]);
+	EXPECT_EQ((int)vcpu_sync(vcpu, 2), two ? -2 : -1);
+	EXPECT_EQ((int)vcpu_sync(vcpu, 3), answers[three]);
+	for (u64 n = 4; n <= 5; n++) {
+		int answer = (int)vcpu_sync(vcpu, n);
+
+		if (n == 4 ? one : three) /* else KVM says 0 as well */
+			EXPECT_EQ(answer, 0);
+	}
+	vcpu_done(vcpu);
+}
+
+TEST(workarounds)
+{
+	check_workarounds(false);
+}
+
+TEST(workarounds_without_ssbs)
+{
+	check_workarounds(true);
+}

@@ -17,7 +17,12 @@ pub enum Mitigation {
 }
 
 impl Mitigation {
-    /// Whether the firmware has a call against it, which guests may make.
+    /// Whether a guest may make the call against it, if only for nothing.
+    const fn can_be_called(self) -> bool {
+        !matches!(self, Self::Vulnerable)
+    }
+
+    /// Whether such a call is there for something.
     pub(super) const fn is_mitigated(self) -> bool {
         matches!(self, Self::Mitigated)
     }
@@ -132,7 +137,9 @@ pub struct Firmware {
     pub spectre_v4: Mitigation,
     /// The host's state, for ARCH_WORKAROUND_3.
     pub spectre_bhb: Mitigation,
-    /// The guest has SSBS: it mitigates variant 4 by itself.
+    /// The machine's firmware has that call as well. Else there is nothing left to do for it: the way out of the guest does.
+    pub bhb_by_firmware: bool,
+    /// The guest has SSBS, as its own identification registers say: it mitigates variant 4 by itself.
     pub ssbs: bool,
 }
 
@@ -155,8 +162,8 @@ impl Firmware {
     pub(super) const fn allows(&self, function: u32) -> bool {
         let (map, bit) = match function {
             function::VERSION | function::ARCH_FEATURES => return true,
-            function::ARCH_WORKAROUND_1 => return self.spectre_v2.is_mitigated(),
-            function::ARCH_WORKAROUND_3 => return self.spectre_bhb.is_mitigated(),
+            function::ARCH_WORKAROUND_1 => return self.spectre_v2.can_be_called(),
+            function::ARCH_WORKAROUND_3 => return self.spectre_bhb.can_be_called(),
             function::PV_TIME_FEATURES | function::PV_TIME_ST => {
                 (self.bitmaps.std_hyp, Bitmaps::PV_TIME)
             }

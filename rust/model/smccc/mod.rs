@@ -104,7 +104,16 @@ pub fn decide(firmware: &Firmware, function: u32, arguments: [u64; 3], stolen_ti
             _ => value(NOT_SUPPORTED),
         },
         function::PV_TIME_ST if stolen_time => Call::StolenTime,
-        function::ARCH_WORKAROUND_1 | function::ARCH_WORKAROUND_3 => Call::Workaround(function),
+        function::ARCH_WORKAROUND_1 if firmware.spectre_v2.is_mitigated() => {
+            Call::Workaround(function)
+        }
+        function::ARCH_WORKAROUND_3
+            if firmware.spectre_bhb.is_mitigated() && firmware.bhb_by_firmware =>
+        {
+            Call::Workaround(function)
+        }
+        // Not needed, but safe to call.
+        function::ARCH_WORKAROUND_1 | function::ARCH_WORKAROUND_3 => value(SUCCESS),
         function::VENDOR_CALL_UID => Call::Return(KVM_UID),
         function::VENDOR_FEATURES => Call::Return([
             firmware.bitmaps.vendor_hyp,

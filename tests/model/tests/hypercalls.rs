@@ -23,6 +23,7 @@ const FIRMWARE: Firmware = Firmware {
     spectre_v2: Mitigation::Unaffected,
     spectre_v4: Mitigation::Mitigated,
     spectre_bhb: Mitigation::Vulnerable,
+    bhb_by_firmware: true,
     ssbs: false,
 };
 
@@ -243,6 +244,7 @@ proptest! {
             spectre_v2: state[v2],
             spectre_v4: state[v4],
             spectre_bhb: state[bhb],
+            bhb_by_firmware: true,
             ssbs,
         };
         if let Some(x0) = quick(&firmware, function, first) {
@@ -743,6 +745,12 @@ fn codes_are_the_specifications() {
 
 #[test]
 fn workarounds_can_be_called_where_they_are_said_to_be() {
+    let [vulnerable, unaffected] =
+        [Mitigation::Vulnerable, Mitigation::Unaffected].map(|state| Firmware {
+            spectre_v2: state,
+            spectre_bhb: state,
+            ..FIRMWARE
+        });
     for (feature, firmware) in [
         (
             function::ARCH_WORKAROUND_1,
@@ -769,8 +777,23 @@ fn workarounds_can_be_called_where_they_are_said_to_be() {
             Call::Workaround(feature)
         );
         assert_eq!(
-            decide(&FIRMWARE, feature, [0; 3], false),
+            decide(&vulnerable, feature, [0; 3], false),
             Call::Return([NOT_SUPPORTED, 0, 0, 0])
         );
+        // Who is not affected need not, but may.
+        assert_eq!(
+            decide(&unaffected, feature, [0; 3], false),
+            Call::Return([0; 4])
+        );
     }
+    // A machine whose firmware has no such call never makes it.
+    let without = Firmware {
+        spectre_bhb: Mitigation::Mitigated,
+        bhb_by_firmware: false,
+        ..FIRMWARE
+    };
+    assert_eq!(
+        decide(&without, function::ARCH_WORKAROUND_3, [0; 3], false),
+        Call::Return([0; 4])
+    );
 }
