@@ -686,22 +686,29 @@ void loft_cpuhp_remove(int state)
 /* What the vectors do about Spectre-BHB where the host has found that it needs that (ARM64_SPECTRE_BHB): see layout.h. */
 u64 loft_branch_history;
 
-/* How many branches fill the history, by CPU; from Arm's "Spectre-BHB: Speculative Target Reuse Attacks". */
+/*
+ * How many branches fill the history, by CPU; from Arm's "Spectre-BHB: Speculative Target Reuse Attacks". The kernel has the
+ * same lists and shows them to nobody.
+ */
 static u8 loft_branches_of_this_cpu(void)
 {
 	static const struct {
 		u8 branches;
-		struct midr_range cpus[6];
+		struct midr_range cpus[11];
 	} table[] = {
 		{ 132, { MIDR_ALL_VERSIONS(MIDR_CORTEX_X3), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V2), {} } },
-		{ 38, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A715), MIDR_ALL_VERSIONS(MIDR_CORTEX_A720), {} } },
+		{ 38, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A715), MIDR_ALL_VERSIONS(MIDR_CORTEX_A720),
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A720AE), {} } },
 		{ 32, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A78), MIDR_ALL_VERSIONS(MIDR_CORTEX_A78AE),
-			MIDR_ALL_VERSIONS(MIDR_CORTEX_A78C), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1C), {} } },
-		{ 32, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A710), MIDR_ALL_VERSIONS(MIDR_CORTEX_X2),
-			MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N2), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V1), MIDR_ALL_VERSIONS(MIDR_HISI_TSV110), {} } },
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A78C), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1C),
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A710), MIDR_ALL_VERSIONS(MIDR_CORTEX_X2),
+			MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N2), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V1),
+			MIDR_ALL_VERSIONS(MIDR_HISI_TSV110), {} } },
 		{ 24, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A76), MIDR_ALL_VERSIONS(MIDR_CORTEX_A76AE),
-			MIDR_ALL_VERSIONS(MIDR_CORTEX_A77), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N1), MIDR_ALL_VERSIONS(MIDR_HISI_HIP09), {} } },
+			MIDR_ALL_VERSIONS(MIDR_CORTEX_A77), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N1),
+			MIDR_ALL_VERSIONS(MIDR_QCOM_KRYO_4XX_GOLD), MIDR_ALL_VERSIONS(MIDR_HISI_HIP09), {} } },
 		{ 11, { MIDR_ALL_VERSIONS(MIDR_AMPERE1), {} } },
+		{ 8, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A72), MIDR_ALL_VERSIONS(MIDR_CORTEX_A57), {} } },
 	};
 	unsigned int n;
 
@@ -709,6 +716,17 @@ static u8 loft_branches_of_this_cpu(void)
 		if (is_midr_in_range_list(table[n].cpus))
 			return table[n].branches;
 	return 0;
+}
+
+/* Whether the kernel takes this CPU to need something against Spectre-BHB. Its own list of those that do not is not repeated. */
+static bool loft_this_cpu_remembers_branches(void)
+{
+	bool remembers;
+
+	preempt_disable(); /* as the function wants it; that the thread stays here is sure anyway */
+	remembers = this_cpu_has_cap(ARM64_SPECTRE_BHB);
+	preempt_enable();
+	return remembers;
 }
 
 /* On each CPU, one at a time, before it runs a guest: what one needs, all do. */
@@ -722,14 +740,20 @@ void loft_note_branch_history(void)
 	    cpuid_feature_extract_unsigned_field(mmfr1, ID_AA64MMFR1_EL1_ECBHB_SHIFT))
 		return; /* the CPU keeps the two apart by itself */
 	branches = loft_branches_of_this_cpu();
-	if (cpuid_feature_extract_unsigned_field(isar2, ID_AA64ISAR2_EL1_CLRBHB_SHIFT))
+	if (cpuid_feature_extract_unsigned_field(isar2, ID_AA64ISAR2_EL1_CLRBHB_SHIFT)) {
 		now |= 1ULL << BRANCHES_CLEAR_BIT;
-	else if (branches)
+	} else if (branches) {
 		now = (now & ~(u64)BRANCHES_LOOPS) | max_t(u64, now & BRANCHES_LOOPS, branches);
-	else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_3))
+	} else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_3)) {
 		now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_3 << BRANCHES_CALL_SHIFT;
-	else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_1))
-		now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_1 << BRANCHES_CALL_SHIFT;
+	} else {
+		if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_1))
+			now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_1 << BRANCHES_CALL_SHIFT;
+		/* The kernel is in the same position, and lists the machine as vulnerable. */
+		if (loft_this_cpu_remembers_branches())
+			pr_warn_once("loft: CPU %u: guests can steer the host's speculation (Spectre-BHB), and nothing is known against it\n",
+				     raw_smp_processor_id());
+	}
 	WRITE_ONCE(loft_branch_history, now);
 }
 
