@@ -49,6 +49,10 @@ module! {
             default: 50,
             description: "for how many microseconds at most a waiting vCPU looks for something to do before it sleeps; 0: not at all",
         },
+        errata: u32 {
+            default: 0,
+            description: "work around these errata although the CPUs do not have them, as bits (for tests; LOFT_* in rust/host/shim.h)",
+        },
     },
 }
 
@@ -61,7 +65,7 @@ struct Loft {
 impl kernel::Module for Loft {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let _ = module;
-        arch::cpu::probe()?;
+        arch::cpu::probe(number(module_parameters::errata.value()))?;
         let machine = host::machine::Machine::new()?;
         host::sync::init_statics();
         host::guest::init();

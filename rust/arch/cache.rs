@@ -2,16 +2,15 @@
 
 //! Cache maintenance for memory that a guest is given.
 
+use super::cpu::features;
+use crate::model::sysreg::regs::CTR_EL0;
 use core::arch::asm;
 
-fn line_sizes() -> (usize, usize) {
-    use crate::model::sysreg::regs::CTR_EL0;
-    let ctr = read!(CTR_EL0);
-    // Log2 of the number of 4-byte words (CTR_EL0.DminLine, IminLine).
-    (
-        4usize << CTR_EL0::DminLine.get(ctr),
-        4usize << CTR_EL0::IminLine.get(ctr),
-    )
+/// The size of the smallest line of any data cache. Not only of this CPU's: maintenance by address reaches the caches of all, and
+/// longer strides would leave out lines of those whose lines are shorter.
+fn data_line() -> usize {
+    // Log2 of the number of 4-byte words.
+    4usize << CTR_EL0::DminLine.get(features().ctr)
 }
 
 /// Cleans and invalidates the data cache to the point of coherency for `[address, address + length)`, so that a guest
@@ -21,13 +20,16 @@ fn line_sizes() -> (usize, usize) {
 ///
 /// The range is mapped in the kernel.
 pub(crate) unsafe fn clean_invalidate_to_poc(address: usize, length: usize) {
-    let (line, _) = line_sizes();
-    let mut at = address & !(line - 1);
+    let line = data_line();
     let end = address.wrapping_add(length);
-    while at < end {
-        // SAFETY: The address is mapped, by the requirement; the operation changes no data.
-        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
-        at = at.wrapping_add(line);
+    // Erratum 4311569 (SI L1): the first may be answered before the data is where it is to go; the second is not.
+    for _ in 0..=u32::from(features().repeat_cleaning) {
+        let mut at = address & !(line - 1);
+        while at < end {
+            // SAFETY: The address is mapped, by the requirement; the operation changes no data.
+            unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+            at = at.wrapping_add(line);
+        }
     }
     // SAFETY: A barrier: the maintenance is complete before the guest is let at the page.
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
@@ -40,15 +42,15 @@ pub(crate) unsafe fn clean_invalidate_to_poc(address: usize, length: usize) {
 ///
 /// The range is mapped in the kernel.
 pub(crate) unsafe fn sync_instructions(address: usize, length: usize) {
-    use crate::model::sysreg::regs::CTR_EL0;
-    let ctr = read!(CTR_EL0);
-    let (dline, _) = line_sizes();
+    // What one CPU need not do, another may have to: the guest runs on all.
+    let ctr = features().ctr;
     if CTR_EL0::IDC.get(ctr) == 0 {
-        let mut at = address & !(dline - 1);
+        let line = data_line();
+        let mut at = address & !(line - 1);
         while at < address.wrapping_add(length) {
             // SAFETY: As above.
             unsafe { asm!("dc cvau, {}", in(reg) at, options(nostack, preserves_flags)) };
-            at = at.wrapping_add(dline);
+            at = at.wrapping_add(line);
         }
     }
     // SAFETY: Barriers and instruction cache invalidation lose no data. All of the instruction cache, since a VIPT or

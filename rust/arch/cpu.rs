@@ -37,6 +37,8 @@ pub(crate) struct Features {
     pub(crate) vtr: u64,
     /// The counter's frequency in Hz.
     pub(crate) counter_hz: u32,
+    /// CTR_EL0 as it is safe for all CPUs: the smallest line, and no more coherence than each has.
+    pub(crate) ctr: u64,
     /// Instruction fetches see data writes (CTR_EL0.DIC).
     pub(crate) dic: bool,
     /// FEAT_MPAM: MPAM2_EL2 exists.
@@ -53,6 +55,20 @@ pub(crate) struct Features {
     pub(crate) repeat_tlbi: bool,
     /// The host's errata: a speculative AT may use what is not in place yet.
     pub(crate) speculative_at: bool,
+    /// ThunderX2 erratum 219: what is loaded between a guest's write to TTBR<n>_EL1 and its ISB can fault in any thread of the
+    /// core, also at EL2. So these writes trap (HCR_EL2.TVM), and the ERET after them is the synchronisation.
+    pub(crate) mmu_writes_trap: bool,
+    /// AmpereOne's AC03_CPU_38: TCR_EL1.HA and HD take effect although FEAT_HAFDBS is not offered, and wrongly: descriptors
+    /// are updated that are invalid already. So writes of the guest's to TCR_EL1 trap, and leave the two out.
+    pub(crate) hidden_hafdbs: bool,
+    /// CTR_EL0 differs between the CPUs, so that the guest must not read the one of the CPU that it happens to run on.
+    pub(crate) caches_differ: bool,
+    /// Cortex-A77's erratum 1508412: PAR_EL1 is read between DMBs.
+    pub(crate) par_deadlock: bool,
+    /// Cortex-A510's erratum 2077057: where a step is expected and a trap of pointer authentication comes, SPSR_EL2 is wrong.
+    pub(crate) step_loses_pstate: bool,
+    /// SI L1's erratum 4311569: what is cleaned to the point of coherency is cleaned twice.
+    pub(crate) repeat_cleaning: bool,
 }
 
 /// Written once, by [`probe`], before the module does anything else; so reading takes no check.
@@ -75,6 +91,7 @@ static FEATURES: Probed = Probed(UnsafeCell::new(Features {
     list_registers: 1,
     vtr: 0,
     counter_hz: 1,
+    ctr: 0,
     dic: false,
     mpam: false,
     mpam_hcr: false,
@@ -83,6 +100,12 @@ static FEATURES: Probed = Probed(UnsafeCell::new(Features {
     mte: false,
     repeat_tlbi: false,
     speculative_at: false,
+    mmu_writes_trap: false,
+    hidden_hafdbs: false,
+    caches_differ: false,
+    par_deadlock: false,
+    step_loses_pstate: false,
+    repeat_cleaning: false,
 }));
 
 /// What the kernel has settled on for the identification register `encoding`, over all CPUs.
@@ -160,8 +183,9 @@ pub(crate) fn features() -> &'static Features {
     unsafe { &*FEATURES.0.get() }
 }
 
-/// Checks that loft can work here; says what is missing where it cannot.
-pub(crate) fn probe() -> Result {
+/// Checks that loft can work here; says what is missing where it cannot. `pretended`: the errata that the CPUs shall be taken to
+/// have in addition.
+pub(crate) fn probe(pretended: u32) -> Result {
     if CurrentEL::EL.get(read!(CurrentEL)) != 2 {
         pr_err!("the kernel does not run at EL2: loft needs a CPU with VHE and a kernel started at EL2 (without kvm-arm.mode=nvhe or protected, not itself in a VM)\n");
         return Err(ENODEV);
@@ -198,7 +222,16 @@ pub(crate) fn probe() -> Result {
     // not expected. The kernel is told so (arm64.nompam), and then touches none of them; else it has done so before now.
     let mpam = ID_AA64PFR0_EL1::MPAM.get(pfr0) != 0 || ID_AA64PFR1_EL1::MPAM_frac.get(pfr1) != 0;
     // SAFETY: Reads the kernel's capabilities.
-    let workarounds = unsafe { ffi::loft_workarounds() };
+    let errata = unsafe { ffi::loft_errata() } | pretended;
+    let has = |erratum| errata & erratum != 0;
+    if has(ffi::LOFT_NO_CNTVOFF) {
+        pr_err!("CNTVOFF_EL2 of these CPUs does not work (Oryon): loft has no other way to give a guest its time\n");
+        return Err(eopnotsupp());
+    }
+    if has(ffi::LOFT_PAR_DEADLOCK | ffi::LOFT_LOAD_DEADLOCK) {
+        pr_warn!("a guest's kernel that does not know this CPU's errata can hang the machine: run only guests that you trust\n");
+    }
+    let ctr = sanitised(CTR_EL0::ENCODING);
     let fgt = ID_AA64MMFR0_EL1::FGT.get(mmfr0);
     // Linux boots late CPUs that lack a feature only without it: so what the boot CPUs have, all have.
     // SAFETY: Reads the kernel's capabilities.
@@ -231,15 +264,22 @@ pub(crate) fn probe() -> Result {
         list_registers: super::gic::list_registers(),
         vtr: super::gic::vtr(),
         counter_hz: u32::try_from(hz).unwrap_or(1).max(1),
-        dic: CTR_EL0::DIC.is_set(sanitised(CTR_EL0::ENCODING)),
+        ctr,
+        dic: CTR_EL0::DIC.is_set(ctr),
         mpam,
         mpam_hcr: mpam && MPAMIDR_EL1::HAS_HCR.is_set(sanitised(MPAMIDR_EL1::ENCODING)),
         profiling: ID_AA64DFR0_EL1::PMSVer.get(sanitised(ID_AA64DFR0_EL1::ENCODING)) != 0
             && !PMBIDR_EL1::P.is_set(read!(PMBIDR_EL1)),
         sme: ID_AA64PFR1_EL1::SME.get(pfr1) != 0,
         mte: ID_AA64PFR1_EL1::MTE.get(pfr1) >= ID_AA64PFR1_EL1::MTE_MTE2,
-        repeat_tlbi: workarounds & ffi::LOFT_REPEAT_TLBI != 0,
-        speculative_at: workarounds & ffi::LOFT_SPECULATIVE_AT != 0,
+        repeat_tlbi: has(ffi::LOFT_REPEAT_TLBI),
+        speculative_at: has(ffi::LOFT_SPECULATIVE_AT),
+        mmu_writes_trap: has(ffi::LOFT_MMU_WRITES_TRAP),
+        hidden_hafdbs: has(ffi::LOFT_HIDDEN_HAFDBS),
+        caches_differ: has(ffi::LOFT_CACHES_DIFFER),
+        par_deadlock: has(ffi::LOFT_PAR_DEADLOCK),
+        step_loses_pstate: has(ffi::LOFT_STEP_LOSES_PSTATE),
+        repeat_cleaning: has(ffi::LOFT_REPEAT_CLEANING),
     };
     // SAFETY: The module is being loaded, by this thread, and nothing else of it runs.
     unsafe { *FEATURES.0.get() = features };

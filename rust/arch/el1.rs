@@ -7,6 +7,7 @@
 //! use (the thread pointers, the keys) is exchanged with theirs.
 
 use super::cpu::features;
+use super::dmb;
 use crate::model::sysreg::Reg;
 
 /// The registers of a vCPU in memory. While the vCPU is loaded, those before [`Reg::LOADED`] and the pointer
@@ -60,7 +61,6 @@ macro_rules! each {
         $guest!(ContextidrEl1, CONTEXTIDR_EL1);
         $guest!(CntkctlEl1, CNTKCTL_EL1);
         $plain!(TpidrEl1, TPIDR_EL1);
-        $plain!(ParEl1, PAR_EL1);
         $plain!(TpidrEl0, TPIDR_EL0);
         $plain!(TpidrroEl0, TPIDRRO_EL0);
     };
@@ -78,6 +78,20 @@ macro_rules! each_key {
         $do!(ApgaKeyLo, APGAKEYLO_EL1);
         $do!(ApgaKeyHi, APGAKEYHI_EL1);
     };
+}
+
+/// Reads PAR_EL1.
+///
+/// Cortex-A77's erratum 1508412: near a load from a device, the read can hang the CPU, unless it has a DMB on both sides.
+#[inline]
+pub(super) fn read_par() -> u64 {
+    if !features().par_deadlock {
+        return read!(PAR_EL1);
+    }
+    dmb();
+    let par = read!(PAR_EL1);
+    dmb();
+    par
 }
 
 /// What the host's thread had in the registers that it shares with the guest.
@@ -106,6 +120,7 @@ pub(crate) fn load(saved: &Saved, pauth: bool, ras: bool) -> HostUser {
         };
     }
     each!(guest, plain);
+    write!(PAR_EL1, saved.get(Reg::ParEl1));
     write!(VMPIDR_EL2, saved.get(Reg::MpidrEl1));
     if ras {
         write!(VDISR_EL2, saved.get(Reg::DisrEl1));
@@ -139,6 +154,7 @@ pub(crate) fn save(saved: &mut Saved, host: &HostUser, pauth: bool, ras: bool) {
         };
     }
     each!(guest, plain);
+    saved.set(Reg::ParEl1, read_par());
     if ras {
         saved.set(Reg::DisrEl1, read!(VDISR_EL2));
     }
@@ -181,6 +197,7 @@ impl InCpu<'_> {
             each_key!(plain);
         }
         match reg {
+            Reg::ParEl1 => Some(read_par()),
             Reg::MpidrEl1 => Some(read!(VMPIDR_EL2)),
             Reg::DisrEl1 if features().ras => Some(read!(VDISR_EL2)),
             _ => None,
@@ -210,6 +227,7 @@ impl InCpu<'_> {
             each_key!(plain);
         }
         match reg {
+            Reg::ParEl1 => write!(PAR_EL1, value),
             // Without FEAT_RAS there is no such register, and it is kept in memory.
             Reg::DisrEl1 if features().ras => write!(VDISR_EL2, value),
             _ => return false,

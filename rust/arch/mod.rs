@@ -18,4 +18,4 @@ pub(crate) mod timer;
 pub(crate) mod tlb;
 pub(crate) mod world;
 
-pub(crate) use sysreg::{dsb_ish, dsb_ishst, isb, relax, write_hcr};
+pub(crate) use sysreg::{dmb, dsb_ish, dsb_ishst, isb, relax, write_hcr};

@@ -91,6 +91,13 @@ pub(crate) fn relax() {
     unsafe { asm!("yield", options(nostack, preserves_flags, nomem)) };
 }
 
+/// Orders the memory accesses before it and after it, as seen by everybody.
+#[inline(always)]
+pub(crate) fn dmb() {
+    // SAFETY: A barrier.
+    unsafe { asm!("dmb sy", options(nostack, preserves_flags)) };
+}
+
 /// Waits for all earlier memory accesses and maintenance operations, as seen by the inner shareable domain.
 #[inline(always)]
 pub(crate) fn dsb_ish() {

@@ -137,7 +137,7 @@ pub(crate) fn load(
     if cpu.fgt {
         // Zero traps nothing that is older than the fine-grained traps, and all that came after (the `n` bits).
         write!(HFGRTR_EL2, 0);
-        write!(HFGWTR_EL2, 0);
+        write!(HFGWTR_EL2, HFGWTR_EL2::TCR_EL1.of(cpu.hidden_hafdbs.into()));
         write!(HFGITR_EL2, 0);
         write!(HDFGRTR_EL2, 0);
         write!(HDFGWTR_EL2, 0);
@@ -314,14 +314,19 @@ pub(crate) fn pstate() -> u64 {
     read!(SPSR_EL2)
 }
 
+/// Makes the guest's PSTATE this, in a fast exit.
+pub(crate) fn set_pstate(pstate: u64) {
+    write!(SPSR_EL2, pstate);
+}
+
 /// The IPA that the guest's virtual address `far` translates to, in a fast exit: stage 1 is walked again, as a read of
 /// EL1's. `None` if it no longer translates. The guest's PAR_EL1 is kept.
 pub(crate) fn translate(far: u64) -> Option<u64> {
-    let par = read!(PAR_EL1);
+    let par = el1::read_par();
     // SAFETY: With HCR_EL2.TGE = 0 the instruction walks the guest's tables and writes PAR_EL1 only.
     unsafe { core::arch::asm!("at s1e1r, {}", in(reg) far, options(nostack, preserves_flags)) };
     isb();
-    let walked = read!(PAR_EL1);
+    let walked = el1::read_par();
     write!(PAR_EL1, par);
     (walked & 1 == 0).then_some(walked & 0xf_ffff_ffff_f000 | far & 0xfff)
 }

@@ -206,11 +206,22 @@ static void loft_guest_note_quiescence(void)
 }
 
 /*
+ * Erratum 1508412 (Cortex-A77): a read of PAR_EL1 or a store-exclusive near a load from a device can hang the CPU. A guest has
+ * DMBs around its reads, but the exit may have come right after the first, and the host may have read a device since. So after
+ * whatever reads a device on the way into a guest.
+ */
+static void loft_dmb_before_guest(void)
+{
+	asm volatile(ALTERNATIVE("nop", "dmb sy", ARM64_WORKAROUND_1508412) : : : "memory");
+}
+
+/*
  * Not guest_state_enter_irqoff(), which also tells lockdep that interrupts are on, as the guest has them: what runs at EL2
  * while the guest is in the CPU, fast exits with their locks, runs with interrupts masked.
  */
 void loft_guest_enter_irqoff(void)
 {
+	loft_dmb_before_guest();
 	guest_timing_enter_irqoff();
 	if (context_tracking_enabled())
 		guest_context_enter_irqoff();
@@ -631,6 +642,7 @@ void loft_timer_set_active(unsigned int timer)
 	struct irq_data *data = loft_timer_data[timer];
 
 	data->chip->irq_set_irqchip_state(data, IRQCHIP_STATE_ACTIVE, true);
+	loft_dmb_before_guest(); /* it has read the state back */
 }
 
 /*
@@ -688,7 +700,7 @@ u64 loft_branch_history;
 
 /*
  * How many branches fill the history, by CPU; from Arm's "Spectre-BHB: Speculative Target Reuse Attacks". The kernel has the
- * same lists and shows them to nobody.
+ * same lists and shows them to nobody: scripts/inside/errata compares the two.
  */
 static u8 loft_branches_of_this_cpu(void)
 {
@@ -762,10 +774,29 @@ void loft_note_branch_history(void)
 #define ARM64_WORKAROUND_REPEAT_TLBI ARM64_WORKAROUND_REPEAT_TLBI_SYNC
 #endif
 
-unsigned int loft_workarounds(void)
+/* The one place where the kernel is asked; rust/arch/errata.list says what becomes of everything else that it knows of CPUs. */
+unsigned int loft_errata(void)
 {
-	return (cpus_have_cap(ARM64_WORKAROUND_REPEAT_TLBI) ? LOFT_REPEAT_TLBI : 0) |
-	       (cpus_have_cap(ARM64_WORKAROUND_SPECULATIVE_AT) ? LOFT_SPECULATIVE_AT : 0);
+	static const struct {
+		unsigned int capability, erratum;
+	} table[] = {
+		{ ARM64_WORKAROUND_REPEAT_TLBI, LOFT_REPEAT_TLBI },
+		{ ARM64_WORKAROUND_SPECULATIVE_AT, LOFT_SPECULATIVE_AT },
+		{ ARM64_WORKAROUND_CAVIUM_TX2_219_TVM, LOFT_MMU_WRITES_TRAP },
+		{ ARM64_WORKAROUND_AMPERE_AC03_CPU_38, LOFT_HIDDEN_HAFDBS },
+		{ ARM64_WORKAROUND_QCOM_ORYON_CNTVOFF, LOFT_NO_CNTVOFF },
+		{ ARM64_MISMATCHED_CACHE_TYPE, LOFT_CACHES_DIFFER },
+		{ ARM64_WORKAROUND_1508412, LOFT_PAR_DEADLOCK },
+		{ ARM64_WORKAROUND_DEVICE_LOAD_ACQUIRE, LOFT_LOAD_DEADLOCK },
+		{ ARM64_WORKAROUND_2077057, LOFT_STEP_LOSES_PSTATE },
+		{ ARM64_WORKAROUND_4311569, LOFT_REPEAT_CLEANING },
+	};
+	unsigned int n, found = 0;
+
+	for (n = 0; n < ARRAY_SIZE(table); n++)
+		if (cpus_have_cap(table[n].capability))
+			found |= table[n].erratum;
+	return found;
 }
 
 bool loft_cpus_have_pauth(void)

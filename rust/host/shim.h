@@ -128,9 +128,18 @@ void loft_cpuhp_remove(int state);
 
 /* CPU features that the host has settled on. */
 void loft_note_branch_history(void);
-#define LOFT_REPEAT_TLBI	1
-#define LOFT_SPECULATIVE_AT	2
-unsigned int loft_workarounds(void);
+/* What is wrong with this machine's CPUs, as bits; arch::cpu says what loft does about each. */
+#define LOFT_REPEAT_TLBI	(1 << 0)
+#define LOFT_SPECULATIVE_AT	(1 << 1)
+#define LOFT_MMU_WRITES_TRAP	(1 << 2)
+#define LOFT_HIDDEN_HAFDBS	(1 << 3)
+#define LOFT_NO_CNTVOFF		(1 << 4)
+#define LOFT_CACHES_DIFFER	(1 << 5)
+#define LOFT_PAR_DEADLOCK	(1 << 6)
+#define LOFT_LOAD_DEADLOCK	(1 << 7)
+#define LOFT_STEP_LOSES_PSTATE	(1 << 8)
+#define LOFT_REPEAT_CLEANING	(1 << 9)
+unsigned int loft_errata(void);
 bool loft_cpus_have_pauth(void);
 u64 loft_cntfrq(void);
 int loft_smccc_workaround(u32 function);

@@ -20,7 +20,7 @@ use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::Geometries;
-use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2, SCTLR_EL1};
+use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, TCR_EL1};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
@@ -100,6 +100,8 @@ pub(crate) struct Core {
     pub(crate) ids: QuickIds,
     /// This VM's HCR_EL2.
     hcr: u64,
+    /// See [`Core::watches_caches`].
+    caches_watched: bool,
     /// The vector answers firmware calls: nobody in userspace has a say in them.
     pub(crate) quick_calls: bool,
     /// The timers' interrupts.
@@ -163,6 +165,7 @@ impl Core {
             firmware_changes,
             identified: false,
             hcr: 0,
+            caches_watched: false,
             quick_calls: false,
             timers: TimerPpis::NEW,
             stolen: StolenTime::default(),
@@ -194,6 +197,13 @@ impl Core {
             Reg::ApiaKeyLo => self.frame.guest_key[0] = value,
             Reg::ApiaKeyHi => self.frame.guest_key[1] = value,
             _ => {
+                let value = match reg {
+                    // Not even for a VMM that restores it: see `hidden_hafdbs`.
+                    Reg::TcrEl1 if cpu::features().hidden_hafdbs => {
+                        value & !(TCR_EL1::HA.mask() | TCR_EL1::HD.mask())
+                    }
+                    _ => value,
+                };
                 if let Some(host) = self.host.as_mut() {
                     if world::in_cpu(host).set(reg, value) {
                         return;
@@ -302,12 +312,14 @@ impl Core {
     /// from it once they are on. So its memory is cleaned when it switches them, and until they are on its writes to SCTLR_EL1
     /// and the other registers of its MMU trap (HCR_EL2.TVM).
     pub(crate) fn watches_caches(&self) -> bool {
-        HCR_EL2::TVM.is_set(self.hcr)
+        self.caches_watched
     }
 
     /// See [`Core::watches_caches`].
     pub(crate) fn watch_caches(&mut self, watch: bool) {
-        self.hcr = HCR_EL2::TVM.with(self.hcr, watch.into());
+        self.caches_watched = watch;
+        let trap = watch || cpu::features().mmu_writes_trap;
+        self.hcr = HCR_EL2::TVM.with(self.hcr, trap.into());
         self.renew_hcr();
     }
 
@@ -342,8 +354,8 @@ impl Core {
     /// Sets what does not change once the VM runs.
     pub(crate) fn start(&mut self) {
         self.control.midr = self.vm.midr();
-        // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another.
-        let own_caches = self.cache_type() != cpu::id_register(CTR_EL0::ENCODING);
+        // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another, or another CPU's.
+        let own_caches = cpu::features().caches_differ || self.cache_type() != cpu::features().ctr;
         self.hcr = world::guest_hcr();
         if own_caches {
             self.hcr |= HCR_EL2::TID2.mask();

@@ -7,6 +7,7 @@
 
 use super::core::Core;
 use crate::arch::debug::External;
+use crate::arch::{cpu, world};
 use crate::model::sysreg::regs::SPSR_EL1;
 use kernel::prelude::*;
 
@@ -54,6 +55,22 @@ impl Core {
     /// The debugger is about to be told: the step, if it was one, is over.
     pub(super) fn end_step(&mut self) {
         self.frame.pstate |= SS;
+    }
+
+    /// In a fast exit for an instruction of pointer authentication that traps: SPSR_EL2 becomes right.
+    ///
+    /// Cortex-A510's erratum 2077057: where a step was expected of that instruction, SPSR_EL2 is a copy of the guest's SPSR_EL1,
+    /// so what the guest likes. The instruction has not been executed, and nothing has since the guest was entered with
+    /// PSTATE.SS set: with one instruction done, the step itself would have come first. So PSTATE is what it was then.
+    #[cold]
+    pub(super) fn repair_stepped_pstate(&mut self) {
+        let steps = self
+            .debugger
+            .as_ref()
+            .is_some_and(|debugger| debugger.external.steps);
+        if cpu::features().step_loses_pstate && steps && self.frame.pstate & SS != 0 {
+            world::set_pstate(self.frame.pstate);
+        }
     }
 
     /// KVM_RUN ends.

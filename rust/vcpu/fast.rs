@@ -95,8 +95,16 @@ pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
             }
         }
         ExceptionClass::Wfx => wait(core, esr),
-        _ => Leave::Sync.code(),
+        _ => rare(core, esr),
     }
+}
+
+#[cold]
+fn rare(core: &mut Core, esr: Esr) -> u64 {
+    if esr.class() == ExceptionClass::PointerAuth {
+        core.repair_stepped_pstate();
+    }
+    Leave::Sync.code()
 }
 
 /// The PC is already behind the HVC.

@@ -39,6 +39,17 @@ u64 stats_counter(int fd, const char *wanted)
 	return 0;
 }
 
+bool load_module(const char *parameters)
+{
+	char command[96];
+
+	if (ktap_on_kvm() || access("/loft.ko", R_OK))
+		SKIP("needs loft's module in /loft.ko");
+	sleep_us(200000); /* the last of a case before may be freed a little later */
+	snprintf(command, sizeof(command), "{ [ ! -e /sys/module/loft ] || rmmod loft; } && insmod /loft.ko %s", parameters);
+	return system(command) == 0;
+}
+
 int stats_of(int of)
 {
 	if (cap(KVM_CAP_BINARY_STATS_FD) <= 0)

@@ -22,4 +22,10 @@ int stats_of(int fd);
 /* What the counter of that name stands at. */
 u64 stats_counter(int stats, const char *name);
 
+/*
+ * Loads loft's module anew, with these parameters; false where it does not load. Nothing of it may be in use, so before the case
+ * opens the device. Skips the case where that is not in question.
+ */
+bool load_module(const char *parameters);
+
 #endif
