@@ -32,6 +32,7 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
         | KVM_CAP_IMMEDIATE_EXIT
         | KVM_CAP_INTERNAL_ERROR_DATA
         | KVM_CAP_ARM_NISV_TO_USER
+        | KVM_CAP_ARM_SEA_TO_USER
         | KVM_CAP_VCPU_ATTRIBUTES
         | KVM_CAP_ENABLE_CAP_VM
         | KVM_CAP_CHECK_EXTENSION_VM

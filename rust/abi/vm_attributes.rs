@@ -66,6 +66,7 @@ pub(super) fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isiz
     }
     match request.cap {
         KVM_CAP_ARM_NISV_TO_USER => vm.tell_undescribed(),
+        KVM_CAP_ARM_SEA_TO_USER => vm.tell_errors(),
         KVM_CAP_ARM_SYSTEM_SUSPEND => {
             let mut config = vm.config.lock();
             vm.change_firmware(&mut config, |firmware| firmware.psci.system_suspend = true);

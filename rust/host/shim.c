@@ -491,6 +491,12 @@ void loft_report_poison(unsigned long address)
 	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)address, PAGE_SHIFT, current);
 }
 
+void loft_report_error(u64 physical)
+{
+	pr_err_ratelimited("loft: %s[%d]: memory error in a guest, at physical address %#llx\n", current->comm, current->pid, physical);
+	memory_failure_queue(physical >> PAGE_SHIFT, 0);
+}
+
 void loft_uncontained_error(u64 esr)
 {
 	nmi_panic(NULL, "loft: uncontained SError in a guest");

@@ -107,6 +107,7 @@ void loft_put_page(struct page *page);
 unsigned int loft_host_leaf_shift(struct mm_struct *mm, unsigned long address);
 int loft_get_page(unsigned long address, bool write, bool *writable, struct page **page);
 void loft_report_poison(unsigned long address);
+void loft_report_error(u64 physical);
 void loft_uncontained_error(u64 esr);
 bool loft_range_blockable(const struct mmu_notifier_range *range);
 void loft_mmgrab(struct mm_struct *mm);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The walk of a guest's own tables (DDI 0487, D8.2): which descriptors the CPU reads for an address, from the first level
-//! on. Only as far as it takes to tell the level of a descriptor that it could not read: what the last one means, and whether
-//! the access is allowed, is not asked.
+//! on. Only as far as it takes to tell the level of a descriptor that it could not read, or where the address leads:
+//! whether the access is allowed is not asked.
 
 use super::sysreg::regs::{TCR_EL1, TTBR0_EL1};
 use super::types::Ipa;
@@ -83,6 +83,16 @@ impl Walk {
     /// Where the descriptor is.
     pub const fn descriptor(self) -> Ipa {
         Ipa::new(self.table | self.rest >> self.shift() << 3)
+    }
+
+    /// It has been read: where the address leads, if it is a block's or a page's.
+    pub const fn end(self, descriptor: u64) -> Option<Ipa> {
+        let kind = if self.level == LAST { 0b11 } else { 0b01 };
+        if descriptor & 0b11 != kind {
+            return None;
+        }
+        let offset = (1 << self.shift()) - 1;
+        Some(Ipa::new(descriptor & TABLE & !offset | self.rest & offset))
     }
 
     /// It has been read: the next one, if it leads to a table.

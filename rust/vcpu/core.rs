@@ -263,6 +263,11 @@ impl Core {
         self.inject(esr, Some(far));
     }
 
+    /// Whether the guest's addresses are translated by tables of its own.
+    pub(crate) fn has_mmu_on(&mut self) -> bool {
+        SCTLR_EL1::M.is_set(self.get(Reg::SctlrEl1))
+    }
+
     /// Makes the instruction that trapped UNDEFINED.
     pub(crate) fn inject_undefined(&mut self) {
         self.inject(Esr::undefined(), None);

@@ -21,11 +21,14 @@ use crate::host::cpu::{self as host_cpu, IrqOff, Pinned};
 use crate::host::ffi::*;
 use crate::host::guest::{self, Loaded, SignalMask};
 use crate::host::shared::{field, RunPage};
-use crate::host::{time, wait};
+use crate::host::{mm, time, wait};
 use crate::model::onereg;
+use crate::model::stage1::Walk;
 use crate::model::timer::Frequency;
+use crate::model::types::Ipa;
 use crate::vm::lpi::Host;
 use crate::vm::memory::Fault;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
@@ -55,6 +58,12 @@ pub(super) enum Exit {
     Hypercall { function: u32, smc: bool },
     /// An access that only userspace could make out, to `ipa`.
     NoSyndrome { iss: u64, ipa: u64 },
+    /// An external abort of the guest's, at `gva` if that is not 0, and where that leads.
+    MemoryError {
+        esr: u64,
+        gva: u64,
+        gpa: Option<Ipa>,
+    },
     /// What a debugger outside of the guest waits for.
     Debug { esr: u64, far: u64 },
     /// KVM cannot go on.
@@ -84,6 +93,8 @@ pub(super) enum HostWork {
     Gic(slow::GicAccess),
     /// An ITS's registers.
     Its(slow::ItsAccess),
+    /// The memory system has answered an access of the guest's with an error.
+    MemoryError(slow::MemoryError),
     /// An abort for the guest, for the walk of its tables.
     WalkedOut(slow::WalkedOut),
     /// The guest wants to know its stolen time from now on.
@@ -338,6 +349,7 @@ impl Vcpu {
             HostWork::Fault(fault) => return self.serve_fault(loaded, cache, fault),
             HostWork::Gic(access) => self.serve_gic(loaded, access),
             HostWork::Its(access) => self.serve_its(loaded, access),
+            HostWork::MemoryError(error) => return Ok(self.serve_memory_error(loaded, error)),
             HostWork::WalkedOut(abort) => self.serve_walked_out(loaded, abort),
             HostWork::StolenTime => self.begin_stolen_time(loaded),
             HostWork::Wait => self.wait_for_interrupt(loaded)?,
@@ -457,27 +469,68 @@ impl Vcpu {
     /// The guest's walk of its tables came upon nothing: they are walked once more for the level that it has to be told. Where
     /// they do not lead there any more the guest tries again.
     fn serve_walked_out(&self, loaded: &mut Loaded<'_, Core>, abort: slow::WalkedOut) {
-        let (mut walk, big_endian) = loaded.with(|core| abort.walk(core));
+        let (mut walk, big_endian) = loaded.with(|core| slow::stage1_walk(core, abort.address()));
         while let Some(step) = walk {
             if abort.is_at(step) {
                 return loaded.with(|core| abort.inject(core, step.level()));
             }
-            let descriptor = self.guest_word(step.descriptor().raw());
-            walk = descriptor.and_then(|word| {
-                step.next(if big_endian {
-                    u64::from_be(word)
-                } else {
-                    u64::from_le(word)
-                })
-            });
+            let descriptor = self.read_descriptor(step, big_endian);
+            walk = descriptor.and_then(|descriptor| step.next(descriptor));
         }
     }
 
-    /// Eight bytes of the guest's memory, if they are there. May sleep.
-    fn guest_word(&self, ipa: u64) -> Option<u64> {
-        let address = self.vm.memory.address(ipa, false)?;
+    /// The host learns of the page, which somebody else would get otherwise, and of the error userspace, if it wants to, or
+    /// else the guest.
+    ///
+    /// The address is found in the guest's tables as they are now, so a guest chooses it: hence only a page of its own is
+    /// reported. What the firmware knows of the error (APEI) only the kernel could claim.
+    fn serve_memory_error(
+        &self,
+        loaded: &mut Loaded<'_, Core>,
+        error: slow::MemoryError,
+    ) -> Option<HostWork> {
+        let address = error.address();
+        let ipa = address.and_then(|address| self.guest_translation(loaded, address));
+        if let Some(page) = ipa.and_then(|ipa| self.vm.memory.own_page(ipa)) {
+            mm::report_error(page);
+        }
+        if self.vm.tells_errors() {
+            if let Some(exit) = error.told(ipa) {
+                return Some(HostWork::Leave(exit, Answer::None));
+            }
+        }
+        loaded.with(|core| error.inject(core));
+        None
+    }
+
+    /// Where the guest's tables lead for `address`, now. May sleep.
+    fn guest_translation(&self, loaded: &mut Loaded<'_, Core>, address: u64) -> Option<Ipa> {
+        let (walk, big_endian) = loaded.with(|core| slow::stage1_walk(core, address));
+        let Some(mut step) = walk else {
+            // Its MMU is off.
+            return loaded
+                .with(|core| !core.has_mmu_on())
+                .then_some(Ipa::new(address));
+        };
+        loop {
+            let descriptor = self.read_descriptor(step, big_endian)?;
+            match step.next(descriptor) {
+                Some(next) => step = next,
+                None => return step.end(descriptor),
+            }
+        }
+    }
+
+    /// The descriptor that `walk` is about to read, if it is in the guest's memory. May sleep.
+    fn read_descriptor(&self, walk: Walk, big_endian: bool) -> Option<u64> {
+        let address = self.vm.memory.address(walk.descriptor().raw(), false)?;
         let word = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>());
-        word.reader().read().ok()
+        let word: u64 = word.reader().read().ok()?;
+        Some(if big_endian {
+            u64::from_be(word)
+        } else {
+            u64::from_le(word)
+        })
     }
 
     /// An access to state that may be in another vCPU's list registers: those vCPUs are kept out of the guest for it.
@@ -690,6 +743,16 @@ fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
             page.write(field::DETAIL, iss);
             page.write(field::DETAIL + 8, ipa);
             KVM_EXIT_ARM_NISV
+        }
+        Exit::MemoryError { esr, gva, gpa } => {
+            let flags = if gpa.is_some() {
+                KVM_EXIT_ARM_SEA_FLAG_GPA_VALID
+            } else {
+                0
+            };
+            let gpa = gpa.map_or(0, |gpa| gpa.align_down(PAGE_SIZE as u64).raw());
+            page.write(field::DETAIL, [u64::from(flags), esr, gva, gpa]);
+            KVM_EXIT_ARM_SEA
         }
         Exit::Debug { esr, far } => {
             page.write(field::DETAIL, esr);

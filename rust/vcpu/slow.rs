@@ -15,6 +15,7 @@ use crate::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wf
 use crate::model::stage1::Walk;
 use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
+use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuSet;
 use crate::model::vgic::{Error as GicError, Frame};
 
@@ -134,14 +135,12 @@ fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Ne
             core.inject_abort(abort.is_instruction(), fault, far);
             return Next::Resume;
         }
-        // The memory system's, or what the architecture has for features that no guest has.
+        _ if fault.is_external() => {
+            return Next::Host(HostWork::MemoryError(MemoryError { abort, far }));
+        }
+        // What the architecture has for features that no guest has.
         _ => {
-            // Of the guest's own walk the level stands there; with S1PTW it was of stage 2's, which is not the guest's.
-            let status = match fault {
-                FaultStatus::ExternalOnWalk(_) if !abort.is_on_walk() => fault,
-                _ => FaultStatus::External,
-            };
-            core.inject_abort(abort.is_instruction(), status, far);
+            core.inject_abort(abort.is_instruction(), FaultStatus::External, far);
             return Next::Resume;
         }
     }
@@ -190,6 +189,44 @@ fn nothing_there(core: &mut Core, abort: Abort, ipa: u64, far: u64) -> Next {
     Next::Resume
 }
 
+/// An access of the guest's that the memory system answered with an error.
+#[derive(Clone, Copy)]
+pub(super) struct MemoryError {
+    abort: Abort,
+    far: u64,
+}
+
+impl MemoryError {
+    /// The virtual address of the access, if what is there can be looked for.
+    pub(super) fn address(self) -> Option<u64> {
+        self.abort.is_of_known_address().then_some(self.far)
+    }
+
+    /// For userspace, if it is not the host's own affair. `ipa`: what was found at the address.
+    pub(super) fn told(self, ipa: Option<Ipa>) -> Option<Exit> {
+        let ras = cpu::features().ras;
+        (!self.abort.is_hosts(ras)).then(|| Exit::MemoryError {
+            esr: self.abort.external_esr(ras),
+            gva: if self.abort.far_is_invalid() {
+                0
+            } else {
+                self.far
+            },
+            gpa: ipa,
+        })
+    }
+
+    /// The guest gets it as it is. On its own walk the level stands there; with S1PTW it is that of stage 2's, which the guest
+    /// does not have.
+    pub(super) fn inject(self, core: &mut Core) {
+        let status = match self.abort.fault() {
+            fault @ FaultStatus::ExternalOnWalk(_) if !self.abort.is_on_walk() => fault,
+            _ => FaultStatus::External,
+        };
+        core.inject_abort(self.abort.is_instruction(), status, self.far);
+    }
+}
+
 /// The guest's walk for `far` found a descriptor where nothing is.
 #[derive(Clone, Copy)]
 pub(super) struct WalkedOut {
@@ -200,12 +237,9 @@ pub(super) struct WalkedOut {
 }
 
 impl WalkedOut {
-    /// Where the guest's walk for that address begins, if there is one, and whether its descriptors have the most significant
-    /// byte first.
-    pub(super) fn walk(self, core: &mut Core) -> (Option<Walk>, bool) {
-        let ttbrs = [core.get(Reg::Ttbr0El1), core.get(Reg::Ttbr1El1)];
-        let walk = Walk::new(core.get(Reg::TcrEl1), ttbrs, self.far);
-        (walk, SCTLR_EL1::EE.is_set(core.get(Reg::SctlrEl1)))
+    /// The virtual address.
+    pub(super) fn address(self) -> u64 {
+        self.far
     }
 
     /// Whether it ended with the descriptor that `walk` is about to read.
@@ -218,6 +252,16 @@ impl WalkedOut {
         let status = FaultStatus::ExternalOnWalk(level);
         core.inject_abort(self.instruction, status, self.far);
     }
+}
+
+/// How the guest's own tables are read for an address: where that begins, if its MMU is on, and whether the descriptors have
+/// the most significant byte first.
+pub(super) fn stage1_walk(core: &mut Core, far: u64) -> (Option<Walk>, bool) {
+    let sctlr = core.get(Reg::SctlrEl1);
+    let ttbrs = [core.get(Reg::Ttbr0El1), core.get(Reg::Ttbr1El1)];
+    let walk = Walk::new(core.get(Reg::TcrEl1), ttbrs, far);
+    let walk = walk.filter(|_| SCTLR_EL1::M.is_set(sctlr));
+    (walk, SCTLR_EL1::EE.is_set(sctlr))
 }
 
 /// If an ioeventfd waits for the store that was trapped, signals it and goes on behind the instruction. Interrupts are off, and

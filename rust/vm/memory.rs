@@ -658,6 +658,14 @@ impl GuestMemory {
         self.tables.read().stage2.make_young(Ipa::new(ipa))
     }
 
+    /// The page of RAM that the guest has at `ipa`, if it may write it: then it is nobody else's but with the VMM's will.
+    pub(crate) fn own_page(&self, ipa: Ipa) -> Option<HostPa> {
+        let leaf = self.tables.read().stage2.walk(ipa)?;
+        let attributes = leaf.attributes;
+        let own = attributes.perm.w && attributes.mem == MemType::Normal;
+        own.then(|| leaf.output(ipa))
+    }
+
     fn age_all(&self, range: Range<u64>, what: Age) -> bool {
         let slots = self.slots();
         let mut young = false;

@@ -71,6 +71,8 @@ pub(crate) struct Vm {
     last_ran: KVVec<AtomicU32>,
     /// KVM_CAP_ARM_NISV_TO_USER.
     tells_undescribed: AtomicBool,
+    /// KVM_CAP_ARM_SEA_TO_USER.
+    tells_errors: AtomicBool,
     /// It was started without what it needs, and is of no more use.
     dead: AtomicBool,
 }
@@ -229,6 +231,7 @@ impl Vm {
                 its <- its::VmIts::new(),
                 last_ran,
                 tells_undescribed: AtomicBool::new(false),
+                tells_errors: AtomicBool::new(false),
                 dead: AtomicBool::new(false),
                 events <- events::Events::new(),
                 ids: SetOnce::new(),
@@ -407,5 +410,14 @@ impl Vm {
 
     pub(crate) fn tell_undescribed(&self) {
         self.tells_undescribed.store(true, Relaxed);
+    }
+
+    /// Whether userspace wants the guest's external aborts (KVM_CAP_ARM_SEA_TO_USER).
+    pub(crate) fn tells_errors(&self) -> bool {
+        self.tells_errors.load(Relaxed)
+    }
+
+    pub(crate) fn tell_errors(&self) {
+        self.tells_errors.store(true, Relaxed);
     }
 }

@@ -447,6 +447,8 @@ TEST(enable_cap)
 	int vm = empty_vm();
 
 	EXPECT_OK(ioctl(vm, KVM_ENABLE_CAP, &c));
+	c.cap = KVM_CAP_ARM_SEA_TO_USER;
+	EXPECT_OK(ioctl(vm, KVM_ENABLE_CAP, &c));
 	c.flags = 1;
 	EXPECT_ERRNO(ioctl(vm, KVM_ENABLE_CAP, &c), EINVAL);
 	c = (struct kvm_enable_cap){ .cap = 100000 };

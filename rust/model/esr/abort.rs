@@ -5,6 +5,8 @@ use super::{Esr, ExceptionClass};
 use crate::model::sysreg::regs;
 use crate::model::types::Ipa;
 
+/// How bad an error is (SET), with FEAT_RAS.
+const SET: u32 = 3 << 11;
 const FNV: u32 = 1 << 10;
 const EA: u32 = 1 << 9;
 const CM: u32 = 1 << 8;
@@ -208,6 +210,25 @@ impl Abort {
     /// Whether it was a write (WnR). A stage-1 walk that sets the dirty state or access flag may say write here.
     pub const fn is_write(self) -> bool {
         !self.is_instruction() && self.has(WNR)
+    }
+
+    /// Whether an external abort was of an access that is the host's own: to the tables of stage 2. Without FEAT_RAS no other
+    /// is taken to the host, for HCR_EL2.TEA is RES0.
+    pub const fn is_hosts(self, ras: bool) -> bool {
+        !ras || self.is_on_walk()
+    }
+
+    /// Whether its address can be looked for: the access itself failed, not a walk, and FAR holds the address.
+    pub const fn is_of_known_address(self) -> bool {
+        matches!(self.fault(), FaultStatus::External | FaultStatus::Parity)
+            && !self.far_is_invalid()
+    }
+
+    /// What userspace is told of the syndrome of an external abort (KVM_EXIT_ARM_SEA): nothing of the host's.
+    pub const fn external_esr(self, ras: bool) -> u64 {
+        let set = if ras { SET } else { 0 };
+        let iss = FNV | EA | CM | WNR | set | 0x3f;
+        self.0 & (regs::ESR_ELx::EC.mask() | regs::ESR_ELx::IL.mask() | iss as u64)
     }
 
     /// What the syndrome says where it does not describe the instruction, for userspace to make out the access by itself: kind

@@ -94,6 +94,33 @@ fn blocks_pages_and_nothing_end_it() {
     assert_eq!((last.level(), last.next(3)), (3, None));
 }
 
+#[test]
+fn where_an_address_leads() {
+    let va = 6 << 30 | 7 << 21 | 8 << 12 | 0x123;
+    let first = Walk::new(tcr((25, 0), (0, 0)), [0x1000, 0], va).unwrap();
+    let at = |walk: Walk, word| walk.end(word).map(|ipa| ipa.raw());
+    // A block of 1 GiB, one of 2 MiB, a page; attributes are no address, and a table leads elsewhere.
+    assert_eq!(
+        at(first, 3 << 30 | 0x401),
+        Some(3 << 30 | 7 << 21 | 8 << 12 | 0x123)
+    );
+    assert_eq!([0, 2, 3 << 30 | 3].map(|word| at(first, word)), [None; 3]);
+    let second = first.next(0x2003).unwrap();
+    assert_eq!(
+        at(second, 0xff << 52 | 9 << 21 | 0x401),
+        Some(9 << 21 | 8 << 12 | 0x123)
+    );
+    let third = second.next(0x3003).unwrap();
+    assert_eq!(at(third, 0x7_7777_7403), Some(0x7_7777_7123));
+    assert_eq!(at(third, 0x7_7777_7401), None);
+    // A page of 64 KiB.
+    let large = Walk::new(tcr((34, 1), (0, 0)), [0x10000, 0], 0x1_2345).unwrap();
+    assert_eq!(
+        (large.level(), at(large.next(3).unwrap(), 0x7_8888_0403)),
+        (2, Some(0x7_8888_2345))
+    );
+}
+
 proptest! {
     /// Whatever the registers hold, a walk ends, at level 3 at the latest.
     #[test]

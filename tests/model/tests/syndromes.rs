@@ -72,6 +72,23 @@ fn userspace_is_told_what_means_something_without_a_description() {
 }
 
 #[test]
+fn external_aborts() {
+    let abort = |iss: u64| Esr::new(0x24 << 26 | 1 << 25 | iss).abort();
+    // On the access, on a walk, with parity; all but the last with the address in FAR.
+    let known = [0x10, 0x15, 0x18, 0x410].map(|iss| abort(iss).is_of_known_address());
+    assert_eq!(known, [true, false, true, false]);
+    // With S1PTW it was the host's tables, without FEAT_RAS anything is the host's.
+    let hosts = [(0x95, true), (0x15, true), (0x10, true), (0x10, false)];
+    assert_eq!(
+        hosts.map(|(iss, ras)| abort(iss).is_hosts(ras)),
+        [true, false, false, true]
+    );
+    // EC, IL, SET, FnV, EA, CM, WnR and DFSC.
+    assert_eq!(Esr::new(u64::MAX).abort().external_esr(true), 0xfe00_1f7f);
+    assert_eq!(Esr::new(u64::MAX).abort().external_esr(false), 0xfe00_077f);
+}
+
+#[test]
 fn fault_addresses() {
     // FIPA is at bit 4 and holds the address from bit 12 on.
     assert_eq!(
