@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The command's exit code and its two outputs are loft's own.
-# seconds: 240
+# seconds: 300
 . /boot/lib
 guest -- sh -c 'echo to-out; echo to-err >&2; exit 7'
 expect_code 7
@@ -10,3 +10,16 @@ guest -- /no/such/program
 expect_code 127
 guest -- sh -c 'kill -9 $$'
 expect_code 137
+
+# An output that nobody reads any more ends the command as a pipe does; one that is full is an error.
+{
+    timeout 60 loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk" --device "$DEVICE" -- yes 2>"$dir/err" </dev/null
+    echo $? >"$dir/code"
+} | head -n 2 >"$dir/out"
+code=$(cat "$dir/code")
+expect_code 141
+[ "$(cat "$dir/out")" = "$(printf 'y\ny')" ] || fail "printed '$(cat "$dir/out")'"
+code=0
+timeout 60 loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk" --device "$DEVICE" -- echo lost >/dev/full 2>"$dir/err" </dev/null || code=$?
+expect_code 125
+says "$(cat "$dir/err")" 'standard output.*No space left'

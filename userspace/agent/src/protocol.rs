@@ -33,6 +33,10 @@ pub enum Frame {
     Error(String),
     /// Guest: it could not be made ready for the command, and why. Nothing follows.
     Failed(String),
+    /// Launcher: nobody reads the command's output any more.
+    StdoutGone,
+    /// Launcher: nobody reads the command's error output any more.
+    StderrGone,
 }
 
 /// What arrived is no frame.
@@ -62,6 +66,8 @@ impl Frame {
             Self::Goodbye => (8, &[]),
             Self::Error(text) => (9, text.as_bytes()),
             Self::Failed(text) => (10, text.as_bytes()),
+            Self::StdoutGone => (11, &[]),
+            Self::StderrGone => (12, &[]),
         };
         debug_assert!(content.len() <= MAX_CONTENT);
         let mut bytes = Vec::with_capacity(HEADER + content.len());
@@ -83,6 +89,8 @@ impl Frame {
             (8, []) => Self::Goodbye,
             (9, bytes) => Self::Error(String::from_utf8_lossy(bytes).into_owned()),
             (10, bytes) => Self::Failed(String::from_utf8_lossy(bytes).into_owned()),
+            (11, []) => Self::StdoutGone,
+            (12, []) => Self::StderrGone,
             _ => return Err(BadFrame { kind, length: content.len() }),
         })
     }
@@ -154,6 +162,8 @@ mod tests {
             Frame::Goodbye,
             Frame::Error("no such file".into()),
             Frame::Failed("no disk".into()),
+            Frame::StdoutGone,
+            Frame::StderrGone,
         ]
     }
 

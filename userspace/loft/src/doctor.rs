@@ -5,6 +5,7 @@ mod facts;
 mod probe;
 
 use crate::cli::DoctorArgs;
+use crate::output;
 use anyhow::Result;
 use facts::Facts;
 use probe::Probe;
@@ -57,26 +58,32 @@ pub fn main(args: &DoctorArgs) -> Result<u8> {
     let findings = examine(&facts, &probe, &args.device);
     let healthy = findings.iter().all(|f| f.level != Level::Missing);
     if args.json {
-        println!("{}", serde_json::json!({ "can_run_guests": healthy, "findings": findings }));
+        print(&format!("{}\n", serde_json::json!({ "can_run_guests": healthy, "findings": findings })))?;
     } else {
-        print(&findings, healthy);
+        print(&table(&findings, healthy))?;
     }
     Ok(u8::from(!healthy))
 }
 
-fn print(findings: &[Finding], healthy: bool) {
+fn print(text: &str) -> std::io::Result<()> {
+    output::write_all(rustix::stdio::stdout(), text.as_bytes())
+}
+
+fn table(findings: &[Finding], healthy: bool) -> String {
+    let mut lines = Vec::new();
     for finding in findings {
         let mark = match finding.level {
             Level::Ok => "ok     ",
             Level::Note => "note   ",
             Level::Missing => "MISSING",
         };
-        println!("{mark}  {}", finding.found);
+        lines.push(format!("{mark}  {}\n", finding.found));
         if let Some(remedy) = &finding.remedy {
-            println!("         -> {remedy}");
+            lines.push(format!("         -> {remedy}\n"));
         }
     }
-    println!("{}", if healthy { "guests can be run here" } else { "guests cannot be run here yet" });
+    lines.push(if healthy { "guests can be run here\n".into() } else { "guests cannot be run here yet\n".into() });
+    lines.concat()
 }
 
 fn examine(facts: &Facts, probe: &Probe, device: &Path) -> Vec<Finding> {

@@ -11,6 +11,8 @@ pub const ENDED: u8 = 102;
 pub const NO_STATUS: u8 = 103;
 /// loft itself failed.
 pub const FAILED: u8 = 125;
+/// Nobody reads loft's output any more: what a shell reports of a program that SIGPIPE has ended.
+pub const OUTPUT_CLOSED: u8 = 128 + libc::SIGPIPE as u8;
 
 /// Why the machine stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Ending {
     Signal(i32),
     /// The hypervisor or the launcher failed.
     Failed(String),
+    /// What the guest printed could not be written.
+    OutputLost(String),
 }
 
 impl Ending {
@@ -38,14 +42,14 @@ impl Ending {
             Self::Crash(_) => "crash",
             Self::User => "ended-by-user",
             Self::Signal(_) => "signal",
-            Self::Failed(_) => "failed",
+            Self::Failed(_) | Self::OutputLost(_) => "failed",
         }
     }
 
     /// What more there is to say.
     pub fn detail(&self) -> Option<String> {
         match self {
-            Self::Crash(text) | Self::Failed(text) => Some(text.clone()),
+            Self::Crash(text) | Self::Failed(text) | Self::OutputLost(text) => Some(text.clone()),
             Self::Signal(number) => Some(format!("signal {number}")),
             _ => None,
         }
@@ -59,13 +63,15 @@ impl Ending {
             Self::Crash(_) => CRASH,
             Self::User => ENDED,
             Self::Signal(number) => 128u8.wrapping_add(*number as u8),
-            Self::Failed(_) => FAILED,
+            Self::Failed(_) | Self::OutputLost(_) => FAILED,
         }
     }
 
     /// The exit code of a run with a command, whose own was `status` if it came to an end.
     pub fn exit_code_with(&self, status: Option<u8>) -> u8 {
         match (status, self) {
+            // A result that is incomplete must not look like one.
+            (_, Self::OutputLost(_)) => FAILED,
             (Some(status), _) => status,
             (None, Self::PowerOff) => NO_STATUS,
             (None, other) => other.exit_code(),
@@ -100,5 +106,6 @@ mod tests {
         assert_eq!(Ending::Crash(String::new()).exit_code_with(Some(0)), 0);
         assert_eq!(Ending::PowerOff.exit_code_with(None), NO_STATUS);
         assert_eq!(Ending::Reboot.exit_code_with(None), REBOOT);
+        assert_eq!(Ending::OutputLost(String::new()).exit_code_with(Some(0)), FAILED);
     }
 }

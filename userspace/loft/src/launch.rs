@@ -3,7 +3,7 @@
 
 use crate::cli::{ConsoleKind, RunArgs};
 use crate::ending::Ending;
-use crate::output::{Output, Target};
+use crate::output::{message, Output, Refused, Target};
 use crate::run::{plan, report, Plan};
 use crate::session::{self, Hvc, Session, Wiring};
 use crate::{signals, vm};
@@ -37,7 +37,8 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         (true, true) => Target::Stderr,
         (true, false) => Target::Nowhere,
     };
-    let (serial, record) = Watch::new(Output::new(target, hidden.clone()));
+    let refused = Arc::new(Refused::new().context("cannot make an eventfd")?);
+    let (serial, record) = Watch::new(Output::new(target, hidden.clone(), refused.clone()));
 
     let mut devices = devices(args)?;
     let (mut to_hvc, mut to_agent) = (None, None);
@@ -75,6 +76,7 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         hvc: to_hvc,
         agent: to_agent,
         hide_uart: hidden,
+        refused: &refused,
         ended: &ended,
         signals: &signals,
         keys: keys.is_some(),
@@ -89,14 +91,15 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     session.drain();
     drop(keys);
 
-    let ending = match (session.failure.take(), result?) {
-        (Some(reason), _) => Ending::Failed(reason),
-        (None, Some(ending)) => ending,
-        (None, None) => told_apart(machine.ending(), &record),
+    let ending = match (session.lost.take(), session.failure.take(), result?) {
+        (Some(ending), ..) => ending,
+        (None, Some(reason), _) => Ending::Failed(reason),
+        (None, None, Some(ending)) => ending,
+        (None, None, None) => told_apart(machine.ending(), &record),
     };
     let status = session.status;
     let code = if command { ending.exit_code_with(status) } else { ending.exit_code() };
-    if status.is_none() {
+    if status.is_none() || matches!(ending, Ending::OutputLost(_)) {
         explain(&ending, command, args.verbose, &record);
     }
     if args.json {
@@ -105,7 +108,7 @@ pub fn main(args: &RunArgs) -> Result<u8> {
             "boot_ms": session.hello.map(|at| at.duration_since(started).as_millis() as u64),
             "exits": exits,
         });
-        eprintln!("{}", report(&ending, code, status, facts));
+        message(&report(&ending, code, status, facts));
     }
     Ok(code)
 }
@@ -124,6 +127,7 @@ fn explain(ending: &Ending, command: bool, verbose: bool, record: &Record) {
         Ending::PowerOff if command => "the guest switched itself off before the command had ended".to_owned(),
         Ending::Reboot => "the guest rebooted".to_owned(),
         Ending::Crash(text) | Ending::Failed(text) => text.clone(),
+        Ending::OutputLost(text) => return message(&format!("loft: {text}")),
         Ending::PowerOff | Ending::User | Ending::Signal(_) => return,
     };
     if command && !verbose {
@@ -131,10 +135,10 @@ fn explain(ending: &Ending, command: bool, verbose: bool, record: &Record) {
         let log = String::from_utf8_lossy(&tail);
         let lines: Vec<&str> = log.lines().collect();
         for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
-            eprintln!("{}", line.trim_end());
+            message(line.trim_end());
         }
     }
-    eprintln!("\nloft: {text}");
+    message(&format!("\nloft: {text}"));
 }
 
 fn devices(args: &RunArgs) -> Result<Vec<Box<dyn Device>>> {

@@ -41,14 +41,20 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             loft_devices::terminal::restore();
-            eprintln!("loft: {error:#}");
+            // Whoever closes a pipe early has had enough: nothing to complain about.
+            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+                return ExitCode::from(ending::OUTPUT_CLOSED);
+            }
+            output::message(&format!("loft: {error:#}"));
             ExitCode::from(ending::FAILED)
         }
     }
 }
 
 fn manual() -> anyhow::Result<u8> {
-    man::write(cli::Cli::command(), &mut std::io::stdout())?;
+    let mut page = Vec::new();
+    man::write(cli::Cli::command(), &mut page)?;
+    output::write_all(rustix::stdio::stdout(), &page)?;
     Ok(0)
 }
 

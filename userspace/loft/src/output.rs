@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where the serial port's output goes.
+//! The launcher's own outputs, and where the serial port's output goes.
 
 use rustix::stdio;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
 /// The launcher's own output, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,16 +19,42 @@ pub enum Target {
     Nowhere,
 }
 
+/// That standard output takes no more of what the serial port writes, and why.
+pub struct Refused {
+    /// Readable from when it is so.
+    pub event: EventFd,
+    why: OnceLock<io::Error>,
+}
+
+impl Refused {
+    /// Nothing has been refused yet.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { event: EventFd::new(EFD_NONBLOCK)?, why: OnceLock::new() })
+    }
+
+    /// What the system said when it refused for the first time.
+    pub fn why(&self) -> Option<&io::Error> {
+        self.why.get()
+    }
+
+    fn set(&self, error: io::Error) {
+        if self.why.set(error).is_ok() {
+            let _ = self.event.write(1);
+        }
+    }
+}
+
 /// A writer without a buffer: what a guest prints is seen at once.
 pub struct Output {
     target: Target,
     hidden: Arc<AtomicBool>,
+    refused: Arc<Refused>,
 }
 
 impl Output {
-    /// Writes to `target` until `hidden` is set.
-    pub fn new(target: Target, hidden: Arc<AtomicBool>) -> Self {
-        Self { target, hidden }
+    /// Writes to `target` until `hidden` is set; an error of standard output is told to `refused`.
+    pub fn new(target: Target, hidden: Arc<AtomicBool>, refused: Arc<Refused>) -> Self {
+        Self { target, hidden, refused }
     }
 }
 
@@ -35,8 +62,13 @@ impl Write for Output {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if !self.hidden.load(Ordering::Relaxed) {
             match self.target {
-                Target::Stdout => write_all(stdio::stdout(), buf)?,
-                Target::Stderr => write_all(stdio::stderr(), buf)?,
+                Target::Stdout => {
+                    if let Err(error) = write_all(stdio::stdout(), buf) {
+                        self.refused.set(error);
+                    }
+                }
+                // The kernel's messages are an extra: the command goes on without them.
+                Target::Stderr => drop(write_all(stdio::stderr(), buf)),
                 Target::Nowhere => {}
             }
         }
@@ -64,4 +96,9 @@ pub fn write_all(fd: BorrowedFd, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints a line for the user to standard error. Where that is closed, nobody wants to know.
+pub fn message(text: &str) {
+    let _ = write_all(stdio::stderr(), format!("{text}\n").as_bytes());
 }

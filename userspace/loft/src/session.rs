@@ -5,7 +5,7 @@
 //! holds up whoever writes to the launcher, as a pipe would.
 
 use crate::ending::Ending;
-use crate::output;
+use crate::output::{self, Refused};
 use crate::signals;
 use anyhow::{Context, Result};
 use loft_agent::protocol::{Decoder, Frame};
@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signalfd::SignalFd;
 use rustix::stdio;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,8 @@ pub struct Wiring<'a> {
     pub agent: Option<UnixStream>,
     /// Set when the virtio console has taken over from the serial port.
     pub hide_uart: Arc<AtomicBool>,
+    /// Whether standard output has refused what the serial port writes.
+    pub refused: &'a Refused,
     /// Readable once the machine has ended.
     pub ended: &'a EventFd,
     /// Signals.
@@ -66,12 +69,18 @@ pub struct Wiring<'a> {
 /// A session.
 pub struct Session<'a> {
     wiring: Wiring<'a>,
+    /// Whether there is a command, and so an agent in the guest to talk to, or there was.
+    to_agent: bool,
     escape: EscapeFilter,
     decoder: Decoder,
     /// Bytes on their way to the virtio console or the agent.
     pending: Vec<u8>,
     hvc_spoke: bool,
     stdin_open: bool,
+    stdout_open: bool,
+    stderr_open: bool,
+    /// How the run ends because of an output that takes no more. With a command, that it is incomplete.
+    pub lost: Option<Ending>,
     /// The command's exit code.
     pub status: Option<u8>,
     /// Why the guest could not be made ready for the command.
@@ -81,11 +90,21 @@ pub struct Session<'a> {
     deadline: Option<Instant>,
 }
 
+/// The command's outputs, and the launcher's own.
+#[derive(Clone, Copy)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Signals,
     Ended,
     Stdin,
+    Stdout,
+    Stderr,
+    Refused,
     HvcOutput,
     HvcInput,
     Agent,
@@ -95,12 +114,16 @@ impl<'a> Session<'a> {
     /// A session over `wiring`.
     pub fn new(wiring: Wiring<'a>) -> Self {
         Self {
+            to_agent: wiring.agent.is_some(),
             wiring,
             escape: EscapeFilter::default(),
             decoder: Decoder::default(),
             pending: Vec::new(),
             hvc_spoke: false,
             stdin_open: true,
+            stdout_open: true,
+            stderr_open: true,
+            lost: None,
             status: None,
             failure: None,
             hello: None,
@@ -132,6 +155,15 @@ impl<'a> Session<'a> {
                             return Ok(Some(Ending::User));
                         }
                     }
+                    Source::Stdout => self.lose(Stream::Stdout, &io::ErrorKind::BrokenPipe.into()),
+                    Source::Stderr => self.lose(Stream::Stderr, &io::ErrorKind::BrokenPipe.into()),
+                    Source::Refused => {
+                        let refused = self.wiring.refused;
+                        let _ = refused.event.read();
+                        if let Some(error) = refused.why() {
+                            self.lose(Stream::Stdout, error);
+                        }
+                    }
                     Source::HvcOutput => self.read_hvc(),
                     Source::HvcInput => self.flush(),
                     Source::Agent => {
@@ -139,6 +171,10 @@ impl<'a> Session<'a> {
                         self.read_agent()?;
                     }
                 }
+            }
+            // Nothing but its output tells what a guest without a command does.
+            if !self.to_agent && self.lost.is_some() {
+                return Ok(self.lost.clone());
             }
             // A guest that cannot switch itself off has still done what it was for.
             if self.deadline.is_some_and(|d| Instant::now() > d) {
@@ -158,14 +194,22 @@ impl<'a> Session<'a> {
         let mut watched: Vec<(Source, BorrowedFd, PollFlags)> = vec![
             (Source::Signals, w.signals.as_fd(), PollFlags::POLLIN),
             (Source::Ended, borrow(w.ended), PollFlags::POLLIN),
+            (Source::Refused, borrow(&w.refused.event), PollFlags::POLLIN),
         ];
-        let throttled = !self.to_agent() && !self.hvc_spoke && w.uart.backlog() > UART_BACKLOG;
+        // That nobody reads them any more is said without being asked for.
+        if self.stdout_open {
+            watched.push((Source::Stdout, w.stdout, PollFlags::empty()));
+        }
+        if self.stderr_open && self.to_agent {
+            watched.push((Source::Stderr, w.stderr, PollFlags::empty()));
+        }
+        let throttled = !self.to_agent && !self.hvc_spoke && w.uart.backlog() > UART_BACKLOG;
         if self.stdin_open && self.pending.is_empty() && !throttled {
             watched.push((Source::Stdin, w.stdin, PollFlags::POLLIN));
         }
         if let Some(hvc) = &w.hvc {
             watched.push((Source::HvcOutput, hvc.output.as_fd(), PollFlags::POLLIN));
-            if !self.to_agent() && !self.pending.is_empty() {
+            if !self.to_agent && !self.pending.is_empty() {
                 watched.push((Source::HvcInput, hvc.input.as_fd(), PollFlags::POLLOUT));
             }
         }
@@ -188,18 +232,14 @@ impl<'a> Session<'a> {
         Ok(watched.iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|((source, ..), _)| *source).collect())
     }
 
-    fn to_agent(&self) -> bool {
-        self.wiring.agent.is_some()
-    }
-
     /// True when the user asked to end.
     fn read_stdin(&mut self) -> bool {
         let mut buffer = [0; 4096];
         let bytes = match nix::unistd::read(self.wiring.stdin, &mut buffer) {
             Ok(0) => {
                 self.stdin_open = false;
-                if self.to_agent() {
-                    self.pending = Frame::StdinEnd.encode();
+                if self.to_agent {
+                    self.pending.extend(Frame::StdinEnd.encode());
                     self.flush();
                 }
                 return false;
@@ -222,11 +262,11 @@ impl<'a> Session<'a> {
         if input.is_empty() {
             return false;
         }
-        if self.to_agent() {
-            self.pending = Frame::Stdin(input).encode();
+        if self.to_agent {
+            self.pending.extend(Frame::Stdin(input).encode());
             self.flush();
         } else if self.hvc_spoke {
-            self.pending = input;
+            self.pending.extend(input);
             self.flush();
         } else {
             self.wiring.uart.push(&input);
@@ -258,10 +298,10 @@ impl<'a> Session<'a> {
             match nix::unistd::read(&hvc.output, &mut buffer) {
                 Ok(0) => self.wiring.hvc = None,
                 Ok(n) => {
-                    if !self.to_agent() {
+                    if !self.to_agent {
                         self.hvc_spoke = true;
                         self.wiring.hide_uart.store(true, Ordering::Relaxed);
-                        let _ = output::write_all(self.wiring.stdout, &buffer[..n]);
+                        self.print(Stream::Stdout, &buffer[..n]);
                     }
                 }
                 Err(Errno::EINTR) => {}
@@ -293,11 +333,10 @@ impl<'a> Session<'a> {
     }
 
     fn handle(&mut self, frame: Frame) {
-        // A closed output is not the guest's problem: the command runs on and its exit code counts.
         match frame {
             Frame::Hello => self.hello = Some(Instant::now()),
-            Frame::Stdout(bytes) => drop(output::write_all(self.wiring.stdout, &bytes)),
-            Frame::Stderr(bytes) => drop(output::write_all(self.wiring.stderr, &bytes)),
+            Frame::Stdout(bytes) => self.print(Stream::Stdout, &bytes),
+            Frame::Stderr(bytes) => self.print(Stream::Stderr, &bytes),
             Frame::Error(text) => drop(output::write_all(self.wiring.stderr, format!("loft: {text}\r\n").as_bytes())),
             Frame::Exit(code) => {
                 self.status = Some(code);
@@ -311,6 +350,40 @@ impl<'a> Session<'a> {
         }
     }
 
+    fn print(&mut self, stream: Stream, bytes: &[u8]) {
+        let (fd, open) = match stream {
+            Stream::Stdout => (self.wiring.stdout, self.stdout_open),
+            Stream::Stderr => (self.wiring.stderr, self.stderr_open),
+        };
+        if open {
+            if let Err(error) = output::write_all(fd, bytes) {
+                self.lose(stream, &error);
+            }
+        }
+    }
+
+    /// Takes note that `stream` takes no more. The command's own output is closed for it: it ends, or goes on, as it does at
+    /// the end of a pipe on one machine.
+    fn lose(&mut self, stream: Stream, error: &io::Error) {
+        let (open, name, frame) = match stream {
+            Stream::Stdout => (&mut self.stdout_open, "output", Frame::StdoutGone),
+            Stream::Stderr => (&mut self.stderr_open, "error", Frame::StderrGone),
+        };
+        if !std::mem::take(open) {
+            return;
+        }
+        let closed = error.kind() == io::ErrorKind::BrokenPipe;
+        if !closed {
+            self.lost = Some(Ending::OutputLost(format!("standard {name} cannot be written: {error}")));
+        } else if !self.to_agent {
+            self.lost = Some(Ending::Signal(libc::SIGPIPE));
+        }
+        if self.to_agent {
+            self.pending.extend(frame.encode());
+            self.flush();
+        }
+    }
+
     fn say_goodbye(&mut self) {
         self.stdin_open = false;
         self.deadline = Some(Instant::now() + OFF_LIMIT);
@@ -320,7 +393,7 @@ impl<'a> Session<'a> {
 
     fn resized(&mut self) {
         let Some((columns, rows)) = window() else { return };
-        if self.to_agent() {
+        if self.to_agent {
             self.pending.extend(Frame::Resize(columns, rows).encode());
             self.flush();
         }

@@ -5,7 +5,7 @@
 //! Without root a user namespace comes with it, in which the user keeps their own ids.
 
 use crate::cli::WithArgs;
-use crate::node;
+use crate::{node, output};
 use anyhow::{anyhow, bail, Context, Result};
 use nix::errno::Errno;
 use nix::mount::{mount, MsFlags};
@@ -36,7 +36,7 @@ pub fn main(args: &WithArgs) -> Result<u8> {
         .with_context(|| format!("cannot put {} in the place of {KVM}", args.device.display()))?;
     let error = Command::new(program).args(arguments).exec();
     let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-    eprintln!("loft: {} cannot be executed: {error}", program.to_string_lossy());
+    output::message(&format!("loft: {} cannot be executed: {error}", program.to_string_lossy()));
     Ok(code)
 }
 

@@ -5,6 +5,7 @@ use super::{log, power, Result};
 use crate::protocol::{receive, Frame};
 use crate::task::Command as Task;
 use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::pty::{openpty, OpenptyResult};
 use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::Pid;
@@ -12,7 +13,7 @@ use rustix::termios::Winsize;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -35,7 +36,7 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
     let mut input = duplicate()?;
 
     if let Err(error) = prepare() {
-        return farewell(&out, &Frame::Failed(error), spawn_reader(input, Input::None, None));
+        return farewell(&out, &Frame::Failed(error), spawn_reader(input));
     }
     network_loopback();
     send(&out, &Frame::Hello);
@@ -43,20 +44,22 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
         Ok(running) => running,
         Err((code, error)) => {
             send(&out, &Frame::Error(error));
-            return farewell(&out, &Frame::Exit(code), spawn_reader(input, Input::None, None));
+            return farewell(&out, &Frame::Exit(code), spawn_reader(input));
         }
     };
     let Running { pid, stdin, outputs, terminal } = running;
-    let pumps: Vec<_> = outputs
-        .into_iter()
-        .map(|(source, wrap)| {
-            let out = out.clone();
-            std::thread::spawn(move || pump(source, &out, wrap))
-        })
-        .collect();
+    let mut pumps = Vec::new();
+    let mut wanted = Vec::new();
+    for (source, wrap) in outputs {
+        let (until, keep) = rustix::pipe::pipe().map_err(|e| format!("a pipe cannot be made: {e}"))?;
+        wanted.push(keep);
+        let out = out.clone();
+        pumps.push(std::thread::spawn(move || pump(source, &until, &out, wrap)));
+    }
+    let mut wanted = wanted.into_iter();
+    let launcher = Launcher { stdin, terminal, stdout: wanted.next(), stderr: wanted.next() };
     let (goodbye, said) = mpsc::channel();
-    let reader_terminal = terminal.and_then(|t| t.try_clone().ok());
-    std::thread::spawn(move || read_frames(&mut input, stdin, reader_terminal, &goodbye));
+    std::thread::spawn(move || read_frames(&mut input, launcher, &goodbye));
 
     let code = wait_for(pid);
     // What the command left running would keep its output open; a guest ends with its command.
@@ -185,10 +188,19 @@ fn wait_for(pid: Pid) -> u8 {
     }
 }
 
-/// Copies `source` to the port until its end. A terminal whose last process is gone ends with EIO.
-fn pump(mut source: File, out: &Port, wrap: fn(Vec<u8>) -> Frame) {
+/// Copies `source` to the port until its end, or until the other end of `until` is closed. A terminal whose last process is
+/// gone ends with EIO.
+fn pump(mut source: File, until: &OwnedFd, out: &Port, wrap: fn(Vec<u8>) -> Frame) {
     let mut buffer = vec![0; 16 << 10];
     loop {
+        let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN), PollFd::new(until.as_fd(), PollFlags::empty())];
+        match poll(&mut fds, PollTimeout::NONE) {
+            // The source is closed with this function's end: the command's next write fails, as in any pipe.
+            Ok(_) if fds[1].any().unwrap_or(true) => return,
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(_) => return,
+        }
         match source.read(&mut buffer) {
             Ok(0) => return,
             Ok(n) => send(out, &wrap(buffer[..n].to_vec())),
@@ -205,15 +217,26 @@ fn send(out: &Port, frame: &Frame) {
     }
 }
 
-fn spawn_reader(mut input: File, stdin: Input, terminal: Option<File>) -> mpsc::Receiver<()> {
+/// What the launcher's frames are about.
+struct Launcher {
+    stdin: Input,
+    terminal: Option<File>,
+    /// As long as these are open, the launcher wants what the command prints.
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+/// Waits for the launcher's last frame where there is no command.
+fn spawn_reader(mut input: File) -> mpsc::Receiver<()> {
     let (goodbye, said) = mpsc::channel();
-    std::thread::spawn(move || read_frames(&mut input, stdin, terminal, &goodbye));
+    let launcher = Launcher { stdin: Input::None, terminal: None, stdout: None, stderr: None };
+    std::thread::spawn(move || read_frames(&mut input, launcher, &goodbye));
     said
 }
 
 /// Handles what the launcher sends.
-fn read_frames(input: &mut File, stdin: Input, terminal: Option<File>, goodbye: &mpsc::Sender<()>) {
-    let mut stdin = stdin;
+fn read_frames(input: &mut File, launcher: Launcher, goodbye: &mpsc::Sender<()>) {
+    let Launcher { mut stdin, mut terminal, mut stdout, mut stderr } = launcher;
     let result = receive(input, |frame| {
         match frame {
             Frame::Stdin(bytes) => {
@@ -238,6 +261,14 @@ fn read_frames(input: &mut File, stdin: Input, terminal: Option<File>, goodbye: 
                     let _ = rustix::termios::tcsetwinsize(terminal, window((columns, rows)));
                 }
             }
+            Frame::StdoutGone => {
+                stdout = None;
+                // With the last of its ends a terminal is hung up.
+                if terminal.take().is_some() {
+                    stdin = Input::None;
+                }
+            }
+            Frame::StderrGone => stderr = None,
             Frame::Goodbye => {
                 let _ = goodbye.send(());
             }

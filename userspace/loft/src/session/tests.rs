@@ -11,6 +11,7 @@ struct World {
     ended: EventFd,
     signals: SignalFd,
     hide_uart: Arc<AtomicBool>,
+    refused: Refused,
     stdin: (OwnedFd, Option<File>),
     stdout: (File, OwnedFd),
     stderr: (File, OwnedFd),
@@ -27,6 +28,7 @@ impl World {
             ended: EventFd::new(EFD_NONBLOCK).unwrap(),
             signals: SignalFd::new(&nix::sys::signal::SigSet::empty()).unwrap(),
             hide_uart: Arc::default(),
+            refused: Refused::new().unwrap(),
             stdin: (stdin, Some(feed.into())),
             stdout: (out.into(), stdout),
             stderr: (err.into(), stderr),
@@ -39,6 +41,7 @@ impl World {
             hvc,
             agent,
             hide_uart: self.hide_uart.clone(),
+            refused: &self.refused,
             ended: &self.ended,
             signals: &self.signals,
             keys,
@@ -237,4 +240,60 @@ fn nonsense_from_the_guest_is_an_error_not_a_panic() {
     theirs.write_all(&[0xff; 64]).unwrap();
     let mut session = world.session(None, Some(ours), false);
     assert!(session.run().unwrap_err().to_string().contains("not understood"));
+}
+
+#[test]
+fn a_command_whose_output_is_closed_is_told_at_once_and_its_status_counts() {
+    let mut world = World::new();
+    drop(std::mem::replace(&mut world.stdout.0, File::open("/dev/null").unwrap()));
+    let (ours, mut theirs) = agent();
+    std::thread::scope(|scope| {
+        let guest = scope.spawn(|| {
+            let got = frames(&mut theirs, |f| *f == Frame::StdoutGone);
+            for frame in [Frame::Stdout(b"late".to_vec()), Frame::Exit(141)] {
+                frame.send(&mut theirs).unwrap();
+            }
+            frames(&mut theirs, |f| *f == Frame::Goodbye);
+            world.ended.write(1).unwrap();
+            got
+        });
+        let mut session = world.session(None, Some(ours), false);
+        assert_eq!(session.run().unwrap(), None);
+        assert_eq!((session.status, session.lost.take()), (Some(141), None));
+        assert_eq!(guest.join().unwrap(), [Frame::StdoutGone], "it is told once");
+    });
+}
+
+#[test]
+fn a_full_output_fails_the_run_whatever_the_command_makes_of_it() {
+    let mut world = World::new();
+    world.stdout.1 = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    let (ours, mut theirs) = agent();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            Frame::Stdout(b"out".to_vec()).send(&mut theirs).unwrap();
+            frames(&mut theirs, |f| *f == Frame::StdoutGone);
+            Frame::Exit(0).send(&mut theirs).unwrap();
+            frames(&mut theirs, |f| *f == Frame::Goodbye);
+            world.ended.write(1).unwrap();
+        });
+        let mut session = world.session(None, Some(ours), false);
+        assert_eq!(session.run().unwrap(), None);
+        let lost = session.lost.take().unwrap();
+        assert!(lost.detail().unwrap().contains("No space left"), "{lost:?}");
+        assert_eq!(lost.exit_code_with(session.status), 125);
+    });
+}
+
+#[test]
+fn a_guest_without_a_command_ends_with_its_output() {
+    let mut world = World::new();
+    drop(std::mem::replace(&mut world.stdout.0, File::open("/dev/null").unwrap()));
+    assert_eq!(world.session(None, None, false).run().unwrap().map(|e| e.exit_code()), Some(141));
+
+    let mut world = World::new();
+    world.stdout.1 = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    let (hvc, _guest_in, mut guest_out) = hvc();
+    guest_out.write_all(b"login: ").unwrap();
+    assert_eq!(world.session(Some(hvc), None, false).run().unwrap().map(|e| e.exit_code()), Some(125));
 }
