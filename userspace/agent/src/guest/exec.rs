@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Running the command: its terminal or pipes, the pumps between them and the port, its exit code.
 
+use super::requests::{Request, Requests};
 use super::{log, power, Result};
 use crate::protocol::{receive, Frame};
 use crate::task::Command as Task;
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::pty::{openpty, OpenptyResult};
-use nix::sys::wait::{waitpid, WaitStatus};
+use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
 use rustix::termios::Winsize;
 use std::ffi::{CString, OsStr};
@@ -29,8 +30,10 @@ const NOT_FOUND: u8 = 127;
 
 type Port = Arc<Mutex<File>>;
 
-/// Runs `task` after `prepare`, reporting over `port`; returns when the launcher has its exit code.
-pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Runs `task` after `prepare`, reporting over `port`; returns when the launcher has its exit code, and how the guest is to
+/// end. What the guest was asked for before its command had ended comes before the command's exit code.
+pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Result<Request> {
+    let mut requests = Requests::listen()?;
     let duplicate = || port.try_clone().map_err(|e| format!("the port cannot be duplicated: {e}"));
     let out: Port = Arc::new(Mutex::new(duplicate()?));
     let mut input = duplicate()?;
@@ -38,6 +41,7 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
     if let Err(error) = prepare() {
         return farewell(&out, &Frame::Failed(error), spawn_reader(input));
     }
+    requests.make_pipe();
     network_loopback();
     send(&out, &Frame::Hello);
     let running = match start(task) {
@@ -61,20 +65,23 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
     let (goodbye, said) = mpsc::channel();
     std::thread::spawn(move || read_frames(&mut input, launcher, &goodbye));
 
-    let code = wait_for(pid);
+    let (code, request) = wait_for(pid, &mut requests);
     // What the command left running would keep its output open; a guest ends with its command.
     power::end_everything();
     for pump in pumps {
         let _ = pump.join();
     }
-    farewell(&out, &Frame::Exit(code), said)
+    match request {
+        Some(request) => Ok(request),
+        None => farewell(&out, &Frame::Exit(code), said),
+    }
 }
 
 /// Sends the last frame and waits until the launcher has it: a guest that is off delivers nothing.
-fn farewell(out: &Port, last: &Frame, said: mpsc::Receiver<()>) -> Result<()> {
+fn farewell(out: &Port, last: &Frame, said: mpsc::Receiver<()>) -> Result<Request> {
     send(out, last);
     let _ = said.recv_timeout(GOODBYE_LIMIT);
-    Ok(())
+    Ok(Request::Off)
 }
 
 /// Where the launcher's input goes.
@@ -173,16 +180,39 @@ fn window((columns, rows): (u16, u16)) -> Winsize {
     Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
-/// Waits for `pid`, and as the first process for every orphan that ends before it.
-fn wait_for(pid: Pid) -> u8 {
+/// Waits for `pid`, and as the first process for every orphan that ends before it; or for a request, which may be the last
+/// that `pid` has done.
+fn wait_for(pid: Pid, requests: &mut Requests) -> (u8, Option<Request>) {
     loop {
-        match waitpid(None, None) {
-            Ok(WaitStatus::Exited(ended, code)) if ended == pid => return code as u8,
-            Ok(WaitStatus::Signaled(ended, signal, _)) if ended == pid => return 128u8.wrapping_add(signal as u8),
+        // The signal of a process that ends later than this wakes the wait below.
+        let mut request = requests.next();
+        let ended = ended(pid);
+        if ended.is_some() {
+            request = request.or_else(|| requests.next());
+        }
+        if request.is_some() {
+            power::ask_everything_to_end();
+        }
+        if request.is_some() || ended.is_some() {
+            return (ended.unwrap_or_default(), request);
+        }
+        requests.wait();
+    }
+}
+
+/// The exit code of `pid`, if it has ended; those that ended before it are taken note of.
+fn ended(pid: Pid) -> Option<u8> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(ended, code)) if ended == pid => return Some(code as u8),
+            Ok(WaitStatus::Signaled(ended, signal, _)) if ended == pid => {
+                return Some(128u8.wrapping_add(signal as u8))
+            }
+            Ok(WaitStatus::StillAlive) => return None,
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => {
                 log(&format!("the command cannot be waited for: {e}"));
-                return CANNOT_EXECUTE;
+                return Some(CANNOT_EXECUTE);
             }
         }
     }

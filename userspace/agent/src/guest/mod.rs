@@ -9,8 +9,10 @@ mod modules;
 mod mounts;
 mod port;
 mod power;
+mod requests;
 
 use crate::task::{Action, Task, DIRECTORY, FILE};
+use requests::Request;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +32,7 @@ fn task_file() -> PathBuf {
 
 /// Does the task.
 pub fn main() -> ! {
-    let result = (|| {
+    let result: Result<Request> = (|| {
         mounts::kernel_file_systems("/")?;
         let text = std::fs::read(task_file()).map_err(|e| format!("the task cannot be read: {e}"))?;
         let task: Task = serde_json::from_slice(&text).map_err(|e| format!("the task is not understood: {e}"))?;
@@ -39,14 +41,18 @@ pub fn main() -> ! {
             Action::Init { console } => become_init(&task, console),
             Action::Command(command) => {
                 let port = port::open()?;
-                exec::run(&port, command, || prepare_root(&task))
+                exec::run(&port, command, || {
+                    prepare_root(&task)?;
+                    set_name();
+                    Ok(())
+                })
             }
         }
     })();
-    if let Err(error) = result {
+    power::down(result.unwrap_or_else(|error| {
         log(&error);
-    }
-    power::off()
+        Request::Off
+    }))
 }
 
 fn prepare_root(task: &Task) -> Result<()> {
@@ -57,7 +63,19 @@ fn prepare_root(task: &Task) -> Result<()> {
     Ok(())
 }
 
-fn become_init(task: &Task, console: &str) -> Result<()> {
+/// Gives the guest the name that its root file system has for it. One that has a name has it from the kernel's parameters.
+fn set_name() {
+    if nix::unistd::gethostname().is_ok_and(|name| name != "(none)") {
+        return;
+    }
+    let file = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let name = file.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#')).unwrap_or("guest");
+    if let Err(e) = nix::unistd::sethostname(name) {
+        log(&format!("the guest cannot be named {name}: {e}"));
+    }
+}
+
+fn become_init(task: &Task, console: &str) -> Result<Request> {
     prepare_root(task)?;
     exec::use_console(console);
     let candidates = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
