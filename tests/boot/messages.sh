@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # A mistake is named with the file, the reason and the remedy, and nothing is started.
-# seconds: 60
+# seconds: 90
 . /boot/lib
 # wrong PATTERN ARGUMENT...
 wrong() {
@@ -16,6 +16,10 @@ wrong 'nothere.*(No such file|does not exist)' -k "$dir/nothere" --device "$DEVI
 echo "not a kernel" >"$dir/text"
 wrong "text.*kernel" -k "$dir/text" --device "$DEVICE"
 wrong 'nodevice' -k /guest/7.2/Image --device /dev/nodevice
-wrong 'tap9' -k /guest/7.2/Image -n tap=tap9 --device "$DEVICE"
+wrong 'tap9' -k /guest/7.2/Image -d "$disk" -n tap=tap9 --device "$DEVICE"
+(
+    ulimit -n 500
+    wrong 'open files' -k /guest/7.2/Image -d "$disk" -c 512 --device "$DEVICE"
+) || exit 1
 wrong 'nodisk\.img' -k /guest/7.2/Image -d "$dir/nodisk.img" --device "$DEVICE"
 wrong 'memory' -k /guest/7.2/Image -m 900G --device "$DEVICE"

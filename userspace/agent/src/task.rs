@@ -43,6 +43,8 @@ pub enum Action {
     Init {
         /// The console, such as `/dev/hvc0`.
         console: String,
+        /// Variables set in its environment, beside PATH and HOME.
+        env: Vec<(String, Vec<u8>)>,
     },
     /// A command; then the guest is switched off.
     Command(Command),

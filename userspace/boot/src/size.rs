@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sizes as people write them: `512M`, `2G`, `1048576`.
+//! Sizes as people write them: `512M`, `2G`.
 
 /// Parses a number of bytes with an optional unit: K, M, G or T (powers of 1024, either case, `B` or `iB` may follow).
-/// A number without a unit is bytes.
+/// A number without a unit is refused: it is bytes to some programs, and MiB to others.
 pub fn parse(text: &str) -> Result<u64, String> {
     let bad = || format!("'{text}' is not a size; write a number with a unit, such as 512M or 2G");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| bad())?;
+    if digits == text.len() {
+        return Err(format!("'{text}' has no unit; write {text}M for MiB, or {text}G for GiB"));
+    }
     let unit = text[digits..].to_ascii_uppercase();
     let shift = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
-        "" => 0,
+        "" if unit == "B" => 0,
         "K" => 10,
         "M" => 20,
         "G" => 30,
@@ -37,12 +40,13 @@ mod tests {
 
     #[test]
     fn units() {
-        assert_eq!(parse("4096"), Ok(4096));
+        assert_eq!(parse("4096B"), Ok(4096));
+        assert!(parse("512").unwrap_err().contains("512M"));
         assert_eq!(parse("512M"), Ok(512 << 20));
         assert_eq!(parse("2g"), Ok(2 << 30));
         assert_eq!(parse("1GiB"), Ok(1 << 30));
         assert_eq!(parse("3KB"), Ok(3 << 10));
-        for bad in ["", "M", "1X", "-1", "1.5G", "0x10", "99999999T", "1MM"] {
+        for bad in ["", "M", "1X", "-1", "1.5G", "0x10", "99999999T", "1MM", "512", "1iB"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -48,6 +48,18 @@ pub fn restore() {
 /// The escape key: Ctrl-a.
 pub const ESCAPE: u8 = 1;
 
+/// What the user has asked of the launcher itself.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Which keys there are: Ctrl-a h, Ctrl-a ?.
+    Help,
+    /// To end: Ctrl-a x.
+    End,
+}
+
 /// Takes the escape key out of what the user types.
 #[derive(Debug, Default)]
 pub struct EscapeFilter {
@@ -55,19 +67,21 @@ pub struct EscapeFilter {
 }
 
 impl EscapeFilter {
-    /// Appends to `out` what is meant for the guest. True when the user asked to end: Ctrl-a x.
+    /// Appends to `out` what is meant for the guest; says what is meant for the launcher. Nothing counts after the wish to end.
     /// Ctrl-a Ctrl-a is one Ctrl-a; Ctrl-a and any other key is both keys.
-    pub fn filter(&mut self, input: &[u8], out: &mut Vec<u8>) -> bool {
+    pub fn filter(&mut self, input: &[u8], out: &mut Vec<u8>) -> Asked {
+        let mut asked = Asked::Nothing;
         for byte in input {
             match (std::mem::take(&mut self.escaped), *byte) {
                 (false, ESCAPE) => self.escaped = true,
-                (true, b'x' | b'X') => return true,
+                (true, b'x' | b'X') => return Asked::End,
+                (true, b'h' | b'H' | b'?') => asked = Asked::Help,
                 (true, ESCAPE) => out.push(ESCAPE),
                 (true, other) => out.extend([ESCAPE, other]),
                 (false, other) => out.push(other),
             }
         }
-        false
+        asked
     }
 }
 
@@ -78,7 +92,7 @@ mod tests {
     fn run(parts: &[&[u8]]) -> (Vec<u8>, bool) {
         let mut filter = EscapeFilter::default();
         let mut out = Vec::new();
-        let ended = parts.iter().any(|p| filter.filter(p, &mut out));
+        let ended = parts.iter().any(|p| filter.filter(p, &mut out) == Asked::End);
         (out, ended)
     }
 
@@ -92,6 +106,16 @@ mod tests {
     fn ctrl_a_twice_is_one() {
         assert_eq!(run(&[b"\x01\x01x"]), (b"\x01x".to_vec(), false));
         assert_eq!(run(&[b"\x01", b"\x01", b"x"]), (b"\x01x".to_vec(), false));
+    }
+
+    #[test]
+    fn ctrl_a_h_asks_for_help_and_the_rest_passes() {
+        let mut out = Vec::new();
+        for input in [&b"a\x01hb"[..], b"a\x01?b"] {
+            assert_eq!(EscapeFilter::default().filter(input, &mut out), Asked::Help);
+        }
+        assert_eq!(out, b"abab");
+        assert_eq!(EscapeFilter::default().filter(b"h?", &mut out), Asked::Nothing);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::node;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use loft_boot::layout;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -22,8 +23,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Run a program that wants /dev/kvm, with loft in that place
     With(WithArgs),
-    /// Print the manual page (roff)
-    #[command(hide = true)]
+    /// Print the manual page, for `man -l`: loft man >loft.1
     Man,
 }
 
@@ -40,7 +40,7 @@ Kernel modules:
   Without it, /lib/modules/RELEASE of this machine and a directory `modules` beside the kernel are looked at.
 
 Keys on a terminal:
-  Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a.
+  Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h (or ?) shows these keys.
 
 Signals:
   SIGUSR1 prints the hypervisor's counters so far, why and how often the vCPUs were left, as a line of JSON on
@@ -53,6 +53,7 @@ Exit codes:
   102  ended with Ctrl-a x
   103  the guest switched itself off before CMD had ended
   125  loft failed; the message says why    2  wrong usage    128+N  ended by signal N
+  141  nobody reads loft's output any more (128 + SIGPIPE)
   With CMD its own exit code: 126 it cannot be executed, 127 it was not found, 128+N it was ended by signal N.
 
 Examples:
@@ -83,11 +84,11 @@ pub struct RunArgs {
     pub nets: Vec<NetArg>,
 
     /// Number of vCPUs
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = vcpus())]
     pub cpus: u32,
 
     /// Memory, with a unit: 512M, 2G
-    #[arg(short, long, value_name = "SIZE", default_value = "512M", value_parser = loft_boot::size::parse)]
+    #[arg(short, long, value_name = "SIZE", default_value = "512M", allow_negative_numbers = true, value_parser = loft_boot::size::parse)]
     pub memory: u64,
 
     /// More kernel parameters, after loft's own
@@ -121,6 +122,10 @@ pub struct RunArgs {
     /// The command to run in the guest, and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+fn vcpus() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=layout::MAX_VCPUS.into())
 }
 
 /// The guest's main console.
@@ -305,6 +310,12 @@ mod tests {
     fn mistakes_are_refused() {
         assert!(run(&[]).is_err(), "no kernel");
         assert!(run(&["-k", "x", "-m", "12Q"]).is_err());
+        let text = |args: &[&str]| run(args).unwrap_err().to_string();
+        assert!(text(&["-k", "x", "-m", "512"]).contains("512M"));
+        assert!(text(&["-k", "x", "-m", "-1"]).contains("not a size"));
+        for cpus in ["0", "-1", "513", "many"] {
+            assert!(text(&["-k", "x", "-c", cpus]).contains(cpus), "{cpus}");
+        }
         assert!(run(&["-k", "x", "-d", ",ro"]).is_err());
         for net in [
             "eth0",

@@ -3,6 +3,9 @@
 
 use crate::cli::ConsoleKind;
 
+/// The most bytes that an arm64 kernel takes (COMMAND_LINE_SIZE, less the NUL): it cuts what is longer without a word.
+pub const LIMIT: usize = 2047;
+
 /// What decides loft's own parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
@@ -60,7 +63,13 @@ pub fn build(wish: Wish) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Wish = Wish { console: ConsoleKind::Serial, command: false, verbose: false, rdinit: None, append: "" };
+    const PLAIN: Wish = Wish {
+        console: ConsoleKind::Serial,
+        command: false,
+        verbose: false,
+        rdinit: None,
+        append: "",
+    };
 
     #[test]
     fn consoles() {

@@ -62,6 +62,9 @@ pub fn check(arg: &DiskArg) -> Result<Found> {
 
 fn open_error(path: &Path, error: &std::io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
+        std::io::ErrorKind::NotFound if path.to_string_lossy().contains(',') => {
+            "; what may follow a comma is ro or rw, as in FILE,ro"
+        }
         std::io::ErrorKind::NotFound => "; make one with: truncate --size 1G FILE && mkfs.ext4 FILE",
         std::io::ErrorKind::PermissionDenied => "; run as its owner, or as root",
         _ => "",
@@ -137,6 +140,12 @@ mod tests {
     #[test]
     fn a_disk_shorter_than_its_table() {
         assert!(Temporary::new("short", &with_partition(121)).error().contains("truncate --size 66048"));
+    }
+
+    #[test]
+    fn an_unknown_word_after_the_comma() {
+        let arg: DiskArg = "/nonexistent/disk,foo".parse().unwrap();
+        assert!(check(&arg).unwrap_err().to_string().contains("FILE,ro"));
     }
 
     #[test]

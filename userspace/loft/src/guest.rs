@@ -97,7 +97,7 @@ mod tests {
         }
         let tree = Tree::open(&dir, None).unwrap();
         let root = Root { device: "/dev/vda".into(), file_system: "ext4".into(), read_only: false };
-        let action = Action::Init { console: "/dev/hvc0".into() };
+        let action = Action::Init { console: "/dev/hvc0".into(), env: vec![("TERM".into(), b"vt100".to_vec())] };
         let bytes = archive(Some(&tree), &drivers(true, false, true), Some(root.clone()), action.clone()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
 

@@ -6,7 +6,7 @@ use crate::ending::Ending;
 use crate::output::{message, Output, Refused, Target};
 use crate::run::{plan, report, Plan};
 use crate::session::{self, Hvc, Session, Wiring};
-use crate::{signals, vm};
+use crate::{signals, vm, warnings};
 use anyhow::{Context, Result};
 use loft_agent::task::PORT;
 use loft_devices::terminal::{self, Raw};
@@ -27,6 +27,7 @@ const LOG_LINES: usize = 40;
 /// Runs the guest; returns loft's exit code.
 pub fn main(args: &RunArgs) -> Result<u8> {
     let signals = signals::take_over()?;
+    warnings::show();
     let kvm = vm::open(&args.device)?;
     let Plan { kernel, initrd, cmdline, console, terminal } = plan(args)?;
     let command = !args.command.is_empty();
@@ -40,6 +41,8 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     let refused = Arc::new(Refused::new().context("cannot make an eventfd")?);
     let (serial, record) = Watch::new(Output::new(target, hidden.clone(), refused.clone()));
 
+    // The disks and cards, and those that a guest has in any case.
+    vm::allow_files(args.cpus, args.disks.len() + args.nets.len() + 3)?;
     let mut devices = devices(args)?;
     let (mut to_hvc, mut to_agent) = (None, None);
     if command {

@@ -10,6 +10,7 @@ mod disks;
 mod doctor;
 mod ending;
 mod guest;
+mod initrd;
 #[cfg(target_arch = "aarch64")]
 mod launch;
 mod memory;
@@ -21,6 +22,7 @@ mod signals;
 mod statsfd;
 #[cfg(target_arch = "aarch64")]
 mod vm;
+mod warnings;
 mod with;
 
 use clap::{CommandFactory, Parser};

@@ -8,7 +8,7 @@ pub fn write(command: clap::Command, to: &mut impl Write) -> io::Result<()> {
     let page = clap_mangen::Man::new(command.clone()).manual("loft");
     page.render_title(to)?;
     page.render_name_section(to)?;
-    page.render_synopsis_section(to)?;
+    writeln!(to, ".SH SYNOPSIS\n\\fBloft\\fR \\fICOMMAND\\fR \\fR[\\fIOPTIONS\\fR]")?;
     page.render_description_section(to)?;
     for sub in command.get_subcommands().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
         let name = sub.get_name().to_owned();
@@ -17,9 +17,10 @@ pub fn write(command: clap::Command, to: &mut impl Write) -> io::Result<()> {
         for section in [Section::Synopsis, Section::Description, Section::Options, Section::Extra] {
             let mut text = Vec::new();
             match section {
-                Section::Synopsis => page.render_synopsis_section(&mut text)?,
+                Section::Synopsis => synopsis(&sub.clone().bin_name(format!("loft {name}")), &mut text)?,
                 Section::Description => page.render_description_section(&mut text)?,
                 Section::Options => page.render_options_section(&mut text)?,
+                Section::Extra if sub.get_after_help().or(sub.get_after_long_help()).is_none() => {}
                 Section::Extra => {
                     // Lists and examples: lines stay lines.
                     text.extend_from_slice(b".nf\n");
@@ -33,6 +34,37 @@ pub fn write(command: clap::Command, to: &mut impl Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes how a subcommand is called. clap_mangen leaves out what options take.
+fn synopsis(command: &clap::Command, to: &mut impl Write) -> io::Result<()> {
+    let mut command = command.clone();
+    command.build();
+    write!(to, ".SH SYNOPSIS\n\\fB{}\\fR", command.get_bin_name().unwrap_or_default())?;
+    let mut arguments: Vec<_> = command.get_arguments().filter(|a| !a.is_hide_set()).collect();
+    arguments.sort_by_key(|a| a.is_positional());
+    for arg in arguments {
+        let names: Vec<String> =
+            [arg.get_short().map(|c| format!("\\-{c}")), arg.get_long().map(|l| format!("\\-\\-{l}"))]
+                .into_iter()
+                .flatten()
+                .map(|name| format!("\\fB{name}\\fR"))
+                .collect();
+        let values = arg.get_value_names().filter(|_| arg.get_action().takes_values() || arg.is_positional());
+        let value = values.into_iter().flatten().map(|v| format!("\\fI{v}\\fR")).collect::<Vec<_>>().join(" ");
+        let text = match (arg.is_positional(), value.as_str()) {
+            (true, _) => format!("\\-\\- {value}..."),
+            (false, "") => names.join("|"),
+            (false, _) => format!("{} {value}", names.join("|")),
+        };
+        let more = if matches!(arg.get_action(), clap::ArgAction::Append) && !arg.is_positional() { "..." } else { "" };
+        if arg.is_required_set() {
+            write!(to, " {text}{more}")?;
+        } else {
+            write!(to, " [{text}]{more}")?;
+        }
+    }
+    writeln!(to)
 }
 
 enum Section {

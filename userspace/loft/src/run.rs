@@ -2,8 +2,8 @@
 //! `loft run`: from the command line to a machine, and from its ending to an exit code.
 
 use crate::cli::{ConsoleKind, RunArgs};
-use crate::{cmdline, disks, ending::Ending, guest, memory};
-use anyhow::{bail, Context, Result};
+use crate::{cmdline, disks, ending::Ending, guest, initrd, memory};
+use anyhow::{bail, Result};
 use loft_agent::task::{Action, Command};
 use loft_boot::image::Kernel;
 use std::io::IsTerminal;
@@ -24,16 +24,17 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     memory::check(args.memory, &std::fs::read_to_string("/proc/meminfo").unwrap_or_default())?;
     let kernel = Kernel::open(&args.kernel)?;
     let found = args.disks.iter().map(disks::check).collect::<Result<Vec<_>>>()?;
-    let initrd = match &args.initrd {
-        Some(path) => Some(
-            std::fs::read(path).with_context(|| format!("the initial RAM disk {} cannot be read", path.display()))?,
-        ),
-        None => None,
-    };
+    let append = args.append.join(" ");
+    let initrd = args.initrd.as_deref().map(|path| initrd::read(path, &append)).transpose()?;
 
     let command = !args.command.is_empty();
-    let append = args.append.join(" ");
     let manages_itself = ["root=", "rdinit="].iter().any(|p| append.split_whitespace().any(|w| w.starts_with(p)));
+    if !command && initrd.is_none() && args.disks.is_empty() && !manages_itself {
+        bail!(
+            "there is nothing to boot from: give a disk with -d, or an initial RAM disk with -i \
+             (for a kernel that brings its own: -p rdinit=/init)"
+        );
+    }
     let own_init = command || (initrd.is_none() && !args.disks.is_empty() && !manages_itself);
     if !own_init && args.modules.is_some() {
         bail!(
@@ -69,6 +70,13 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
         rdinit: own_init.then_some(first.as_str()),
         append: &append,
     });
+    if cmdline.len() > cmdline::LIMIT {
+        bail!(
+            "the kernel's parameters have {} bytes, loft's own included, and the kernel takes {}; shorten what -p gives",
+            cmdline.len(),
+            cmdline::LIMIT
+        );
+    }
     Ok(Plan { kernel, initrd: parts, cmdline, console, terminal })
 }
 
@@ -78,17 +86,20 @@ fn action(args: &RunArgs, console: ConsoleKind, terminal: bool) -> Action {
             ConsoleKind::Hvc0 => "/dev/hvc0",
             ConsoleKind::Serial => "/dev/ttyS0",
         };
-        return Action::Init { console: console.into() };
+        // Only who types on a terminal has a type of terminal to tell.
+        let names: &[&str] = if std::io::stdin().is_terminal() { &["TERM", "COLORTERM"] } else { &[] };
+        return Action::Init { console: console.into(), env: environment(names) };
     }
-    let env = ["TERM", "LANG", "COLORTERM"]
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?.as_bytes().to_vec())))
-        .collect();
     Action::Command(Command {
         argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
-        env,
+        env: environment(&["TERM", "LANG", "COLORTERM"]),
         terminal: if terminal { Some(crate::session::window().unwrap_or((80, 24))) } else { None },
     })
+}
+
+/// Those of this program's own variables that are set.
+fn environment(names: &[&str]) -> Vec<(String, Vec<u8>)> {
+    names.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?.as_bytes().to_vec()))).collect()
 }
 
 /// The result for `--json`.
@@ -113,3 +124,49 @@ pub fn main(args: &RunArgs) -> Result<u8> {
 
 #[cfg(target_arch = "aarch64")]
 pub use crate::launch::main;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    /// The error of a plan with a kernel that is none but for its header.
+    fn error(args: &[&str]) -> String {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let kernel = std::env::temp_dir().join(format!("loft-run-{}-{n}", std::process::id()));
+        let mut image = vec![0; 4096];
+        image[56..60].copy_from_slice(b"ARM\x64");
+        std::fs::write(&kernel, image).unwrap();
+        let all = ["loft", "run", "-k", kernel.to_str().unwrap()].into_iter().chain(args.iter().copied());
+        let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else { panic!() };
+        let result = plan(&args);
+        std::fs::remove_file(&kernel).unwrap();
+        result.map(drop).map_or_else(|e| e.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn nothing_to_boot_from() {
+        assert!(error(&["-m", "64M"]).contains("-d"));
+        assert_eq!(error(&["-m", "64M", "-p", "rdinit=/init"]), "");
+        assert_eq!(error(&["-m", "64M", "-p", "root=/dev/nfs"]), "");
+    }
+
+    #[test]
+    fn parameters_that_the_kernel_would_cut() {
+        let more = |n: usize| format!("rdinit=/init {}", "x".repeat(n));
+        let own = cmdline::build(cmdline::Wish {
+            console: ConsoleKind::Serial,
+            command: false,
+            verbose: false,
+            rdinit: None,
+            append: &more(0),
+        })
+        .len();
+        // The space before the last word is trimmed where there is none.
+        let fits = cmdline::LIMIT - own - 1;
+        assert_eq!(error(&["-m", "64M", "-p", &more(fits)]), "");
+        assert!(error(&["-m", "64M", "-p", &more(fits + 1)]).contains("2048 bytes"));
+    }
+}

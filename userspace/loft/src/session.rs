@@ -10,7 +10,7 @@ use crate::signals;
 use anyhow::{Context, Result};
 use loft_agent::protocol::{Decoder, Frame};
 use loft_devices::serial::Uart;
-use loft_devices::terminal::EscapeFilter;
+use loft_devices::terminal::{Asked, EscapeFilter};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signalfd::SignalFd;
@@ -27,6 +27,9 @@ use vmm_sys_util::eventfd::EventFd;
 const OFF_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes that may wait for the serial port.
 const UART_BACKLOG: usize = 4096;
+/// What Ctrl-a h shows, on a terminal in raw mode.
+const KEYS: &[u8] =
+    b"\r\nloft: Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h shows this\r\n";
 /// How often a full serial port is looked at, in milliseconds.
 const UART_PAUSE_MS: u16 = 10;
 
@@ -253,8 +256,10 @@ impl<'a> Session<'a> {
         };
         let mut input = Vec::with_capacity(bytes.len() + 1);
         if self.wiring.keys {
-            if self.escape.filter(bytes, &mut input) {
-                return true;
+            match self.escape.filter(bytes, &mut input) {
+                Asked::Nothing => {}
+                Asked::Help => drop(output::write_all(self.wiring.stderr, KEYS)),
+                Asked::End => return true,
             }
         } else {
             input.extend_from_slice(bytes);

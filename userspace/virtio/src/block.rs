@@ -20,7 +20,7 @@ use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
 use crate::ring::{Ring, RingError};
 use crate::worker::{fd, wait, Worker};
 use crate::{bit, read_bytes, Memory};
-use disk::Disk;
+pub(crate) use disk::Disk;
 use request::Server;
 
 /// The unit in which virtio counts a disk (5.2.4), whatever the disk's own block size.

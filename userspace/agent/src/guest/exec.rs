@@ -325,13 +325,18 @@ pub fn use_console(console: &str) {
     }
 }
 
-/// Replaces this process by `program`; returns only if that fails.
-pub fn replace(program: &OsStr) -> io::Error {
+/// Replaces this process by `program` with `env` beside its own environment; returns only if that fails.
+pub fn replace(program: &OsStr, env: &[(String, Vec<u8>)]) -> io::Error {
     // Rust ignores SIGPIPE, and what is ignored stays so in the next program.
     // SAFETY: the default action is no handler, so nothing of this program can be called.
     let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
     let Ok(path) = CString::new(program.as_bytes()) else { return io::ErrorKind::InvalidInput.into() };
-    let environment = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"HOME=/", c"TERM=linux"];
+    let mut environment = vec![format!("PATH={PATH}").into_bytes(), b"HOME=/".to_vec()];
+    environment.extend(env.iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat()));
+    if env.iter().all(|(name, _)| name != "TERM") {
+        environment.push(b"TERM=linux".to_vec());
+    }
+    let environment: Vec<CString> = environment.into_iter().filter_map(|v| CString::new(v).ok()).collect();
     match nix::unistd::execve(&path, &[path.as_c_str()], &environment) {
         Ok(never) => match never {},
         Err(e) => e.into(),

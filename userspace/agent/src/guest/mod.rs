@@ -38,7 +38,7 @@ pub fn main() -> ! {
         let task: Task = serde_json::from_slice(&text).map_err(|e| format!("the task is not understood: {e}"))?;
         modules::load(&task.modules)?;
         match &task.action {
-            Action::Init { console } => become_init(&task, console),
+            Action::Init { console, env } => become_init(&task, console, env),
             Action::Command(command) => {
                 let port = port::open()?;
                 exec::run(&port, command, || {
@@ -75,13 +75,13 @@ fn set_name() {
     }
 }
 
-fn become_init(task: &Task, console: &str) -> Result<Request> {
+fn become_init(task: &Task, console: &str, env: &[(String, Vec<u8>)]) -> Result<Request> {
     prepare_root(task)?;
     exec::use_console(console);
     let candidates = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
     for path in candidates {
         if Path::new(path).exists() {
-            let error = exec::replace(OsStr::from_bytes(path.as_bytes()));
+            let error = exec::replace(OsStr::from_bytes(path.as_bytes()), env);
             log(&format!("{path} cannot be executed: {error}"));
         }
     }

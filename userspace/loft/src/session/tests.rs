@@ -297,3 +297,12 @@ fn a_guest_without_a_command_ends_with_its_output() {
     guest_out.write_all(b"login: ").unwrap();
     assert_eq!(world.session(Some(hvc), None, false).run().unwrap().map(|e| e.exit_code()), Some(125));
 }
+
+#[test]
+fn the_keys_are_shown_when_asked_for() {
+    let mut world = World::new();
+    world.type_in(b"a\x01hb");
+    assert!(!world.session(None, None, true).read_stdin());
+    assert_eq!(world.received_by_uart(), b"ab");
+    assert!(String::from_utf8(read_some(&mut world.stderr.0)).unwrap().contains("Ctrl-a x ends"));
+}

@@ -10,6 +10,7 @@ use loft_boot::{layout, size};
 use loft_devices::bus::{Bus, MmioDevice};
 use loft_devices::{rtc::Pl031, serial::Uart};
 use loft_virtio::{Device, MmioTransport};
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,13 @@ use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
 /// How long a vCPU thread may take to notice that the machine ends.
 const JOIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Open files of the launcher that no vCPU and no device has, with some to spare.
+const FILES: u64 = 64;
+/// The vCPU, and its counters.
+const FILES_OF_A_VCPU: u64 = 2;
+/// The most that a device has: what is behind it, an interrupt, and for each queue a doorbell and what the host's driver has.
+const FILES_OF_A_DEVICE: u64 = 16;
 
 /// What a machine is made of.
 pub struct Setup {
@@ -175,6 +183,24 @@ fn check_limits(kvm: &Kvm, setup: &Setup) -> Result<()> {
         bail!("{} devices are too many: loft has room for {}", setup.devices.len(), layout::MAX_VIRTIO);
     }
     Ok(())
+}
+
+/// Raises the soft limit on open files as far as it goes; refuses a machine that needs more. To be called before the first
+/// device is opened.
+pub fn allow_files(vcpus: u32, devices: usize) -> Result<()> {
+    let needed = FILES + FILES_OF_A_VCPU * u64::from(vcpus) + FILES_OF_A_DEVICE * devices as u64;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if let Some(most) = limit.maximum.filter(|most| *most < needed) {
+        bail!(
+            "a guest of this size needs {needed} open files and this process may have {most}; \
+             raise the limit (ulimit -Hn {needed}, as root), or give fewer vCPUs or devices"
+        );
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit on open files")
 }
 
 fn create_vm(kvm: &Kvm, memory: u64) -> Result<VmFd> {

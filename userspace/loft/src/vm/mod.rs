@@ -12,4 +12,4 @@ mod vcpu;
 
 pub use gic::test as test_gic;
 pub use host::open;
-pub use machine::{Machine, Setup};
+pub use machine::{allow_files, Machine, Setup};

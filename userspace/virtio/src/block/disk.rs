@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{fcntl, FcntlArg};
 use rustix::fs::{fallocate, FallocateFlags};
@@ -68,6 +69,9 @@ pub struct Disk {
     size: u64,
     read_only: bool,
     id: [u8; ID_BYTES],
+    path: PathBuf,
+    /// Whether the user has been told that the host could not do something.
+    told: AtomicBool,
 }
 
 impl Disk {
@@ -105,7 +109,8 @@ impl Disk {
         if size % SECTOR != 0 {
             return Err(BlockError::Size { path: path.to_owned(), size });
         }
-        Ok(Self { file, size, read_only: options.read_only, id: id(path, options) })
+        let (id, path, told) = (id(path, options), path.to_owned(), AtomicBool::new(false));
+        Ok(Self { file, size, read_only: options.read_only, id, path, told })
     }
 
     pub fn sectors(&self) -> u64 {
@@ -128,16 +133,26 @@ impl Disk {
     }
 
     pub fn read<'m>(&self, offset: u64, to: impl Iterator<Item = &'m VolatileSlice<'m>>) -> io::Result<()> {
-        iovec::read_at(&self.file, offset, to)
+        self.noted(iovec::read_at(&self.file, offset, to))
     }
 
     pub fn write<'m>(&self, offset: u64, from: impl Iterator<Item = &'m VolatileSlice<'m>>) -> io::Result<()> {
-        iovec::write_at(&self.file, offset, from)
+        self.noted(iovec::write_at(&self.file, offset, from))
     }
 
     /// Everything that was written is on stable storage when this returns.
     pub fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.noted(self.file.sync_data())
+    }
+
+    /// The guest learns that something has failed; only here is it known what.
+    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            if error.kind() != io::ErrorKind::Unsupported && !self.told.swap(true, Ordering::Relaxed) {
+                log::warn!("disk {}: {error}; the guest gets I/O errors (this is said once)", self.path.display());
+            }
+        }
+        result
     }
 
     /// Gives the range's space back to the host; it reads as zeroes then.
@@ -163,7 +178,7 @@ impl Disk {
                 Err(Errno::INTR) => {}
                 // Some block devices say EINVAL where they mean that they cannot.
                 Err(Errno::NOSYS | Errno::OPNOTSUPP) => return Err(io::ErrorKind::Unsupported.into()),
-                result => return Ok(result?),
+                result => return self.noted(result.map_err(io::Error::from)),
             }
         }
     }
@@ -172,7 +187,7 @@ impl Disk {
         static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
         while length > 0 {
             let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROES.len());
-            self.file.write_all_at(ZEROES.get(..part).unwrap_or(&[]), offset)?;
+            self.noted(self.file.write_all_at(ZEROES.get(..part).unwrap_or(&[]), offset))?;
             offset += part as u64;
             length -= part as u64;
         }

@@ -37,8 +37,6 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::Unsupported {
             Failure::Unsupported
         } else {
-            // The guest learns that something failed; only here is it known what.
-            log::warn!("virtio-blk: {error}");
             Failure::Io
         }
     }

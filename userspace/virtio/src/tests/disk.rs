@@ -66,3 +66,36 @@ fn things_that_are_no_disks() {
     let text = Block::open(&missing, &RW).unwrap_err().to_string();
     assert!(text.contains("missing.img") && text.contains("No such file") && text.contains("truncate"), "{text}");
 }
+
+/// What was logged, by all tests of this program.
+struct Logged(std::sync::Mutex<Vec<String>>);
+
+static LOGGED: Logged = Logged(std::sync::Mutex::new(Vec::new()));
+
+impl log::Log for Logged {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn the_user_learns_once_that_the_host_has_no_space() {
+    log::set_logger(&LOGGED).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    // As a full file system does it: writes fail, and reads do not.
+    let file = rustix::fs::memfd_create("full", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::fs::ftruncate(&file, 4096).unwrap();
+    rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::WRITE).unwrap();
+    let disk = crate::block::Disk::from_file(file.into(), Path::new("/disks/full.img"), &RW).unwrap();
+    for _ in 0..3 {
+        assert!(disk.zero(0, 512, true).is_err());
+    }
+    let logged = LOGGED.0.lock().unwrap();
+    let ours: Vec<_> = logged.iter().filter(|l| l.contains("/disks/full.img")).collect();
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    assert!(ours[0].contains("not permitted") && ours[0].contains("I/O errors"), "{ours:?}");
+}
