@@ -5,6 +5,9 @@ use crate::cli::ConsoleKind;
 
 /// The most bytes that an arm64 kernel takes (COMMAND_LINE_SIZE, less the NUL): it cuts what is longer without a word.
 pub const LIMIT: usize = 2047;
+/// Below this much memory a guest does without an area for contiguous allocations. Debian's kernels set 64 MiB aside for it,
+/// which may leave too little for anything else; none of loft's devices needs it.
+const SMALL: u64 = 256 << 20;
 
 /// What decides loft's own parameters.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +20,8 @@ pub struct Wish<'a> {
     pub verbose: bool,
     /// The first process in the initial RAM disk, if it is loft's.
     pub rdinit: Option<&'a str>,
+    /// Bytes of memory.
+    pub memory: u64,
     /// The user's parameters.
     pub append: &'a str,
 }
@@ -49,6 +54,9 @@ pub fn build(wish: Wish) -> String {
     if wish.command && !wish.verbose && !user("loglevel=") && !user("debug") {
         add("quiet");
     }
+    if wish.memory < SMALL && !user("cma=") {
+        add("cma=0");
+    }
     if let Some(init) = wish.rdinit {
         add(&format!("rdinit=/{init}"));
     }
@@ -68,6 +76,7 @@ mod tests {
         command: false,
         verbose: false,
         rdinit: None,
+        memory: 512 << 20,
         append: "",
     };
 
@@ -83,6 +92,14 @@ mod tests {
             build(Wish { append: " console=ttyS0,9600 panic=0 ", ..PLAIN }),
             "panic=-1 console=ttyS0,9600 panic=0"
         );
+    }
+
+    #[test]
+    fn a_small_guest_sets_nothing_aside() {
+        let small = Wish { memory: SMALL - 4096, ..PLAIN };
+        assert_eq!(build(small), "panic=-1 earlycon console=ttyS0 cma=0");
+        assert_eq!(build(Wish { append: "cma=8M", ..small }), "panic=-1 earlycon console=ttyS0 cma=8M");
+        assert!(!build(Wish { memory: SMALL, ..small }).contains("cma="));
     }
 
     #[test]

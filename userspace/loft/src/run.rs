@@ -68,6 +68,7 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
         command,
         verbose: args.verbose,
         rdinit: own_init.then_some(first.as_str()),
+        memory: args.memory,
         append: &append,
     });
     if cmdline.len() > cmdline::LIMIT {
@@ -161,6 +162,7 @@ mod tests {
             command: false,
             verbose: false,
             rdinit: None,
+            memory: 64 << 20,
             append: &more(0),
         })
         .len();

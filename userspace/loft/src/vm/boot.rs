@@ -17,7 +17,7 @@ pub fn load(memory: &GuestMemoryMmap<()>, setup: &mut Setup, mpidrs: &[u64], vir
             anyhow!(
                 "{} of memory is too little for this kernel and its initial RAM disk; give at least -m {}M",
                 size::show(setup.memory),
-                (needed >> 20) + 32
+                needed.div_ceil(1 << 20)
             )
         },
     )?;
