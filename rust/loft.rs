@@ -36,24 +36,6 @@ module! {
     authors: ["The loft developers"],
     description: "Hypervisor for 64-bit Arm servers with VHE",
     license: "GPL",
-    params: {
-        kvm_node: u8 {
-            default: 0,
-            description: "1: also register the name /dev/kvm, for programs that cannot be told a device path",
-        },
-        fast: u8 {
-            default: 1,
-            description: "0: answer every exit the slow way (for comparing the two)",
-        },
-        poll_us: u32 {
-            default: 50,
-            description: "for how many microseconds at most a waiting vCPU looks for something to do before it sleeps; 0: not at all",
-        },
-        errata: u32 {
-            default: 0,
-            description: "work around these errata although the CPUs do not have them, as bits (for tests; LOFT_* in rust/host/shim.h)",
-        },
-    },
 }
 
 struct Loft {
@@ -65,11 +47,12 @@ struct Loft {
 impl kernel::Module for Loft {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let _ = module;
-        arch::cpu::probe(number(module_parameters::errata.value()))?;
+        arch::cpu::probe(host::module::pretended_errata())?;
         let machine = host::machine::Machine::new()?;
         host::sync::init_statics();
         host::guest::init();
-        let nodes = abi::Nodes::register(number::<u8>(module_parameters::kvm_node.value()) != 0)?;
+        let nodes = abi::Nodes::register(host::module::kvm_node())?;
+        greet();
         Ok(Loft {
             _nodes: nodes,
             _machine: machine,
@@ -77,17 +60,21 @@ impl kernel::Module for Loft {
     }
 }
 
-/// Whether exits are answered in the vector (the parameter `fast`).
-fn fast_exits() -> bool {
-    number::<u8>(module_parameters::fast.value()) != 0
-}
-
-/// The longest time that a waiting vCPU looks for something to do before it sleeps (the parameter `poll_us`), in nanoseconds.
-fn most_polling_ns() -> i64 {
-    i64::from(number::<u32>(module_parameters::poll_us.value())).saturating_mul(1000)
-}
-
-/// The value of a parameter, which is lent in Linux 7.2 and given in 7.3.
-fn number<T: Copy>(value: impl core::borrow::Borrow<T>) -> T {
-    *value.borrow()
+/// Says what guests get here: of all that was found, what a report of a fault has to name.
+fn greet() {
+    let cpu = arch::cpu::features();
+    pr_info!(
+        "{}: VHE, addresses of up to {} bits, VMIDs of {} bits, GICv3 with {} list registers, \
+         fast exits {}, polling for up to {} us\n",
+        host::module::version(),
+        cpu.pa_bits.min(48),
+        cpu.vmid_bits,
+        cpu.list_registers,
+        if host::module::fast_exits() {
+            "on"
+        } else {
+            "off"
+        },
+        host::module::most_polling_ns() / 1000,
+    );
 }

@@ -8,6 +8,7 @@
 #include <linux/kvm.h>
 #include <linux/psci.h>
 #include <asm/smp.h>
+#include "module.h"
 #include "shim.h"
 #include "../../arch/arm64/layout.h"
 

@@ -13,6 +13,7 @@ pub(crate) mod file;
 pub(crate) mod guest;
 pub(crate) mod machine;
 pub(crate) mod mm;
+pub(crate) mod module;
 pub(crate) mod page;
 pub(crate) mod random;
 pub(crate) mod rcu;

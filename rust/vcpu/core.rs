@@ -169,7 +169,7 @@ impl Core {
             quick_calls: false,
             timers: TimerPpis::NEW,
             stolen: StolenTime::default(),
-            fast: crate::fast_exits(),
+            fast: crate::host::module::fast_exits(),
             kick: Sgi(0),
             polling: super::run::Polling::default(),
             wfes: 0,

@@ -144,7 +144,7 @@ impl Polling {
 
     /// After a wait of `waited` that this time was too short for: a longer one would have done, or none will do.
     fn after(self, waited: i64) -> Self {
-        let most = crate::most_polling_ns();
+        let most = crate::host::module::most_polling_ns();
         let ns = if waited > most {
             0
         } else {
