@@ -112,6 +112,9 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     Ok(fd.install())
 }
 
+/// How many pages a slot may have, as in KVM: that bounds the log of those that are written, and each walk through it.
+const MAX_SLOT_PAGES: u64 = (1 << 31) - 1;
+
 #[allow(clippy::too_many_arguments)]
 fn set_memory(
     vm: &Vm,
@@ -130,6 +133,9 @@ fn set_memory(
         return Err(EINVAL);
     }
     if ipa.checked_add(size).is_none() || !crate::host::mm::is_user_range(hva, size) {
+        return Err(EINVAL);
+    }
+    if size / PAGE > MAX_SLOT_PAGES {
         return Err(EINVAL);
     }
     let config = vm.config.lock();

@@ -13,7 +13,8 @@ use kernel::prelude::*;
 pub(crate) struct DirtyLog(KVVec<AtomicU64>);
 
 impl DirtyLog {
-    /// For a slot of so many pages, none of them written, or `all` as if they were. May sleep.
+    /// For a slot of so many pages, none of them written, or `all` as if they were. May sleep. `EINTR`: the
+    /// process is being killed.
     pub(super) fn new(pages: u64, all: bool) -> Result<Self> {
         let words = usize::try_from(pages.div_ceil(64))?;
         let mut log = KVVec::with_capacity(words, GFP_KERNEL_ACCOUNT)?;
@@ -26,6 +27,9 @@ impl DirtyLog {
             log.push_within_capacity(AtomicU64::new(there))?;
             if n % 4096 == 0 {
                 crate::host::cpu::cond_resched();
+                if crate::host::cpu::is_dying() {
+                    return Err(EINTR);
+                }
             }
         }
         Ok(Self(log))

@@ -39,6 +39,15 @@ const CHUNK: usize = 1024;
 /// Likewise words of a dirty log.
 const WORDS: usize = 64;
 
+/// Between two parts of a long work that userspace asked for: lets others run. `EINTR`: nobody waits for the rest.
+fn let_others_run() -> Result {
+    crate::host::cpu::cond_resched();
+    match crate::host::cpu::is_dying() {
+        true => Err(EINTR),
+        false => Ok(()),
+    }
+}
+
 /// VTCR_EL2 for tables of this geometry.
 fn vtcr(geometry: &Geometry) -> u64 {
     VTCR_EL2::RES1
@@ -411,7 +420,8 @@ impl GuestMemory {
     /// KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few at a time, and clears them unless
     /// `keep` says not to. What has been written since is in the next one. One caller at a time.
     ///
-    /// Errors: `ENOENT` if the slot has no log, else what `write` returns; what it was given then is dirty still.
+    /// Errors: `ENOENT` if the slot has no log, `EINTR` if the process is being killed, else what `write` returns; what it
+    /// was given then is dirty still.
     pub(crate) fn read_dirty(
         &self,
         id: u32,
@@ -439,7 +449,7 @@ impl GuestMemory {
                     return written;
                 }
             }
-            crate::host::cpu::cond_resched();
+            let_others_run()?;
         }
         Ok(())
     }
@@ -447,8 +457,8 @@ impl GuestMemory {
     /// KVM_CLEAR_DIRTY_LOG: clears those of `pages` of a slot, from the page `first` on, that have a bit in what `read` gives, a
     /// few words at a time. One caller at a time. What has been written since is in the log.
     ///
-    /// Errors: `ENOENT` if the slot has no log, `EINVAL` if the pages are not the slot's or do not fill words, else what `read`
-    /// returns; nothing is cleared then.
+    /// Errors: `ENOENT` if the slot has no log, `EINVAL` if the pages are not the slot's or do not fill words, `EINTR` if the
+    /// process is being killed, else what `read` returns; nothing is cleared then.
     pub(crate) fn clear_dirty(
         &self,
         id: u32,
@@ -466,12 +476,12 @@ impl GuestMemory {
         let mut masks = KVVec::from_elem(0, pages.div_ceil(64) as usize, GFP_KERNEL_ACCOUNT)?;
         for words in masks.chunks_mut(WORDS) {
             read(words)?;
-            crate::host::cpu::cond_resched();
+            let_others_run()?;
         }
         let firsts = (first as usize / 64..).step_by(WORDS);
         for (first, words) in firsts.zip(masks.chunks_mut(WORDS)) {
             self.take_dirty(slot, log, first, words);
-            crate::host::cpu::cond_resched();
+            let_others_run()?;
         }
         Ok(())
     }

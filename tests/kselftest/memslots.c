@@ -117,6 +117,25 @@ TEST(remap)
 	CHECK_EQ(peek_poke(vcpu, AREA + 9 * PAGE, 0x79), 0x78);
 }
 
+/* A slot has fewer than 2^31 pages, wherever it is and whether its pages are logged or not. (A log of 2^34 pages is more than a kernel allocates.) */
+TEST(largest)
+{
+	static const u64 too_large[] = { 1UL << 43, 1UL << 46, 1UL << 50 };
+	struct vm *vm = vm_create(.main = guest_peek_poke, .type = cap(KVM_CAP_ARM_VM_IPA_SIZE));
+	u64 start = 1UL << 42, largest = (1UL << 43) - PAGE;
+
+	for (u32 i = 0; i < ARRAY_SIZE(too_large); i++) {
+		EXPECT_ERRNO(vm_slot(vm, 1, 0, start, too_large[i], NULL), EINVAL);
+		EXPECT_ERRNO(vm_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, start, too_large[i], NULL), EINVAL);
+	}
+	if (cap(KVM_CAP_ARM_VM_IPA_SIZE) < 44) {
+		EXPECT_ERRNO(vm_slot(vm, 1, 0, start, largest, NULL), EFAULT);
+		return;
+	}
+	CHECK_OK(vm_slot(vm, 1, 0, start, largest, NULL));
+	CHECK_OK(vm_slot(vm, 1, 0, 0, 0, NULL));
+}
+
 /* Nothing behind the slot: the VMM is told, not the guest. */
 TEST(slot_without_memory)
 {

@@ -69,7 +69,8 @@ impl Listener for Irqfd {
 type Hooked = Pin<KBox<Watch<Irqfd>>>;
 
 struct State {
-    all: KVec<Hooked>,
+    /// As many as there are eventfds: more than one allocation of physically contiguous memory can hold.
+    all: KVVec<Hooked>,
     routing: Routing,
 }
 
@@ -101,7 +102,7 @@ impl Irqfds {
     pub(super) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                state <- new_mutex!(State { all: KVec::new(), routing: Routing::Default }, "loft::Irqfds::state"),
+                state <- new_mutex!(State { all: KVVec::new(), routing: Routing::Default }, "loft::Irqfds::state"),
                 resampling: Atomic::new(false),
                 reaper <- new_work!("loft::Irqfds::reaper"),
             }),
