@@ -42,12 +42,15 @@ struct Loft {
     // Fields are dropped in this order: no new VM can come before the interrupts are given back.
     _nodes: abi::Nodes,
     _machine: Pin<KBox<host::machine::Machine>>,
+    // Last: what the VMs have left is dropped before the module goes.
+    _retirement: host::rcu::Retirement,
 }
 
 impl kernel::Module for Loft {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let _ = module;
         arch::cpu::probe(host::module::pretended_errata())?;
+        let retirement = host::rcu::Retirement::new()?;
         let machine = host::machine::Machine::new()?;
         host::sync::init_statics();
         host::guest::init();
@@ -56,6 +59,7 @@ impl kernel::Module for Loft {
         Ok(Loft {
             _nodes: nodes,
             _machine: machine,
+            _retirement: retirement,
         })
     }
 }

@@ -3,13 +3,45 @@
 //! Values that are read often and replaced seldom: reading takes no lock and writes nothing.
 
 use super::cpu::Pinned;
+use super::ffi;
+use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::alloc::kvec::PushError;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, rcu, Arc, ArcBorrow, Mutex, MutexGuard, UniqueArc};
 
-/// So many old values are kept before one waits for their readers: to wait means to interrupt every CPU.
-const KEPT: usize = 32;
+/// What drops values when their readers are done. While this lives [`Published`] values may be replaced; made once.
+pub(crate) struct Retirement(());
+
+impl Retirement {
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: In process context; there is no other.
+        kernel::error::to_result(unsafe { ffi::loft_rcu_begin() })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Retirement {
+    fn drop(&mut self) {
+        // SAFETY: Begun in `new`; nothing that publishes is left. Waits until all that was retired is dropped.
+        unsafe { ffi::loft_rcu_end() };
+    }
+}
+
+/// Drops `value` when all who may have found it are done, in a thread of the kernel's. Does not wait for them, unless memory is
+/// short, and interrupts no CPU for it. May sleep.
+fn retire<T: Send + Sync>(value: Arc<T>) {
+    /// # Safety
+    ///
+    /// `value` came from `Arc::<T>::into_raw`, and that reference is the callee's.
+    unsafe extern "C" fn end<T>(value: *mut c_void) {
+        // SAFETY: By the requirement.
+        drop(unsafe { Arc::from_raw(value.cast::<T>()) });
+    }
+    let value = Arc::into_raw(value).cast_mut().cast();
+    // SAFETY: In process context. `end` is called once, with this value; it may be called by any thread, as `T` is `Send` and
+    // `Sync`, and before the module goes (see `Retirement`).
+    unsafe { ffi::loft_rcu_retire(Some(end::<T>), value) };
+}
 
 /// A value that readers see whole, either as it was or as it is, while a writer puts a new one in its place.
 ///
@@ -18,21 +50,21 @@ const KEPT: usize = 32;
 /// # Invariants
 ///
 /// `current` came from `Arc::into_raw`, and that reference is this one's. It is replaced with `writer` held, and dropped only
-/// when every reader that could have seen it is done.
+/// when every reader that could have seen it is done ([`retire`]).
 #[pin_data(PinnedDrop)]
 pub(crate) struct Published<T: Send + Sync> {
     current: AtomicPtr<T>,
-    /// One writer at a time; and what was replaced but not dropped yet.
+    /// One writer at a time.
     #[pin]
-    writer: Mutex<KVec<Arc<T>>>,
+    writer: Mutex<()>,
 }
 
-impl<T: Send + Sync> Published<T> {
+impl<T: Send + Sync + 'static> Published<T> {
     pub(crate) fn new(value: T) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // INVARIANT: owned from here on.
             current: AtomicPtr::new(Arc::into_raw(Arc::new(value, GFP_KERNEL_ACCOUNT)?).cast_mut()),
-            writer <- new_mutex!(KVec::new(), "loft::Published::writer"),
+            writer <- new_mutex!((), "loft::Published::writer"),
         }? Error)
     }
 
@@ -55,50 +87,35 @@ impl<T: Send + Sync> Published<T> {
     /// The same as `read` where the thread is not preempted anyway: all that RCU waits for, such a stretch is as good as a read lock.
     #[inline]
     pub(crate) fn read_pinned<R>(&self, _pinned: &Pinned, read: impl FnOnce(&T) -> R) -> R {
-        // SAFETY: As in `read`: synchronize_rcu_expedited() waits for CPUs that cannot be preempted, too.
+        // SAFETY: As in `read`: RCU waits for CPUs that cannot be preempted, too.
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
 
-    /// Replaces the value by what `next` makes of it. `next` may sleep; if it fails nothing changes. When this returns,
-    /// nobody reads the old value any more.
+    /// Replaces the value by what `next` makes of it. `next` may sleep; if it fails nothing changes. Whoever reads may have the
+    /// old one for a little longer.
     pub(crate) fn update(&self, next: impl FnOnce(&T) -> Result<T>) -> Result {
         let guard = self.writer.lock();
-        // SAFETY: Only a writer frees it, and this is the one writer.
+        // SAFETY: Only a writer retires it, and this is the one writer.
         let current = unsafe { &*self.current.load(Ordering::Relaxed) };
         // Room for it first: when `next` has succeeded nothing fails any more.
         let room = UniqueArc::<T>::new_uninit(GFP_KERNEL_ACCOUNT)?;
         let new = room.write(next(current)?).into();
-        self.replace(guard, new, false);
+        self.replace(guard, new);
         Ok(())
     }
 
-    /// Replaces the value by `new`. Whoever reads may have the old one for a little longer. With `keep` that is kept for some
-    /// time, so that most calls need not wait for readers.
-    pub(crate) fn set(&self, new: Arc<T>, keep: bool) {
-        self.replace(self.writer.lock(), new, keep);
+    /// Replaces the value by `new`. Whoever reads may have the old one for a little longer.
+    pub(crate) fn set(&self, new: Arc<T>) {
+        self.replace(self.writer.lock(), new);
     }
 
-    fn replace(&self, mut kept: MutexGuard<'_, KVec<Arc<T>>>, new: Arc<T>, keep: bool) {
+    fn replace(&self, writer: MutexGuard<'_, ()>, new: Arc<T>) {
         // INVARIANT: The reference to `new` is this one's now, the old one no longer. Release: as in `read`.
         let new = Arc::into_raw(new).cast_mut();
         let old = self.current.swap(new, Ordering::Release);
+        drop(writer);
         // SAFETY: By the invariant it came from `into_raw`, and it was taken out above, by this thread alone.
-        let old = unsafe { Arc::from_raw(old) };
-        let old = match keep {
-            true => match kept.push_within_capacity(old) {
-                Ok(()) => return,
-                Err(PushError(old)) => old,
-            },
-            false => old,
-        };
-        let room = if keep { KEPT } else { 0 };
-        let room = KVec::with_capacity(room, GFP_KERNEL_ACCOUNT).unwrap_or_default();
-        let older = core::mem::replace(&mut *kept, room);
-        drop(kept);
-        // SAFETY: In process context, holding nothing that a reader could wait for.
-        unsafe { kernel::bindings::synchronize_rcu_expedited() };
-        // All who had found them before are done.
-        drop((old, older));
+        retire(unsafe { Arc::from_raw(old) });
     }
 }
 

@@ -27,6 +27,7 @@
 #include <linux/sched/stat.h>
 #include <linux/spinlock.h>
 #include <linux/timekeeping.h>
+#include <linux/workqueue.h>
 #include <asm/cpufeature.h>
 #include <asm/daifflags.h>
 #include <asm/neon.h>
@@ -109,6 +110,49 @@ void loft_write_lock(void *lock)
 void loft_write_unlock(void *lock)
 {
 	write_unlock((rwlock_t *)lock);
+}
+
+struct loft_retired {
+	struct rcu_work work;
+	void (*drop)(void *value);
+	void *value;
+};
+
+static struct workqueue_struct *loft_retirement;
+
+int loft_rcu_begin(void)
+{
+	loft_retirement = alloc_workqueue("loft", WQ_UNBOUND, 0);
+	return loft_retirement ? 0 : -ENOMEM;
+}
+
+static void loft_retired_drop(struct work_struct *work)
+{
+	struct loft_retired *retired = container_of(to_rcu_work(work), struct loft_retired, work);
+
+	retired->drop(retired->value);
+	kfree(retired);
+}
+
+void loft_rcu_retire(void (*drop)(void *value), void *value)
+{
+	struct loft_retired *retired = kmalloc(sizeof(*retired), GFP_KERNEL_ACCOUNT);
+
+	if (!retired) {
+		synchronize_rcu();
+		drop(value);
+		return;
+	}
+	retired->drop = drop;
+	retired->value = value;
+	INIT_RCU_WORK(&retired->work, loft_retired_drop);
+	queue_rcu_work(loft_retirement, &retired->work);
+}
+
+void loft_rcu_end(void)
+{
+	rcu_barrier(); /* all are in the queue */
+	destroy_workqueue(loft_retirement); /* and done */
 }
 
 void loft_preempt_disable(void)

@@ -39,6 +39,11 @@ void loft_read_unlock(void *lock);
 void loft_write_lock(void *lock);
 void loft_write_unlock(void *lock);
 
+/* Dropping what RCU readers may still have: `drop` is called with `value` once they are done. */
+int loft_rcu_begin(void);
+void loft_rcu_retire(void (*drop)(void *value), void *value);
+void loft_rcu_end(void);
+
 /* The CPU that this thread runs on. */
 void loft_preempt_disable(void);
 void loft_preempt_enable(void);

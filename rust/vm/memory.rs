@@ -509,14 +509,11 @@ impl GuestMemory {
     /// Puts `new` in the place of `old`; what the guest had mapped through `old` is gone when this returns.
     fn replace(&self, slots: &Slots, old: Option<&MemSlot>, new: Option<MemSlot>) -> Result {
         let moved = old.filter(|old| new.as_ref().is_none_or(|new| new.ipa != old.ipa));
-        let logs = new.as_ref().is_some_and(|new| new.log.is_some());
         let list = slots.with(old, new)?;
         if let Some(old) = moved {
             self.retire(slots, old)?;
         }
-        // A log is too large to be kept for nothing.
-        let log_ends = old.is_some_and(|old| old.log.is_some()) && !logs;
-        self.slots.set(list, !log_ends);
+        self.slots.set(list);
         Ok(())
     }
 
@@ -530,7 +527,7 @@ impl GuestMemory {
         let list = slots.with(Some(old), Some(dying))?;
         // Whoever has found the slot before sees the change when it comes to map a page.
         self.tables.write().changes.begin(old.hvas());
-        self.slots.set(list, true);
+        self.slots.set(list);
         self.unmap(old.ipas(), true);
         self.tables.write().changes.end();
         Ok(())

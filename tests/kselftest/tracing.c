@@ -2,6 +2,7 @@
 /* The kernel developer's tools on the module while it runs a guest: they tell something, and the guest goes on. */
 #include <fcntl.h>
 #include <linux/perf_event.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -164,6 +165,36 @@ TEST(function_tracer)
 		EXPECT(lines_with(TRACING "trace", "loft_timer_set_active") > 0);
 		CHECK(all_off());
 	}
+}
+
+/* Who changes a VM's slots, logs or ioeventfds waits for no grace period of RCU, and has no CPU interrupted for one. */
+TEST(no_grace_period_is_waited_for)
+{
+	struct kvm_ioeventfd event = { .addr = DEVICE, .len = 4, .fd = eventfd(0, 0) };
+	u8 *memory = host_alloc(0x1000, 0x1000);
+	char me[20];
+	struct vm *vm;
+	u32 waits;
+
+	need_tracing();
+	vm = vm_create(.main = guest_everything);
+	snprintf(me, sizeof(me), "-%d ", gettid());
+	CHECK(put(TRACING "set_ftrace_filter", "synchronize_rcu synchronize_rcu_expedited synchronize_srcu*"));
+	CHECK(put(TRACING "current_tracer", "function"));
+	CHECK(put(TRACING "trace", ""));
+	for (int i = 0; i < 100; i++) {
+		event.flags = 0;
+		CHECK_OK(ioctl(vm->fd, KVM_IOEVENTFD, &event));
+		event.flags = KVM_IOEVENTFD_FLAG_DEASSIGN;
+		CHECK_OK(ioctl(vm->fd, KVM_IOEVENTFD, &event));
+		CHECK_OK(vm_slot(vm, 1, 0, 0x80000000, 0x1000, memory));
+		CHECK_OK(vm_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, 0x80000000, 0x1000, memory));
+		CHECK_OK(vm_slot(vm, 1, 0, 0x80000000, 0x1000, memory));
+		CHECK_OK(vm_slot(vm, 1, 0, 0, 0, NULL));
+	}
+	waits = lines_with(TRACING "trace", me);
+	CHECK(all_off());
+	CHECK_EQ(waits, 0);
 }
 
 /* A timer that fires in the guest, which a fast exit answers. */

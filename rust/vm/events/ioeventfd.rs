@@ -2,9 +2,10 @@
 
 //! ioeventfds: stores of the guest's that signal an eventfd instead of going to userspace.
 
-use crate::host::cpu::Pinned;
+use crate::host::cpu::{self, Pinned};
 use crate::host::event::EventFd;
 use crate::host::rcu::Published;
+use core::sync::atomic::{AtomicU32, Ordering::*};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -37,10 +38,41 @@ impl Key {
     }
 }
 
+/// What an ioeventfd signals. Whoever has found it in the list may come late, when it is deassigned.
+struct Target {
+    event: EventFd,
+    /// How many stores are signalling it right now; and [`Target::ENDED`].
+    users: AtomicU32,
+}
+
+impl Target {
+    const ENDED: u32 = 1 << 31;
+
+    /// Signals the eventfd; false if it is deassigned. The thread is not preempted meanwhile.
+    fn signal(&self, _pinned: &Pinned) -> bool {
+        // All is about one word, so that there is one order: either `end` comes first and is seen here, or it sees this one.
+        let there = self.users.fetch_add(1, Acquire) & Self::ENDED == 0;
+        if there {
+            self.event.signal();
+        }
+        self.users.fetch_sub(1, Release);
+        there
+    }
+
+    /// It is in the list no more: when this returns nobody signals it. Waits for those who do, each of which takes no longer
+    /// than a signal.
+    fn end(&self) {
+        self.users.fetch_or(Self::ENDED, Relaxed);
+        while self.users.load(Acquire) != Self::ENDED {
+            cpu::yield_now();
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Ioeventfd {
     key: Key,
-    event: Arc<EventFd>,
+    target: Arc<Target>,
 }
 
 /// A VM's ioeventfds, sorted by their keys, of which no two collide.
@@ -89,7 +121,7 @@ impl Ioeventfds {
                 from.get(from.binary_search_by_key(&key, |one| one.key).ok()?)
             });
             let found = found.filter(|_| device());
-            found.inspect(|one| one.event.signal()).is_some()
+            found.is_some_and(|one| one.target.signal(pinned))
         })
     }
 
@@ -97,7 +129,13 @@ impl Ioeventfds {
     pub(super) fn assign(&self, event: EventFd, key: Key) -> Result {
         let new = Ioeventfd {
             key,
-            event: Arc::new(event, GFP_KERNEL_ACCOUNT)?,
+            target: Arc::new(
+                Target {
+                    event,
+                    users: AtomicU32::new(0),
+                },
+                GFP_KERNEL_ACCOUNT,
+            )?,
         };
         self.sorted.update(|all| {
             if all.iter().any(|one| one.key.collides(&key)) {
@@ -114,11 +152,14 @@ impl Ioeventfds {
 
     /// See [`super::Events::deassign_ioeventfd`].
     pub(super) fn deassign(&self, event: &EventFd, key: Key) -> Result {
+        let mut target = None;
         self.sorted.update(|all| {
             let at = all
                 .binary_search_by_key(&key, |one| one.key)
                 .map_err(|_| ENOENT)?;
-            if !all.get(at).is_some_and(|one| *one.event == *event) {
+            let found = all.get(at).map(|one| one.target.clone());
+            target = found.filter(|target| target.event == *event);
+            if target.is_none() {
                 return Err(ENOENT);
             }
             let mut next = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
@@ -128,6 +169,10 @@ impl Ioeventfds {
                 GFP_KERNEL_ACCOUNT,
             )?;
             Ok(next)
-        })
+        })?;
+        if let Some(target) = target {
+            target.end();
+        }
+        Ok(())
     }
 }
