@@ -140,7 +140,10 @@ fn set_memory(
     }
     let config = vm.config.lock();
     let slot = MemSlot::new(slot, ipa, size, hva, flags);
-    vm.memory.set_slot(slot, config.dirty_log.initially_set)?;
+    vm.memory
+        .set_slot(slot, config.dirty_log.initially_set, |address| {
+            vm.host_leaf_shift(address)
+        })?;
     Ok(0)
 }
 

@@ -36,7 +36,9 @@ use kernel::sync::{static_lock_class, Arc};
 
 /// How many descriptors are looked at before the lock is let go for others.
 const CHUNK: usize = 1024;
-/// Likewise words of a dirty log.
+/// So many places that show the same of the host's memory are unmapped with one flush.
+const BATCH: usize = 32;
+/// How many words of a dirty log are looked at before the lock is let go for others.
 const WORDS: usize = 64;
 
 /// Between two parts of a long work that userspace asked for: lets others run. `EINTR`: nobody waits for the rest.
@@ -345,8 +347,13 @@ impl GuestMemory {
     }
 
     /// Adds, changes or (with size 0) deletes a slot, as KVM_SET_USER_MEMORY_REGION. A log begins with no page in it, or with
-    /// `all_dirty`. One caller at a time.
-    pub(crate) fn set_slot(&self, mut new: MemSlot, all_dirty: bool) -> Result {
+    /// `all_dirty`. `leaf_shift` says how the host maps an address. One caller at a time.
+    pub(crate) fn set_slot(
+        &self,
+        mut new: MemSlot,
+        all_dirty: bool,
+        leaf_shift: impl Fn(u64) -> u32,
+    ) -> Result {
         use crate::host::ffi::KVM_MEM_READONLY;
         let slots = self.slots();
         let old = slots.by_id(new.id);
@@ -387,7 +394,13 @@ impl GuestMemory {
         }
         let begins = |old: &MemSlot| old.ipa == new.ipa && new.logs() && !old.logs();
         if !old.is_some_and(begins) {
-            return self.replace(&slots, old, Some(new));
+            let ends = old.is_some_and(|old| old.ipa == new.ipa && old.logs() && !new.logs());
+            let unlogged = ends.then(|| new.clone());
+            self.replace(&slots, old, Some(new))?;
+            if let Some(slot) = unlogged {
+                self.unmap_split(&slot, leaf_shift);
+            }
+            return Ok(());
         }
         // What is writable has to be no more, unless it is in the log. Who has found the slot without its log sees the change
         // when it comes to map a page.
@@ -533,6 +546,56 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Unmaps those pages of a slot that a block could be in place of: a log was kept of them, and no longer is. The guest's next
+    /// access to one brings the block. Most are writable, so that nothing else ever would.
+    fn unmap_split(&self, slot: &MemSlot, leaf_shift: impl Fn(u64) -> u32) {
+        let all = slot.ipas();
+        let mut at = all.start;
+        // Found, and not unmapped yet.
+        let mut pages = at..at;
+        loop {
+            let found = self.tables.read().stage2.next_pages(at..all.end, CHUNK);
+            at = match found {
+                None => break,
+                Some(Err(next)) => next,
+                Some(Ok(table)) => {
+                    let ipa = table.max(all.start).raw();
+                    let address = slot.address(ipa);
+                    match self.level(slot, ipa, address, leaf_shift(address)) {
+                        Level::L3 => table.wrapping_add(Level::L2.size()),
+                        level => {
+                            let block = table.align_down(level.size());
+                            if block != pages.end {
+                                self.unmap(core::mem::replace(&mut pages, block..block), true);
+                            }
+                            pages.end = block.wrapping_add(level.size());
+                            pages.end
+                        }
+                    }
+                }
+            };
+            crate::host::cpu::cond_resched();
+        }
+        self.unmap(pages, true);
+    }
+
+    /// The largest leaf that can map `ipa`, of a slot, where the host maps its `address` with one of `1 << shift` bytes.
+    fn level(&self, slot: &MemSlot, ipa: u64, address: u64, shift: u32) -> Level {
+        let fits = |level: Level| {
+            let size = level.size();
+            let start = ipa & !(size - 1);
+            let host_start = address & !(size - 1);
+            level >= self.geometry.start_level()
+                && start >= slot.ipa
+                && start.checked_add(size).is_some_and(|end| end <= slot.end())
+                && start.wrapping_sub(slot.ipa) == host_start.wrapping_sub(slot.hva)
+        };
+        [Level::L1, Level::L2]
+            .into_iter()
+            .find(|&level| shift >= level.shift() && fits(level))
+            .unwrap_or(Level::L3)
+    }
+
     /// A guest that starts with its caches off sees what the VMM has written through its own.
     pub(crate) fn make_coherent(&self) {
         if !cpu::features().fwb {
@@ -582,7 +645,7 @@ impl GuestMemory {
         if write && slot.readonly() {
             return Ok(Fault::Device);
         }
-        let address = slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) & !(PAGE_SIZE - 1);
+        let address = slot.address(ipa) & !(PAGE_SIZE - 1);
         let host_page = match HostPage::get(address, write) {
             Ok(page) => page,
             Err(error) if error == ehwpoison() => {
@@ -594,24 +657,10 @@ impl GuestMemory {
         };
         // Where writes are logged a page at a time, that is also all that may become writable, and only when it is written.
         let logs = slot.log.is_some();
-        let mut level = match leaf_shift(address) {
-            _ if logs => Level::L3,
-            shift if shift >= Level::L1.shift() => Level::L1,
-            shift if shift >= Level::L2.shift() => Level::L2,
-            _ => Level::L3,
+        let level = match logs {
+            true => Level::L3,
+            false => self.level(slot, ipa, address, leaf_shift(address)),
         };
-        loop {
-            let size = level.size();
-            let start = ipa & !(size - 1);
-            let host_start = address & !(size - 1);
-            let fits = start >= slot.ipa
-                && start.checked_add(size).is_some_and(|end| end <= slot.end())
-                && start.wrapping_sub(slot.ipa) == host_start.wrapping_sub(slot.hva);
-            if level == Level::L3 || (fits && level >= self.geometry.start_level()) {
-                break;
-            }
-            level = level.next().unwrap_or(Level::L3);
-        }
         let want = Mapping {
             ipa: Ipa::new(ipa).align_down(level.size()),
             pa: host_page.pa().align_down(level.size()),
@@ -631,20 +680,7 @@ impl GuestMemory {
         {
             return Ok(Fault::Resolved); // the guest faults again, and then sees what has changed
         }
-        let mapped = match tables.stage2.map(cache, &want) {
-            Err(MapError::TableInTheWay) => {
-                // Pages were mapped here before the host made a block of them. One page more does no harm.
-                let one = Mapping {
-                    ipa: Ipa::new(ipa).align_down(PAGE_SIZE),
-                    pa: host_page.pa(),
-                    level: Level::L3,
-                    ..want
-                };
-                tables.stage2.map(cache, &one)
-            }
-            other => other,
-        };
-        match mapped {
+        match tables.stage2.map(cache, &want) {
             Ok(_) => {
                 if want.perm.w {
                     host_page.set_dirty();
@@ -652,9 +688,14 @@ impl GuestMemory {
                 }
                 Ok(Fault::Resolved)
             }
-            Err(MapError::CacheEmpty | MapError::Busy | MapError::TableInTheWay) => {
+            Err(MapError::TableInTheWay) => {
+                // Pages from before the host made a block of them, or from a vCPU that had found the slot while it was still
+                // logged. They go; the guest faults again, and then gets the block.
+                drop(tables);
+                self.unmap(want.ipa..want.ipa.wrapping_add(level.size()), true);
                 Ok(Fault::Resolved)
             }
+            Err(MapError::CacheEmpty | MapError::Busy) => Ok(Fault::Resolved),
             Err(MapError::IpaTooLarge) => Ok(Fault::Device),
             Err(_) => Err(EFAULT),
         }
@@ -673,30 +714,68 @@ impl GuestMemory {
         own.then(|| leaf.output(ipa))
     }
 
+    /// Called by the host with a lock of its page tables: nothing here may sleep. So the list of slots is read in place, since
+    /// the last one to let go of it frees it, and the CPUs forget all at once.
     fn age_all(&self, range: Range<u64>, what: Age) -> bool {
-        let slots = self.slots();
-        let mut young = false;
-        for range in slots.ipas(range) {
-            let mut at = range.start;
+        self.slots.read(|slots| {
+            let mut young = false;
+            let mut stale = Stale::new();
+            for range in slots.ipas(range) {
+                let mut next = Some(range.start);
+                while let Some(at) = next {
+                    let tables = self.tables.read();
+                    let rest = at..range.end;
+                    let aged = tables.stage2.age_into(rest, what, CHUNK, &mut stale);
+                    young |= aged.young;
+                    next = aged.next;
+                }
+                if young && what == Age::Test {
+                    break;
+                }
+            }
+            if !stale.is_empty() {
+                self.tables.read().stage2.flush(stale);
+            }
+            young
+        })
+    }
+
+    /// Unmaps what the guest has of the host's `range`.
+    fn unmap_host(&self, slots: &Slots, range: Range<u64>, may_sleep: bool) {
+        let mut places = slots.ipas(range);
+        loop {
+            let mut batch = [const { Ipa::new(0)..Ipa::new(0) }; BATCH];
+            let mut count = 0;
+            for (one, place) in batch.iter_mut().zip(&mut places) {
+                *one = place;
+                count += 1;
+            }
+            let batch = batch.get_mut(..count).unwrap_or(&mut []);
+            if batch.is_empty() {
+                return;
+            }
             loop {
-                let aged = self.tables.read().stage2.age(at..range.end, what, CHUNK);
-                young |= aged.young;
-                match aged.next {
-                    Some(next) => at = next,
-                    None => break,
+                let done = self.tables.write().stage2.unmap_each(batch, CHUNK);
+                if may_sleep {
+                    crate::host::cpu::cond_resched();
+                }
+                if done {
+                    break;
                 }
             }
         }
-        young
     }
 }
 
 impl Follower for GuestMemory {
     fn changing(&self, range: Range<u64>, may_sleep: bool) {
         self.tables.write().changes.begin(range.clone());
-        let slots = self.slots();
-        for ipas in slots.ipas(range) {
-            self.unmap(ipas, may_sleep);
+        if may_sleep {
+            self.unmap_host(&self.slots(), range, true);
+        } else {
+            // The last one to let go of the list frees it, which may sleep.
+            self.slots
+                .read(|slots| self.unmap_host(slots, range, false));
         }
     }
 

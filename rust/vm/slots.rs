@@ -57,6 +57,10 @@ impl MemSlot {
     pub(super) fn hvas(&self) -> Range<u64> {
         self.hva..self.hva.wrapping_add(self.size)
     }
+    /// Where the VMM has the byte at `ipa`, which is in this slot.
+    pub(super) fn address(&self, ipa: u64) -> u64 {
+        self.hva.wrapping_add(ipa.wrapping_sub(self.ipa))
+    }
     /// Notes that the page at `ipa`, which is in this slot, has been written or may be from now on.
     pub(super) fn note_dirty(&self, ipa: u64) {
         if let Some(log) = &self.log {

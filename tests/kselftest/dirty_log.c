@@ -111,6 +111,52 @@ TEST(begins_and_ends_while_mapped)
 	}
 }
 
+/*
+ * What was one block of the guest's before its pages were logged is one afterwards, also where its pages are writable when the
+ * log goes (`collected` is false), so that none of them would fault again.
+ */
+static void block_comes_back(bool collected)
+{
+	struct vm *vm = vm_create(.main = guest_write_wanted);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	u8 *area = host_alloc(MIB2, MIB2);
+	u64 exits, faults = 0, bitmap[WORDS];
+	int stats = stats_of(vcpu->fd);
+
+	madvise(area, MIB2, MADV_HUGEPAGE);
+	memset(area, 0, MIB2);
+	if (madvise(area, MIB2, MADV_COLLAPSE))
+		SKIP("no transparent huge pages");
+	CHECK_OK(vm_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, AREA, MIB2, area));
+	want(vm, all);
+	vcpu_sync(vcpu, 1);
+	exits = stats_counter(stats, "exits");
+	vcpu_sync(vcpu, 1);
+	CHECK(stats_counter(stats, "exits") - exits >= PAGES); /* page by page */
+	if (collected)
+		CHECK_OK(get_log(vm, 1, bitmap));
+	CHECK_OK(vm_slot(vm, 1, 0, AREA, MIB2, area));
+	exits = stats_counter(stats, "exits");
+	if (!ktap_on_kvm())
+		faults = stats_counter(stats, "stage2_faults");
+	vcpu_sync(vcpu, 1);
+	exits = stats_counter(stats, "exits") - exits;
+	ktap_note("%lu exits", exits);
+	CHECK(exits < PAGES / 2);
+	if (!ktap_on_kvm())
+		CHECK_EQ(stats_counter(stats, "stage2_faults") - faults, 1);
+}
+
+TEST(block_comes_back)
+{
+	block_comes_back(true);
+}
+
+TEST(block_comes_back_to_writable_pages)
+{
+	block_comes_back(false);
+}
+
 /* The host takes pages away and the guest gets new ones: read ones are not written ones. */
 TEST(after_discard)
 {

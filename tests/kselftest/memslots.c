@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "abi.h"
 #include "vm.h"
 
 /* A second region of memory, beside the guest's own. */
@@ -80,6 +81,38 @@ TEST(alias)
 	CHECK_EQ(peek_poke(vcpu, ELSEWHERE + 8, 2), 1);
 	CHECK_EQ(peek_poke(vcpu, AREA + 8, 3), 2);
 	CHECK_EQ(a[1], 3);
+}
+
+/* Many slots that show the same host page. When it goes, the CPUs do not forget them one by one. */
+#define ALIASES 96
+
+static void guest_read_aliases(u64 arg)
+{
+	for (;;) {
+		u64 sum = 0;
+
+		for (u64 i = 0; i < ALIASES; i++)
+			sum += *(volatile u64 *)(AREA + i * PAGE);
+		GUEST_SYNC2(1, sum);
+	}
+}
+
+TEST(aliases_share_flushes)
+{
+	u64 *a = host_alloc(PAGE, PAGE), before;
+	struct vm *vm = vm_create(.main = guest_read_aliases);
+	int stats = stats_of(vm->fd);
+
+	for (u32 i = 0; i < ALIASES; i++)
+		CHECK_OK(vm_slot(vm, 1 + i, 0, AREA + i * PAGE, PAGE, a));
+	for (u64 value = 1; value < 4; value++) {
+		a[0] = value;
+		CHECK_EQ(vcpu_sync(&vm->vcpus[0], 1), value * ALIASES);
+		before = stats_counter(stats, "remote_tlb_flush");
+		CHECK_OK(madvise(a, PAGE, MADV_DONTNEED));
+		if (!ktap_on_kvm())
+			CHECK(stats_counter(stats, "remote_tlb_flush") - before < ALIASES / 10);
+	}
 }
 
 TEST(discard)

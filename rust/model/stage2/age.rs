@@ -36,8 +36,16 @@ impl<P: Platform> Stage2<P> {
     ///
     /// Clearing the flag needs no break-before-make. Shared lock.
     pub fn age(&self, range: Range<Ipa>, what: Age, limit: usize) -> Aged {
-        let mut young = false;
         let mut stale = Stale::new();
+        let aged = self.age_into(range, what, limit, &mut stale);
+        self.flush(stale);
+        aged
+    }
+
+    /// The same, but for the flush: what the CPUs have to forget is added to `stale`, so that one flush can do for many calls.
+    /// It does not need the lock.
+    pub fn age_into(&self, range: Range<Ipa>, what: Age, limit: usize, stale: &mut Stale) -> Aged {
+        let mut young = false;
         let range = self.clamp(&range);
         let next = self.for_each_leaf(range, &mut Work::new(limit), |at, leaf, base, _| {
             if what == Age::Test {
@@ -53,13 +61,12 @@ impl<P: Platform> Stage2<P> {
                 .is_some()
             {
                 young = true;
-                stale.add_leaf(base, at.level);
+                if what == Age::ClearAndFlush {
+                    stale.add_leaf(base, at.level);
+                }
             }
             ControlFlow::Continue(())
         });
-        if what == Age::ClearAndFlush {
-            self.flush(stale);
-        }
         Aged { young, next }
     }
 }

@@ -59,8 +59,7 @@ pub enum MapError {
     CacheEmpty,
     /// Another vCPU is changing the same descriptor: let the guest try again; it faults again if it must.
     Busy,
-    /// A table is where the block should be. Map a smaller piece, or replace the table with
-    /// [`collapse`](Stage2::collapse).
+    /// A table is where the block should be. Map a smaller piece, or [`unmap`](Stage2::unmap) all of the block's addresses first.
     TableInTheWay,
     /// The leaf that is there is larger than the piece that permissions are to be added to: `map` splits it.
     BlockInTheWay,

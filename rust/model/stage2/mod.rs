@@ -20,8 +20,8 @@
 //!
 //! - Shared: faults ([`map`](Stage2::map), [`relax`](Stage2::relax), [`make_young`](Stage2::make_young)), ageing,
 //!   splitting, looking. vCPUs that fault at once, at boot all the time, do not wait for each other.
-//! - Exclusive: what takes something away ([`unmap`](Stage2::unmap), [`write_protect`](Stage2::write_protect)) or frees a
-//!   table ([`collapse`](Stage2::collapse)).
+//! - Exclusive: what takes something away ([`unmap`](Stage2::unmap), [`write_protect`](Stage2::write_protect)), the tables that
+//!   become empty included.
 //!
 //! So **under the shared lock no table is freed or unlinked**. A table that was reached once may be used until the lock is
 //! dropped; there is no reference count and no RCU.
@@ -59,7 +59,7 @@
 //! |---|---|---|
 //! | block to table | `map`, `split` | `LOCKED`, flush of the block, store |
 //! | other output or type | `map` | `LOCKED`, flush of the leaf, store |
-//! | table to block | `collapse` | exclusive: empty, flush of all below, `map` |
+//! | table to block | `unmap`, `map` | exclusive: empty, flush of all below; then shared |
 //! | unmap | `unmap` | exclusive: empty, flush |
 //!
 //! What it does not ask it for is done in place: permissions and the access flag. Adding a permission is a cmpxchg; CPUs

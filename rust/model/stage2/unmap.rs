@@ -5,8 +5,7 @@
 use super::attributes::MemType;
 use super::descriptor::{Entry, Format};
 use super::level::{Level, ENTRIES, PAGE_SHIFT};
-use super::map::{MapError, Mapped, Mapping};
-use super::platform::{Cache, Platform, Slot, Table};
+use super::platform::{Platform, Slot, Table};
 use super::stale::{Graveyard, Stale};
 use super::visit::{Position, Work};
 use super::Stage2;
@@ -34,69 +33,84 @@ impl<P: Platform> Stage2<P> {
     /// Unmapping the whole IPA space frees all tables and leaves a root of zeroes: that is how a VM's tables are destroyed.
     #[must_use = "the range may not be through"]
     pub fn unmap(&mut self, range: Range<Ipa>, limit: usize) -> Option<Ipa> {
-        let range = self.clamp(&range);
+        let mut ranges = [range];
+        let done = self.unmap_each(&mut ranges, limit);
+        let [rest] = ranges;
+        (!done).then_some(rest.start)
+    }
+
+    /// The same for several ranges, with one flush for all of them: the places that one piece of the host's memory has.
+    ///
+    /// Whether all are through. If not, what begins where it ends is, and the others are to be given again.
+    #[must_use = "the ranges may not be through"]
+    pub fn unmap_each(&mut self, ranges: &mut [Range<Ipa>], limit: usize) -> bool {
         let mut work = Work::new(limit);
+        for range in ranges.iter_mut() {
+            *range = self.clamp(range);
+        }
         if self.format.fwb {
-            return self.unlink(range, &mut work);
+            return self.unlink(ranges, Ipa::new(u64::MAX), &mut work);
         }
         // The host's caches may be cleaned only when no CPU can reach the memory any more. So first all leaves die, then
         // comes one flush for all of them, and then each is cleaned and forgotten.
-        let next = self.kill(range.clone(), &mut work);
-        let rest = self.unlink(
-            range.start..next.unwrap_or(range.end),
+        let (count, next) = self.kill(ranges, &mut work);
+        let all = next.is_none();
+        let dead = ranges.get_mut(..count).unwrap_or(&mut []);
+        self.unlink(
+            dead,
+            next.unwrap_or(Ipa::new(u64::MAX)),
             &mut Work::unlimited(),
-        );
-        next.or(rest)
+        ) && all
     }
 
-    /// Maps `want` where [`map`](Stage2::map) met a table: drops the table and everything below it, then maps.
-    ///
-    /// For a block that has become possible: after dirty logging, or after the host has put its pages together.
-    pub fn collapse(&mut self, cache: &mut impl Cache, want: &Mapping) -> Result<Mapped, MapError> {
-        match self.map(cache, want) {
-            Err(MapError::TableInTheWay) => {}
-            other => return other,
-        }
-        let at = self.descend(want.ipa, want.level);
-        if let Entry::Table(table) = at.entry {
-            let mut stale = Stale::new();
-            let mut graves = Graveyard::new();
-            self.platform.store(at.slot, Format::EMPTY);
-            stale.add_table(want.ipa..want.ipa.wrapping_add(want.level.size()));
-            if let Level::L1 = at.level {
-                self.bury_children(table, &mut graves);
-            }
-            graves.bury(&self.platform, table);
-            stale.flush(&self.platform);
-            graves.release(&self.platform);
-        }
-        self.map(cache, want).map(|_| Mapped::Replaced)
-    }
-
-    /// Makes the leaves of RAM in `range` invalid, and all CPUs forget them.
-    fn kill(&mut self, range: Range<Ipa>, work: &mut Work) -> Option<Ipa> {
+    /// Makes the leaves of RAM in `ranges` invalid, and all CPUs forget them. How many ranges it has come to, and where in the
+    /// last of them to go on.
+    fn kill(&mut self, ranges: &[Range<Ipa>], work: &mut Work) -> (usize, Option<Ipa>) {
         let mut stale = Stale::new();
-        let next = self.for_each_leaf(range, work, |at, leaf, base, work| {
-            if leaf.attributes.mem == MemType::Normal {
-                self.platform.store(at.slot, self.format.dead(leaf));
-                stale.add_leaf(base, leaf.level);
-                // Its pages will have to be cleaned, which takes longer than looking at a descriptor.
-                work.spend((leaf.level.size() >> PAGE_SHIFT) as usize);
+        let mut count = 0;
+        let mut next = None;
+        for range in ranges {
+            count += 1;
+            next = self.for_each_leaf(range.clone(), work, |at, leaf, base, work| {
+                if leaf.attributes.mem == MemType::Normal {
+                    self.platform.store(at.slot, self.format.dead(leaf));
+                    stale.add_leaf(base, leaf.level);
+                    // Its pages will have to be cleaned, which takes longer than looking at a descriptor.
+                    work.spend((leaf.level.size() >> PAGE_SHIFT) as usize);
+                }
+                ControlFlow::Continue(())
+            });
+            if next.is_some() {
+                break;
             }
-            ControlFlow::Continue(())
-        });
+        }
         stale.flush(&self.platform);
-        next
+        (count, next)
     }
 
-    /// Empties the descriptors that map a part of `range`, dead ones included, and frees the tables that are left empty.
-    fn unlink(&mut self, range: Range<Ipa>, work: &mut Work) -> Option<Ipa> {
+    /// Empties the descriptors that map a part of `ranges`, dead ones included, and frees the tables that are left empty. Goes no
+    /// further than `end` in the last range.
+    fn unlink(&mut self, ranges: &mut [Range<Ipa>], end: Ipa, work: &mut Work) -> bool {
         let mut stale = Stale::new();
         let mut graves = Graveyard::new();
-        let next = self.unlink_range(range, work, &mut stale, &mut graves);
+        let mut done = true;
+        let last = ranges.len().wrapping_sub(1);
+        for (n, range) in ranges.iter_mut().enumerate() {
+            let end = if n == last {
+                range.end.min(end)
+            } else {
+                range.end
+            };
+            let next = self.unlink_range(range.start..end, work, &mut stale, &mut graves);
+            range.start = next.unwrap_or(end);
+            if next.is_some() {
+                done = false;
+                break;
+            }
+        }
         stale.flush(&self.platform);
         graves.release(&self.platform);
-        next
+        done
     }
 
     fn unlink_range(
@@ -205,15 +219,6 @@ impl<P: Platform> Stage2<P> {
         for index in 0..ENTRIES {
             if let Entry::Dead(leaf) = self.read(Level::L3, Slot::new(table, index)).entry {
                 self.platform.after_data(leaf.pa, leaf.level.size());
-            }
-        }
-    }
-
-    /// Buries the level 3 tables below a level 2 table.
-    fn bury_children(&self, table: Table, graves: &mut Graveyard) {
-        for index in 0..ENTRIES {
-            if let Entry::Table(child) = self.read(Level::L2, Slot::new(table, index)).entry {
-                graves.bury(&self.platform, child);
             }
         }
     }

@@ -122,6 +122,25 @@ impl<P: Platform> Stage2<P> {
         None
     }
 
+    /// The first 2 MiB in `range` that are mapped in pages, by a table of their own, looking at about `limit` descriptors; and
+    /// where to go on if there are none before. `None` at the end. Shared lock.
+    pub fn next_pages(&self, range: Range<Ipa>, limit: usize) -> Option<Result<Ipa, Ipa>> {
+        let range = self.clamp(&range);
+        let mut ipa = range.start;
+        for _ in 0..limit.max(1) {
+            if ipa >= range.end {
+                return None;
+            }
+            let at = self.descend(ipa, Level::L2);
+            let base = ipa.align_down(at.level.size());
+            if let (Level::L2, Entry::Table(_)) = (at.level, at.entry) {
+                return Some(Ok(base));
+            }
+            ipa = base.wrapping_add(at.level.size());
+        }
+        Some(Err(ipa))
+    }
+
     /// Changes the leaf at `at` into what `change` makes of it, which must not need break-before-make.
     ///
     /// The CPU may set the access flag meanwhile (VTCR_EL2.HA), and under the shared lock others may do more: then `change`

@@ -319,16 +319,87 @@ fn dirty_logging_and_back() {
     assert!(!stale.is_empty());
     stage2.flush(stale);
     machine.at_rest(false);
-    // Off: the next fault wants the block, finds a table, and takes the exclusive lock for it.
+    // Off: the next fault wants the block, finds a table, and has that unmapped first.
     machine.begin();
+    let everything = range(0, 1 << 40);
+    assert_eq!(
+        stage2.next_pages(everything.clone(), 2),
+        Some(Ok(Ipa::new(RAM)))
+    );
     assert_eq!(
         stage2.map(&mut machine.cache(8), &block(RAM)),
         Err(MapError::TableInTheWay)
     );
+    assert_eq!(stage2.unmap(range(RAM, BLOCK), 100), None);
+    assert_eq!(machine.counts().flushes, 1);
     assert_eq!(
-        stage2.collapse(&mut machine.cache(0), &block(RAM)),
-        Ok(Mapped::Replaced)
+        stage2.map(&mut machine.cache(2), &block(RAM)),
+        Ok(Mapped::New)
     );
     machine.at_rest(false);
     assert_eq!((machine.contents().len(), machine.tables()), (1, 1));
+    assert_eq!(stage2.next_pages(everything, 10_000), None);
+}
+
+#[test]
+fn pages_are_found_however_far_apart() {
+    let (machine, stage2) = with_pages();
+    let all = range(0, 1 << 40);
+    // Two looks end before the table, the third finds it: the unmapped parts before it are gigabytes.
+    assert_eq!(stage2.next_pages(all.clone(), 1), Some(Err(Ipa::new(RAM))));
+    assert_eq!(
+        stage2.next_pages(range(RAM + 5 * PAGE, BLOCK), 1),
+        Some(Ok(Ipa::new(RAM)))
+    );
+    let second = Ipa::new(RAM + BLOCK);
+    assert_eq!(stage2.next_pages(second..all.end, 1), Some(Ok(second)));
+    // 510 more in this gigabyte, and then 1022 empty ones of a gigabyte each.
+    let behind = Ipa::new(RAM + 2 * BLOCK);
+    assert_eq!(
+        stage2.next_pages(behind..all.end, 510 + 1022),
+        Some(Err(all.end))
+    );
+    assert_eq!(stage2.next_pages(behind..all.end, 510 + 1023), None);
+    assert!(machine.counts().loads < 10_000);
+}
+
+/// One host page in a hundred places, each in a table of its own: one flush for all.
+#[test]
+fn aliases_share_a_flush() {
+    const PLACES: u64 = 100;
+    for fwb in [true, false] {
+        let geometry = Geometry::new(40, 44).expect("a good geometry");
+        let machine = Machine::new(geometry, Format { fwb });
+        let mut stage2 = machine.stage2();
+        let place = |n: u64| range(RAM + n * BLOCK, PAGE);
+        for n in 0..PLACES {
+            let one = Mapping {
+                ipa: place(n).start,
+                ..page(RAM)
+            };
+            assert_eq!(stage2.map(&mut machine.cache(8), &one), Ok(Mapped::New));
+        }
+        machine.begin();
+        let mut stale = Stale::new();
+        for n in 0..PLACES {
+            let aged = stage2.age_into(place(n), Age::ClearAndFlush, 100, &mut stale);
+            assert_eq!((aged.young, aged.next), (true, None));
+        }
+        assert_eq!(machine.counts().flushes, 0);
+        stage2.flush(stale);
+        assert_eq!(machine.counts().flushes, 1);
+
+        machine.begin();
+        let mut places: Vec<_> = (0..PLACES).map(place).collect();
+        // Not all at once: the work of a call is bounded.
+        assert!(!stage2.unmap_each(&mut places, 30));
+        let left = places.iter().filter(|place| !place.is_empty()).count();
+        assert!(left < PLACES as usize && left >= PLACES as usize - 30);
+        assert_eq!(machine.contents().len(), left);
+        assert!(stage2.unmap_each(&mut places, 1000));
+        machine.at_rest(true);
+        assert_eq!((machine.contents().len(), machine.tables()), (0, 0));
+        let most = if fwb { 2 } else { 4 };
+        assert_eq!(machine.counts().flushes, most);
+    }
 }

@@ -22,11 +22,9 @@ enum Op {
         variant: u64,
         tables: usize,
     },
-    Collapse {
-        ipa: u64,
-        level: Level,
-        perm: Perm,
-        variant: u64,
+    UnmapEach {
+        ranges: Vec<Range<u64>>,
+        limit: usize,
     },
     Relax {
         ipa: u64,
@@ -148,12 +146,8 @@ fn op(geometry: &Geometry) -> impl Strategy<Value = Op> {
                 tables
             }
         ),
-        2 => (place(g), level(g), perm(), 0..2u64).prop_map(|(ipa, level, perm, variant)| Op::Collapse {
-            ipa: ipa & !(level.size() - 1),
-            level,
-            perm,
-            variant
-        }),
+        2 => (prop::collection::vec(range(g), 0..4), limit())
+            .prop_map(|(ranges, limit)| Op::UnmapEach { ranges, limit }),
         2 => (place(g), level(g), perm()).prop_map(|(ipa, level, perm)| Op::Relax { ipa, level, perm }),
         4 => (range(g), limit()).prop_map(|(range, limit)| Op::Unmap { range, limit }),
         2 => (range(g), limit()).prop_map(|(range, limit)| Op::Protect { range, limit }),
@@ -306,12 +300,7 @@ impl Run {
                 variant,
                 tables,
             } => self.map(ipa, level, perm, mem, variant, tables),
-            Op::Collapse {
-                ipa,
-                level,
-                perm,
-                variant,
-            } => self.collapse(ipa, level, perm, variant),
+            Op::UnmapEach { ranges, limit } => self.unmap_each(&ranges, limit),
             Op::Relax { ipa, level, perm } => self.relax(ipa, level, perm),
             Op::Unmap { range, limit } => self.unmap(range, limit),
             Op::Protect { range, limit } => self.protect(range, limit),
@@ -422,41 +411,6 @@ impl Run {
         }
     }
 
-    fn collapse(&mut self, ipa: u64, level: Level, perm: Perm, variant: u64) {
-        let pa = output(ipa, variant);
-        let mem = MemType::Normal;
-        let want = Mapping {
-            ipa: Ipa::new(ipa),
-            pa: HostPa::new(pa),
-            level,
-            perm,
-            mem,
-        };
-        let table = self.machine.has_table(ipa, level);
-        let mut cache = self.machine.cache(8);
-        let mapped = self
-            .stage2
-            .collapse(&mut cache, &want)
-            .expect("there are tables enough");
-        let block = Block {
-            level,
-            pa,
-            perm,
-            mem,
-            young: true,
-        };
-        if table {
-            for base in touching(&self.model, &(ipa..ipa + level.size())) {
-                self.model.remove(&base);
-            }
-            self.model.insert(ipa, block);
-            assert_eq!(mapped, Mapped::Replaced);
-            assert_eq!(self.machine.counts().flushes, 1);
-        } else {
-            assert_eq!(model_map(&mut self.model, ipa, block), mapped);
-        }
-    }
-
     fn relax(&mut self, ipa: u64, level: Level, perm: Perm) {
         let result = self.stage2.relax(Ipa::new(ipa), level, perm);
         match covering(&self.model, ipa) {
@@ -517,6 +471,24 @@ impl Run {
         // About `limit` descriptors, a search for neighbours in each table, and the way down to each.
         if next.is_some() && limit > 1 {
             assert!(counts.loads <= 4 * limit + 4096, "{counts:?} for {limit}");
+        }
+    }
+
+    /// Ranges may lie over each other, and need not be in order.
+    fn unmap_each(&mut self, ranges: &[Range<u64>], limit: usize) {
+        let mut left: Vec<_> = ranges
+            .iter()
+            .map(|range| Ipa::new(range.start)..Ipa::new(range.end))
+            .collect();
+        let through = self.stage2.unmap_each(&mut left, limit);
+        assert_eq!(through, left.iter().all(|range| range.is_empty()));
+        let most = if self.fwb() { 1 } else { 2 };
+        assert!(self.machine.counts().flushes <= most);
+        for (range, left) in ranges.iter().zip(left) {
+            let start = range.start & !4095;
+            for base in touching(&self.model, &(start..left.start.raw())) {
+                self.model.remove(&base);
+            }
         }
     }
 
