@@ -67,7 +67,9 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
         KVM_CAP_GUEST_DEBUG_HW_BPS => crate::arch::debug::counts().0 as isize,
         KVM_CAP_GUEST_DEBUG_HW_WPS => crate::arch::debug::counts().1 as isize,
         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => super::vm_attributes::DIRTY_LOG_OPTIONS as isize,
-        KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED => vm.ok_or(EINVAL).map(|_| 0)?,
+        KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED => vm
+            .ok_or(EINVAL)
+            .map(|_| crate::vm::memory::has_cacheable_pfnmap().into())?,
         _ => 0,
     })
 }

@@ -63,7 +63,7 @@ pub(crate) fn descriptor<'a>(slot: Slot) -> &'a AtomicU64 {
 
 /// Cleans and invalidates memory that a guest is given, see [`crate::arch::cache`].
 pub(crate) fn clean_to_poc(pa: HostPa, size: u64) {
-    // SAFETY: The guest is only given RAM, which is in the linear map.
+    // SAFETY: Called for RAM only, which is in the linear map: on CPUs that need it a guest has no other cacheable memory.
     unsafe {
         crate::arch::cache::clean_invalidate_to_poc(
             ffi::loft_phys_to_virt(pa.raw()) as usize,

@@ -6,6 +6,7 @@
 #include <linux/cpuhotplug.h>
 #include <linux/entry-virt.h>
 #include <linux/file.h>
+#include <linux/hugetlb.h>
 #include <linux/fs.h>
 #include <linux/interrupt.h>
 #include <linux/kvm_host.h>
@@ -530,9 +531,90 @@ int loft_get_page(unsigned long address, bool write, bool *writable, struct page
 	return got == 1 ? 0 : got < 0 ? got : -EFAULT;
 }
 
+/* How the host maps what is no RAM: what stage 1 says there, and what its driver says of other uncached types. */
+static int loft_memory_kind(const struct vm_area_struct *vma)
+{
+	switch (FIELD_GET(PTE_ATTRINDX_MASK, pgprot_val(vma->vm_page_prot))) {
+	case MT_NORMAL_NC:
+	case MT_DEVICE_nGnRnE:
+	case MT_DEVICE_nGnRE:
+		return vma->vm_flags & VM_ALLOW_ANY_UNCACHED ? LOFT_MEMORY_UNCACHED : LOFT_MEMORY_DEVICE;
+	default:
+		return LOFT_MEMORY_CACHED;
+	}
+}
+
+/*
+ * What is behind an address where get_user_pages() finds nothing, since the mapping has no pages that could be counted
+ * (VM_PFNMAP): a kind of memory, else an error. It stays there only until the next notification about the address.
+ */
+int loft_follow_page(unsigned long address, bool write, bool *writable, u64 *physical)
+{
+	struct follow_pfnmap_args args = { .address = address };
+	struct mm_struct *mm = current->mm;
+	bool unlocked = false;
+	int ret = -EFAULT;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	args.vma = vma_lookup(mm, address);
+	if (!args.vma || !(args.vma->vm_flags & (VM_IO | VM_PFNMAP)) || !(args.vma->vm_flags & VM_READ))
+		goto out;
+	if (follow_pfnmap_start(&args)) {
+		ret = fixup_user_fault(mm, address, write ? FAULT_FLAG_WRITE : 0, &unlocked);
+		if (unlocked && !ret)
+			ret = -EAGAIN; /* the mapping may be another one by now */
+		if (ret)
+			goto out;
+		ret = -EFAULT;
+		if (follow_pfnmap_start(&args))
+			goto out;
+	}
+	if (!write || args.writable) {
+		*writable = args.writable;
+		*physical = PFN_PHYS(args.pfn) | offset_in_page(address);
+		ret = pfn_is_map_memory(args.pfn) ? LOFT_MEMORY_RAM : loft_memory_kind(args.vma);
+	}
+	follow_pfnmap_end(&args);
+out:
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/*
+ * Whether what is mapped in a range now may be a guest's memory. What has no counted pages cannot be logged, and may be
+ * cacheable only if `cacheable`.
+ */
+int loft_check_memory(unsigned long start, unsigned long size, bool logs, bool cacheable)
+{
+	unsigned long at = start, end = start + size;
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	while (!ret && at < end && (vma = find_vma_intersection(mm, at, end))) {
+		if (vma->vm_flags & VM_PFNMAP && (logs || (!cacheable && loft_memory_kind(vma) == LOFT_MEMORY_CACHED)))
+			ret = -EINVAL;
+		at = vma->vm_end;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* What breaks of hugetlbfs breaks as a whole; of other memory it is a page. */
 void loft_report_poison(unsigned long address)
 {
-	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)address, PAGE_SHIFT, current);
+	struct vm_area_struct *vma;
+	short shift = PAGE_SHIFT;
+
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, address);
+	if (vma && is_vm_hugetlb_page(vma))
+		shift = huge_page_shift(hstate_vma(vma));
+	mmap_read_unlock(current->mm);
+	send_sig_mceerr(BUS_MCEERR_AR, (void __user *)address, shift, current);
 }
 
 void loft_report_error(u64 physical)

@@ -44,6 +44,12 @@ int loft_rcu_begin(void);
 void loft_rcu_retire(void (*drop)(void *value), void *value);
 void loft_rcu_end(void);
 
+/* What loft_follow_page() finds, if it finds anything. */
+#define LOFT_MEMORY_RAM 0
+#define LOFT_MEMORY_CACHED 1
+#define LOFT_MEMORY_UNCACHED 2
+#define LOFT_MEMORY_DEVICE 3
+
 /* The CPU that this thread runs on. */
 void loft_preempt_disable(void);
 void loft_preempt_enable(void);
@@ -111,6 +117,8 @@ u64 loft_virt_to_phys(const void *address);
 void loft_put_page(struct page *page);
 unsigned int loft_host_leaf_shift(struct mm_struct *mm, unsigned long address);
 int loft_get_page(unsigned long address, bool write, bool *writable, struct page **page);
+int loft_follow_page(unsigned long address, bool write, bool *writable, u64 *physical);
+int loft_check_memory(unsigned long start, unsigned long size, bool logs, bool cacheable);
 void loft_report_poison(unsigned long address);
 void loft_report_error(u64 physical);
 void loft_uncontained_error(u64 esr);

@@ -20,7 +20,7 @@ use crate::arch::tlb::{self, Translation};
 use crate::arch::{cpu, dsb_ishst};
 use crate::host::cpu::Pinned;
 use crate::host::errno::ehwpoison;
-use crate::host::mm::{Follower, HostPage};
+use crate::host::mm::{self, Follower, HostPage};
 use crate::host::page;
 use crate::host::rcu::Published;
 use crate::host::sync::RwLock;
@@ -48,6 +48,12 @@ fn let_others_run() -> Result {
         true => Err(EINTR),
         false => Ok(()),
     }
+}
+
+/// Whether cacheable memory that is no RAM (a coherent device's) can be a guest's: it has no address in the kernel by which it
+/// could be cleaned or its instructions made visible, so neither may be needed. As in KVM.
+pub(crate) fn has_cacheable_pfnmap() -> bool {
+    cpu::features().fwb && cpu::features().dic
 }
 
 /// VTCR_EL2 for tables of this geometry.
@@ -215,7 +221,7 @@ pub(crate) struct GuestMemory {
 pub(crate) enum Fault {
     /// The guest may try again.
     Resolved,
-    /// The address is not the guest's memory, or is read-only memory that was written: a device's.
+    /// The address is not the guest's memory, or is read-only memory that was written, or a device's that was executed.
     Device,
 }
 
@@ -383,6 +389,7 @@ impl GuestMemory {
         if slots.collide(&new) {
             return Err(EEXIST);
         }
+        mm::check_memory(new.hva, new.size, new.logs(), has_cacheable_pfnmap())?;
         if new.logs() {
             new.log = match old.and_then(|old| old.log.clone()) {
                 None => Some(Arc::new(
@@ -646,18 +653,25 @@ impl GuestMemory {
             return Ok(Fault::Device);
         }
         let address = slot.address(ipa) & !(PAGE_SIZE - 1);
-        let host_page = match HostPage::get(address, write) {
+        let host_page = match HostPage::get(address, write, has_cacheable_pfnmap()) {
             Ok(page) => page,
             Err(error) if error == ehwpoison() => {
                 // The VMM gets the signal that its own access would have brought, and tells the guest as it likes.
-                crate::host::mm::report_poison(address);
+                mm::report_poison(address);
                 return Ok(Fault::Resolved);
             }
             Err(error) => return Err(error),
         };
+        if exec && host_page.mem() != MemType::Normal {
+            return Ok(Fault::Device);
+        }
         // Where writes are logged a page at a time, that is also all that may become writable, and only when it is written.
         let logs = slot.log.is_some();
-        let level = match logs {
+        // Without counted pages it is only known of this one that the kernel has an address to clean it by.
+        let alone = host_page.mem() == MemType::Normal
+            && !host_page.is_counted()
+            && !has_cacheable_pfnmap();
+        let level = match logs || alone {
             true => Level::L3,
             false => self.level(slot, ipa, address, leaf_shift(address)),
         };
@@ -668,9 +682,9 @@ impl GuestMemory {
             perm: Perm::new(
                 true,
                 host_page.writable() && !slot.readonly() && (write || !logs),
-                exec || cpu::features().dic,
+                host_page.mem() == MemType::Normal && (exec || cpu::features().dic),
             ),
-            mem: MemType::Normal,
+            mem: host_page.mem(),
         };
         let tables = self.tables.read();
         let start = address & !(level.size() - 1);
