@@ -16,10 +16,12 @@ const NAME_SIZE: usize = KVM_STATS_NAME_SIZE as usize;
 const ID_OFFSET: usize = size_of::<kvm_stats_header>();
 const DESC_OFFSET: usize = ID_OFFSET + NAME_SIZE;
 
-/// A VM's: how often what its CPUs know of its stage 2 was taken from them. Each request leads to one such flush.
-const VM_ROWS: [Row; 2] = [
+/// A VM's: how often what its CPUs know of its stage 2 was taken from them. Each request leads to one such flush. And how often
+/// the lock of the interrupts that its vCPUs share was taken.
+const VM_ROWS: [Row; 3] = [
     Row::number("remote_tlb_flush"),
     Row::number("remote_tlb_flush_requests"),
+    Row::number("gic_shared_locks"),
 ];
 
 /// Whose counters they are.
@@ -65,7 +67,8 @@ impl FileObject for StatsFile {
             Of::Vm(vm) => {
                 let id = CString::try_from_fmt(fmt!("kvm-{pid}"))?;
                 let flushes = vm.memory.flushes();
-                content.write(&id, &VM_ROWS, [flushes; VM_ROWS.len()].into_iter())
+                let locks = vm.gic.model().map_or(0, |model| model.shared_locks());
+                content.write(&id, &VM_ROWS, [flushes, flushes, locks].into_iter())
             }
             Of::Vcpu(vcpu) => {
                 let id = CString::try_from_fmt(fmt!("kvm-{pid}/vcpu-{}", vcpu.number))?;

@@ -12,17 +12,18 @@
 //!     VmGic::setup mutex      where and how large the interrupt controller is
 //!     Its::model   mutex      one ITS's tables and registers; the guest's memory is read and written inside
 //!       Its::events  raw, irq   its translations
-//!         Vm::gic
+//!         Gic::shared
 //!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write
-//!       Vm::gic    raw, irq   interrupt controller state; also taken in a fast exit
 //!     Shared::interface  spin  the CPU interface of a vCPU that does not run; nothing is taken inside
 //!     NEXT_VMID    mutex      handing out VMIDs; interrupts all CPUs inside
+//!     Gic::shared  raw, irq   the interrupts that all vCPUs share
+//!       Gic::bank  raw, irq   one vCPU's interrupts; never two of them, nothing is taken inside. Both also in a fast exit
 //!   Irqfds::state  mutex      irqfds, routing
 //!     (the wait queue of an eventfd)  irq   held by whoever signals it
 //!       Irqfd::route  raw, irq   where that one leads
 //!         Its::events raw, irq   for a message
-//!           Vm::gic
-//!         Vm::vcpus  raw, irq   finding vCPUs; nothing is taken inside
+//!           Gic::shared
+//!     Vm::vcpus    raw, irq   finding vCPUs; nothing is taken inside
 //! ```
 
 use super::ffi;

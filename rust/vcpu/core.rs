@@ -26,10 +26,9 @@ use crate::model::sysreg::Reg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, Frame as GicFrame, Line, LrFile};
-use crate::vm::gic::{After, Controller, Map};
+use crate::vm::gic::{After, Map, Model};
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
-use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -57,8 +56,6 @@ pub(crate) struct Core {
 
     /// The image of the list registers, and ICH_VMCR_EL2 while the vCPU is not loaded.
     pub(crate) lists: LrFile,
-    /// The model's count of changes when there was nothing for this vCPU.
-    quiet_at: Option<u64>,
     /// The list registers were filled from the model, and have to be given back to it.
     filled: bool,
     /// The rest of the virtual CPU interface.
@@ -86,9 +83,8 @@ pub(crate) struct Core {
     /// The caches that the guest sees, if userspace has set any.
     pub(crate) caches: Option<KBox<Geometries>>,
     /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
-    pub(crate) gic: Option<Arc<Controller>>,
+    pub(crate) gic: Option<Arc<Model>>,
     frames: Option<Arc<Map>>,
-    gicd_ctlr: Option<Arc<AtomicU32>>,
     pub(crate) peers: Option<Arc<KVec<Arc<Shared>>>>,
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
@@ -143,7 +139,6 @@ impl Core {
             features: Features::default(),
             walked_ipa: None,
             lists: LrFile::new(cpu.list_registers),
-            quiet_at: None,
             filled: false,
             interface: CpuIf::new(cpu.vtr),
             given: Interface::new(),
@@ -158,7 +153,6 @@ impl Core {
             caches: None,
             gic: None,
             frames: None,
-            gicd_ctlr: None,
             peers: None,
             ids: QuickIds::new(),
             firmware,
@@ -376,9 +370,8 @@ impl Core {
         self.features = self
             .vm
             .with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
-        self.gic = self.vm.gic.model();
+        self.gic = self.vm.gic.model().cloned();
         self.frames = self.vm.gic.map_of_frames();
-        self.gicd_ctlr = self.vm.gic.ctlr();
         self.peers = Some(self.vm.vcpus());
         self.ids = QuickIds::fill(self);
         (self.firmware, self.firmware_changes) = self.vm.firmware();
@@ -390,10 +383,9 @@ impl Core {
             self.lists.vmcr = interface.vmcr;
             self.interface = interface.registers.clone();
             self.given = interface;
-            self.quiet_at = None;
             // The levels, too: from here on only changes are told.
             if let Some(gic) = &self.gic {
-                let levels = gic.lock_for_lists().level_info(self.id, 0).unwrap_or(0);
+                let levels = gic.level_info(self.id, 0).unwrap_or(0);
                 let high = |timer| levels & 1_u32.wrapping_shl(self.timers.of(timer).get()) != 0;
                 self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
             }
@@ -442,15 +434,13 @@ impl Core {
             self.lists.hcr = hcr::TDIR | NO_GIC;
             return;
         };
-        self.filled = self.quiet_at != Some(gic.changes());
-        if !self.filled {
+        // Seen after the vCPU has said that it is on its way: what is new after this look comes with a kick.
+        self.filled = gic.has_work(self.id);
+        if self.filled {
+            gic.flush(self.id, &mut self.lists, self.active_timers);
+        } else {
             self.lists.flush_nothing();
-            return;
         }
-        let mut model = gic.lock_for_lists();
-        model.flush(self.id, &mut self.lists, self.active_timers);
-        self.quiet_at = (!model.has_work(self.id)).then(|| gic.changes());
-        drop(model);
         // The guest has turned these off before it took the interrupt.
         let idle = self
             .active_timers
@@ -496,16 +486,9 @@ impl Core {
             return;
         }
         let Some(gic) = &self.gic else { return };
-        let mut model = gic.lock_for_lists();
         gic::read_lists(&mut self.lists);
-        let report = model.sync(self.id, &mut self.lists, &mut self.after);
-        drop(model);
+        let report = gic.sync(self.id, &mut self.lists, &mut self.after);
         self.active_timers = self.active_timers.without(report.deactivated);
-    }
-
-    /// The vCPU was kicked: there may be something for it after all.
-    pub(crate) fn note_kick(&mut self) {
-        self.quiet_at = None;
     }
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
@@ -513,7 +496,6 @@ impl Core {
         if self.gic.is_none() {
             return false;
         }
-        self.note_kick();
         self.take_lists(Ctls::read().lines());
         self.after.kicks.remove(self.id);
         if !self.after.is_empty() {
@@ -533,10 +515,15 @@ impl Core {
         self.lists.vmcr
     }
 
+    /// Whether the guest is in the CPU: this is a fast exit.
+    pub(crate) fn is_entered(&self) -> bool {
+        self.entered
+    }
+
     /// What the guest reads in GICD_CTLR.
     #[inline]
     pub(crate) fn gicd_ctlr(&self) -> Option<u32> {
-        Some(self.gicd_ctlr.as_ref()?.load(Ordering::Relaxed))
+        Some(self.gic.as_ref()?.ctlr())
     }
 
     /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
@@ -604,12 +591,10 @@ impl Core {
 
     #[cold]
     fn tell_timer_lines(&mut self, changed: TimerSet) {
-        let Some(mut model) = self.gic.as_ref().map(|gic| gic.lock()) else {
-            return;
-        };
+        let Some(gic) = &self.gic else { return };
         for timer in changed.iter() {
             if let Some(ppi) = Line::private(self.id, self.timers.of(timer)) {
-                let _ = model.set_level(ppi, self.timer_lines.contains(timer));
+                let _ = gic.set_level(ppi, self.timer_lines.contains(timer));
             }
         }
     }
@@ -682,7 +667,7 @@ impl Core {
             || self
                 .gic
                 .as_ref()
-                .is_some_and(|gic| gic.lock_for_lists().has_pending(self.id, vmcr))
+                .is_some_and(|gic| gic.has_pending(self.id, vmcr))
     }
 
     /// The address of the last abort.

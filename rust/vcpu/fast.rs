@@ -8,6 +8,7 @@
 //! not wait: the guest takes its exit for it right after the ERET.
 
 use super::core::Core;
+use super::shared::Shared;
 use super::stats::Count;
 use super::sysreg::{self, Outcome};
 use crate::arch::{gic, relax, world};
@@ -20,6 +21,7 @@ use crate::model::sysreg::Reg;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{Notify, SgiReg};
 use crate::vm::gic::After;
+use kernel::sync::Arc;
 
 /// Into the guest again; x19 to x28 are as it left them.
 const RESUME: u64 = ffi::FRAME_RESUME as u64;
@@ -159,23 +161,23 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
     emulated_register(core, esr)
 }
 
-/// The first vCPUs that an SGI goes to, which are most often all: those are told at once, and the others, which have to be
-/// looked for in a set as large as the VM, after them.
-struct Few<'a> {
-    first: [VcpuId; 4],
-    number: usize,
+/// Tells the vCPUs that an SGI goes to, each as soon as it has it; who cannot be told in a fast exit is told after it.
+struct Tell<'a> {
+    from: VcpuId,
+    peers: &'a [Arc<Shared>],
     after: &'a mut After,
 }
 
-impl Notify for Few<'_> {
+impl Notify for Tell<'_> {
     #[inline]
     fn kick(&mut self, vcpu: VcpuId) {
-        match self.first.get_mut(self.number) {
-            Some(place) => {
-                *place = vcpu;
-                self.number += 1;
-            }
-            None => self.after.kicks.insert(vcpu),
+        let told = vcpu != self.from
+            && self
+                .peers
+                .get(vcpu.index())
+                .is_some_and(|peer| peer.interrupt_running());
+        if !told {
+            self.after.kicks.insert(vcpu);
         }
     }
 }
@@ -187,23 +189,16 @@ fn send_sgi(core: &mut Core, esr: Esr) -> u64 {
     let (Some(gic), Some(peers)) = (&core.gic, &core.peers) else {
         return emulated_register(core, esr);
     };
+    if gic.most_targets(value) > sysreg::SGIS_AT_ONCE {
+        return Leave::Sync.code();
+    }
     let _watched = Watched::new();
-    let mut few = Few {
-        first: [core.id; 4],
-        number: 0,
+    let mut tell = Tell {
+        from: core.id,
+        peers,
         after: &mut core.after,
     };
-    gic.lock().sgi(core.id, SgiReg::Sgi1, value, &mut few);
-    // Without the lock, which the vCPUs that are told want next.
-    for vcpu in few.first.into_iter().take(few.number) {
-        let told = vcpu != core.id
-            && peers
-                .get(vcpu.index())
-                .is_some_and(|peer| peer.interrupt_running());
-        if !told {
-            few.after.kicks.insert(vcpu);
-        }
-    }
+    gic.sgi(core.id, SgiReg::Sgi1, value, &mut tell);
     world::skip_instruction();
     if finish(core) {
         RESUME
@@ -231,9 +226,10 @@ fn emulated_register(core: &mut Core, esr: Esr) -> u64 {
             world::skip_instruction();
             Leave::Interrupt.code()
         }
-        Outcome::Undefined | Outcome::NeedsClean | Outcome::NeedsOthers { .. } => {
-            Leave::Sync.code()
-        }
+        Outcome::Undefined
+        | Outcome::NeedsClean
+        | Outcome::NeedsHost
+        | Outcome::NeedsOthers { .. } => Leave::Sync.code(),
     }
 }
 
@@ -302,12 +298,14 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
         return Leave::Sync.code();
     }
     let (rt, size, id) = (abort.register(), abort.size(), core.id);
-    if frame.is_ctlr(offset, size) && !abort.is_write() {
-        if let Some(ctlr) = core.gicd_ctlr() {
-            core.set_x(rt, ctlr.into());
-            world::skip_instruction();
-            return resume(rt);
-        }
+    if frame.is_ctlr(offset, size) {
+        // A write looks at all vCPUs.
+        let Some(ctlr) = core.gicd_ctlr().filter(|_| !abort.is_write()) else {
+            return Leave::Sync.code();
+        };
+        core.set_x(rt, ctlr.into());
+        world::skip_instruction();
+        return resume(rt);
     }
     let _watched = Watched::new();
     if frame.shows_lines(offset) {
@@ -318,9 +316,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
     };
     if abort.is_write() {
         let value = core.frame.x.get(usize::from(rt)).copied().unwrap_or(0);
-        let mut model = gic.lock();
-        let done = model.mmio_write(id, frame, offset, size, value, &mut core.after);
-        drop(model);
+        let done = gic.mmio_write(id, frame, offset, size, value, &mut core.after);
         if done.is_err() {
             return Leave::Sync.code();
         }
@@ -331,7 +327,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
             Leave::Interrupt.code()
         }
     } else {
-        let Ok(value) = gic.lock().mmio_read(id, frame, offset, size) else {
+        let Ok(value) = gic.mmio_read(id, frame, offset, size) else {
             return Leave::Sync.code();
         };
         core.set_x(rt, super::mmio::extend(value, &abort));

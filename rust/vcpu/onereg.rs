@@ -241,7 +241,7 @@ fn set_sysreg(
                 core.set(reg, value);
                 if reg == Reg::MpidrEl1 {
                     vcpu.shared.set_affinity(value & AFFINITY);
-                    if let Some(mut model) = vcpu.vm.gic.lock() {
+                    if let Some(model) = vcpu.vm.gic.model() {
                         model.set_affinity(vcpu.shared.id, (value & 0xff_ffff) as u32);
                     }
                 }

@@ -388,7 +388,6 @@ impl Vcpu {
             loaded.with(|core| core.stolen = stolen);
         }
         loaded.with(|core| {
-            core.note_kick();
             core.refresh();
         });
         Ok(())
@@ -649,7 +648,6 @@ fn what_came_up(core: &mut Core, shared: &Shared) -> Next {
             return Next::Host(HostWork::Held);
         }
         let requests = shared.take_requests();
-        core.note_kick();
         if requests & super::shared::Request::Power as u32 != 0 {
             return Next::Host(HostWork::Requests);
         }
@@ -677,6 +675,7 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
         return None;
     }
     core.prepare();
+    let (entered_at, interrupts) = (core.frame.pc, shared.stats.get(Count::Irq));
     guest::enter_irqoff();
     let leave = loop {
         let leave = Leave::new(core.run_guest());
@@ -703,6 +702,9 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
     core.count(Count::Exits);
     if leave == Leave::Interrupt {
         core.count(Count::IrqLeft);
+        if core.frame.pc == entered_at && shared.stats.get(Count::Irq) != interrupts {
+            core.count(Count::IrqInPlace);
+        }
     }
     core.retire();
     guest::take_interrupts();

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! vCPU's thread, interrupts off        somebody else
-//!   mode := Guest        (A)             requests |= bit, or GIC state under its lock   (C)
+//!   mode := Guest        (A)             requests |= bit, or what the GIC has for it    (C)
 //!   full barrier                         full barrier
 //!   look at requests, GIC  (B)           look at mode     (D)
 //!   enter the guest                      Guest: interrupt the CPU
@@ -15,6 +15,11 @@
 //! This is the store-buffering litmus test: with full barriers between A and B, and between C and D, it cannot be that B
 //! misses C and D misses A. If D sees Guest, the interrupt makes the CPU leave, or arrives before the ERET, where it
 //! stays pending and makes the guest exit at once, since interrupts are masked from A on. If D does not see it, B sees C.
+//!
+//! Of the interrupt controller, B reads words that say whether it has anything for this vCPU, without a lock (`Gic::has_work`),
+//! and C writes them under the lock of what it changes. So the locks play no part in this. They order the rest: if B sees C,
+//! the entry takes that lock, and has all that was done under it. What is taken away from a vCPU needs no kick: that B still
+//! sees it costs a look, that it does not costs nothing.
 //!
 //! A fast exit may take the interrupt back, if interrupts for the guest are all that is asked for ([`Shared::take_interrupt`]):
 //! first the interrupt is cleared, which is complete before the look at the requests; so what is asked after that look has

@@ -116,6 +116,8 @@ fn system_register(core: &mut Core, esr: Esr) -> Next {
             core.skip();
             Next::Host(HostWork::Clean)
         }
+        // Never of this one, which is not in the vector.
+        Outcome::NeedsHost => Next::Resume,
         Outcome::NeedsOthers { deactivate } => {
             core.skip();
             Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))
@@ -403,8 +405,8 @@ impl GicAccess {
             } => register(core, abort, frame, offset),
             Self::Deactivate { intid } => {
                 let vmcr = core.lists.vmcr;
-                let done = match core.vm.gic.lock() {
-                    Some(mut model) => model.deactivate(core.id, intid, vmcr, &mut core.after),
+                let done = match core.vm.gic.model() {
+                    Some(model) => model.deactivate(core.id, intid, vmcr, &mut core.after),
                     None => Ok(()),
                 };
                 match done {
@@ -425,15 +427,15 @@ fn register(
     let (id, rt, size) = (core.id, abort.register(), abort.size());
     let done = if abort.is_write() {
         let value = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
-        match core.vm.gic.lock() {
-            Some(mut model) => model
+        match core.vm.gic.model() {
+            Some(model) => model
                 .mmio_write(id, frame, offset, size, value, &mut core.after)
                 .map(|()| None),
             None => Ok(None),
         }
     } else {
-        match core.vm.gic.lock() {
-            Some(mut model) => model.mmio_read(id, frame, offset, size).map(Some),
+        match core.vm.gic.model() {
+            Some(model) => model.mmio_read(id, frame, offset, size).map(Some),
             None => Ok(None),
         }
     };

@@ -25,8 +25,11 @@ pub(crate) enum Count {
     SysregLeft,
     /// by an access to memory or a device,
     AbortLeft,
-    /// by an interrupt.
+    /// by an interrupt, or because of one for somebody else,
     IrqLeft,
+    /// and of these the ones where an interrupt took the guest out at the instruction that it was entered at. Either it
+    /// executed none, since the interrupt was pending before, or a loop had brought it back there.
+    IrqInPlace,
     /// An abort whose address the guest's tables no longer translated: it tries again.
     AbortRetried,
     /// Stage 2 got a page.
@@ -132,6 +135,7 @@ pub(crate) const ROWS: [Row; COUNTS + HISTOGRAMS] = [
     Row::number("sysreg_exits_left"),
     Row::number("abort_exits_left"),
     Row::number("irq_exits_left"),
+    Row::number("irq_exits_in_place"),
     Row::number("abort_exits_retried"),
     Row::number("stage2_faults"),
     Row::number("fp_loads"),
@@ -182,8 +186,9 @@ impl Stats {
         }
     }
 
+    /// How often that was.
     #[inline(always)]
-    fn get(&self, what: Count) -> u64 {
+    pub(super) fn get(&self, what: Count) -> u64 {
         let counter = self.counts.get(what as usize);
         counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
     }

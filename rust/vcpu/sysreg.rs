@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     Undefined,
     /// It has not been done: it cannot be in a fast exit, and the guest's memory has to be cleaned from the caches then.
     NeedsClean,
+    /// It has not been done: it takes longer than a fast exit may.
+    NeedsHost,
     /// The interrupt that ICC_DIR_EL1 is to deactivate is in another vCPU's list registers.
     NeedsOthers { deactivate: u64 },
 }
@@ -176,6 +178,10 @@ pub(crate) fn before_clean(core: &mut Core, access: SysregAccess) {
     }
 }
 
+/// For how many vCPUs a fast exit raises an SGI: interrupts are off until all of them are told. The host does it for more with
+/// interrupts on, between one vCPU and the next.
+pub(super) const SGIS_AT_ONCE: usize = 64;
+
 fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
     let sgi = match reg {
         GicReg::Sgi1 => SgiReg::Sgi1,
@@ -185,7 +191,10 @@ fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
         GicReg::Dir => return deactivate(core, value),
     };
     if let Some(gic) = &core.gic {
-        gic.lock().sgi(core.id, sgi, value, &mut core.after);
+        if core.is_entered() && gic.most_targets(value) > SGIS_AT_ONCE {
+            return Outcome::NeedsHost;
+        }
+        gic.sgi(core.id, sgi, value, &mut core.after);
     }
     Outcome::Done
 }
@@ -193,8 +202,8 @@ fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
 /// ICC_DIR_EL1, which traps while the model has to know of deactivations.
 fn deactivate(core: &mut Core, value: u64) -> Outcome {
     let vmcr = core.give_lists_back();
-    let done = match core.vm.gic.lock() {
-        Some(mut model) => model.deactivate(core.id, value, vmcr, &mut core.after),
+    let done = match core.vm.gic.model() {
+        Some(model) => model.deactivate(core.id, value, vmcr, &mut core.after),
         None => return Outcome::Undefined,
     };
     // Back into the list registers, where the fast exit has them.

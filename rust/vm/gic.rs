@@ -1,63 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A VM's interrupt controller: the model of it, its lock, and where the guest sees it.
+//! A VM's interrupt controller: the model of it, its locks, and where the guest sees it.
 
 mod layout;
 
 use super::lpi::LpiBlocks;
 use super::Vm;
-use crate::host::sync::{RawGuard, RawSpinLock};
+use crate::host::sync::RawSpinLock;
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{
-    Config, Error as GicError, Gic, IntId, Irq, Line, LpiId, LpiWork, NotRaised, Notify, Redist,
+    Bank, Config, Error as GicError, Gic, IntId, Irq, Line, Lock, LpiId, LpiWork, NotRaised,
+    Notify, Redist, Shared as SharedIrqs, Storage, WorkSet,
 };
 use crate::vcpu::shared::Shared;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::ops::DerefMut;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use layout::Layout;
 
 pub(crate) use layout::{check_range, Map, Region};
 
-pub(crate) type Model = Gic<KVVec<Redist>, KVVec<Irq>, LpiBlocks, Arc<AtomicU32>>;
+/// A part of the model under its lock, which stays where it is. The locks are taken with interrupts off: a device's
+/// interrupt of the host may raise a line, and so may a fast exit.
+pub(crate) struct Locked<T>(Pin<KBox<RawSpinLock<T>>>);
 
-/// The model under its lock.
-///
-/// A vCPU that has no interrupts need not take it at each exit. How often the lock was taken for anything but moving a vCPU's
-/// own interrupts into its list registers and back is counted, and if that number has not changed since it had none, it has
-/// none now: those moves tell other vCPUs, as all changes do that give them something, with a kick. The count is part of what
-/// is under the lock in `vcpu::shared`'s account of that: it is changed before the kick, and looked at after the vCPU has
-/// said that it is on its way.
-#[pin_data]
-pub(crate) struct Controller {
-    #[pin]
-    model: RawSpinLock<Model>,
-    changes: AtomicU64,
-}
-
-impl Controller {
-    /// To look at anything, or to change it.
+impl<T> Lock<T> for Locked<T> {
     #[inline]
-    pub(crate) fn lock(&self) -> RawGuard<'_, Model> {
-        let guard = self.model.lock();
-        // One writer at a time: the lock's.
-        let count = self.changes.load(Ordering::Relaxed);
-        self.changes.store(count.wrapping_add(1), Ordering::Relaxed);
-        guard
-    }
-
-    /// For [`Gic::flush`] and [`Gic::sync`], and to look at things.
-    #[inline]
-    pub(crate) fn lock_for_lists(&self) -> RawGuard<'_, Model> {
-        self.model.lock()
-    }
-
-    /// How many changes there have been.
-    #[inline]
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+    fn lock(&self) -> impl DerefMut<Target = T> {
+        self.0.lock()
     }
 }
+
+/// Where the module keeps interrupt controllers.
+pub(crate) struct Memory;
+
+impl Storage for Memory {
+    type Redists = KVVec<Redist>;
+    type Bank = Locked<Bank>;
+    type Banks = KVVec<Locked<Bank>>;
+    type Spis = KVVec<Irq>;
+    type Works = KVVec<WorkSet>;
+    type Shared = Locked<SharedIrqs<Self>>;
+    type Lpis = LpiBlocks;
+}
+
+pub(crate) type Model = Gic<Memory>;
 
 /// What userspace sets up.
 pub(crate) struct Setup {
@@ -74,9 +61,9 @@ pub(crate) struct Setup {
 /// The interrupt controller of one VM, which may have none.
 #[pin_data]
 pub(crate) struct VmGic {
-    model: SetOnce<Arc<Controller>>,
-    /// What the guest reads in GICD_CTLR.
-    ctlr: SetOnce<Arc<AtomicU32>>,
+    model: SetOnce<Arc<Model>>,
+    /// The VM's vCPUs, in their order: there will be no more once there is a model.
+    vcpus: SetOnce<Arc<KVec<Arc<Shared>>>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
     /// Fixed when the first vCPU runs, for the exits to look through without a lock.
@@ -87,7 +74,7 @@ impl VmGic {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             model: SetOnce::new(),
-            ctlr: SetOnce::new(),
+            vcpus: SetOnce::new(),
             setup <- new_mutex!(
                 Setup {
                     created: false,
@@ -102,26 +89,15 @@ impl VmGic {
         })
     }
 
-    /// The model, locked; `None` until it is initialised.
-    pub(crate) fn lock(&self) -> Option<RawGuard<'_, Model>> {
-        self.model.as_ref().map(|model| model.lock())
+    /// The model; `None` until it is initialised. It stays.
+    #[inline]
+    pub(crate) fn model(&self) -> Option<&Arc<Model>> {
+        self.model.as_ref()
     }
 
     /// Whether the vCPU may have interrupts in its list registers that the model does not know the state of.
     pub(crate) fn is_resident(&self, vcpu: VcpuId) -> bool {
-        self.model
-            .as_ref()
-            .is_some_and(|model| model.lock_for_lists().is_resident(vcpu))
-    }
-
-    /// The model, once it is initialised: it stays.
-    pub(crate) fn model(&self) -> Option<Arc<Controller>> {
-        self.model.as_ref().cloned()
-    }
-
-    /// What the guest reads in GICD_CTLR, to be read without a lock.
-    pub(crate) fn ctlr(&self) -> Option<Arc<AtomicU32>> {
-        self.ctlr.as_ref().cloned()
+        self.model().is_some_and(|model| model.is_resident(vcpu))
     }
 
     /// Whether there is an initialised controller.
@@ -163,36 +139,40 @@ impl VmGic {
         if self.is_ready() {
             return Ok(());
         }
-        let mut redists = KVVec::new();
-        let mut pushed: Result = Ok(());
-        vm.for_each_vcpu(|vcpu| {
+        let vcpus = vm.vcpus();
+        let (mut redists, mut banks) = (KVVec::new(), KVVec::new());
+        let mut works = KVVec::new();
+        for vcpu in vcpus.iter() {
             let redist = Redist::new(affinity_bits(vcpu.affinity()), vcpu.number as u16);
-            pushed = pushed.and(redists.push(redist, GFP_KERNEL_ACCOUNT).map_err(Into::into));
-        });
-        pushed?;
+            redists.push(redist, GFP_KERNEL_ACCOUNT)?;
+            let bank = KBox::pin_init(
+                RawSpinLock::new(Bank::new(vcpu.id), c"loft::Gic::bank", static_lock_class!()),
+                GFP_KERNEL_ACCOUNT,
+            )?;
+            banks.push(Locked(bank), GFP_KERNEL_ACCOUNT)?;
+            works.push(WorkSet::default(), GFP_KERNEL_ACCOUNT)?;
+        }
         let mut spis = KVVec::new();
         for _ in 0..setup.config.nr_spis() {
             spis.push(Irq::default(), GFP_KERNEL_ACCOUNT)?;
         }
-        let lpis = if setup.lpis {
-            LpiBlocks::new()?
-        } else {
-            LpiBlocks::default()
-        };
-        let ctlr = Arc::new(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
-        let mut model =
-            Gic::new(&setup.config, redists, spis, lpis, ctlr.clone()).map_err(gic_errno)?;
-        if setup.lpis {
-            model.add_lpis();
-        }
-        let model = Arc::pin_init(
-            pin_init!(Controller {
-                model <- RawSpinLock::new(model, c"loft::Vm::gic", static_lock_class!()),
-                changes: AtomicU64::new(0),
-            }),
+        let shared = KBox::pin_init(
+            RawSpinLock::new(
+                SharedIrqs::new(spis, works),
+                c"loft::Gic::shared",
+                static_lock_class!(),
+            ),
             GFP_KERNEL_ACCOUNT,
         )?;
-        self.ctlr.populate(ctlr);
+        let lpis = LpiBlocks::default();
+        let model = Model::new(&setup.config, redists, banks, Locked(shared), lpis);
+        let model = model.map_err(gic_errno)?;
+        if setup.lpis {
+            model.lpi_store().make_room()?;
+            model.add_lpis();
+        }
+        let model = Arc::new(model, GFP_KERNEL_ACCOUNT)?;
+        self.vcpus.populate(vcpus);
         self.model.populate(model);
         self.note_last(vm, &setup);
         Ok(())
@@ -204,13 +184,9 @@ impl VmGic {
         if setup.lpis {
             return Ok(());
         }
-        if self.is_ready() {
-            let blocks = LpiBlocks::new()?;
-            if let Some(mut model) = self.lock() {
-                // What was there had no room for any, and so owns no memory.
-                *model.lpi_store() = blocks;
-                model.add_lpis();
-            }
+        if let Some(model) = self.model() {
+            model.lpi_store().make_room()?;
+            model.add_lpis();
         }
         setup.lpis = true;
         Ok(())
@@ -220,7 +196,7 @@ impl VmGic {
     pub(crate) fn note_last(&self, vm: &Vm, setup: &Setup) {
         let vcpus = vm.vcpu_count();
         let last = setup.layout.last(vcpus as u32);
-        let Some(mut model) = self.lock() else { return };
+        let Some(model) = self.model() else { return };
         for vcpu in (0..vcpus).map_while(VcpuId::new) {
             model.set_last(vcpu, last.contains(vcpu));
         }
@@ -258,11 +234,8 @@ impl Vm {
     /// Sets the level of an interrupt line, or for an edge interrupt raises it; as KVM_IRQ_LINE. `EBUSY` if the controller is
     /// not initialised, `EINVAL` for an interrupt that it has not.
     pub(crate) fn set_irq_level(&self, line: Line, high: bool) -> Result {
-        let kick = {
-            let mut gic = self.gic.lock().ok_or(EBUSY)?;
-            gic.set_level(line, high).map_err(gic_errno)?
-        };
-        if let Some(vcpu) = kick {
+        let gic = self.gic.model().ok_or(EBUSY)?;
+        if let Some(vcpu) = gic.set_level(line, high).map_err(gic_errno)? {
             self.kick(vcpu);
         }
         Ok(())
@@ -270,11 +243,8 @@ impl Vm {
 
     /// A message arrived for this LPI; whether that raised it, or it was pending.
     pub(crate) fn raise_lpi(&self, lpi: LpiId) -> core::result::Result<(), NotRaised> {
-        let kick = match self.gic.lock() {
-            Some(mut gic) => gic.raise_lpi(lpi)?,
-            None => return Err(NotRaised::Unmapped),
-        };
-        if let Some(vcpu) = kick {
+        let gic = self.gic.model().ok_or(NotRaised::Unmapped)?;
+        if let Some(vcpu) = gic.raise_lpi(lpi)? {
             self.kick(vcpu);
         }
         Ok(())
@@ -282,7 +252,11 @@ impl Vm {
 
     /// Makes a vCPU look at its interrupts.
     pub(crate) fn kick(&self, vcpu: VcpuId) {
-        if let Some(vcpu) = self.vcpu(vcpu) {
+        if let Some(vcpus) = self.gic.vcpus.as_ref() {
+            if let Some(vcpu) = vcpus.get(vcpu.index()) {
+                vcpu.interrupt();
+            }
+        } else if let Some(vcpu) = self.vcpu(vcpu) {
             vcpu.interrupt();
         }
     }

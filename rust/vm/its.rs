@@ -307,7 +307,7 @@ impl Vm {
             else {
                 return Ok(false);
             };
-            let mut gic = self.gic.lock().ok_or(EBUSY)?;
+            let gic = self.gic.model().ok_or(EBUSY)?;
             gic.raise_lpi(translation.lpi)
         };
         match kick {

@@ -2,8 +2,8 @@
 
 //! LPIs: where they are stored, and the guest's tables that say which are enabled and which are pending.
 //!
-//! All of it runs in the VMM's process and may sleep, so without the interrupt controller's lock; that is taken for one LPI,
-//! or one block of them, at a time.
+//! All of it runs in the VMM's process and may sleep, so without the interrupt controller's locks; those are taken for one LPI
+//! at a time.
 
 use super::gic::Model;
 use super::Vm;
@@ -13,40 +13,49 @@ use crate::model::its::{Env, TableError};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{Error as GicError, Lpi, LpiConfig, LpiId, LpiStore, LpiWork};
 use kernel::prelude::*;
+use kernel::sync::SetOnce;
 use kernel::uaccess::{UserPtr, UserSlice};
 
 type Block = KVec<Lpi>;
 
-/// The LPIs of a VM, block by block.
+/// The LPIs of a VM, block by block. What is there stays, so it is found without a lock.
 #[derive(Default)]
-pub(crate) struct LpiBlocks(KVVec<Option<Block>>);
+pub(crate) struct LpiBlocks(SetOnce<KVVec<SetOnce<Block>>>);
 
 impl LpiStore for LpiBlocks {
     fn block(&self, n: usize) -> Option<&[Lpi]> {
-        speculation::get(&self.0, n)?.as_deref()
-    }
-
-    fn block_mut(&mut self, n: usize) -> Option<&mut [Lpi]> {
-        speculation::get_mut(&mut self.0, n)?.as_deref_mut()
+        Some(speculation::get(self.0.as_ref()?, n)?.as_ref()?)
     }
 }
 
 impl LpiBlocks {
-    /// Room for all blocks, none of them there.
-    pub(crate) fn new() -> Result<Self> {
+    /// Makes room for all blocks, none of them there. Nothing if that has been done.
+    pub(crate) fn make_room(&self) -> Result {
         let mut blocks = KVVec::with_capacity(LpiId::BLOCKS, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..LpiId::BLOCKS {
-            blocks.push(None, GFP_KERNEL_ACCOUNT)?;
+            blocks.push(SetOnce::new(), GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(Self(blocks))
+        self.0.populate(blocks);
+        Ok(())
     }
 
-    /// Puts a block in its place, if it has none there.
-    fn install(&mut self, n: usize, block: Block) -> Option<Block> {
-        match self.0.get_mut(n) {
-            Some(place) if place.is_none() => place.replace(block),
-            _ => Some(block),
+    /// Makes sure that this LPI's block is there.
+    fn make_block(&self, lpi: LpiId) -> core::result::Result<(), TableError> {
+        if self.block(lpi.block()).is_some() {
+            return Ok(());
         }
+        let mut block = Block::with_capacity(LpiId::BLOCK, GFP_KERNEL_ACCOUNT)
+            .map_err(|_| TableError::NoMemory)?;
+        for _ in 0..LpiId::BLOCK {
+            block
+                .push_within_capacity(Lpi::default())
+                .map_err(|_| TableError::NoMemory)?;
+        }
+        if let Some(place) = self.0.as_ref().and_then(|blocks| blocks.get(lpi.block())) {
+            // Another one may have been quicker, which is as good.
+            place.populate(block);
+        }
+        Ok(())
     }
 }
 
@@ -55,21 +64,17 @@ pub(crate) struct Host<'a>(pub(crate) &'a Vm);
 
 impl Host<'_> {
     /// One operation on the model, with those vCPUs out of the guest that have in their list registers what it is about.
-    fn with_model<R>(&self, mut body: impl FnMut(&mut Model) -> Result<R, GicError>) -> Option<R> {
-        self.0.with_guests_out(|| {
-            let Some(mut model) = self.0.gic.lock() else {
-                return Ok(None);
-            };
-            match body(&mut model) {
-                Ok(value) => Ok(Some(value)),
-                Err(GicError::NeedSync(stale)) => Err(stale.others),
-                Err(_) => Ok(None),
-            }
+    fn with_model<R>(&self, mut body: impl FnMut(&Model) -> Result<R, GicError>) -> Option<R> {
+        let model = self.0.gic.model()?;
+        self.0.with_guests_out(|| match body(model) {
+            Ok(value) => Ok(Some(value)),
+            Err(GicError::NeedSync(stale)) => Err(stale.others),
+            Err(_) => Ok(None),
         })
     }
 
     /// The same, where it ends in a vCPU to be kicked.
-    fn change(&self, body: impl FnMut(&mut Model) -> Result<Option<VcpuId>, GicError>) {
+    fn change(&self, body: impl FnMut(&Model) -> Result<Option<VcpuId>, GicError>) {
         if let Some(vcpu) = self.with_model(body).flatten() {
             self.0.kick(vcpu);
         }
@@ -78,8 +83,8 @@ impl Host<'_> {
     /// Calls `each` for all mapped LPIs, or those of one vCPU.
     fn each_lpi(&mut self, of: Option<VcpuId>, mut each: impl FnMut(&mut Self, LpiId)) {
         for block in 0..LpiId::BLOCKS {
-            let mut set = match self.0.gic.lock() {
-                Some(mut model) => model.lpis_of_block(block, of),
+            let mut set = match self.0.gic.model() {
+                Some(model) => model.lpis_of_block(block, of),
                 None => return,
             };
             while set != 0 {
@@ -114,7 +119,7 @@ impl Host<'_> {
 
     /// Sets the latch of an LPI that goes to `vcpu` as that one's pending table says; with `take` the table says so no more.
     fn load_pending(&self, lpi: LpiId, vcpu: VcpuId, take: bool) -> Result {
-        let tables = self.0.gic.lock().map(|model| model.lpi_tables(vcpu));
+        let tables = self.0.gic.model().map(|model| model.lpi_tables(vcpu));
         let Some((_, Some(table))) = tables else {
             return Ok(());
         };
@@ -134,7 +139,7 @@ impl Host<'_> {
 
     /// Configures an LPI as the table says.
     fn load_config(&self, lpi: LpiId) -> Result {
-        let gic = self.0.gic.lock();
+        let gic = self.0.gic.model();
         let tables = gic.map(|model| model.lpi_tables(VcpuId::FIRST));
         let Some((table, _)) = tables else {
             return Ok(());
@@ -151,7 +156,7 @@ impl Host<'_> {
         self.each_lpi(None, |host, lpi| {
             let state = host.with_model(|model| model.lpi_state(lpi)).flatten();
             let Some((vcpu, pending)) = state else { return };
-            let tables = host.0.gic.lock().map(|model| model.lpi_tables(vcpu));
+            let tables = host.0.gic.model().map(|model| model.lpi_tables(vcpu));
             let Some((_, Some(table))) = tables else {
                 return;
             };
@@ -224,22 +229,13 @@ impl Env for Host<'_> {
     }
 
     fn lpi_limit(&mut self) -> u32 {
-        self.0.gic.lock().map_or(0, |model| model.lpi_limit())
+        self.0.gic.model().map_or(0, |model| model.lpi_limit())
     }
 
     fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), TableError> {
-        let mut block = Block::with_capacity(LpiId::BLOCK, GFP_KERNEL_ACCOUNT)
-            .map_err(|_| TableError::NoMemory)?;
-        for _ in 0..LpiId::BLOCK {
-            block
-                .push_within_capacity(Lpi::default())
-                .map_err(|_| TableError::NoMemory)?;
-        }
-        let mut model = self.0.gic.lock().ok_or(TableError::NoMemory)?;
-        let unused = model.lpi_store().install(lpi.block(), block);
+        let model = self.0.gic.model().ok_or(TableError::NoMemory)?;
+        model.lpi_store().make_block(lpi)?;
         let first = model.map_lpi(lpi, target);
-        drop(model);
-        drop(unused);
         if first.map_err(|_| TableError::NoMemory)? {
             let loaded = self
                 .load_config(lpi)

@@ -77,7 +77,7 @@ impl TimerPpis {
             return Err(EINVAL);
         }
         let count = vm.vcpu_count();
-        let Some(mut model) = vm.gic.lock() else {
+        let Some(model) = vm.gic.model() else {
             return Ok(());
         };
         for vcpu in (0..count).map_while(VcpuId::new) {

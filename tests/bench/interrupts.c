@@ -132,6 +132,38 @@ TEST_SECONDS(sgi_broadcast_idle, 120)
 }
 
 /*
+ * sgi_all_N: an SGI to all others of N vCPUs, none of which is in the guest: the sender's side, for each of the others. Each SGI is
+ * sent once, for there it stays pending. With this many the guest does not get on until all have it; the time that it takes on
+ * the whole is the longest that the host's interrupts may be off for it.
+ */
+#define SGIS 15
+
+static void guest_to_all(u64 arg)
+{
+	bench_gic_up(0, 1);
+	for (u64 n = 0; n < SGIS; n++) {
+		u64 after, before = send(1UL << 40 | (n + 1) << 24, &after);
+
+		bench_ticks[0][n] = after - before;
+	}
+}
+
+static void measure_all(const char *name, u32 vcpus)
+{
+	struct vm *vm = bench_vm(.main = guest_to_all, .bystanders = vcpus - 1);
+
+	vcpu_done(&vm->vcpus[0]);
+	bench_report(name, vcpus - 1, SGIS, VM_GLOBAL(vm, bench_ticks)[0]);
+}
+
+TEST(sgi_all)
+{
+	measure_all("sgi_all_2", 2);
+	measure_all("sgi_all_16", 16);
+	measure_all("sgi_all_64", 64);
+}
+
+/*
  * The end of an edge interrupt (an SGI of the vCPU's own, acknowledged before): from the write of ICC_EOIR1_EL1 until it has
  * taken effect. One CPU; the guest's part are three instructions: the write, an ISB, the reading of the counter.
  */

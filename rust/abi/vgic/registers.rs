@@ -62,8 +62,8 @@ pub(super) fn has(vm: &Vm, attr: &kvm_device_attr) -> Result<bool> {
         return Ok(attr.attr as u32 >> KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT == LINE_LEVEL);
     }
     Ok(match Target::new(vm, attr)? {
-        Target::Frame(frame, offset) => match vm.gic.lock() {
-            Some(mut model) => model.user_has(frame, offset),
+        Target::Frame(frame, offset) => match vm.gic.model() {
+            Some(model) => model.user_has(frame, offset),
             None => vm.gic.setup.lock().config.user_has(frame, offset),
         },
         Target::Interface(_, encoding) => CpuIf::user_has(encoding),
@@ -183,9 +183,8 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
 }
 
 /// One access to the model.
-fn access<R>(vm: &Vm, body: impl FnOnce(&mut Model) -> Result<R, GicError>) -> Result<R> {
-    let mut model = vm.gic.lock().ok_or(EBUSY)?;
-    body(&mut model).map_err(gic_errno)
+fn access<R>(vm: &Vm, body: impl FnOnce(&Model) -> Result<R, GicError>) -> Result<R> {
+    body(vm.gic.model().ok_or(EBUSY)?).map_err(gic_errno)
 }
 
 /// An offset that is not in the frame at all is a register that does not exist: zero, and not to be written.

@@ -24,7 +24,7 @@ use super::intid::{IntId, Line};
 use super::irq::{InLr, Irq};
 use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, quiet_hcr, vmcr, LrFile};
-use super::View;
+use super::state::{forwards, View};
 use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 
@@ -66,16 +66,17 @@ impl<const CAP: usize> Best<CAP> {
 impl View<'_> {
     /// See [`super::Gic::flush`].
     pub(super) fn flush(&mut self, cpu: VcpuId, file: &mut LrFile, active_timers: TimerSet) {
-        let Some(redist) = self.redists.get_mut(cpu.index()) else {
+        let (Some(redist), Some(bank)) = (self.redists.get(cpu.index()), self.bank_mut(cpu)) else {
             return;
         };
-        if redist.resident {
+        if bank.resident {
             return;
         }
-        redist.resident = true;
+        bank.resident = true;
         file.count = 0;
         file.linked = TimerSet::NONE;
         file.hcr = quiet_hcr(file.vmcr);
+        file.has_spis = false;
         if redist.has_work() {
             self.fill(cpu, file, active_timers);
         }
@@ -85,23 +86,19 @@ impl View<'_> {
     fn fill(&mut self, cpu: VcpuId, file: &mut LrFile, active_timers: TimerSet) {
         let mut pending = Best::<{ super::lrs::MAX_LRS }>::new();
         let mut active = Best::<{ super::lrs::MAX_LRS }>::new();
-        if let Some(redist) = self.redists.get(cpu.index()) {
-            for id in redist.work.iter() {
-                let Some(irq) = self.irq(Line::seen_by(cpu, id)) else {
-                    continue;
-                };
-                if irq.active {
-                    active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
-                } else if irq.raised() && self.dist.forwards(irq.group1) {
-                    let held_back = !group_enabled(file.vmcr, irq.group1);
-                    pending.add(held_back.into(), irq.priority, id.get());
-                }
+        let enables = self.dist.enables();
+        self.each_work(cpu, |id, irq| {
+            if irq.active {
+                active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
+            } else if irq.raised() && forwards(enables, irq.group1) {
+                let held_back = !group_enabled(file.vmcr, irq.group1);
+                pending.add(held_back.into(), irq.priority, id.get());
             }
-        }
+        });
 
         let held_back = !group_enabled(file.vmcr, true);
         let mut looked_at = 0usize;
-        let lpis = self.first_lpis(cpu, super::lrs::MAX_LRS, |priority, id| {
+        let lpis = self.first_lpis(cpu, enables, super::lrs::MAX_LRS, |priority, id| {
             pending.add(held_back.into(), priority, id.get());
             looked_at = looked_at.saturating_add(1);
         });
@@ -112,11 +109,12 @@ impl View<'_> {
         let actives = active.total.min(kept).min(room);
         let pendings = pending.total.min(room.saturating_sub(actives));
         for id in active.iter().take(actives).filter_map(IntId::new) {
-            self.load(cpu, id, file, pending.total == pendings, active_timers);
+            let again = pending.total == pendings;
+            self.load(cpu, id, file, again, enables, active_timers);
         }
         for intid in pending.iter().take(pendings) {
             match (IntId::new(intid), LpiId::new(intid)) {
-                (Some(id), _) => self.load(cpu, id, file, true, active_timers),
+                (Some(id), _) => self.load(cpu, id, file, true, enables, active_timers),
                 (None, Some(id)) => self.load_lpi(id, file),
                 (None, None) => (),
             }
@@ -127,13 +125,15 @@ impl View<'_> {
         }
         if active.total > actives {
             file.hcr |= hcr::LRENPIE;
+            // What it counts may be a shared one.
+            file.has_spis = self.shared.is_some();
         }
         if pending.total > pendings || active.total > actives {
             // A group that the guest disables now may be what fills the list registers.
             file.hcr |= disable_events(file.vmcr);
         }
-        if let Some(redist) = self.redists.get_mut(cpu.index()) {
-            redist.in_lrs = file.count > 0;
+        if let Some(bank) = self.bank_mut(cpu) {
+            bank.forwarded = if file.count > 0 { enables } else { 0 };
         }
     }
 
@@ -143,17 +143,11 @@ impl View<'_> {
         id: IntId,
         file: &mut LrFile,
         again: bool,
+        enables: u32,
         active_timers: TimerSet,
     ) {
-        let physical = self
-            .redists
-            .get(cpu.index())
-            .and_then(|redist| redist.link(id, active_timers));
-        let line = Line::seen_by(cpu, id);
-        let forwards = self
-            .irq(line)
-            .is_some_and(|irq| self.dist.forwards(irq.group1));
-        let Some(irq) = self.irq_mut(line) else {
+        let physical = self.bank(cpu).and_then(|bank| bank.link(id, active_timers));
+        let Some(irq) = self.irq_mut(Line::seen_by(cpu, id)) else {
             return;
         };
         // The latch is not the physical line's doing: nothing but an EOI bit tells when it may be given.
@@ -162,10 +156,11 @@ impl View<'_> {
             irq,
             id,
             again && irq.target == Some(cpu),
-            forwards,
+            forwards(enables, irq.group1),
             physical,
         );
         if file.push(value) {
+            file.has_spis |= id.is_spi();
             irq.lr = Some(note);
             if note.latched {
                 irq.latch = false;

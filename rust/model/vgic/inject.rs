@@ -3,10 +3,12 @@
 //! Where interrupts come from: device lines and SGIs. And where they go: routing by affinity.
 
 use super::intid::{IntId, Line};
-use super::redist::Redist;
-use super::{Error, Notify, View};
+use super::redist::{Bank, Redist};
+use super::state::{Dist, View};
+use super::Error;
 use crate::model::vcpus::{bits, VcpuId};
 use crate::speculation;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Which register the guest wrote to raise SGIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,20 +23,23 @@ pub enum SgiReg {
 
 /// A value of ICC_SGI1R_EL1 and its like.
 #[derive(Clone, Copy)]
-struct SgiTargets {
+pub(super) struct SgiTargets {
     id: u32,
     /// Aff2, Aff1 and 0.
     cluster: u32,
     /// Aff0 of bit 0 of the list: 16 times RS.
     first: u32,
     list: u16,
-    all_others: bool,
+    pub(super) all_others: bool,
     /// There is no vCPU with an Aff3.
     nobody: bool,
 }
 
 impl SgiTargets {
-    fn decode(value: u64) -> Self {
+    /// How many vCPUs a list has.
+    pub(super) const LISTED: usize = 16;
+
+    pub(super) fn decode(value: u64) -> Self {
         let field = |shift: u32, mask: u64| ((value >> shift) & mask) as u32;
         Self {
             id: field(24, 0xf),
@@ -44,6 +49,99 @@ impl SgiTargets {
             all_others: field(40, 1) != 0,
             nobody: field(48, 0xff) != 0,
         }
+    }
+
+    /// The SGI that is raised.
+    pub(super) fn id(self) -> Option<IntId> {
+        IntId::new(self.id)
+    }
+
+    /// Calls `each` for the vCPUs that `from` raises it for.
+    pub(super) fn for_each(
+        self,
+        from: VcpuId,
+        dist: &Dist,
+        redists: &[Redist],
+        mut each: impl FnMut(VcpuId),
+    ) {
+        if self.all_others {
+            for target in (0..redists.len()).filter_map(VcpuId::new) {
+                if target != from {
+                    each(target);
+                }
+            }
+        } else if self.nobody {
+        } else if dist.usual_affinities.load(Relaxed) {
+            for bit in bits(self.list.into()) {
+                if let Some(target) = by_affinity(dist, redists, self.cluster | (self.first + bit))
+                {
+                    each(target);
+                }
+            }
+        } else {
+            // One pass over the vCPUs instead of one for each of 16 bits.
+            for (n, redist) in redists.iter().enumerate() {
+                let affinity = redist.affinity();
+                let bit = (affinity & 0xff).wrapping_sub(self.first);
+                let listed =
+                    affinity & !0xff == self.cluster && bit < 16 && (self.list >> bit) & 1 != 0;
+                if let Some(target) = VcpuId::new(n).filter(|_| listed) {
+                    each(target);
+                }
+            }
+        }
+    }
+}
+
+/// The vCPU with this affinity.
+pub(super) fn by_affinity(dist: &Dist, redists: &[Redist], affinity: u32) -> Option<VcpuId> {
+    let usual = Redist::usual_index(affinity).filter(|vcpu| {
+        speculation::get(redists, vcpu.index()).is_some_and(|redist| redist.affinity() == affinity)
+    });
+    if usual.is_some() || dist.usual_affinities.load(Relaxed) {
+        return usual;
+    }
+    let at = redists
+        .iter()
+        .position(|redist| redist.affinity() == affinity)?;
+    VcpuId::new(at)
+}
+
+/// Whether every vCPU has the affinity that its index suggests, so that no other needs looking for.
+pub(super) fn affinities_are_usual(redists: &[Redist]) -> bool {
+    (0..).zip(redists).all(|(n, redist)| {
+        VcpuId::new(n).is_some_and(|vcpu| Redist::usual_affinity(vcpu) == redist.affinity())
+    })
+}
+
+impl Bank {
+    /// Raises an SGI of this vCPU's, whose redistributor `redist` is. Whether the vCPU has to be kicked for it.
+    ///
+    /// With one security state (GICD_CTLR.DS), ICC_SGI1R_EL1 raises the SGI in whichever group its target has it, the
+    /// other two only if it is in group 0.
+    /// As [`View::raise`] in one go: an SGI has one target, which is where it is wanted if it is wanted at all.
+    #[inline]
+    pub(super) fn raise_sgi(
+        &mut self,
+        dist: &Dist,
+        redist: &Redist,
+        id: IntId,
+        reg: SgiReg,
+    ) -> bool {
+        let Some(irq) = self.private.get_mut(id.index()) else {
+            return false;
+        };
+        if (irq.group1 && reg != SgiReg::Sgi1) || irq.latch {
+            return false;
+        }
+        irq.latch = true;
+        if irq.lr.is_none() && irq.holder.is_none() {
+            irq.holder = irq.wanted_by();
+            if irq.holder.is_some() {
+                redist.set_private(id, true);
+            }
+        }
+        irq.kick_when_raised().is_some() && dist.forwards(irq.group1)
     }
 }
 
@@ -60,11 +158,18 @@ impl View<'_> {
         }
         irq.holder = want;
         let id = line.id();
-        if let Some(redist) = had.and_then(|vcpu| self.redists.get_mut(vcpu.index())) {
-            redist.work.remove(id);
+        if let Some(vcpu) = line.bank() {
+            // It is its own vCPU's or nobody's.
+            if let Some(redist) = self.redists.get(vcpu.index()) {
+                redist.set_private(id, want.is_some());
+            }
+            return;
         }
-        if let Some(redist) = want.and_then(|vcpu| self.redists.get_mut(vcpu.index())) {
-            redist.work.insert(id);
+        if let Some(vcpu) = had {
+            self.set_work(vcpu, id, false);
+        }
+        if let Some(vcpu) = want {
+            self.set_work(vcpu, id, true);
         }
     }
 
@@ -116,84 +221,6 @@ impl View<'_> {
 
     /// See [`super::Gic::by_affinity`].
     pub(super) fn by_affinity(&self, affinity: u32) -> Option<VcpuId> {
-        let usual = Redist::usual_index(affinity).filter(|vcpu| {
-            speculation::get(self.redists, vcpu.index())
-                .is_some_and(|redist| redist.affinity == affinity)
-        });
-        if usual.is_some() || self.dist.usual_affinities {
-            return usual;
-        }
-        let at = self.redists.iter().position(|r| r.affinity == affinity)?;
-        VcpuId::new(at)
-    }
-
-    /// Whether every vCPU has the affinity that its index suggests, so that no other needs looking for.
-    pub(super) fn note_affinities(&mut self) {
-        let usual = (0..).zip(self.redists.iter()).all(|(n, redist)| {
-            VcpuId::new(n).is_some_and(|vcpu| Redist::usual_affinity(vcpu) == redist.affinity)
-        });
-        self.dist.usual_affinities = usual;
-    }
-
-    /// See [`super::Gic::sgi`].
-    pub(super) fn sgi(&mut self, from: VcpuId, reg: SgiReg, value: u64, notify: &mut dyn Notify) {
-        let sgi = SgiTargets::decode(value);
-        let Some(id) = IntId::new(sgi.id) else {
-            return;
-        };
-        if sgi.all_others {
-            for target in (0..self.redists.len()).filter_map(VcpuId::new) {
-                if target != from {
-                    self.raise_sgi(target, id, reg, notify);
-                }
-            }
-        } else if sgi.nobody {
-        } else if self.dist.usual_affinities {
-            for bit in bits(sgi.list.into()) {
-                let affinity = sgi.cluster | (sgi.first + bit);
-                if let Some(target) = self.by_affinity(affinity) {
-                    self.raise_sgi(target, id, reg, notify);
-                }
-            }
-        } else {
-            // One pass over the vCPUs instead of one for each of 16 bits.
-            for n in 0..self.redists.len() {
-                let listed = self.redists.get(n).is_some_and(|redist| {
-                    let aff0 = redist.affinity & 0xff;
-                    let bit = aff0.wrapping_sub(sgi.first);
-                    redist.affinity & !0xff == sgi.cluster && bit < 16 && (sgi.list >> bit) & 1 != 0
-                });
-                if let Some(target) = VcpuId::new(n).filter(|_| listed) {
-                    self.raise_sgi(target, id, reg, notify);
-                }
-            }
-        }
-    }
-
-    /// With one security state (GICD_CTLR.DS), ICC_SGI1R_EL1 raises the SGI in whichever group its target has it, the
-    /// other two only if it is in group 0.
-    /// As [`View::raise`] in one go: an SGI has one target, which is where it is wanted if it is wanted at all.
-    fn raise_sgi(&mut self, target: VcpuId, id: IntId, reg: SgiReg, notify: &mut dyn Notify) {
-        let Some(redist) = speculation::get_mut(self.redists, target.index()) else {
-            return;
-        };
-        let Some(irq) = redist.private.get_mut(id.index()) else {
-            return;
-        };
-        if (irq.group1 && reg != SgiReg::Sgi1) || irq.latch {
-            return;
-        }
-        irq.latch = true;
-        if irq.lr.is_none() && irq.holder.is_none() {
-            irq.holder = irq.wanted_by();
-            if irq.holder.is_some() {
-                redist.work.insert(id);
-            }
-        }
-        if let Some(vcpu) = irq.kick_when_raised() {
-            if self.dist.forwards(irq.group1) {
-                notify.kick(vcpu);
-            }
-        }
+        by_affinity(self.dist, self.redists, affinity)
     }
 }

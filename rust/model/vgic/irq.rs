@@ -70,6 +70,14 @@ impl Default for Irq {
 }
 
 impl Irq {
+    /// A shared interrupt out of reset.
+    pub(super) fn spi() -> Self {
+        Self {
+            target: Some(VcpuId::FIRST),
+            ..Self::default()
+        }
+    }
+
     /// An SGI out of reset: edge-triggered, and enabled, which the architecture leaves to the implementation.
     pub(super) fn sgi() -> Self {
         Self {

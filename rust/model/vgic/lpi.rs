@@ -11,14 +11,20 @@
 //! once one of their LPIs is mapped, and, where they are pending, in a queue for each vCPU and priority. Filling the list
 //! registers looks at the most urgent ones only, however many there are.
 //!
+//! An LPI belongs to one redistributor, and what there is to know of it is under that one's lock: it and its neighbours in a
+//! queue always belong to the same. Whose it is can be read without the lock, and must be looked at again with it; it changes
+//! with the lock of the shared interrupts as well, so that who has that knows. An LPI in a list register does not move.
+//!
 //! While an LPI is in a list register the CPU interface gives it an active state. It ends with the priority drop, counts
 //! for nothing in EOIcount (IHI 0069, ICH_HCR_EL2.EOIcount), and so needs no list register: an LPI that was acknowledged
 //! is done with.
 
 use super::lrs::{lr, LrFile};
-use super::{Error, Notify, Stale, View};
+use super::state::{forwards, View};
+use super::{Error, Stale};
 use crate::model::vcpus::VcpuId;
 use core::num::NonZeroU16;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of an LPI.
 ///
@@ -77,31 +83,93 @@ impl LpiId {
     }
 }
 
-/// One LPI.
-#[derive(Clone, Debug, Default)]
+/// One LPI, in as little room as it takes: see `State`. The default is one that is not mapped.
+///
+/// It is read and written under the lock of the redistributor that it belongs to; being atomic is what lets safe code share it.
+#[derive(Debug, Default)]
 pub struct Lpi {
+    /// Maps 31:0, target + 1 47:32, priority 55:48, enabled 56, latch 57, in a list register 58.
+    what: AtomicU64,
+    /// Owner 15:0, next 31:16, previous 47:32, priority of the queue / 8 + 1 55:48.
+    place: AtomicU64,
+}
+
+/// What there is to know of an LPI.
+#[derive(Clone, Copy)]
+struct State {
     /// How many events of ITSes it stands for; 0: it is not mapped.
     maps: u32,
-    /// Whose redistributor has it. None: its collection is mapped to nobody.
+    /// Whose redistributor has it: its owner's. None: its collection is mapped to nobody.
     target: Option<VcpuId>,
     /// As the guest's table said when it was last looked at.
     priority: u8,
     enabled: bool,
-    /// Pending, unless `lr` says that this is in a list register.
+    /// Pending, unless `in_lr` says that this is in a list register.
     latch: bool,
-    /// It is in a list register of the vCPU that has it queued, where it was pending.
+    /// It is in a list register of its owner, where it was pending.
     in_lr: bool,
-    /// The queue that it is in, and its neighbours there.
-    queued: Option<Queue>,
+    /// Whose lock it is under.
+    owner: VcpuId,
+    /// The owner's queue that it is in, by its priority, and its neighbours there.
+    queued: Option<u8>,
     next: Option<LpiId>,
     previous: Option<LpiId>,
 }
 
-/// One of a vCPU's queues: all of it has one priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Queue {
-    vcpu: VcpuId,
-    priority: u8,
+impl Lpi {
+    fn state(&self) -> State {
+        let (what, place) = (
+            self.what.load(Ordering::Relaxed),
+            self.place.load(Ordering::Relaxed),
+        );
+        let bit = |n: u32| what >> n & 1 != 0;
+        let id = |n: u32| LpiId::new((place >> n & 0xffff) as u32);
+        State {
+            maps: what as u32,
+            target: ((what >> 32 & 0xffff) as usize)
+                .checked_sub(1)
+                .and_then(VcpuId::new),
+            priority: (what >> 48) as u8,
+            enabled: bit(56),
+            latch: bit(57),
+            in_lr: bit(58),
+            owner: owner(place),
+            queued: ((place >> 48) as u8)
+                .checked_sub(1)
+                .map(|n| n << PRIORITY_SHIFT),
+            next: id(16),
+            previous: id(32),
+        }
+    }
+
+    fn set(&self, state: State) {
+        let what = u64::from(state.maps)
+            | state.target.map_or(0, |vcpu| vcpu.index() as u64 + 1) << 32
+            | u64::from(state.priority) << 48
+            | u64::from(state.enabled) << 56
+            | u64::from(state.latch) << 57
+            | u64::from(state.in_lr) << 58;
+        let id = |id: Option<LpiId>| id.map_or(0, |id| u64::from(id.get()));
+        let queue = state
+            .queued
+            .map_or(0, |priority| (priority >> PRIORITY_SHIFT) + 1);
+        let place = state.owner.index() as u64
+            | id(state.next) << 16
+            | id(state.previous) << 32
+            | u64::from(queue) << 48;
+        self.what.store(what, Ordering::Relaxed);
+        // Who finds a new owner, and has that one's lock, has not had the lock that the rest was written with.
+        self.place.store(place, Ordering::Release);
+    }
+
+    /// Whose lock it is under.
+    pub(super) fn owner(&self) -> VcpuId {
+        owner(self.place.load(Ordering::Acquire))
+    }
+}
+
+fn owner(place: u64) -> VcpuId {
+    VcpuId::new((place & 0xffff) as usize).unwrap_or(VcpuId::FIRST)
 }
 
 /// Priorities have 5 bits, in 7:3.
@@ -168,12 +236,17 @@ pub enum NotRaised {
     Disabled,
 }
 
-/// Where LPIs are stored: some blocks of [`LpiId::BLOCK`].
+/// Where LPIs are stored: some blocks of [`LpiId::BLOCK`], which stay once they are there.
 pub trait LpiStore {
     /// A block, if it is there.
     fn block(&self, n: usize) -> Option<&[Lpi]>;
-    /// A block, if it is there.
-    fn block_mut(&mut self, n: usize) -> Option<&mut [Lpi]>;
+}
+
+impl dyn LpiStore + '_ {
+    /// An LPI, if its block is there.
+    pub(super) fn get(&self, id: LpiId) -> Option<&Lpi> {
+        self.block(id.block())?.get(id.index() % LpiId::BLOCK)
+    }
 }
 
 impl LpiQueues {
@@ -197,70 +270,77 @@ impl LpiQueues {
 }
 
 impl View<'_> {
-    fn lpi(&self, id: LpiId) -> Option<&Lpi> {
-        self.lpis.block(id.block())?.get(id.index() % LpiId::BLOCK)
+    fn lpi(&self, id: LpiId) -> Option<State> {
+        Some(self.lpis.get(id)?.state())
     }
 
-    fn lpi_mut(&mut self, id: LpiId) -> Option<&mut Lpi> {
-        self.lpis
-            .block_mut(id.block())?
-            .get_mut(id.index() % LpiId::BLOCK)
+    fn update_lpi(&self, id: LpiId, update: impl FnOnce(&mut State)) {
+        if let Some(lpi) = self.lpis.get(id) {
+            let mut state = lpi.state();
+            update(&mut state);
+            lpi.set(state);
+        }
     }
 
     fn redist_lpis(&self, vcpu: VcpuId) -> Option<&RedistLpis> {
-        Some(&self.redists.get(vcpu.index())?.lpis)
+        Some(&self.bank(vcpu)?.lpis)
     }
 
-    fn queues(&mut self, vcpu: VcpuId) -> Option<&mut LpiQueues> {
-        Some(&mut self.redists.get_mut(vcpu.index())?.lpis.queues)
-    }
-
-    fn link(&mut self, id: LpiId, queue: Queue) {
-        let Some(ends) = self
-            .queues(queue.vcpu)
-            .and_then(|queues| queues.ends(queue.priority))
-        else {
+    /// Changes a vCPU's queues.
+    fn change_queues(&mut self, vcpu: VcpuId, change: impl FnOnce(&mut LpiQueues)) {
+        let Some(bank) = self.bank_mut(vcpu) else {
             return;
         };
-        let last = ends.map(|(_, last)| last);
-        *ends = Some((ends.map_or(id, |(first, _)| first), id));
-        if let Some(queues) = self.queues(queue.vcpu) {
-            queues.note(queue.priority, true);
+        change(&mut bank.lpis.queues);
+        let some = bank.lpis.queues.len != 0;
+        if let Some(redist) = self.redists.get(vcpu.index()) {
+            redist.note_lpis(some);
+        }
+    }
+
+    fn link(&mut self, id: LpiId, owner: VcpuId, priority: u8) {
+        let mut last = None;
+        self.change_queues(owner, |queues| {
+            if let Some(ends) = queues.ends(priority) {
+                last = ends.map(|(_, last)| last);
+                *ends = Some((ends.map_or(id, |(first, _)| first), id));
+            }
+            queues.note(priority, true);
             queues.len = queues.len.saturating_add(1);
+        });
+        if let Some(last) = last {
+            self.update_lpi(last, |lpi| lpi.next = Some(id));
         }
-        if let Some(last) = last.and_then(|last| self.lpi_mut(last)) {
-            last.next = Some(id);
-        }
-        if let Some(lpi) = self.lpi_mut(id) {
-            (lpi.queued, lpi.previous, lpi.next) = (Some(queue), last, None);
-        }
+        self.update_lpi(id, |lpi| {
+            (lpi.queued, lpi.previous, lpi.next) = (Some(priority), last, None);
+        });
     }
 
     fn unlink(&mut self, id: LpiId) {
-        let Some(lpi) = self.lpi_mut(id) else { return };
-        let Some(queue) = lpi.queued.take() else {
-            return;
-        };
-        let (previous, next) = (lpi.previous.take(), lpi.next.take());
-        if let Some(previous) = previous.and_then(|id| self.lpi_mut(id)) {
-            previous.next = next;
+        let Some(lpi) = self.lpi(id) else { return };
+        let Some(priority) = lpi.queued else { return };
+        let (previous, next) = (lpi.previous, lpi.next);
+        self.update_lpi(id, |lpi| {
+            (lpi.queued, lpi.previous, lpi.next) = (None, None, None);
+        });
+        if let Some(previous) = previous {
+            self.update_lpi(previous, |lpi| lpi.next = next);
         }
-        if let Some(next) = next.and_then(|id| self.lpi_mut(id)) {
-            next.previous = previous;
+        if let Some(next) = next {
+            self.update_lpi(next, |lpi| lpi.previous = previous);
         }
-        let Some(queues) = self.queues(queue.vcpu) else {
-            return;
-        };
-        queues.len = queues.len.saturating_sub(1);
-        if let Some(ends) = queues.ends(queue.priority) {
-            *ends = ends.and_then(|(first, last)| {
-                let first = if first == id { next? } else { first };
-                let last = if last == id { previous? } else { last };
-                Some((first, last))
-            });
-            let some = ends.is_some();
-            queues.note(queue.priority, some);
-        }
+        self.change_queues(lpi.owner, |queues| {
+            queues.len = queues.len.saturating_sub(1);
+            if let Some(ends) = queues.ends(priority) {
+                *ends = ends.and_then(|(first, last)| {
+                    let first = if first == id { next? } else { first };
+                    let last = if last == id { previous? } else { last };
+                    Some((first, last))
+                });
+                let some = ends.is_some();
+                queues.note(priority, some);
+            }
+        });
     }
 
     /// Brings the queues up to date with an LPI that changed. One in a list register stays where it is until it comes back.
@@ -272,76 +352,78 @@ impl View<'_> {
             .target
             .filter(|_| lpi.maps != 0 && lpi.enabled && lpi.latch)
             .filter(|&vcpu| self.redist_lpis(vcpu).is_some_and(|lpis| lpis.enabled))
-            .map(|vcpu| Queue {
-                vcpu,
-                priority: lpi.priority,
-            });
+            .map(|_| lpi.priority);
         if lpi.queued == wanted {
             return;
         }
         self.unlink(id);
-        if let Some(queue) = wanted {
-            self.link(id, queue);
+        if let Some(priority) = wanted {
+            self.link(id, lpi.owner, priority);
         }
     }
 
     /// Who has to be kicked for an LPI that has just become pending, or may go to somebody else now.
     fn lpi_kick(&self, id: LpiId) -> Option<VcpuId> {
         let lpi = self.lpi(id)?;
-        lpi.queued
-            .map(|queue| queue.vcpu)
-            .filter(|_| lpi.latch && self.dist.forwards(true))
+        (lpi.queued.is_some() && lpi.latch && self.dist.forwards(true)).then_some(lpi.owner)
     }
 
     /// Fails with the vCPU that has it in a list register.
     fn check_lpi(&self, id: LpiId) -> Result<(), Error> {
         let mut stale = Stale::default();
         if let Some(lpi) = self.lpi(id).filter(|lpi| lpi.in_lr) {
-            stale.add_vcpu(None, lpi.queued.map(|queue| queue.vcpu));
+            stale.add_vcpu(None, Some(lpi.owner));
         }
         stale.check()
     }
 
-    /// See [`super::Gic::map_lpi`].
-    pub(super) fn map_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> Result<bool, Error> {
-        let lpi = self.lpi_mut(id).ok_or(Error::Invalid)?;
-        let first = lpi.maps == 0;
-        if first {
-            // It is in no queue and no list register: it was not pending when it was unmapped.
-            *lpi = Lpi {
-                target,
-                ..Lpi::default()
-            };
-        }
-        lpi.maps = lpi.maps.saturating_add(1);
-        Ok(first)
+    /// See [`super::Gic::map_lpi`]. The shared interrupts are locked, too.
+    pub(super) fn map_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> bool {
+        let mut first = false;
+        self.update_lpi(id, |lpi| {
+            first = lpi.maps == 0;
+            if first {
+                // It is in no queue and no list register: it was not pending when it was unmapped.
+                *lpi = State {
+                    target,
+                    owner: target.unwrap_or(lpi.owner),
+                    ..Lpi::default().state()
+                };
+            }
+            lpi.maps = lpi.maps.saturating_add(1);
+        });
+        first
     }
 
     /// See [`super::Gic::unmap_lpi`].
     pub(super) fn unmap_lpi(&mut self, id: LpiId) -> Result<(), Error> {
         self.check_lpi(id)?;
-        if let Some(lpi) = self.lpi_mut(id) {
+        self.update_lpi(id, |lpi| {
             lpi.maps = lpi.maps.saturating_sub(1);
             if lpi.maps == 0 {
                 lpi.latch = false;
             }
-            self.place_lpi(id);
-        }
+        });
+        self.place_lpi(id);
         Ok(())
     }
 
-    /// See [`super::Gic::route_lpi`].
-    pub(super) fn route_lpi(
-        &mut self,
-        id: LpiId,
-        target: Option<VcpuId>,
-    ) -> Result<Option<VcpuId>, Error> {
+    /// The first half of [`super::Gic::route_lpi`]: its owner gives it away, unless it goes to nobody. The shared interrupts are
+    /// locked, too.
+    pub(super) fn give_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> Result<(), Error> {
         self.check_lpi(id)?;
-        if let Some(lpi) = self.lpi_mut(id) {
+        self.unlink(id);
+        self.update_lpi(id, |lpi| {
             lpi.target = target;
-            self.place_lpi(id);
-        }
-        Ok(self.lpi_kick(id))
+            lpi.owner = target.unwrap_or(lpi.owner);
+        });
+        Ok(())
+    }
+
+    /// The other half: its new owner, or who keeps it, takes it in.
+    pub(super) fn take_lpi(&mut self, id: LpiId) -> Option<VcpuId> {
+        self.place_lpi(id);
+        self.lpi_kick(id)
     }
 
     /// See [`super::Gic::configure_lpi`].
@@ -350,18 +432,17 @@ impl View<'_> {
         id: LpiId,
         config: LpiConfig,
     ) -> Result<Option<VcpuId>, Error> {
-        let Some(lpi) = self.lpi_mut(id) else {
+        let Some(lpi) = self.lpi(id) else {
             return Ok(None);
         };
         if (lpi.priority, lpi.enabled) == (config.priority, config.enabled) {
             return Ok(None);
         }
         self.check_lpi(id)?;
-        if let Some(lpi) = self.lpi_mut(id) {
+        self.update_lpi(id, |lpi| {
             (lpi.priority, lpi.enabled) = (config.priority, config.enabled);
-            self.place_lpi(id);
-        }
-        Ok(self.lpi_kick(id))
+        });
+        Ok(self.take_lpi(id))
     }
 
     /// See [`super::Gic::set_lpi_pending`].
@@ -371,11 +452,8 @@ impl View<'_> {
         pending: bool,
     ) -> Result<Option<VcpuId>, Error> {
         self.check_lpi(id)?;
-        if let Some(lpi) = self.lpi_mut(id).filter(|lpi| lpi.maps != 0) {
-            lpi.latch = pending;
-            self.place_lpi(id);
-        }
-        Ok(self.lpi_kick(id))
+        self.update_lpi(id, |lpi| lpi.latch = pending && lpi.maps != 0);
+        Ok(self.take_lpi(id))
     }
 
     /// See [`super::Gic::raise_lpi`].
@@ -391,22 +469,8 @@ impl View<'_> {
         if lpi.latch {
             return Ok(None);
         }
-        if let Some(lpi) = self.lpi_mut(id) {
-            lpi.latch = true;
-        }
-        self.place_lpi(id);
-        Ok(self.lpi_kick(id))
-    }
-
-    /// See [`super::Gic::lpis_of_block`].
-    pub(super) fn lpis_of_block(&self, block: usize, of: Option<VcpuId>) -> u128 {
-        let Some(lpis) = self.lpis.block(block) else {
-            return 0;
-        };
-        (0..).zip(lpis.iter()).fold(0, |set, (n, lpi)| {
-            let wanted = lpi.maps != 0 && (of.is_none() || lpi.target == of);
-            set | u128::from(wanted) << (n & 127)
-        })
+        self.update_lpi(id, |lpi| lpi.latch = true);
+        Ok(self.take_lpi(id))
     }
 
     /// See [`super::Gic::lpi_state`].
@@ -428,16 +492,17 @@ impl View<'_> {
     }
 
     /// Calls `add` with the priorities and numbers of the most urgent LPIs of a vCPU that has none in its list registers, at
-    /// most `limit` of them. Returns how many there are in all.
+    /// most `limit` of them. Returns how many there are in all. `enables`: GICD_CTLR's.
     pub(super) fn first_lpis(
         &self,
         cpu: VcpuId,
+        enables: u32,
         limit: usize,
         mut add: impl FnMut(u8, LpiId),
     ) -> usize {
         let Some(lpis) = self
             .redist_lpis(cpu)
-            .filter(|lpis| lpis.enabled && self.dist.forwards(true))
+            .filter(|lpis| lpis.enabled && lpis.queues.len != 0 && forwards(enables, true))
         else {
             return 0;
         };
@@ -458,27 +523,35 @@ impl View<'_> {
 
     /// Puts an LPI that [`View::first_lpis`] named into a list register.
     pub(super) fn load_lpi(&mut self, id: LpiId, file: &mut LrFile) {
-        let Some(lpi) = self.lpi_mut(id) else { return };
+        let Some(lpi) = self.lpi(id) else { return };
         let value = u64::from(id.get())
             | u64::from(lpi.priority) << lr::PRIORITY_SHIFT
             | lr::PENDING
             | lr::GROUP1;
         if file.push(value) {
-            lpi.latch = false;
-            lpi.in_lr = true;
+            self.update_lpi(id, |lpi| (lpi.latch, lpi.in_lr) = (false, true));
         }
     }
 
-    /// Takes over what the guest made of an LPI in a list register.
-    pub(super) fn fold_lpi(&mut self, cpu: VcpuId, id: LpiId, value: u64, notify: &mut dyn Notify) {
-        let Some(lpi) = self.lpi_mut(id).filter(|lpi| lpi.in_lr) else {
+    /// Takes over what the guest made of an LPI in a list register. Nobody has to be kicked: it is still the same vCPU's.
+    pub(super) fn fold_lpi(&mut self, id: LpiId, value: u64) {
+        if self.lpi(id).is_none_or(|lpi| !lpi.in_lr) {
             return;
-        };
-        lpi.in_lr = false;
-        lpi.latch |= value & lr::PENDING != 0;
-        self.place_lpi(id);
-        if let Some(vcpu) = self.lpi_kick(id).filter(|&vcpu| vcpu != cpu) {
-            notify.kick(vcpu);
         }
+        self.update_lpi(id, |lpi| {
+            lpi.in_lr = false;
+            lpi.latch |= value & lr::PENDING != 0;
+        });
+        self.place_lpi(id);
     }
+}
+
+/// See [`super::Gic::lpis_of_block`].
+pub(super) fn lpis_of_block(lpis: &dyn LpiStore, block: usize, of: Option<VcpuId>) -> u128 {
+    let lpis = lpis.block(block).unwrap_or(&[]);
+    (0..).zip(lpis).fold(0, |set, (n, lpi)| {
+        let lpi = lpi.state();
+        let wanted = lpi.maps != 0 && (of.is_none() || lpi.target == of);
+        set | u128::from(wanted) << (n & 127)
+    })
 }

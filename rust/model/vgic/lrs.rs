@@ -89,6 +89,8 @@ pub struct LrFile {
     pub vmcr: u64,
     /// The timers whose physical interrupt a list register is linked to.
     pub linked: TimerSet,
+    /// Flush has put shared interrupts into them, or left active ones outside: sync needs those locked.
+    pub(super) has_spis: bool,
     limit: u8,
     /// How many list registers, from 0 up, may not be zero in the hardware.
     dirty: u8,
@@ -105,6 +107,7 @@ impl LrFile {
             hcr: hcr::EN,
             vmcr: 0,
             linked: TimerSet::NONE,
+            has_spis: false,
             limit: list_registers.clamp(1, MAX_LRS) as u8,
             dirty: list_registers.clamp(1, MAX_LRS) as u8,
         }
@@ -117,8 +120,12 @@ impl LrFile {
         self.dirty = if empty { 0 } else { self.limit };
     }
 
-    /// What [`super::Gic::flush`] would do, where the one before found nothing for this vCPU and nothing has changed since.
+    /// What [`super::Gic::flush`] would do where there is nothing for this vCPU.
     pub fn flush_nothing(&mut self) {
+        // What was in them last may have gone to another vCPU, pending as it was.
+        for old in self.lr.iter_mut().take(self.dirty.into()) {
+            *old = 0;
+        }
         self.count = 0;
         self.linked = TimerSet::NONE;
         self.hcr = quiet_hcr(self.vmcr);

@@ -4,8 +4,9 @@
 
 use super::intid::{IntId, Line};
 use super::irq::Irq;
+use super::state::View;
 use super::table::{Fresh, Register, DIST_TABLE, REDIST_TABLE};
-use super::{Error, Notify, Stale, View};
+use super::{Error, Notify, Stale};
 use crate::model::vcpus::VcpuId;
 
 /// Which part of the interrupt controller's memory an offset is in.
@@ -173,7 +174,7 @@ impl View<'_> {
         if let Some(vcpu) = frame.bank() {
             self.redists.get(vcpu.index()).ok_or(Error::NoVcpu)?;
         }
-        let Some((register, first, count)) = frame.locate(offset, size, self.nr_irqs()) else {
+        let Some((register, first, count)) = frame.locate(offset, size, self.dist.nr_irqs) else {
             return Ok(None);
         };
         let access = Access {

@@ -11,10 +11,10 @@
 //!
 //! # How it is kept
 //!
-//! One [`Irq`] per interrupt, one [`Redist`] per vCPU, and in each redistributor the set of interrupts that its vCPU may
-//! have to be given: those that are active there, or pending, enabled and routed there. Every change of an interrupt
-//! brings that set up to date at once (`View::place`), so that an entry looks at those only, and costs nothing when there
-//! are none. Groups, priorities and masks are looked at when the LRs are filled.
+//! One [`Irq`] per interrupt, one [`Redist`] with a [`Bank`] per vCPU, and for each vCPU the work set: the interrupts that it
+//! may have to be given, which are those that are active there, or pending, enabled and routed there. Every change of an
+//! interrupt brings that set up to date at once (`View::place`), so that an entry looks at those only, and costs nothing when
+//! there are none. Groups, priorities and masks are looked at when the LRs are filled.
 //!
 //! The invariant: for an interrupt that is in no LR, `holder` is what [`Irq::wanted_by`](irq::Irq) says, and the interrupt is
 //! in the work set of its holder and in no other. One in an LR stays with its holder until that vCPU is synced; it is
@@ -45,8 +45,24 @@
 //!
 //! # Locking
 //!
-//! None here: every method takes `&mut self`, does not sleep, and is bounded. The caller has one lock per VM, taken with
-//! interrupts off, because a device interrupt of the host may raise a line.
+//! A vCPU that sends an SGI to another, or takes one, or its timer's interrupt, or an LPI, has to do with nobody else, and must
+//! not wait for others that do the same. So there is a lock for each redistributor: [`Bank`], its SGIs, PPIs and LPIs. And there
+//! is one for all that the vCPUs share: [`Shared`], the SPIs, and which of them each vCPU may have to be given.
+//!
+//! Who needs both takes the shared one first: an entry that gives the guest an SPI, and the exit after it. Nobody ever has two
+//! banks: what concerns several vCPUs goes from one to the next, and lets each lock go before it takes the next one or tells
+//! the vCPU. Which locks an operation has is in its `View`.
+//!
+//! The work sets are told apart by the lock that they are under, and what an entry has to know of both is in words that it reads
+//! without any ([`Gic::has_work`]). Who gives a vCPU something writes there before the kick; the vCPU looks after it has said
+//! that it is on its way. So it sees it, or is seen by the kick: `vcpu::shared` has the proof. An entry that sees no SPI takes
+//! its own lock only, and one that sees nothing takes none. What an exit has to lock is known from the entry before it.
+//!
+//! Registers that are read for every interrupt, like GICD_CTLR, are atomic: see [`Gic::set_ctlr`] for the order. An LPI is
+//! under the lock of its owner: see `lpi`.
+//!
+//! Methods do not sleep and are bounded, most of them by little; those that look at all vCPUs say so. Locks may be taken where a
+//! device interrupt of the host raises a line, so with interrupts off: [`Lock`] is the caller's.
 
 mod config;
 mod cpuif;
@@ -59,6 +75,7 @@ mod lrs;
 mod mmio;
 mod redist;
 mod regs;
+mod state;
 mod sync;
 mod table;
 mod user;
@@ -71,15 +88,19 @@ pub use irq::Irq;
 pub use lpi::{Lpi, LpiConfig, LpiId, LpiStore, LpiWork, NotRaised};
 pub use lrs::{hcr, lr, vmcr, LrFile, MAX_LRS};
 pub use mmio::Frame;
-pub use redist::Redist;
+pub use redist::{Bank, Redist, WorkSet};
+pub use state::{Lock, Shared, Storage};
 pub use sync::SyncReport;
 
 use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::speculation;
-use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ops::DerefMut;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
+use inject::SgiTargets;
 use redist::HwMap;
+use state::{BankView, Dist, SharedView, View};
+use table::GICR_PROPBASER;
 
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +153,8 @@ impl Stale {
     }
 }
 
-/// What an operation has to tell the rest of the VM. Called under the caller's lock, so it must not come back here.
+/// What an operation has to tell the rest of the VM. Called with locks held, so it must not come back here; except for the kicks
+/// of [`Gic::sgi`].
 pub trait Notify {
     /// This vCPU has something new to take: make it leave the guest, or wake it up. The vCPU that runs the operation
     /// may be named too.
@@ -156,249 +178,262 @@ impl Notify for VcpuSet {
     }
 }
 
-/// The distributor's own state.
-#[derive(Debug)]
-struct Dist {
-    /// GICD_CTLR.EnableGrp0 and EnableGrp1, in their places.
-    enables: u32,
-    /// GICD_STATUSR.
-    status: u32,
-    /// GICD_IIDR.Revision.
-    revision: u8,
-    /// Every vCPU has the affinity that its index suggests.
-    usual_affinities: bool,
-    /// There are LPIs, because there is an ITS.
-    lpis: bool,
-    /// GICR_PROPBASER, one for all redistributors.
-    propbaser: u64,
-}
-
-impl Dist {
-    /// Whether the distributor forwards interrupts of this group.
-    fn forwards(&self, group1: bool) -> bool {
-        self.enables & if group1 { 2 } else { 1 } != 0
-    }
-}
-
-/// A GICv3. `R`, `S` and `L` are where the redistributors, the shared interrupts and the LPIs are stored. `C` leads to what a
-/// guest reads in GICD_CTLR, of which others may have a look without the lock: guests do nothing as often as to wait for its
-/// RWP to be clear.
-#[derive(Debug)]
-pub struct Gic<R, S, L, C> {
+/// A GICv3.
+pub struct Gic<S: Storage> {
     dist: Dist,
-    ctlr: C,
-    redists: R,
-    spis: S,
-    lpis: L,
+    redists: S::Redists,
+    banks: S::Banks,
+    shared: S::Shared,
+    lpis: S::Lpis,
 }
 
-/// All of it, without the storage's types.
-struct View<'a> {
-    dist: &'a mut Dist,
-    ctlr: &'a AtomicU32,
-    redists: &'a mut [Redist],
-    spis: &'a mut [Irq],
-    lpis: &'a mut dyn LpiStore,
-}
-
-impl View<'_> {
-    /// The vCPU of a line is one that there is, whoever has named it: what it is named by is looked up in the same way. The
-    /// number may be anything.
-    fn irq(&self, line: Line) -> Option<&Irq> {
-        let index = line.id().index();
-        match line.bank() {
-            Some(vcpu) => speculation::entry(&self.redists.get(vcpu.index())?.private, index),
-            None => speculation::get(self.spis, index.wrapping_sub(IntId::PRIVATE as usize)),
-        }
-    }
-
-    fn irq_mut(&mut self, line: Line) -> Option<&mut Irq> {
-        let index = line.id().index();
-        match line.bank() {
-            Some(vcpu) => {
-                speculation::entry_mut(&mut self.redists.get_mut(vcpu.index())?.private, index)
-            }
-            None => speculation::get_mut(self.spis, index.wrapping_sub(IntId::PRIVATE as usize)),
-        }
-    }
-
-    /// SGIs, PPIs and SPIs together.
-    fn nr_irqs(&self) -> u32 {
-        (self.spis.len() as u32).saturating_add(IntId::PRIVATE)
-    }
-
-    /// GICD_CTLR.EnableGrp0 and EnableGrp1.
-    fn enable_groups(&mut self, enables: u32) {
-        self.dist.enables = enables;
-        self.ctlr.store(enables | regs::ARE_DS, Ordering::Relaxed);
-    }
-
-    fn reset(&mut self) {
-        self.enable_groups(0);
-        self.dist.status = 0;
-        for spi in self.spis.iter_mut() {
-            spi.reset(Irq {
-                target: Some(VcpuId::FIRST),
-                ..Irq::default()
-            });
-        }
-        for (vcpu, redist) in (0..).map_while(VcpuId::new).zip(self.redists.iter_mut()) {
-            redist.reset(vcpu);
-        }
-    }
-
-    fn reset_vcpu(&mut self, vcpu: VcpuId) {
-        let Some(redist) = self.redists.get_mut(vcpu.index()) else {
-            return;
-        };
-        for id in (0..IntId::PRIVATE).filter_map(IntId::new) {
-            redist.work.remove(id);
-        }
-        redist.reset_private(vcpu);
-    }
-}
-
-impl<R, S, L, C> Gic<R, S, L, C>
-where
-    C: Deref<Target = AtomicU32>,
-    R: DerefMut<Target = [Redist]>,
-    S: DerefMut<Target = [Irq]>,
-    L: LpiStore,
-{
-    /// The interrupt controller of a VM whose vCPUs all exist: one redistributor for each, in their order, and as many
-    /// shared interrupts as `config` says, each [`Irq::default`]; `lpis` is empty.
+impl<S: Storage> Gic<S> {
+    /// The interrupt controller of a VM whose vCPUs all exist, in their order: a [`Redist`] and a [`Bank`] for each, and
+    /// as many shared interrupts as `config` says; `lpis` is empty.
     ///
     /// Errors: [`Error::Invalid`] if the numbers do not fit.
-    pub fn new(config: &Config, redists: R, spis: S, lpis: L, ctlr: C) -> Result<Self, Error> {
-        if redists.len() > VcpuId::LIMIT || spis.len() != config.nr_spis() {
+    pub fn new(
+        config: &Config,
+        redists: S::Redists,
+        banks: S::Banks,
+        shared: S::Shared,
+        lpis: S::Lpis,
+    ) -> Result<Self, Error> {
+        let fits = {
+            let shared = shared.lock();
+            shared.spis.len() == config.nr_spis() && shared.works.len() == redists.len()
+        };
+        if !fits || redists.len() > VcpuId::LIMIT || banks.len() != redists.len() {
             return Err(Error::Invalid);
         }
-        let mut gic = Self {
+        let usual = inject::affinities_are_usual(&redists);
+        Ok(Self {
             dist: Dist {
-                enables: 0,
-                status: 0,
-                revision: config.revision(),
-                usual_affinities: false,
-                lpis: false,
-                propbaser: 0,
+                ctlr: AtomicU32::new(regs::ARE_DS),
+                status: AtomicU32::new(0),
+                revision: AtomicU8::new(config.revision()),
+                usual_affinities: AtomicBool::new(usual),
+                lpis: AtomicBool::new(false),
+                propbaser: AtomicU64::new(0),
+                nr_irqs: config.nr_irqs(),
             },
-            ctlr,
             redists,
-            spis,
+            banks,
+            shared,
             lpis,
-        };
-        let mut view = gic.view();
-        for redist in view.redists.iter_mut() {
-            redist.lpis.pendbaser = regs::TABLE_AT_RESET;
-        }
-        view.reset();
-        view.note_affinities();
-        Ok(gic)
+        })
     }
 
-    fn view(&mut self) -> View<'_> {
+    #[inline(always)]
+    fn view<'a>(
+        &'a self,
+        bank: Option<BankView<'a>>,
+        shared: Option<&'a mut Shared<S>>,
+    ) -> View<'a> {
         View {
-            dist: &mut self.dist,
-            ctlr: &self.ctlr,
-            redists: &mut self.redists,
-            spis: &mut self.spis,
-            lpis: &mut self.lpis,
+            dist: &self.dist,
+            redists: &self.redists,
+            bank,
+            shared: shared.map(|shared| SharedView {
+                spis: &mut shared.spis,
+                works: &mut shared.works,
+            }),
+            lpis: &self.lpis,
         }
+    }
+
+    fn vcpus(&self) -> impl Iterator<Item = VcpuId> {
+        (0..self.redists.len()).map_while(VcpuId::new)
+    }
+
+    fn redist(&self, vcpu: VcpuId) -> Option<&Redist> {
+        self.redists.get(vcpu.index())
+    }
+
+    #[inline(always)]
+    fn lock_shared(&self) -> impl DerefMut<Target = Shared<S>> + '_ {
+        let mut shared = self.shared.lock();
+        shared.taken = shared.taken.wrapping_add(1);
+        shared
+    }
+
+    /// With the lock of one redistributor; `None` if there is none.
+    #[inline(always)]
+    fn with_bank<T>(&self, vcpu: VcpuId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
+        let mut state = self.banks.get(vcpu.index())?.lock();
+        let bank = BankView {
+            vcpu,
+            state: &mut state,
+        };
+        Some(body(&mut self.view(Some(bank), None)))
+    }
+
+    /// With the lock of the shared interrupts.
+    #[inline(always)]
+    fn with_shared<T>(&self, body: impl FnOnce(&mut View<'_>) -> T) -> T {
+        let mut shared = self.lock_shared();
+        body(&mut self.view(None, Some(&mut shared)))
+    }
+
+    /// With both.
+    #[inline(always)]
+    fn with_both<T>(&self, vcpu: VcpuId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
+        let mut shared = self.lock_shared();
+        let mut state = self.banks.get(vcpu.index())?.lock();
+        let bank = BankView {
+            vcpu,
+            state: &mut state,
+        };
+        Some(body(&mut self.view(Some(bank), Some(&mut shared))))
+    }
+
+    /// With the lock that an interrupt is under; `None` if there is no such vCPU.
+    #[inline(always)]
+    fn with_line<T>(&self, line: Line, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
+        match line.bank() {
+            Some(vcpu) => self.with_bank(vcpu, body),
+            None => Some(self.with_shared(body)),
+        }
+    }
+
+    /// With the lock of the redistributor that an LPI belongs to; `None` if there is no room for it.
+    fn with_lpi<T>(&self, id: LpiId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
+        const TRIES: usize = 2;
+        let lpis: &dyn LpiStore = &self.lpis;
+        let lpi = lpis.get(id)?;
+        for _ in 0..TRIES {
+            let owner = lpi.owner();
+            let mut state = self.banks.get(owner.index())?.lock();
+            if lpi.owner() == owner {
+                let bank = BankView {
+                    vcpu: owner,
+                    state: &mut state,
+                };
+                return Some(body(&mut self.view(Some(bank), None)));
+            }
+        }
+        // Whoever moves it again and again has to stop for this.
+        let _shared = self.lock_shared();
+        self.with_bank(lpi.owner(), body)
+    }
+
+    /// How often the lock of the shared interrupts has been taken.
+    pub fn shared_locks(&self) -> u64 {
+        self.shared.lock().taken
     }
 
     /// From now on there are LPIs. The first call only counts.
-    pub fn add_lpis(&mut self) {
-        if !self.dist.lpis {
-            self.dist.lpis = true;
-            self.dist.propbaser = regs::TABLE_AT_RESET;
+    pub fn add_lpis(&self) {
+        if !self.dist.lpis.swap(true, Relaxed) {
+            self.dist.propbaser.store(regs::TABLE_AT_RESET, Relaxed);
         }
     }
 
     /// Where the LPIs are stored.
-    pub fn lpi_store(&mut self) -> &mut L {
-        &mut self.lpis
+    pub fn lpi_store(&self) -> &S::Lpis {
+        &self.lpis
     }
 
     /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if it has LPIs enabled.
     pub fn lpi_tables(&self, vcpu: VcpuId) -> (u64, Option<u64>) {
-        let pending = self.redists.get(vcpu.index()).map(|redist| &redist.lpis);
-        let pending = pending
-            .filter(|lpis| lpis.enabled)
-            .map(|lpis| lpis.pendbaser & regs::PENDBASER_ADDRESS);
-        (self.dist.propbaser & regs::PROPBASER_ADDRESS, pending)
+        let pending = self.banks.get(vcpu.index()).and_then(|bank| {
+            let lpis = &bank.lock().lpis;
+            lpis.enabled
+                .then_some(lpis.pendbaser & regs::PENDBASER_ADDRESS)
+        });
+        let config = self.dist.propbaser.load(Relaxed) & regs::PROPBASER_ADDRESS;
+        (config, pending)
     }
 
     /// The first INTID that GICR_PROPBASER.IDbits leaves no room for.
     pub fn lpi_limit(&self) -> u32 {
-        1 << ((self.dist.propbaser & 0x1f) as u32 + 1).min(LpiId::BITS)
+        1 << ((self.dist.propbaser.load(Relaxed) & 0x1f) as u32 + 1).min(LpiId::BITS)
     }
 
     /// One more event stands for this LPI, which goes to `target` if no event did before; whether that is so. Then it is
     /// neither pending nor enabled yet.
     ///
     /// Errors: [`Error::Invalid`] if its block is not there.
-    pub fn map_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> Result<bool, Error> {
-        self.view().map_lpi(id, target)
+    pub fn map_lpi(&self, id: LpiId, target: Option<VcpuId>) -> Result<bool, Error> {
+        let lpis: &dyn LpiStore = &self.lpis;
+        let lpi = lpis.get(id).ok_or(Error::Invalid)?;
+        // It may get a new owner.
+        let _shared = self.lock_shared();
+        self.with_bank(lpi.owner(), |view| view.map_lpi(id, target))
+            .ok_or(Error::NoVcpu)
     }
 
     /// One event less stands for this LPI.
     ///
     /// Errors: [`Error::NeedSync`], as those that follow.
-    pub fn unmap_lpi(&mut self, id: LpiId) -> Result<(), Error> {
-        self.view().unmap_lpi(id)
+    pub fn unmap_lpi(&self, id: LpiId) -> Result<(), Error> {
+        self.with_lpi(id, |view| view.unmap_lpi(id))
+            .unwrap_or(Ok(()))
     }
 
     /// This LPI goes to another vCPU; the one to be kicked.
-    pub fn route_lpi(
-        &mut self,
-        id: LpiId,
-        target: Option<VcpuId>,
-    ) -> Result<Option<VcpuId>, Error> {
-        self.view().route_lpi(id, target)
+    pub fn route_lpi(&self, id: LpiId, target: Option<VcpuId>) -> Result<Option<VcpuId>, Error> {
+        let lpis: &dyn LpiStore = &self.lpis;
+        let Some(lpi) = lpis.get(id) else {
+            return Ok(None);
+        };
+        // Nobody else moves it. A message that comes between the two halves stays pending, which the second one sees.
+        let _shared = self.lock_shared();
+        self.with_bank(lpi.owner(), |view| view.give_lpi(id, target))
+            .unwrap_or(Ok(()))?;
+        Ok(self
+            .with_bank(lpi.owner(), |view| view.take_lpi(id))
+            .flatten())
     }
 
     /// What the guest's table says of this LPI; the vCPU to be kicked.
-    pub fn configure_lpi(&mut self, id: LpiId, config: LpiConfig) -> Result<Option<VcpuId>, Error> {
-        self.view().configure_lpi(id, config)
+    pub fn configure_lpi(&self, id: LpiId, config: LpiConfig) -> Result<Option<VcpuId>, Error> {
+        self.with_lpi(id, |view| view.configure_lpi(id, config))
+            .unwrap_or(Ok(None))
     }
 
     /// This LPI is pending, or no longer; the vCPU to be kicked.
-    pub fn set_lpi_pending(&mut self, id: LpiId, pending: bool) -> Result<Option<VcpuId>, Error> {
-        self.view().set_lpi_pending(id, pending)
+    pub fn set_lpi_pending(&self, id: LpiId, pending: bool) -> Result<Option<VcpuId>, Error> {
+        self.with_lpi(id, |view| view.set_lpi_pending(id, pending))
+            .unwrap_or(Ok(None))
     }
 
     /// A message arrived for this LPI; the vCPU to be kicked.
-    pub fn raise_lpi(&mut self, id: LpiId) -> Result<Option<VcpuId>, NotRaised> {
-        self.view().raise_lpi(id)
+    pub fn raise_lpi(&self, id: LpiId) -> Result<Option<VcpuId>, NotRaised> {
+        self.with_lpi(id, |view| view.raise_lpi(id))
+            .unwrap_or(Err(NotRaised::Unmapped))
     }
 
     /// Which LPIs of a block are mapped, bit n being LPI n of it: all of them, or those that go to one vCPU.
-    pub fn lpis_of_block(&mut self, block: usize, of: Option<VcpuId>) -> u128 {
-        self.view().lpis_of_block(block, of)
+    pub fn lpis_of_block(&self, block: usize, of: Option<VcpuId>) -> u128 {
+        lpi::lpis_of_block(&self.lpis, block, of)
     }
 
     /// Where an LPI goes and whether it is pending; `None` if it is not mapped or goes to nobody.
-    pub fn lpi_state(&mut self, id: LpiId) -> Result<Option<(VcpuId, bool)>, Error> {
-        self.view().lpi_state(id)
+    pub fn lpi_state(&self, id: LpiId) -> Result<Option<(VcpuId, bool)>, Error> {
+        self.with_lpi(id, |view| view.lpi_state(id))
+            .unwrap_or(Ok(None))
     }
 
     /// Changes a vCPU's affinity (Aff2, Aff1, Aff0 in bits 23:0). SPIs that were routed by the old one stay with it.
-    pub fn set_affinity(&mut self, vcpu: VcpuId, affinity: u32) {
-        if let Some(redist) = self.redists.get_mut(vcpu.index()) {
-            redist.affinity = affinity & 0xff_ffff;
+    pub fn set_affinity(&self, vcpu: VcpuId, affinity: u32) {
+        let _shared = self.lock_shared();
+        if let Some(redist) = self.redist(vcpu) {
+            redist.set_affinity(affinity);
         }
-        self.view().note_affinities();
+        let usual = inject::affinities_are_usual(&self.redists);
+        self.dist.usual_affinities.store(usual, Relaxed);
     }
 
     /// The vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0).
-    pub fn by_affinity(&mut self, affinity: u32) -> Option<VcpuId> {
-        self.view().by_affinity(affinity)
+    pub fn by_affinity(&self, affinity: u32) -> Option<VcpuId> {
+        inject::by_affinity(&self.dist, &self.redists, affinity)
     }
 
     /// Whether this vCPU's redistributor is the last one of its region, or of several that lie side by side.
-    pub fn set_last(&mut self, vcpu: VcpuId, last: bool) {
-        if let Some(redist) = self.redists.get_mut(vcpu.index()) {
-            redist.last = last;
+    pub fn set_last(&self, vcpu: VcpuId, last: bool) {
+        if let Some(redist) = self.redist(vcpu) {
+            redist.set_last(last);
         }
     }
 
@@ -407,7 +442,7 @@ where
     ///
     /// Errors: [`Error::Invalid`] unless it is a PPI.
     pub fn link_timer(
-        &mut self,
+        &self,
         vcpu: VcpuId,
         timer: TimerId,
         link: Option<(IntId, u16)>,
@@ -415,8 +450,8 @@ where
         if link.is_some_and(|(id, _)| !id.is_ppi()) {
             return Err(Error::Invalid);
         }
-        let redist = self.redists.get_mut(vcpu.index()).ok_or(Error::NoVcpu)?;
-        if let Some(slot) = redist.timers.get_mut(timer as usize) {
+        let bank = self.banks.get(vcpu.index()).ok_or(Error::NoVcpu)?;
+        if let Some(slot) = bank.lock().timers.get_mut(timer as usize) {
             *slot = link.map(|(id, physical)| HwMap { id, physical });
         }
         Ok(())
@@ -426,62 +461,102 @@ where
     /// edge-triggered, each call with `high` is one edge, and lowering means nothing.
     ///
     /// Errors: [`Error::Invalid`] for an SGI, and for an interrupt that does not exist.
-    pub fn set_level(&mut self, line: Line, high: bool) -> Result<Option<VcpuId>, Error> {
-        self.view().set_level(line, high)
+    pub fn set_level(&self, line: Line, high: bool) -> Result<Option<VcpuId>, Error> {
+        self.with_line(line, |view| view.set_level(line, high))
+            .unwrap_or(Err(Error::Invalid))
     }
 
     /// A device raises and lowers its line: one interrupt if it is edge-triggered.
     ///
     /// Errors: as [`Gic::set_level`].
-    pub fn pulse(&mut self, line: Line) -> Result<Option<VcpuId>, Error> {
-        let kick = self.set_level(line, true)?;
-        self.set_level(line, false)?;
-        Ok(kick)
+    pub fn pulse(&self, line: Line) -> Result<Option<VcpuId>, Error> {
+        let pulse = |view: &mut View<'_>| {
+            let kick = view.set_level(line, true)?;
+            view.set_level(line, false)?;
+            Ok(kick)
+        };
+        self.with_line(line, pulse).unwrap_or(Err(Error::Invalid))
     }
 
     /// Whether somebody waits for [`Notify::deactivated`] of this interrupt. Also gives the vCPU to be kicked, which
     /// would otherwise not exit in time for one that it is handling now.
     ///
     /// Errors: [`Error::Invalid`] for an interrupt that does not exist.
-    pub fn watch(&mut self, line: Line, watched: bool) -> Result<Option<VcpuId>, Error> {
-        let mut view = self.view();
-        let irq = view.irq_mut(line).ok_or(Error::Invalid)?;
-        irq.watched = watched;
-        let blind = irq.lr.is_some_and(|lr| !lr.eoi);
-        Ok(irq.holder.filter(|_| watched && blind))
+    pub fn watch(&self, line: Line, watched: bool) -> Result<Option<VcpuId>, Error> {
+        let watch = |view: &mut View<'_>| {
+            let irq = view.irq_mut(line)?;
+            irq.watched = watched;
+            let blind = irq.lr.is_some_and(|lr| !lr.eoi);
+            Some(irq.holder.filter(|_| watched && blind))
+        };
+        self.with_line(line, watch).flatten().ok_or(Error::Invalid)
     }
 
-    /// The guest raises SGIs: `value` was written to `reg` by `from`.
-    pub fn sgi(&mut self, from: VcpuId, reg: SgiReg, value: u64, notify: &mut impl Notify) {
-        self.view().sgi(from, reg, value, notify);
+    /// The guest raises SGIs: `value` was written to `reg` by `from`. Each vCPU that it is for is told after its lock is let go,
+    /// and before the next one's is taken.
+    #[inline]
+    pub fn sgi(&self, from: VcpuId, reg: SgiReg, value: u64, notify: &mut impl Notify) {
+        let sgi = SgiTargets::decode(value);
+        let Some(id) = sgi.id() else { return };
+        sgi.for_each(from, &self.dist, &self.redists, |target| {
+            let n = target.index();
+            let redist = speculation::get(&self.redists, n);
+            let (Some(redist), Some(bank)) = (redist, speculation::get(&self.banks, n)) else {
+                return;
+            };
+            let kick = bank.lock().raise_sgi(&self.dist, redist, id, reg);
+            if kick {
+                notify.kick(target);
+            }
+        });
     }
 
-    /// Whether flush may find something for this vCPU. If not, that stays so for as long as it is not kicked and nothing happens
-    /// here but flushes and syncs; meanwhile [`LrFile::flush_nothing`] does what flush would, and needs no sync.
+    /// For how many vCPUs at most [`Gic::sgi`] raises one for this value: as long as that takes.
+    #[inline]
+    pub fn most_targets(&self, value: u64) -> usize {
+        if SgiTargets::decode(value).all_others {
+            self.redists.len()
+        } else {
+            SgiTargets::LISTED
+        }
+    }
+
+    /// Whether flush may find something for this vCPU; takes no lock. If not, that stays so for as long as it is not kicked;
+    /// meanwhile [`LrFile::flush_nothing`] does what flush would, and needs no sync.
+    #[inline]
     pub fn has_work(&self, vcpu: VcpuId) -> bool {
-        self.redists.get(vcpu.index()).is_some_and(Redist::has_work)
+        self.redist(vcpu).is_some_and(Redist::has_work)
     }
 
     /// Fills the list registers for an entry of `vcpu` to the guest, and makes it resident. `active`: the timers whose
     /// physical interrupt, see [`Gic::link_timer`], is active on this CPU.
     ///
     /// `file.vmcr` should be what the guest has: an older value delays what depends on it until the next exit. Does
-    /// nothing if the vCPU is resident. Nothing to do costs a few loads.
-    pub fn flush(&mut self, vcpu: VcpuId, file: &mut LrFile, active: TimerSet) {
-        self.view().flush(vcpu, file, active);
+    /// nothing if the vCPU is resident.
+    pub fn flush(&self, vcpu: VcpuId, file: &mut LrFile, active: TimerSet) {
+        // What comes after this look is told with a kick.
+        let spis = self.redist(vcpu).is_some_and(Redist::has_spis);
+        let flush = |view: &mut View<'_>| view.flush(vcpu, file, active);
+        if spis {
+            self.with_both(vcpu, flush);
+        } else {
+            self.with_bank(vcpu, flush);
+        }
     }
 
     /// Takes back what the guest has done since the last flush, from `file` as read from the hardware: list registers 0
     /// to `count`, `vmcr`, and `hcr` if [`LrFile::needs_hcr`]. The vCPU is no longer resident.
     ///
     /// The vCPU itself is kicked only for what it is not certain to see at its next flush, that is, never.
-    pub fn sync(
-        &mut self,
-        vcpu: VcpuId,
-        file: &mut LrFile,
-        notify: &mut impl Notify,
-    ) -> SyncReport {
-        self.view().sync(vcpu, file, notify)
+    pub fn sync(&self, vcpu: VcpuId, file: &mut LrFile, notify: &mut impl Notify) -> SyncReport {
+        let spis = file.has_spis;
+        let sync = |view: &mut View<'_>| view.sync(vcpu, file, notify);
+        let report = if spis {
+            self.with_both(vcpu, sync)
+        } else {
+            self.with_bank(vcpu, sync)
+        };
+        report.unwrap_or_default()
     }
 
     /// The guest wrote `value` to ICC_DIR_EL1, which traps. `vmcr` is what the guest has at this moment: with EOImode 0
@@ -489,52 +564,117 @@ where
     ///
     /// Errors: [`Error::NeedSync`].
     pub fn deactivate(
-        &mut self,
+        &self,
         by: VcpuId,
         value: u64,
         vmcr: u64,
         notify: &mut impl Notify,
     ) -> Result<(), Error> {
-        self.view().deactivate(by, value, vmcr, notify)
+        // Without EOImode 1 a write to DIR does nothing; so does one of an INTID that does not exist.
+        if vmcr & vmcr::VEOIM == 0 {
+            return Ok(());
+        }
+        let Some(id) = u32::try_from(value & 0xff_ffff).ok().and_then(IntId::new) else {
+            return Ok(());
+        };
+        let line = Line::seen_by(by, id);
+        self.with_line(line, |view| view.deactivate(by, line, notify))
+            .unwrap_or(Ok(()))
     }
 
     /// Whether `vcpu`, which is synced, has an interrupt that would wake it from WFI: its group is enabled by the
     /// distributor and by the CPU interface, and its priority is above the mask.
-    pub fn has_pending(&mut self, vcpu: VcpuId, vmcr: u64) -> bool {
-        self.view().has_pending(vcpu, vmcr)
+    pub fn has_pending(&self, vcpu: VcpuId, vmcr: u64) -> bool {
+        let Some(redist) = self.redist(vcpu).filter(|redist| redist.has_work()) else {
+            return false;
+        };
+        let has = |view: &mut View<'_>| view.has_pending(vcpu, vmcr);
+        let pending = if redist.has_spis() {
+            self.with_both(vcpu, has)
+        } else {
+            self.with_bank(vcpu, has)
+        };
+        pending.unwrap_or(false)
     }
 
     /// Whether an interrupt is active; as of the last sync if it is in a list register.
-    pub fn is_active(&mut self, line: Line) -> bool {
-        self.view().irq(line).is_some_and(|irq| irq.active)
+    pub fn is_active(&self, line: Line) -> bool {
+        self.with_line(line, |view| view.irq(line).is_some_and(|irq| irq.active))
+            .unwrap_or(false)
     }
 
     /// Whether `vcpu` is between flush and sync.
     pub fn is_resident(&self, vcpu: VcpuId) -> bool {
-        self.redists
+        self.banks
             .get(vcpu.index())
-            .is_some_and(|redist| redist.resident)
+            .is_some_and(|bank| bank.lock().resident)
+    }
+
+    /// GICD_CTLR, as the guest reads it; takes no lock. Guests do nothing as often as to wait for its RWP to be clear.
+    #[inline]
+    pub fn ctlr(&self) -> u32 {
+        self.dist.ctlr.load(Relaxed)
+    }
+
+    /// The guest writes GICD_CTLR. Enabling a group kicks those who were waiting for it. Disabling one is complete when RWP reads
+    /// as zero, which it always does: so what is in list registers has to come back first.
+    ///
+    /// It concerns everybody, but nobody's lock is held for longer than a look. Whoever has raised something, or filled list
+    /// registers, by the old value has let its lock go before that look, which then finds it; and who takes it later has the
+    /// new value. Trying again when it failed does no harm: what was filled since is by the new value.
+    ///
+    /// As long as there are vCPUs: not for where that matters.
+    fn set_ctlr(&self, by: VcpuId, value: u64, notify: &mut impl Notify) -> Result<(), Error> {
+        let enables = value as u32 & regs::ENABLES;
+        let enabled = enables & !self.dist.enable_groups(enables) != 0;
+        drop(self.lock_shared());
+        let mut stale = Stale::default();
+        for (vcpu, bank) in self.vcpus().zip(self.banks.iter()) {
+            let forwarded = bank.lock().forwarded;
+            if forwarded & !enables != 0 {
+                stale.add_vcpu(Some(by), Some(vcpu));
+            }
+            if enabled && self.has_work(vcpu) {
+                notify.kick(vcpu);
+            }
+        }
+        stale.check()
+    }
+
+    /// With what a frame's registers are about. Of a redistributor's, all of them share one.
+    #[inline(always)]
+    fn with_frame<T>(
+        &self,
+        frame: Frame,
+        offset: u32,
+        body: impl FnOnce(&mut View<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match frame {
+            Frame::Dist => self.with_shared(body),
+            Frame::Redist(vcpu) if offset & !7 == GICR_PROPBASER => {
+                self.with_both(vcpu, body).ok_or(Error::NoVcpu)?
+            }
+            Frame::Redist(vcpu) => self.with_bank(vcpu, body).ok_or(Error::NoVcpu)?,
+        }
     }
 
     /// A read by the guest of `size` bytes at `offset` in `frame`. Registers that do not exist read as zero, and so do
     /// sizes and alignments that a register does not have.
     ///
     /// Errors: [`Error::BadAccess`], [`Error::NoVcpu`], [`Error::NeedSync`].
-    pub fn mmio_read(
-        &mut self,
-        by: VcpuId,
-        frame: Frame,
-        offset: u32,
-        size: u8,
-    ) -> Result<u64, Error> {
-        self.view().mmio_read(by, frame, offset, size)
+    pub fn mmio_read(&self, by: VcpuId, frame: Frame, offset: u32, size: u8) -> Result<u64, Error> {
+        self.with_frame(frame, offset, |view| {
+            view.mmio_read(by, frame, offset, size)
+        })
     }
 
-    /// A write by the guest, as [`Gic::mmio_read`]. A write to what does not exist is ignored.
+    /// A write by the guest, as [`Gic::mmio_read`]. A write to what does not exist is ignored. One to GICD_CTLR takes as long
+    /// as there are vCPUs.
     ///
-    /// Errors: as [`Gic::mmio_read`]; nothing was done then.
+    /// Errors: as [`Gic::mmio_read`]. It has to be tried again then: of a write to GICD_CTLR the vCPUs that it waits for are all
+    /// that is missing, of others nothing is done.
     pub fn mmio_write(
-        &mut self,
+        &self,
         by: VcpuId,
         frame: Frame,
         offset: u32,
@@ -542,59 +682,74 @@ where
         value: u64,
         notify: &mut impl Notify,
     ) -> Result<(), Error> {
-        self.view()
-            .mmio_write(by, frame, offset, size, value, notify)
+        if frame.is_ctlr(offset, size) {
+            return self.set_ctlr(by, value, notify);
+        }
+        self.with_frame(frame, offset, |view| {
+            view.mmio_write(by, frame, offset, size, value, notify)
+        })
     }
 
     /// Whether userspace can save a register of `frame` (KVM_HAS_DEVICE_ATTR; no: ENXIO).
-    pub fn user_has(&mut self, frame: Frame, offset: u32) -> bool {
-        self.view().user_has(frame, offset)
+    pub fn user_has(&self, frame: Frame, offset: u32) -> bool {
+        self.view(None, None).user_has(frame, offset)
     }
 
     /// Userspace saves 32 bits of a register. All vCPUs are stopped.
     ///
     /// Errors: [`Error::NoVcpu`], [`Error::NeedSync`] for vCPUs that are stopped but not yet synced.
-    pub fn user_read(&mut self, frame: Frame, offset: u32) -> Result<u32, Error> {
-        self.view().user_read(frame, offset)
+    pub fn user_read(&self, frame: Frame, offset: u32) -> Result<u32, Error> {
+        self.with_frame(frame, offset, |view| view.user_read(frame, offset))
     }
 
     /// Userspace restores 32 bits of a register. All vCPUs are stopped: who is to be kicked need not be.
     ///
     /// Errors: as [`Gic::user_read`], and [`Error::Invalid`] or [`Error::Busy`] for a value that the register cannot take.
     pub fn user_write(
-        &mut self,
+        &self,
         frame: Frame,
         offset: u32,
         value: u32,
         notify: &mut impl Notify,
     ) -> Result<(), Error> {
-        self.view().user_write(frame, offset, value, notify)
+        self.with_frame(frame, offset, |view| {
+            view.user_write(frame, offset, value, notify)
+        })
     }
 
     /// Userspace saves the levels of 32 lines from `first` on, the private ones being those of `vcpu`. Zero for SGIs, for
     /// interrupts that do not exist, and for edge-triggered ones.
     ///
     /// Errors: [`Error::Invalid`] unless `first` is a multiple of 32.
-    pub fn level_info(&mut self, vcpu: VcpuId, first: u32) -> Result<u32, Error> {
-        self.view().level_info(vcpu, first)
+    pub fn level_info(&self, vcpu: VcpuId, first: u32) -> Result<u32, Error> {
+        self.with_both(vcpu, |view| view.level_info(vcpu, first))
+            .unwrap_or(Ok(0))
     }
 
     /// Userspace restores the levels of 32 lines, whatever the interrupts' configuration, which may be restored later.
     ///
     /// Errors: as [`Gic::level_info`].
-    pub fn set_level_info(&mut self, vcpu: VcpuId, first: u32, levels: u32) -> Result<(), Error> {
-        self.view().set_level_info(vcpu, first, levels)
+    pub fn set_level_info(&self, vcpu: VcpuId, first: u32, levels: u32) -> Result<(), Error> {
+        self.with_both(vcpu, |view| view.set_level_info(vcpu, first, levels))
+            .unwrap_or(Ok(()))
     }
 
     /// Everything out of reset, except the levels of the lines, which are the devices'. No vCPU is resident, before or
     /// after.
-    pub fn reset(&mut self) {
-        self.view().reset();
+    pub fn reset(&self) {
+        self.dist.enable_groups(0);
+        self.with_shared(|view| {
+            view.dist.status.store(0, Relaxed);
+            view.reset_spis();
+        });
+        for vcpu in self.vcpus() {
+            self.with_bank(vcpu, |view| view.reset_bank(vcpu, Bank::reset));
+        }
     }
 
     /// The private interrupts of one vCPU out of reset, except the levels of the lines. The vCPU is not resident. Not for
     /// KVM_ARM_VCPU_INIT and not for PSCI: neither of them resets a redistributor.
-    pub fn reset_vcpu(&mut self, vcpu: VcpuId) {
-        self.view().reset_vcpu(vcpu);
+    pub fn reset_vcpu(&self, vcpu: VcpuId) {
+        self.with_bank(vcpu, |view| view.reset_bank(vcpu, Bank::reset_private));
     }
 }

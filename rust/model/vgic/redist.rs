@@ -5,14 +5,16 @@
 use super::intid::IntId;
 use super::irq::Irq;
 use super::lpi::RedistLpis;
+use super::regs;
 use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::{bits, VcpuId};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// The interrupts that a vCPU may have to be given: everything in here is active, or pending and enabled.
+/// The shared interrupts that a vCPU may have to be given: everything in here is active, or pending and enabled.
 ///
 /// Two levels of bitmap, so that finding the members costs what there are members, and an empty set costs nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WorkSet {
+pub struct WorkSet {
     words: [u64; 16],
     /// Bit n: `words[n]` is not zero.
     summary: u16,
@@ -57,84 +59,97 @@ pub(super) struct HwMap {
     pub(super) physical: u16,
 }
 
-/// The redistributor of one vCPU, with its SGIs and PPIs.
-#[derive(Clone, Debug)]
+/// What of one vCPU's redistributor is read without a lock. Each has its own cache line: others write here for a vCPU what that
+/// one reads whenever it enters the guest.
+#[derive(Debug)]
+#[repr(align(64))]
 pub struct Redist {
-    /// Aff2, Aff1, Aff0 as in GICD_IROUTER.
-    pub(super) affinity: u32,
+    /// The private interrupts that the vCPU may have to be given, each in the place of its number, and [`Redist::LPIS`]. Written
+    /// with its [`Bank`] locked.
+    banked: AtomicU64,
+    /// There are shared interrupts that the vCPU may have to be given. Written with those locked.
+    spis: AtomicBool,
+    /// GICR_TYPER.Last: no redistributor follows it in memory.
+    last: AtomicBool,
     /// GICR_TYPER.Processor_Number.
     pub(super) number: u16,
-    /// GICR_TYPER.Last: no redistributor follows it in memory.
-    pub(super) last: bool,
-    /// GICR_STATUSR.
-    pub(super) status: u32,
-    pub(super) work: WorkSet,
-    /// Between flush and sync: the vCPU may be changing its list registers at this moment.
-    pub(super) resident: bool,
-    /// Some interrupt is in its list registers.
-    pub(super) in_lrs: bool,
-    /// What the timers' interrupts are linked to, by [`TimerId`].
-    pub(super) timers: [Option<HwMap>; 2],
-    pub(super) lpis: RedistLpis,
-    pub(super) private: [Irq; IntId::PRIVATE as usize],
+    /// Aff2, Aff1, Aff0 as in GICD_IROUTER.
+    affinity: AtomicU32,
 }
 
 impl Redist {
+    /// In `banked`: there are LPIs that the vCPU may have to be given.
+    const LPIS: u64 = 1 << 32;
+
     /// The redistributor of a vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0; Aff3 is not supported) and this
     /// number (KVM's vCPU id, shown in GICR_TYPER).
     pub fn new(affinity: u32, vcpu_id: u16) -> Self {
-        let mut private = [Irq::ppi(); IntId::PRIVATE as usize];
-        for sgi in private.iter_mut().take(16) {
-            *sgi = Irq::sgi();
-        }
         Self {
-            affinity: affinity & 0xff_ffff,
+            banked: AtomicU64::new(0),
+            spis: AtomicBool::new(false),
+            last: AtomicBool::new(false),
             number: vcpu_id,
-            last: false,
-            status: 0,
-            work: WorkSet::default(),
-            resident: false,
-            in_lrs: false,
-            timers: [None; 2],
-            lpis: RedistLpis::default(),
-            private,
+            affinity: AtomicU32::new(affinity & 0xff_ffff),
         }
-    }
-
-    /// The timer that this interrupt is, and the physical interrupt that it is linked to, if that is active.
-    pub(super) fn link(&self, id: IntId, active: TimerSet) -> Option<(TimerId, u16)> {
-        if active.is_empty() {
-            return None;
-        }
-        self.timers
-            .iter()
-            .zip(TimerId::ALL)
-            .find_map(|(map, timer)| Some((timer, map.filter(|map| map.id == id)?.physical)))
-            .filter(|&(timer, _)| active.contains(timer))
     }
 
     /// Whether its vCPU may have to be given something.
+    #[inline]
     pub(super) fn has_work(&self) -> bool {
-        !self.work.is_empty() || self.lpis.queues.len != 0
+        self.banked.load(Relaxed) != 0 || self.has_spis()
     }
 
-    /// Out of reset, as the redistributor of this vCPU. What it is wired to stays.
-    pub(super) fn reset(&mut self, vcpu: VcpuId) {
-        self.status = 0;
-        self.work = WorkSet::default();
-        self.resident = false;
-        self.in_lrs = false;
-        self.reset_private(vcpu);
+    /// Whether its vCPU may have to be given a shared interrupt.
+    #[inline]
+    pub(super) fn has_spis(&self) -> bool {
+        self.spis.load(Relaxed)
     }
 
-    /// The private interrupts out of reset; none of them is in the work set.
-    pub(super) fn reset_private(&mut self, vcpu: VcpuId) {
-        for (n, irq) in self.private.iter_mut().enumerate() {
-            irq.reset(Irq {
-                target: Some(vcpu),
-                ..if n < 16 { Irq::sgi() } else { Irq::ppi() }
-            });
-        }
+    pub(super) fn note_spis(&self, some: bool) {
+        self.spis.store(some, Relaxed);
+    }
+
+    /// The private interrupts that its vCPU, whose bank is locked, may have to be given.
+    pub(super) fn private_work(&self) -> impl Iterator<Item = IntId> {
+        bits(self.banked.load(Relaxed) & !Self::LPIS).filter_map(IntId::new)
+    }
+
+    /// Puts a private interrupt among them, or takes it out. One writer at a time: the bank's lock.
+    #[inline]
+    pub(super) fn set_private(&self, id: IntId, wanted: bool) {
+        self.set_banked(1 << (id.index() % 32), wanted);
+    }
+
+    /// There are LPIs that its vCPU, whose bank is locked, may have to be given, or none.
+    pub(super) fn note_lpis(&self, some: bool) {
+        self.set_banked(Self::LPIS, some);
+    }
+
+    fn set_banked(&self, bits: u64, on: bool) {
+        let old = self.banked.load(Relaxed);
+        self.banked
+            .store(if on { old | bits } else { old & !bits }, Relaxed);
+    }
+
+    pub(super) fn affinity(&self) -> u32 {
+        self.affinity.load(Relaxed)
+    }
+
+    pub(super) fn set_affinity(&self, affinity: u32) {
+        self.affinity.store(affinity & 0xff_ffff, Relaxed);
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Relaxed)
+    }
+
+    pub(super) fn set_last(&self, last: bool) {
+        self.last.store(last, Relaxed);
+    }
+
+    /// No private interrupt is among those that the vCPU may have to be given; its bank is locked.
+    pub(super) fn forget_private(&self) {
+        self.set_banked(!Self::LPIS, false);
     }
 
     /// The affinity that KVM gives the vCPU with this index: 16 vCPUs to a cluster, because an SGI's target list has
@@ -152,5 +167,69 @@ impl Redist {
         let n =
             (affinity & 0xf) | (((affinity >> 8) & 0xff) << 4) | (((affinity >> 16) & 0xff) << 12);
         VcpuId::new(n as usize)
+    }
+}
+
+/// What of one vCPU's redistributor is under its lock: SGIs, PPIs, and its LPIs.
+#[derive(Clone, Debug)]
+pub struct Bank {
+    /// GICR_STATUSR.
+    pub(super) status: u32,
+    /// Between flush and sync: the vCPU may be changing its list registers at this moment.
+    pub(super) resident: bool,
+    /// The group enables of GICD_CTLR that its list registers were filled by; 0: nothing is in them.
+    pub(super) forwarded: u32,
+    /// What the timers' interrupts are linked to, by [`TimerId`].
+    pub(super) timers: [Option<HwMap>; 2],
+    pub(super) lpis: RedistLpis,
+    pub(super) private: [Irq; IntId::PRIVATE as usize],
+}
+
+impl Bank {
+    /// Out of reset, as this vCPU's.
+    pub fn new(vcpu: VcpuId) -> Self {
+        let mut bank = Self {
+            status: 0,
+            resident: false,
+            forwarded: 0,
+            timers: [None; 2],
+            lpis: RedistLpis {
+                pendbaser: regs::TABLE_AT_RESET,
+                ..RedistLpis::default()
+            },
+            private: [Irq::default(); IntId::PRIVATE as usize],
+        };
+        bank.reset_private(vcpu);
+        bank
+    }
+
+    /// The timer that this interrupt is, and the physical interrupt that it is linked to, if that is active.
+    pub(super) fn link(&self, id: IntId, active: TimerSet) -> Option<(TimerId, u16)> {
+        if active.is_empty() {
+            return None;
+        }
+        self.timers
+            .iter()
+            .zip(TimerId::ALL)
+            .find_map(|(map, timer)| Some((timer, map.filter(|map| map.id == id)?.physical)))
+            .filter(|&(timer, _)| active.contains(timer))
+    }
+
+    /// Out of reset. What it is wired to stays.
+    pub(super) fn reset(&mut self, vcpu: VcpuId) {
+        self.status = 0;
+        self.resident = false;
+        self.forwarded = 0;
+        self.reset_private(vcpu);
+    }
+
+    /// The private interrupts out of reset; none of them is in the work set.
+    pub(super) fn reset_private(&mut self, vcpu: VcpuId) {
+        for (n, irq) in self.private.iter_mut().enumerate() {
+            irq.reset(Irq {
+                target: Some(vcpu),
+                ..if n < 16 { Irq::sgi() } else { Irq::ppi() }
+            });
+        }
     }
 }

@@ -6,9 +6,10 @@ use super::intid::Line;
 use super::irq::Irq;
 use super::lpi::{LpiId, LpiWork};
 use super::mmio::Access;
-use super::redist::Redist;
-use super::{config as setup, Error, Notify, Stale, View};
-use crate::model::vcpus::VcpuId;
+use super::redist::{Bank, Redist};
+use super::state::View;
+use super::{config as setup, Error, Notify, Stale};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Priorities have 5 bits, as KVM's: the most that every GICv3 implements.
 const PRIORITY_BITS: u8 = 0xf8;
@@ -54,42 +55,12 @@ pub(super) fn id_register(_: &View<'_>, access: &Access) -> u64 {
 }
 
 pub(super) fn ctlr(gic: &View<'_>, _: &Access) -> u64 {
-    u64::from(gic.dist.enables | ARE_DS)
-}
-
-/// Enabling a group kicks those who were waiting for it. Disabling one is complete when RWP reads as zero, which it
-/// always does: so what is in list registers has to come back first.
-pub(super) fn set_ctlr(
-    gic: &mut View<'_>,
-    access: &Access,
-    value: u64,
-    notify: &mut dyn Notify,
-) -> Result<(), Error> {
-    let enables = value as u32 & ENABLES;
-    if gic.dist.enables & !enables != 0 {
-        let mut stale = Stale::default();
-        for (vcpu, redist) in (0..).map_while(VcpuId::new).zip(gic.redists.iter()) {
-            if redist.in_lrs {
-                stale.add_vcpu(access.by, Some(vcpu));
-            }
-        }
-        stale.check()?;
-    }
-    let enabled = enables & !gic.dist.enables != 0;
-    gic.enable_groups(enables);
-    if enabled {
-        for (vcpu, redist) in (0..).map_while(VcpuId::new).zip(gic.redists.iter()) {
-            if redist.has_work() {
-                notify.kick(vcpu);
-            }
-        }
-    }
-    Ok(())
+    gic.dist.ctlr.load(Relaxed).into()
 }
 
 pub(super) fn typer(gic: &View<'_>, _: &Access) -> u64 {
-    let lines = (gic.nr_irqs() / 32).saturating_sub(1);
-    let (id_bits, lpis) = if gic.dist.lpis {
+    let lines = (gic.dist.nr_irqs / 32).saturating_sub(1);
+    let (id_bits, lpis) = if gic.dist.has_lpis() {
         (LpiId::BITS, LPIS)
     } else {
         (ID_BITS, 0)
@@ -98,11 +69,11 @@ pub(super) fn typer(gic: &View<'_>, _: &Access) -> u64 {
 }
 
 pub(super) fn iidr(gic: &View<'_>, _: &Access) -> u64 {
-    setup::iidr(gic.dist.revision).into()
+    setup::iidr(gic.dist.revision.load(Relaxed)).into()
 }
 
 pub(super) fn status(gic: &View<'_>, _: &Access) -> u64 {
-    gic.dist.status.into()
+    gic.dist.status.load(Relaxed).into()
 }
 
 /// Writing 1 clears a bit.
@@ -112,7 +83,7 @@ pub(super) fn clear_status(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    gic.dist.status &= !(value as u32);
+    gic.dist.status.fetch_and(!(value as u32), Relaxed);
     Ok(())
 }
 
@@ -122,8 +93,12 @@ const ENABLE_LPIS: u64 = 1 << 0;
 const CES_IR: u64 = (1 << 1) | (1 << 2);
 
 pub(super) fn redist_ctlr(gic: &View<'_>, access: &Access) -> u64 {
-    let features = if gic.dist.revision >= 3 { CES_IR } else { 0 };
-    let enabled = redist(gic, access).is_some_and(|redist| redist.lpis.enabled);
+    let features = if gic.dist.revision.load(Relaxed) >= 3 {
+        CES_IR
+    } else {
+        0
+    };
+    let enabled = bank(gic, access).is_some_and(|bank| bank.lpis.enabled);
     features | if enabled { ENABLE_LPIS } else { 0 }
 }
 
@@ -135,24 +110,24 @@ pub(super) fn set_redist_ctlr(
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
     let enable = value & ENABLE_LPIS != 0;
-    let (Some(vcpu), true) = (access.bank, gic.dist.lpis) else {
+    let (Some(vcpu), true) = (access.bank, gic.dist.has_lpis()) else {
         return Ok(());
     };
-    let Some(redist) = gic.redists.get_mut(vcpu.index()) else {
+    let Some(bank) = gic.bank_mut(vcpu) else {
         return Ok(());
     };
-    if redist.lpis.enabled == enable {
+    if bank.lpis.enabled == enable {
         return Ok(());
     }
-    if !enable && redist.resident && redist.in_lrs {
+    if !enable && bank.resident && bank.forwarded != 0 {
         let mut stale = Stale::default();
         stale.add_vcpu(access.by, Some(vcpu));
         stale.check()?;
     }
-    redist.lpis.enabled = enable;
+    bank.lpis.enabled = enable;
     if !enable {
         notify.lpis(LpiWork::Disabled(vcpu));
-    } else if redist.lpis.pendbaser & PTZ == 0 {
+    } else if bank.lpis.pendbaser & PTZ == 0 {
         notify.lpis(LpiWork::Enabled(vcpu));
     }
     Ok(())
@@ -172,7 +147,7 @@ pub(super) const TABLE_AT_RESET: u64 = 1 << 10 | 3 << 7;
 
 /// One table for all redistributors, as GICR_TYPER.CommonLPIAff says.
 pub(super) fn propbaser(gic: &View<'_>, access: &Access) -> u64 {
-    half(gic.dist.propbaser, access)
+    half(gic.dist.propbaser.load(Relaxed), access)
 }
 
 /// Cannot be written while the redistributor has LPIs enabled.
@@ -182,15 +157,17 @@ pub(super) fn set_propbaser(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    if gic.dist.lpis && redist(gic, access).is_some_and(|redist| !redist.lpis.enabled) {
-        let new = merge(gic.dist.propbaser, access, value);
-        gic.dist.propbaser = memory_attributes(new & PROPBASER);
+    if gic.dist.has_lpis() && bank(gic, access).is_some_and(|bank| !bank.lpis.enabled) {
+        // One writer at a time: the lock of what is shared.
+        let propbaser = &gic.dist.propbaser;
+        let new = merge(propbaser.load(Relaxed), access, value);
+        propbaser.store(memory_attributes(new & PROPBASER), Relaxed);
     }
     Ok(())
 }
 
 pub(super) fn pendbaser(gic: &View<'_>, access: &Access) -> u64 {
-    let pendbaser = redist(gic, access).map_or(0, |redist| redist.lpis.pendbaser);
+    let pendbaser = bank(gic, access).map_or(0, |bank| bank.lpis.pendbaser);
     half(pendbaser & !PTZ, access)
 }
 
@@ -201,14 +178,14 @@ pub(super) fn set_pendbaser(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    let lpis = gic.dist.lpis;
-    let redist = access
+    let lpis = gic.dist.has_lpis();
+    let bank = access
         .bank
-        .and_then(|vcpu| gic.redists.get_mut(vcpu.index()))
-        .filter(|redist| lpis && !redist.lpis.enabled);
-    if let Some(redist) = redist {
-        let new = merge(redist.lpis.pendbaser, access, value);
-        redist.lpis.pendbaser = memory_attributes(new & PENDBASER);
+        .and_then(|vcpu| gic.bank_mut(vcpu))
+        .filter(|bank| lpis && !bank.lpis.enabled);
+    if let Some(bank) = bank {
+        let new = merge(bank.lpis.pendbaser, access, value);
+        bank.lpis.pendbaser = memory_attributes(new & PENDBASER);
     }
     Ok(())
 }
@@ -219,7 +196,7 @@ pub(super) fn invalidate_lpi(
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    let enabled = redist(gic, access).is_some_and(|redist| redist.lpis.enabled);
+    let enabled = bank(gic, access).is_some_and(|bank| bank.lpis.enabled);
     if let Some(id) = LpiId::new(value as u32).filter(|_| enabled && is_lower(access)) {
         notify.lpis(LpiWork::Invalidate(id));
     }
@@ -232,7 +209,7 @@ pub(super) fn invalidate_all_lpis(
     _: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    let enabled = redist(gic, access).is_some_and(|redist| redist.lpis.enabled);
+    let enabled = bank(gic, access).is_some_and(|bank| bank.lpis.enabled);
     if let Some(vcpu) = access.bank.filter(|_| enabled && is_lower(access)) {
         notify.lpis(LpiWork::InvalidateAll(vcpu));
     }
@@ -250,8 +227,12 @@ pub(super) fn memory_attributes(value: u64) -> u64 {
     value & !fields | inner << 7 | shareability << 10 | outer << 56
 }
 
-fn redist<'a>(gic: &'a View<'_>, access: &Access) -> Option<&'a Redist> {
+fn redist<'a>(gic: &View<'a>, access: &Access) -> Option<&'a Redist> {
     gic.redists.get(access.bank?.index())
+}
+
+fn bank<'a>(gic: &'a View<'_>, access: &Access) -> Option<&'a Bank> {
+    gic.bank(access.bank?)
 }
 
 /// KVM shows no revision here.
@@ -260,19 +241,18 @@ pub(super) fn redist_iidr(_: &View<'_>, _: &Access) -> u64 {
 }
 
 pub(super) fn redist_typer(gic: &View<'_>, access: &Access) -> u64 {
-    let Some(redist) = access.bank.and_then(|vcpu| gic.redists.get(vcpu.index())) else {
+    let Some(redist) = redist(gic, access) else {
         return 0;
     };
-    let value = (u64::from(redist.affinity) << 32)
+    let value = (u64::from(redist.affinity()) << 32)
         | (u64::from(redist.number) << 8)
-        | (u64::from(redist.last) << 4)
-        | u64::from(gic.dist.lpis);
+        | (u64::from(redist.is_last()) << 4)
+        | u64::from(gic.dist.has_lpis());
     half(value, access)
 }
 
 pub(super) fn redist_status(gic: &View<'_>, access: &Access) -> u64 {
-    let redist = access.bank.and_then(|vcpu| gic.redists.get(vcpu.index()));
-    redist.map_or(0, |redist| redist.status.into())
+    bank(gic, access).map_or(0, |bank| bank.status.into())
 }
 
 /// Writing 1 clears a bit.
@@ -282,11 +262,8 @@ pub(super) fn clear_redist_status(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    if let Some(redist) = access
-        .bank
-        .and_then(|vcpu| gic.redists.get_mut(vcpu.index()))
-    {
-        redist.status &= !(value as u32);
+    if let Some(bank) = access.bank.and_then(|vcpu| gic.bank_mut(vcpu)) {
+        bank.status &= !(value as u32);
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use super::intid::{IntId, Line};
 use super::irq::Irq;
 use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
-use super::{Error, Notify, Stale, View};
+use super::state::View;
+use super::{Error, Notify, Stale};
 use crate::model::timer::TimerSet;
 use crate::model::vcpus::VcpuId;
 
@@ -27,10 +28,10 @@ impl View<'_> {
         notify: &mut dyn Notify,
     ) -> SyncReport {
         let mut report = SyncReport::default();
-        match self.redists.get_mut(cpu.index()) {
-            Some(redist) if redist.resident => {
-                redist.resident = false;
-                redist.in_lrs = false;
+        match self.bank_mut(cpu) {
+            Some(bank) if bank.resident => {
+                bank.resident = false;
+                bank.forwarded = 0;
             }
             _ => return report,
         }
@@ -64,14 +65,11 @@ impl View<'_> {
     }
 
     fn each_active(&self, cpu: VcpuId, mut f: impl FnMut(IntId, &Irq)) {
-        let Some(redist) = self.redists.get(cpu.index()) else {
-            return;
-        };
-        for id in redist.work.iter() {
-            if let Some(irq) = self.irq(Line::seen_by(cpu, id)).filter(|irq| irq.active) {
+        self.each_work(cpu, |id, irq| {
+            if irq.active {
                 f(id, irq);
             }
-        }
+        });
     }
 
     /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged. Returns the
@@ -80,7 +78,7 @@ impl View<'_> {
         let intid = (value & 0xffff_ffff) as u32;
         let Some(id) = IntId::new(intid) else {
             if let Some(id) = LpiId::new(intid) {
-                self.fold_lpi(cpu, id, value, notify);
+                self.fold_lpi(id, value);
             }
             return TimerSet::NONE;
         };
@@ -144,18 +142,9 @@ impl View<'_> {
     pub(super) fn deactivate(
         &mut self,
         by: VcpuId,
-        intid: u64,
-        vmcr: u64,
+        line: Line,
         notify: &mut dyn Notify,
     ) -> Result<(), Error> {
-        // Without EOImode 1 a write to DIR does nothing; so does one of an INTID that does not exist.
-        if vmcr & vmcr::VEOIM == 0 {
-            return Ok(());
-        }
-        let Some(id) = u32::try_from(intid & 0xff_ffff).ok().and_then(IntId::new) else {
-            return Ok(());
-        };
-        let line = Line::seen_by(by, id);
         let mut stale = Stale::default();
         stale.add(Some(by), self.irq(line));
         stale.check()?;
@@ -169,21 +158,18 @@ impl View<'_> {
 
     /// See [`super::Gic::has_pending`].
     pub(super) fn has_pending(&self, cpu: VcpuId, vmcr: u64) -> bool {
-        let Some(redist) = self.redists.get(cpu.index()) else {
-            return false;
-        };
         let mask = ((vmcr >> vmcr::VPMR_SHIFT) & 0xff) as u8;
         if self.dist.forwards(true) && group_enabled(vmcr, true) && self.has_lpi(cpu, mask) {
             return true;
         }
-        redist.work.iter().any(|id| {
-            self.irq(Line::seen_by(cpu, id)).is_some_and(|irq| {
-                irq.raised()
-                    && !irq.active
-                    && irq.priority < mask
-                    && self.dist.forwards(irq.group1)
-                    && group_enabled(vmcr, irq.group1)
-            })
-        })
+        let mut found = false;
+        self.each_work(cpu, |_, irq| {
+            found |= irq.raised()
+                && !irq.active
+                && irq.priority < mask
+                && self.dist.forwards(irq.group1)
+                && group_enabled(vmcr, irq.group1);
+        });
+        found
     }
 }

@@ -7,8 +7,9 @@
 
 use super::mmio::Access;
 use super::regs::*;
+use super::state::View;
 use super::user;
-use super::{Error, Notify, View};
+use super::{Error, Notify};
 use crate::speculation;
 
 /// GICD_IIDR's offset.
@@ -16,8 +17,11 @@ pub(super) const GICD_IIDR: u32 = 0x8;
 /// GICD_TYPER2's offset.
 pub(super) const GICD_TYPER2: u32 = 0xc;
 
+/// GICR_PROPBASER's offset.
+pub(super) const GICR_PROPBASER: u32 = 0x70;
+
 /// Where SGI_base starts in a redistributor's frame.
-const SGI: u32 = 0x1_0000;
+const SGI_BASE: u32 = 0x1_0000;
 
 /// The register's value.
 pub(super) type Read = fn(&View<'_>, &Access) -> u64;
@@ -172,8 +176,8 @@ pub(super) static REDIST_TABLE: Table<{ 0x2_0000 / BLOCK as usize }> = Table::ne
 /// The distributor.
 static DIST: [Register; 21] = ordered([
     Register::new("GICD_CTLR", 0x0000, 4, 4)
+        // The guest's writes are not this table's: see `Gic::set_ctlr`.
         .read(ctlr)
-        .write(set_ctlr)
         .user_write(user::set_ctlr),
     Register::new("GICD_TYPER", 0x0004, 4, 4).read(typer),
     Register::new("GICD_IIDR", GICD_IIDR, 4, 4)
@@ -250,7 +254,7 @@ static REDIST: [Register; 22] = ordered([
         .user_write(user::set_redist_status),
     // ProcessorSleep is not modelled: the redistributor is always awake, as KVM's.
     Register::new("GICR_WAKER", 0x0014, 4, 4),
-    Register::new("GICR_PROPBASER", 0x0070, 8, 4 | 8)
+    Register::new("GICR_PROPBASER", GICR_PROPBASER, 8, 4 | 8)
         .read(propbaser)
         .write(set_propbaser),
     Register::new("GICR_PENDBASER", 0x0078, 8, 4 | 8)
@@ -261,45 +265,45 @@ static REDIST: [Register; 22] = ordered([
     // Never busy.
     Register::new("GICR_SYNCR", 0x00c0, 4, 4),
     Register::new("GICR_PIDR", 0xffd0, 48, 4).read(id_register),
-    Register::private("GICR_IGROUPR0", SGI + 0x0080, 1, 4, 4)
+    Register::private("GICR_IGROUPR0", SGI_BASE + 0x0080, 1, 4, 4)
         .read(group)
         .write(set_group),
-    Register::private("GICR_ISENABLER0", SGI + 0x0100, 1, 4, 4)
+    Register::private("GICR_ISENABLER0", SGI_BASE + 0x0100, 1, 4, 4)
         .read(enabled)
         .write(set_enabled),
-    Register::private("GICR_ICENABLER0", SGI + 0x0180, 1, 4, 4)
+    Register::private("GICR_ICENABLER0", SGI_BASE + 0x0180, 1, 4, 4)
         .read(enabled)
         .write(clear_enabled)
         .fresh_write(Fresh::Pending),
-    Register::private("GICR_ISPENDR0", SGI + 0x0200, 1, 4, 4)
+    Register::private("GICR_ISPENDR0", SGI_BASE + 0x0200, 1, 4, 4)
         .read(pending)
         .write(set_pending)
         .user_read(user::latch)
         .user_write(user::set_latch)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_ICPENDR0", SGI + 0x0280, 1, 4, 4)
+    Register::private("GICR_ICPENDR0", SGI_BASE + 0x0280, 1, 4, 4)
         .read(pending)
         .write(clear_pending)
         .user_read(zero)
         .user_write(ignore)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_ISACTIVER0", SGI + 0x0300, 1, 4, 4)
+    Register::private("GICR_ISACTIVER0", SGI_BASE + 0x0300, 1, 4, 4)
         .read(active)
         .write(set_active)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_ICACTIVER0", SGI + 0x0380, 1, 4, 4)
+    Register::private("GICR_ICACTIVER0", SGI_BASE + 0x0380, 1, 4, 4)
         .read(active)
         .write(clear_active)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_IPRIORITYR0", SGI + 0x0400, 8, 32, 1 | 4)
+    Register::private("GICR_IPRIORITYR0", SGI_BASE + 0x0400, 8, 32, 1 | 4)
         .read(priority)
         .write(set_priority),
     // SGIs are edges and PPIs are levels, which the timers rely on: the register cannot be written.
-    Register::private("GICR_ICFGR0", SGI + 0x0c00, 2, 8, 4).read(config),
-    Register::private("GICR_IGRPMODR0", SGI + 0x0d00, 1, 4, 4),
-    Register::new("GICR_NSACR", SGI + 0x0e00, 4, 4),
+    Register::private("GICR_ICFGR0", SGI_BASE + 0x0c00, 2, 8, 4).read(config),
+    Register::private("GICR_IGRPMODR0", SGI_BASE + 0x0d00, 1, 4, 4),
+    Register::new("GICR_NSACR", SGI_BASE + 0x0e00, 4, 4),
 ]);

@@ -9,8 +9,10 @@
 use super::intid::{IntId, Line};
 use super::mmio::{Access, Frame};
 use super::regs::{self, gather, zero, ENABLES, STATUS};
-use super::{config as setup, Error, Notify, View};
+use super::state::View;
+use super::{config as setup, Error, Notify};
 use crate::model::vcpus::VcpuId;
+use core::sync::atomic::Ordering::Relaxed;
 
 impl View<'_> {
     pub(super) fn user_has(&self, frame: Frame, offset: u32) -> bool {
@@ -96,7 +98,7 @@ pub(super) fn set_ctlr(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    gic.enable_groups(value as u32 & ENABLES);
+    gic.dist.enable_groups(value as u32 & ENABLES);
     Ok(())
 }
 
@@ -106,7 +108,8 @@ pub(super) fn set_iidr(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    gic.dist.revision = setup::parse_iidr(value as u32)?;
+    let revision = setup::parse_iidr(value as u32)?;
+    gic.dist.revision.store(revision, Relaxed);
     Ok(())
 }
 
@@ -130,7 +133,7 @@ pub(super) fn set_status(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    gic.dist.status = value as u32 & STATUS;
+    gic.dist.status.store(value as u32 & STATUS, Relaxed);
     Ok(())
 }
 
@@ -140,11 +143,8 @@ pub(super) fn set_redist_status(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    if let Some(redist) = access
-        .bank
-        .and_then(|vcpu| gic.redists.get_mut(vcpu.index()))
-    {
-        redist.status = value as u32 & STATUS;
+    if let Some(bank) = access.bank.and_then(|vcpu| gic.bank_mut(vcpu)) {
+        bank.status = value as u32 & STATUS;
     }
     Ok(())
 }

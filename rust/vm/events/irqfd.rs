@@ -260,8 +260,8 @@ impl State {
 fn watch(vm: &Vm, line: Line, watched: bool) {
     let kick = vm
         .gic
-        .lock()
-        .and_then(|mut gic| gic.watch(line, watched).ok().flatten());
+        .model()
+        .and_then(|gic| gic.watch(line, watched).ok().flatten());
     if let Some(vcpu) = kick {
         vm.kick(vcpu);
     }

@@ -68,6 +68,17 @@ static void load_image(struct vm *vm)
 			memcpy(vm_host(vm, header->p_vaddr), (const void *)header->p_vaddr, header->p_memsz);
 }
 
+/* Stays for as long as the case does. */
+static void bystander_create(struct vm *vm, u32 id)
+{
+	int fd = CHECK_OK(ioctl(vm->fd, KVM_CREATE_VCPU, id));
+	struct kvm_vcpu_init init;
+
+	CHECK_OK(ioctl(vm->fd, KVM_ARM_PREFERRED_TARGET, &init));
+	init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2 | 1 << KVM_ARM_VCPU_POWER_OFF;
+	CHECK_OK(ioctl(fd, KVM_ARM_VCPU_INIT, &init));
+}
+
 struct vm *vm_create_(const struct vm_options *options)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -91,6 +102,8 @@ struct vm *vm_create_(const struct vm_options *options)
 	CHECK_OK(vm_slot(vm, 0, 0, GUEST_RAM, vm->ram_size, vm->ram));
 	for (u32 i = 0; i < vcpus; i++)
 		vcpu_create(vm, i, options->features | (i && options->secondaries_off ? 1 << KVM_ARM_VCPU_POWER_OFF : 0), options->main, i);
+	for (u32 i = 0; i < options->bystanders; i++)
+		bystander_create(vm, vcpus + i);
 	if (options->gic) {
 		gic_create(vm);
 		if (!options->no_gic_init)

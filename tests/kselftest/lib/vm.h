@@ -43,6 +43,7 @@ struct vm {
 struct vm_options {
 	void (*main)(u64); /* what every vCPU runs; its argument is the vCPU's index */
 	u32 vcpus; /* 0: one */
+	u32 bystanders; /* so many more, which never run and are not in struct vm */
 	bool gic; /* with an in-kernel GICv3, initialised */
 	bool no_gic_init; /* created, but KVM_DEV_ARM_VGIC_CTRL_INIT left to the test */
 	bool secondaries_off; /* all but the first wait for CPU_ON */

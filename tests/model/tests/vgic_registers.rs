@@ -4,9 +4,9 @@
 
 mod vgic;
 
-use loft_model::model::vgic::{Config, Error, Frame, Gic, Irq, Redist};
-use vgic::lpis::{no_ctlr, Lpis};
+use loft_model::model::vgic::{Config, Error, Frame};
 use vgic::machine::{id, line, vcpu, Heard, Machine};
+use vgic::storage::{controller, redists};
 
 const DIST: Frame = Frame::Dist;
 const SGI: u32 = 0x1_0000;
@@ -59,15 +59,7 @@ fn the_number_of_interrupts_shows_in_typer() {
     for (n, lines) in [(64, 1), (256, 7), (1024, 31)] {
         let mut config = Config::default();
         config.set_nr_irqs(n).unwrap();
-        let spis = vec![Irq::default(); config.nr_spis()];
-        let mut gic = Gic::new(
-            &config,
-            vec![Redist::new(0, 0)],
-            spis,
-            Lpis::none(),
-            no_ctlr(),
-        )
-        .unwrap();
+        let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
         let typer = gic.mmio_read(vcpu(0), DIST, 4, 4).unwrap();
         assert_eq!(typer & 0x1f, lines);
         // The last SPI is there, and 1020 to 1023 never are.

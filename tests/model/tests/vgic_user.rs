@@ -4,10 +4,10 @@
 
 mod vgic;
 
-use loft_model::model::vgic::{Config, CpuIf, Error, Frame, Gic, Irq, Redist};
+use loft_model::model::vgic::{Config, CpuIf, Error, Frame};
 use vgic::cpu::SPURIOUS;
-use vgic::lpis::{no_ctlr, Lpis};
 use vgic::machine::{line, vcpu, Heard, Machine};
+use vgic::storage::{controller, redists};
 
 const DIST: Frame = Frame::Dist;
 const SGI: u32 = 0x1_0000;
@@ -28,32 +28,11 @@ fn numbers_of_interrupts() {
     assert_eq!(config.set_nr_irqs(128), Err(Error::Busy));
     assert_eq!(config.set_nr_irqs(127), Err(Error::Invalid));
     assert_eq!(config.nr_irqs(), 96);
-    let spis = |n| vec![Irq::default(); n];
-    assert!(Gic::new(
-        &config,
-        vec![Redist::new(0, 0)],
-        spis(65),
-        Lpis::none(),
-        no_ctlr()
-    )
-    .is_err());
-    assert!(Gic::new(&config, vec![], spis(64), Lpis::none(), no_ctlr()).is_ok());
-    assert!(Gic::new(
-        &config,
-        vec![Redist::new(0, 0); 513],
-        spis(64),
-        Lpis::none(),
-        no_ctlr()
-    )
-    .is_err());
-    assert!(Gic::new(
-        &config,
-        vec![Redist::new(0, 0); 512],
-        spis(64),
-        Lpis::none(),
-        no_ctlr()
-    )
-    .is_ok());
+    let new = |vcpus, spis| controller(&config, redists(vcpus), spis);
+    assert!(new(1, 65).is_err());
+    assert!(new(0, 64).is_ok());
+    assert!(new(513, 64).is_err());
+    assert!(new(512, 64).is_ok());
 }
 
 #[test]
@@ -69,15 +48,7 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
     config.set_nr_irqs(96).unwrap();
     assert!(config.is_sized());
     assert!(there(&config, 0x108) && !there(&config, 0x10c));
-    let spis = vec![Irq::default(); config.nr_spis()];
-    let mut gic = Gic::new(
-        &config,
-        vec![Redist::new(0, 0)],
-        spis,
-        Lpis::none(),
-        no_ctlr(),
-    )
-    .unwrap();
+    let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
     for offset in (0..0x1_0004).step_by(2) {
         assert_eq!(
             gic.user_has(DIST, offset),
@@ -100,15 +71,7 @@ fn the_revision_is_agreed_on_first() {
         assert_eq!(config.user_write(8, bad), Err(Error::Invalid), "{bad:#x}");
     }
     assert_eq!(config.user_write(8, 0x4b00_243b), Ok(()));
-    let spis = vec![Irq::default(); config.nr_spis()];
-    let mut gic = Gic::new(
-        &config,
-        vec![Redist::new(0, 0)],
-        spis,
-        Lpis::none(),
-        no_ctlr(),
-    )
-    .unwrap();
+    let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
     assert_eq!(gic.user_read(DIST, 8), Ok(0x4b00_243b));
     assert_eq!(
         gic.user_read(redist(0), 0),
@@ -191,7 +154,7 @@ fn levels_are_saved_and_restored() {
 
 #[test]
 fn the_set_of_registers_is_kvms() {
-    let mut m = Machine::off(1, 4);
+    let m = Machine::off(1, 4);
     let present = [
         (
             DIST,

@@ -3,9 +3,9 @@
 //! Room for LPIs.
 
 use loft_model::model::vgic::{Lpi, LpiId, LpiStore};
+use std::sync::OnceLock;
 
-#[derive(Debug)]
-pub struct Lpis(Vec<Option<Vec<Lpi>>>);
+pub struct Lpis(Vec<OnceLock<Vec<Lpi>>>);
 
 impl Lpis {
     /// Without any.
@@ -14,30 +14,21 @@ impl Lpis {
     }
 
     pub fn new() -> Self {
-        Self(vec![None; LpiId::BLOCKS])
+        Self((0..LpiId::BLOCKS).map(|_| OnceLock::new()).collect())
     }
 
     /// Makes sure that there is room for this one.
-    pub fn make_room(&mut self, id: LpiId) {
-        self.0[id.block()].get_or_insert_with(|| vec![Lpi::default(); LpiId::BLOCK]);
+    pub fn make_room(&self, id: LpiId) {
+        self.0[id.block()].get_or_init(|| (0..LpiId::BLOCK).map(|_| Lpi::default()).collect());
     }
 }
 
 impl LpiStore for Lpis {
     fn block(&self, n: usize) -> Option<&[Lpi]> {
-        self.0.get(n)?.as_deref()
-    }
-
-    fn block_mut(&mut self, n: usize) -> Option<&mut [Lpi]> {
-        self.0.get_mut(n)?.as_deref_mut()
+        self.0.get(n)?.get().map(Vec::as_slice)
     }
 }
 
 pub fn lpi(intid: u32) -> LpiId {
     LpiId::new(intid).unwrap()
-}
-
-/// For who does not look at GICD_CTLR from outside.
-pub fn no_ctlr() -> Box<std::sync::atomic::AtomicU32> {
-    Box::default()
 }

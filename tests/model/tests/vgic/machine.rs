@@ -3,15 +3,13 @@
 //! vCPUs around one model, with a host that does what the model asks for at once.
 
 use super::cpu::{Cpu, Dir, SPURIOUS};
-use super::lpis::{lpi, Lpis};
+use super::lpis::lpi;
+use super::storage::{controller, redists, Heap};
 use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
-    Config, Error, Frame, Gic, IntId, Irq, Line, LpiConfig, LpiWork, LrFile, Notify, Redist,
-    SgiReg, Stale,
+    Config, Error, Frame, Gic, IntId, Line, LpiConfig, LpiWork, LrFile, Notify, SgiReg, Stale,
 };
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
 
 /// The physical INTID of the timer that PPI 27 is linked to.
 pub const PHYSICAL_TIMER: u16 = 28;
@@ -51,9 +49,7 @@ impl Notify for Heard {
 }
 
 pub struct Machine {
-    pub gic: Gic<Vec<Redist>, Vec<Irq>, Lpis, Arc<AtomicU32>>,
-    /// What others see of GICD_CTLR.
-    pub ctlr: Arc<AtomicU32>,
+    pub gic: Gic<Heap>,
     pub cpus: Vec<Cpu>,
     /// In the guest.
     pub running: Vec<bool>,
@@ -97,14 +93,8 @@ impl Machine {
     pub fn off(cpus: usize, list_registers: usize) -> Self {
         let mut config = Config::default();
         config.set_nr_irqs(96).unwrap();
-        let redists = (0..cpus)
-            .map(|n| Redist::new(Redist::usual_affinity(vcpu(n)), n as u16))
-            .collect();
-        let spis = vec![Irq::default(); config.nr_spis()];
-        let ctlr = Arc::new(AtomicU32::new(0));
         let mut machine = Self {
-            ctlr: ctlr.clone(),
-            gic: Gic::new(&config, redists, spis, Lpis::new(), ctlr).unwrap(),
+            gic: controller(&config, redists(cpus), config.nr_spis()).unwrap(),
             cpus: (0..cpus).map(|_| Cpu::new(list_registers)).collect(),
             running: vec![false; cpus],
             timer_active: vec![false; cpus],
@@ -147,6 +137,8 @@ impl Machine {
         if let Some(quiet) = quiet {
             let what = |file: &LrFile| (file.count, file.to_write, file.hcr, file.linked);
             assert_eq!(what(&quiet), what(file));
+            let written = usize::from(file.to_write);
+            assert_eq!(quiet.lr[..written], file.lr[..written]);
         }
         if file.linked.is_empty() && !self.timer_line[cpu] {
             self.timer_active[cpu] = false;
@@ -262,7 +254,7 @@ impl Machine {
         }
         self.hear(heard);
         let ctlr = self.read(by, Frame::Dist, 0, 4);
-        assert_eq!(u64::from(self.ctlr.load(Ordering::Relaxed)), ctlr);
+        assert_eq!(u64::from(self.gic.ctlr()), ctlr);
     }
 
     /// Writes one interrupt's bit of a register like ISENABLER, which for SPIs is in the distributor.
@@ -356,15 +348,10 @@ impl Machine {
     }
 
     /// An operation on LPIs: who has to leave the guest for it leaves, who is kicked is kicked.
-    fn lpi_op(
-        &mut self,
-        op: impl Fn(
-            &mut Gic<Vec<Redist>, Vec<Irq>, Lpis, Arc<AtomicU32>>,
-        ) -> Result<Option<VcpuId>, Error>,
-    ) {
+    fn lpi_op(&mut self, op: impl Fn(&Gic<Heap>) -> Result<Option<VcpuId>, Error>) {
         let mut out = Vec::new();
         let kick = loop {
-            match op(&mut self.gic) {
+            match op(&self.gic) {
                 Ok(kick) => break kick,
                 Err(Error::NeedSync(stale)) => {
                     for cpu in stale.others.iter() {

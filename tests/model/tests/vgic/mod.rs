@@ -9,3 +9,4 @@ pub mod cpu;
 pub mod lpis;
 pub mod machine;
 pub mod reference;
+pub mod storage;
