@@ -179,7 +179,7 @@ TEST(no_grace_period_is_waited_for)
 	need_tracing();
 	vm = vm_create(.main = guest_everything);
 	snprintf(me, sizeof(me), "-%d ", gettid());
-	CHECK(put(TRACING "set_ftrace_filter", "synchronize_rcu synchronize_rcu_expedited synchronize_srcu*"));
+	CHECK(put(TRACING "set_ftrace_filter", "synchronize_rcu*"));
 	CHECK(put(TRACING "current_tracer", "function"));
 	CHECK(put(TRACING "trace", ""));
 	for (int i = 0; i < 100; i++) {
