@@ -229,7 +229,7 @@ pub(crate) fn probe(pretended: u32) -> Result {
         return Err(eopnotsupp());
     }
     if has(ffi::LOFT_PAR_DEADLOCK | ffi::LOFT_LOAD_DEADLOCK) {
-        pr_warn!("a guest's kernel that does not know this CPU's errata can hang the machine: run only guests that you trust\n");
+        pr_notice!("a guest's kernel that does not know this CPU's errata can hang the machine: run only guests that you trust\n");
     }
     let ctr = sanitised(CTR_EL0::ENCODING);
     let fgt = ID_AA64MMFR0_EL1::FGT.get(mmfr0);

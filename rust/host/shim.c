@@ -895,8 +895,8 @@ void loft_note_branch_history(void)
 			now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_1 << BRANCHES_CALL_SHIFT;
 		/* The kernel is in the same position, and lists the machine as vulnerable. */
 		if (loft_this_cpu_remembers_branches())
-			pr_warn_once("loft: CPU %u: guests can steer the host's speculation (Spectre-BHB), and nothing is known against it\n",
-				     raw_smp_processor_id());
+			pr_notice_once("loft: CPU %u: guests can steer the host's speculation (Spectre-BHB), and nothing is known against it\n",
+				       raw_smp_processor_id());
 	}
 	WRITE_ONCE(loft_branch_history, now);
 }
