@@ -31,9 +31,11 @@ impl RunPage {
         Ok(Self { page, base })
     }
 
-    /// Maps the page at the first address of `vma`; offset 0 and the size of one page are all there is to map.
+    /// Maps the page at the first address of `vma`; offset 0 and the size of one page are all there is to map, else `EINVAL`.
     pub(crate) fn mmap(&self, vma: &VmaNew) -> Result {
-        if vma.end() - vma.start() > PAGE_SIZE {
+        // SAFETY: `vma` is a valid area that nobody else has yet; its offset is plain data, set before this is called.
+        let offset = unsafe { (*vma.as_ptr()).vm_pgoff };
+        if offset != 0 || vma.end() - vma.start() > PAGE_SIZE {
             return Err(EINVAL);
         }
         vma.set_dontexpand();
