@@ -528,7 +528,7 @@ int loft_get_page(unsigned long address, bool write, bool *writable, struct page
 		return 0;
 	*writable = write;
 	got = get_user_pages_unlocked(address, 1, page, (write ? FOLL_WRITE : 0) | FOLL_HWPOISON);
-	return got == 1 ? 0 : got < 0 ? got : -EFAULT;
+	return got == 1 ? 0 : got < 0 && got != -EEXIST ? got : -EFAULT; /* EEXIST: no page that is counted */
 }
 
 /* How the host maps what is no RAM: what stage 1 says there, and what its driver says of other uncached types. */
@@ -774,7 +774,7 @@ void loft_timer_set_active(unsigned int timer)
 	struct irq_data *data = loft_timer_data[timer];
 
 	data->chip->irq_set_irqchip_state(data, IRQCHIP_STATE_ACTIVE, true);
-	loft_dmb_before_guest(); /* it has read the state back */
+	loft_dmb_before_guest(); /* the call above has read a device */
 }
 
 /*

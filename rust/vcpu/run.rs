@@ -490,7 +490,7 @@ impl Vcpu {
     ) -> Option<HostWork> {
         let address = error.address();
         let ipa = address.and_then(|address| self.guest_translation(loaded, address));
-        if let Some(page) = ipa.and_then(|ipa| self.vm.memory.own_page(ipa)) {
+        if let Some(page) = ipa.and_then(|ipa| self.vm.memory.broken_page(ipa)) {
             mm::report_error(page);
         }
         if self.vm.tells_errors() {

@@ -31,6 +31,7 @@ use crate::model::stage2::{
 use crate::model::sysreg::regs::VTCR_EL2;
 use crate::model::types::{HostPa, Ipa};
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{static_lock_class, Arc};
 
@@ -215,7 +216,15 @@ pub(crate) struct GuestMemory {
     slots: Published<Slots>,
     platform: Platform,
     geometry: Geometry,
+    /// The guest has had memory that is no counted page of RAM, such as a device's: it may be able to have an access fail as it
+    /// likes.
+    has_uncounted: AtomicBool,
+    /// How many more pages its memory errors may take out of use.
+    reports: AtomicU32,
 }
+
+/// The most pages that the memory errors of one VM take out of use.
+const MAX_REPORTS: u32 = 16;
 
 /// How a fault was served.
 pub(crate) enum Fault {
@@ -302,6 +311,8 @@ impl GuestMemory {
                 slots <- Published::new(Slots::new()),
                 platform,
                 geometry,
+                has_uncounted: AtomicBool::new(false),
+                reports: AtomicU32::new(MAX_REPORTS),
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
@@ -686,6 +697,10 @@ impl GuestMemory {
             ),
             mem: host_page.mem(),
         };
+        if !host_page.is_counted() {
+            self.has_uncounted.store(true, Ordering::Relaxed);
+        }
+        // Whoever finds the page mapped has seen the store, by this lock.
         let tables = self.tables.read();
         let start = address & !(level.size() - 1);
         if tables
@@ -720,12 +735,26 @@ impl GuestMemory {
         self.tables.read().stage2.make_young(Ipa::new(ipa))
     }
 
-    /// The page of RAM that the guest has at `ipa`, if it may write it: then it is nobody else's but with the VMM's will.
-    pub(crate) fn own_page(&self, ipa: Ipa) -> Option<HostPa> {
-        let leaf = self.tables.read().stage2.walk(ipa)?;
+    /// The page of RAM at `ipa` that an error of the guest's may take out of use.
+    ///
+    /// The guest chooses `ipa` (its tables may have changed since the access that failed), but not the errors, so that it
+    /// cannot do more than to name other pages of its own: those that it may write. A guest that has had a device's memory
+    /// may make as many accesses fail as it likes, and is not believed.
+    pub(crate) fn broken_page(&self, ipa: Ipa) -> Option<HostPa> {
+        let tables = self.tables.read();
+        if self.has_uncounted.load(Ordering::Relaxed) {
+            return None;
+        }
+        let leaf = tables.stage2.walk(ipa)?;
         let attributes = leaf.attributes;
-        let own = attributes.perm.w && attributes.mem == MemType::Normal;
-        own.then(|| leaf.output(ipa))
+        if !attributes.perm.w || attributes.mem != MemType::Normal {
+            return None;
+        }
+        let fewer = |left: u32| left.checked_sub(1);
+        self.reports
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer)
+            .ok()?;
+        Some(leaf.output(ipa))
     }
 
     /// Called by the host with a lock of its page tables: nothing here may sleep. So the list of slots is read in place, since
