@@ -11,6 +11,7 @@
 //!   Vm::config     mutex      creating vCPUs and devices, memory slots
 //!     VmGic::setup mutex      where and how large the interrupt controller is
 //!     Its::model   mutex      one ITS's tables and registers; the guest's memory is read and written inside
+//!       VmGic::making_lpis mutex  making a block of LPIs; nothing is taken inside
 //!       Its::events  raw, irq   its translations
 //!         Gic::shared
 //!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write

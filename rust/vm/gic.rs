@@ -66,6 +66,9 @@ pub(crate) struct VmGic {
     vcpus: SetOnce<Arc<KVec<Arc<Shared>>>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
+    /// Held while a block of LPIs is made.
+    #[pin]
+    pub(crate) making_lpis: Mutex<()>,
     /// Fixed when the first vCPU runs, for the exits to look through without a lock.
     map: SetOnce<Arc<Map>>,
 }
@@ -85,6 +88,7 @@ impl VmGic {
                 },
                 "loft::VmGic::setup"
             ),
+            making_lpis <- new_mutex!((), "loft::VmGic::making_lpis"),
             map: SetOnce::new(),
         })
     }
@@ -304,7 +308,7 @@ impl Vm {
     }
 }
 
-/// What an operation on the model asks for, to be done without its lock.
+/// What an operation on the model asks for, to be done without any of its locks.
 #[derive(Default)]
 pub(crate) struct After {
     pub(crate) kicks: VcpuSet,

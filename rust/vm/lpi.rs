@@ -39,7 +39,8 @@ impl LpiBlocks {
         Ok(())
     }
 
-    /// Makes sure that this LPI's block is there.
+    /// Makes sure that this LPI's block is there. One caller at a time: while another one puts it in its place it is not there
+    /// yet.
     fn make_block(&self, lpi: LpiId) -> core::result::Result<(), TableError> {
         if self.block(lpi.block()).is_some() {
             return Ok(());
@@ -52,7 +53,6 @@ impl LpiBlocks {
                 .map_err(|_| TableError::NoMemory)?;
         }
         if let Some(place) = self.0.as_ref().and_then(|blocks| blocks.get(lpi.block())) {
-            // Another one may have been quicker, which is as good.
             place.populate(block);
         }
         Ok(())
@@ -234,7 +234,10 @@ impl Env for Host<'_> {
 
     fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), TableError> {
         let model = self.0.gic.model().ok_or(TableError::NoMemory)?;
-        model.lpi_store().make_block(lpi)?;
+        {
+            let _one_at_a_time = self.0.gic.making_lpis.lock();
+            model.lpi_store().make_block(lpi)?;
+        }
         let first = model.map_lpi(lpi, target);
         if first.map_err(|_| TableError::NoMemory)? {
             let loaded = self
