@@ -116,8 +116,8 @@ fn system_register(core: &mut Core, esr: Esr) -> Next {
             core.skip();
             Next::Host(HostWork::Clean)
         }
-        // Never of this one, which is not in the vector.
-        Outcome::NeedsHost => Next::Resume,
+        // Only a fast exit is told this.
+        Outcome::NeedsHost => host_exception(),
         Outcome::NeedsOthers { deactivate } => {
             core.skip();
             Next::Host(HostWork::Gic(GicAccess::Deactivate { intid: deactivate }))

@@ -130,15 +130,18 @@ static u8 *huge_pages(int shift, u64 count)
 {
 	u64 size = count << shift;
 	u8 *memory;
-	char path[100];
+	char path[100], before[24] = "";
 	int fd;
 
 	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages", 1UL << shift >> 10);
-	fd = open(path, O_WRONLY);
-	if (fd >= 0)
+	fd = open(path, O_RDWR);
+	if (fd >= 0 && read(fd, before, sizeof(before) - 1) > 0)
 		dprintf(fd, "%lu", count);
 	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | shift << MAP_HUGE_SHIFT, -1, 0);
+	/* Those that are mapped are given back to the system when they are unmapped. */
+	if (fd >= 0)
+		dprintf(fd, "%s", before);
 	if (memory == MAP_FAILED)
 		SKIP("the host has no such pages: %s", strerrorname_np(errno));
 	return memory;

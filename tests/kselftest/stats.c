@@ -158,11 +158,30 @@ static void guest_waits(u64 arg)
 	GUEST_SYNC(3);
 }
 
+struct waiter {
+	pthread_t target;
+	int stats;
+};
+
+/* Ends KVM_RUN once the vCPU has waited for a moment. */
+static void *kick_when_it_waits(void *arg)
+{
+	struct waiter *waiter = arg;
+
+	while (!stats_counter(waiter->stats, "blocking"))
+		sleep_us(1000);
+	sleep_us(20000);
+	kick(waiter->target);
+	return NULL;
+}
+
 TEST(waits_and_devices)
 {
 	struct vm *vm = vm_create(.main = guest_waits, .gic = true);
 	struct vcpu *vcpu = &vm->vcpus[0];
 	int fd = stats_of(vcpu->fd);
+	struct waiter waiter;
+	pthread_t thread;
 	u64 before, slept;
 
 	vcpu_sync(vcpu, 1);
@@ -183,8 +202,10 @@ TEST(waits_and_devices)
 	EXPECT_EQ(stats_counter(fd, "blocking"), 0);
 	before = stats_counter(fd, "mmio_exit_kernel");
 	kick_setup();
-	kick_after(300000);
+	waiter = (struct waiter){ pthread_self(), fd };
+	CHECK(pthread_create(&thread, NULL, kick_when_it_waits, &waiter) == 0);
 	CHECK_EQ(vcpu_run(vcpu), -EINTR);
+	CHECK(pthread_join(thread, NULL) == 0);
 	EXPECT_EQ(stats_counter(fd, "mmio_exit_kernel"), before + CALLS);
 	EXPECT(stats_counter(fd, "halt_wait_ns") > slept);
 	EXPECT_EQ(stats_counter(fd, "blocking"), 0);

@@ -322,7 +322,7 @@ impl<S: Storage> Gic<S> {
         self.shared.lock().taken
     }
 
-    /// From now on there are LPIs. The first call only counts.
+    /// From now on there are LPIs. Only the first call does anything.
     pub fn add_lpis(&self) {
         if !self.dist.lpis.swap(true, Relaxed) {
             self.dist.propbaser.store(regs::TABLE_AT_RESET, Relaxed);

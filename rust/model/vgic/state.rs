@@ -37,7 +37,8 @@ pub trait Storage: Sized {
 }
 
 /// The distributor's own registers, and what all vCPUs' redistributors have in common. All of it is read without a lock, and
-/// written with that of the shared interrupts, if at all once there are vCPUs in the guest.
+/// written with that of the shared interrupts, if at all once there are vCPUs in the guest; but for what says otherwise, and for
+/// what changes once only, when the first ITS comes.
 #[derive(Debug)]
 pub(super) struct Dist {
     /// GICD_CTLR, as the guest reads it. Written without a lock, too: see [`super::Gic::set_ctlr`].

@@ -41,12 +41,14 @@ u64 stats_counter(int fd, const char *wanted)
 
 bool load_module(const char *parameters)
 {
-	char command[96];
+	char command[256];
 
 	if (ktap_on_kvm() || access("/loft.ko", R_OK))
 		SKIP("needs loft's module in /loft.ko");
-	sleep_us(200000); /* the last of a case before may be freed a little later */
-	snprintf(command, sizeof(command), "{ [ ! -e /sys/module/loft ] || rmmod loft; } && insmod /loft.ko %s", parameters);
+	/* The last of a case before may be freed a little later. */
+	snprintf(command, sizeof(command),
+		 "n=0; while [ -e /sys/module/loft ] && ! rmmod loft 2>/dev/null; do "
+		 "n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done; insmod /loft.ko %s", parameters);
 	return system(command) == 0;
 }
 
