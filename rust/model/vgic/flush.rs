@@ -30,16 +30,17 @@ use crate::model::vcpus::VcpuId;
 
 /// The first `CAP` of the interrupts that are added, and how many were added in all.
 pub(super) struct Best<const CAP: usize> {
+    /// In order; behind them what comes after everything.
     keys: [u32; CAP],
-    len: usize,
     pub(super) total: usize,
 }
 
 impl<const CAP: usize> Best<CAP> {
+    const NONE: u32 = u32::MAX;
+
     pub(super) fn new() -> Self {
         Self {
-            keys: [u32::MAX; CAP],
-            len: 0,
+            keys: [Self::NONE; CAP],
             total: 0,
         }
     }
@@ -47,19 +48,29 @@ impl<const CAP: usize> Best<CAP> {
     /// Lower ranks come first, among them lower priorities, which are more urgent, among them lower INTIDs.
     pub(super) fn add(&mut self, rank: u8, priority: u8, intid: u32) {
         let key = (u32::from(rank) << 24) | (u32::from(priority) << 16) | (intid & 0xffff);
+        let at = self.total.min(CAP.saturating_sub(1));
         self.total = self.total.saturating_add(1);
-        let at = self.keys.partition_point(|&k| k < key);
-        // Insert, and let what was last fall off.
-        let mut carried = key;
-        for slot in self.keys.iter_mut().skip(at) {
-            core::mem::swap(slot, &mut carried);
+        let Some((last, before)) = self.keys.get_mut(..=at).and_then(<[_]>::split_last_mut) else {
+            return;
+        };
+        if *last <= key {
+            return;
         }
-        self.len = self.total.min(CAP);
+        // What was last falls off, and this one moves up to its place.
+        *last = key;
+        let mut place = last;
+        for other in before.iter_mut().rev() {
+            if *other <= *place {
+                break;
+            }
+            core::mem::swap(other, place);
+            place = other;
+        }
     }
 
     /// Their INTIDs, the first one first.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.keys.iter().take(self.len).map(|key| key & 0xffff)
+        self.keys.iter().take(self.total).map(|key| key & 0xffff)
     }
 }
 

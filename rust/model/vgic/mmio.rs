@@ -7,7 +7,7 @@ use super::irq::Irq;
 use super::state::View;
 use super::table::{Fresh, Register, DIST_TABLE, REDIST_TABLE};
 use super::{Error, Notify, Stale};
-use crate::model::vcpus::VcpuId;
+use crate::model::vcpus::{bits, VcpuId};
 
 /// Which part of the interrupt controller's memory an offset is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,7 @@ impl Frame {
 
     /// The register that an access of `size` bytes at `offset` is to, if it can be accessed so, and the first interrupt and
     /// the number of those that the access concerns; `nr_irqs` exist.
+    #[inline]
     pub(super) fn locate(
         self,
         offset: u32,
@@ -63,7 +64,7 @@ impl Frame {
         if bits == 0 {
             return Some((register, 0, 0));
         }
-        let first = within * 8 / bits;
+        let first = within.wrapping_mul(8) / bits;
         let count = (u32::from(size) * 8 / bits).max(1);
         (first < nr_irqs).then_some((register, first, count))
     }
@@ -103,27 +104,30 @@ pub(super) struct Access {
 impl Access {
     /// The interrupts that it concerns, with their places in the value. In the distributor, private interrupts are not
     /// there (affinity routing is always on).
-    pub(super) fn lines(&self) -> impl Iterator<Item = (u32, Line)> {
-        let (bank, first) = (self.bank, self.first);
-        (0..self.count).filter_map(move |n| {
-            let id = IntId::new(first.saturating_add(n))?;
-            let line = match bank {
-                Some(vcpu) => Line::private(vcpu, id),
-                None => Line::spi(id),
-            };
-            Some((n, line?))
-        })
+    pub(super) fn lines(&self) -> impl Iterator<Item = (u32, Line)> + '_ {
+        (0..self.count).filter_map(|n| Some((n, self.line(n)?)))
     }
 
-    /// Those whose bit is set in `value`.
-    pub(super) fn lines_in(&self, value: u64) -> impl Iterator<Item = Line> {
-        self.lines()
-            .filter(move |(n, _)| (value >> (n & 63)) & 1 != 0)
-            .map(|(_, line)| line)
+    /// Those whose bit is set in `value`, in registers that have a bit for each.
+    pub(super) fn lines_in(&self, value: u64) -> impl Iterator<Item = Line> + '_ {
+        let all = 1_u64
+            .checked_shl(self.count)
+            .map_or(u64::MAX, |end| end.wrapping_sub(1));
+        bits(value & all).filter_map(|n| self.line(n))
+    }
+
+    /// The interrupt in place `n`.
+    fn line(&self, n: u32) -> Option<Line> {
+        let id = IntId::new(self.first.saturating_add(n))?;
+        match self.bank {
+            Some(vcpu) => Line::private(vcpu, id),
+            None => Line::spi(id),
+        }
     }
 }
 
 impl View<'_> {
+    #[inline(always)]
     pub(super) fn mmio_read(
         &self,
         by: VcpuId,
@@ -142,6 +146,7 @@ impl View<'_> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn mmio_write(
         &mut self,
         by: VcpuId,
@@ -161,6 +166,7 @@ impl View<'_> {
     }
 
     /// The register at an offset; none if the access is to be ignored.
+    #[inline]
     pub(super) fn find(
         &self,
         by: Option<VcpuId>,
@@ -201,7 +207,9 @@ impl View<'_> {
         }
     }
 
-    /// Fails if one of the interrupts in `value` is in a list register and `matters`.
+    /// Fails if one of the interrupts in `value` is in a list register and `matters`. Out of the way of registers that do
+    /// without.
+    #[inline(never)]
     pub(super) fn check(
         &self,
         access: &Access,

@@ -624,6 +624,7 @@ impl<S: Storage> Gic<S> {
     /// new value. Trying again when it failed does no harm: what was filled since is by the new value.
     ///
     /// As long as there are vCPUs: not for where that matters.
+    #[cold]
     fn set_ctlr(&self, by: VcpuId, value: u64, notify: &mut impl Notify) -> Result<(), Error> {
         let enables = value as u32 & regs::ENABLES;
         let enabled = enables & !self.dist.enable_groups(enables) != 0;
@@ -649,13 +650,20 @@ impl<S: Storage> Gic<S> {
         offset: u32,
         body: impl FnOnce(&mut View<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        match frame {
-            Frame::Dist => self.with_shared(body),
-            Frame::Redist(vcpu) if offset & !7 == GICR_PROPBASER => {
-                self.with_both(vcpu, body).ok_or(Error::NoVcpu)?
+        let bank = match frame {
+            Frame::Dist => None,
+            Frame::Redist(vcpu) => {
+                let bank = self.banks.get(vcpu.index()).ok_or(Error::NoVcpu)?;
+                Some((vcpu, bank))
             }
-            Frame::Redist(vcpu) => self.with_bank(vcpu, body).ok_or(Error::NoVcpu)?,
-        }
+        };
+        let both = offset & !7 == GICR_PROPBASER;
+        let mut shared = (bank.is_none() || both).then(|| self.lock_shared());
+        let mut bank = bank.map(|(vcpu, bank)| (vcpu, bank.lock()));
+        let bank = bank
+            .as_mut()
+            .map(|(vcpu, state)| BankView { vcpu: *vcpu, state });
+        body(&mut self.view(bank, shared.as_deref_mut()))
     }
 
     /// A read by the guest of `size` bytes at `offset` in `frame`. Registers that do not exist read as zero, and so do

@@ -35,33 +35,47 @@ impl View<'_> {
             }
             _ => return report,
         }
-        // Found while the notes still tell what was outside. Only EOImode 0 counts, since DIR traps; it deactivates in the
-        // reverse order of acknowledgement, and what was acknowledged within one run of the guest must have preempted in
-        // the order of priority.
-        let mut outside = Best::<{ hcr::EOICOUNT_MASK as usize }>::new();
-        if file.needs_hcr() && file.eoi_count() > 0 {
-            self.each_active(cpu, |id, irq| {
-                if irq.lr.is_none() {
-                    outside.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
-                }
-            });
-        }
-        let mut deepest = 0;
-        if file.count > 0 {
-            self.each_active(cpu, |_, irq| deepest = irq.depth.max(deepest));
-        }
+        // Found while the notes still tell what was outside.
+        let outside = (file.needs_hcr() && file.eoi_count() > 0).then(|| self.active_outside(cpu));
+        let mut depth = None;
         for &value in file.lr.iter().take(file.count.into()) {
-            let ended = self.fold(cpu, value, deepest.saturating_add(1), notify);
+            if value & lr::STATE == lr::ACTIVE && depth.is_none() {
+                depth = Some(self.next_depth(cpu));
+            }
+            let ended = self.fold(cpu, value, depth.unwrap_or(0), notify);
             report.deactivated = report.deactivated.union(ended);
         }
-        let ended = outside.iter().take(file.eoi_count());
-        for id in ended.filter_map(IntId::new) {
-            let line = Line::seen_by(cpu, id);
-            self.end_active(line, notify);
-            self.hand_over(cpu, line, notify);
+        if let Some(outside) = outside {
+            for id in outside.iter().take(file.eoi_count()).filter_map(IntId::new) {
+                let line = Line::seen_by(cpu, id);
+                self.end_active(line, notify);
+                self.hand_over(cpu, line, notify);
+            }
         }
         file.hcr &= !(hcr::EOICOUNT_MASK << hcr::EOICOUNT_SHIFT);
         report
+    }
+
+    /// The active interrupts that are in no list register, in the order in which they end. Only EOImode 0 counts, since DIR
+    /// traps; it deactivates in the reverse order of acknowledgement, and what was acknowledged within one run of the guest
+    /// must have preempted in the order of priority.
+    #[cold]
+    fn active_outside(&self, cpu: VcpuId) -> Best<{ hcr::EOICOUNT_MASK as usize }> {
+        let mut outside = Best::new();
+        self.each_active(cpu, |id, irq| {
+            if irq.lr.is_none() {
+                outside.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
+            }
+        });
+        outside
+    }
+
+    /// The depth of what the guest has acknowledged in its last run and not ended: behind all that are active still, which
+    /// is what matters.
+    fn next_depth(&self, cpu: VcpuId) -> u8 {
+        let mut deepest = 0_u8;
+        self.each_active(cpu, |_, irq| deepest = irq.depth.max(deepest));
+        deepest.saturating_add(1)
     }
 
     fn each_active(&self, cpu: VcpuId, mut f: impl FnMut(IntId, &Irq)) {
@@ -72,8 +86,8 @@ impl View<'_> {
         });
     }
 
-    /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged. Returns the
-    /// timer whose linked physical interrupt was deactivated.
+    /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged and not
+    /// ended. Returns the timer whose linked physical interrupt was deactivated.
     fn fold(&mut self, cpu: VcpuId, value: u64, depth: u8, notify: &mut dyn Notify) -> TimerSet {
         let intid = (value & 0xffff_ffff) as u32;
         let Some(id) = IntId::new(intid) else {
