@@ -77,8 +77,11 @@ impl<T: Send + Sync + 'static> Published<T> {
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
 
-    /// The value as it is now, to keep. Like `read`.
+    /// The value as it is now, to keep. Only where the caller may sleep: whoever lets go of it last frees it, which may take
+    /// long and sleep (vfree). A debug kernel reports other callers at once.
     pub(crate) fn get(&self) -> Arc<T> {
+        #[cfg(CONFIG_DEBUG_ATOMIC_SLEEP)]
+        kernel::task::might_sleep();
         let _guard = rcu::read_lock();
         // SAFETY: By the invariant it came from `into_raw`, and is not dropped before this reader is done.
         unsafe { ArcBorrow::from_raw(self.current.load(Ordering::Acquire)) }.into()
