@@ -154,6 +154,8 @@ impl VmGic {
                 GFP_KERNEL_ACCOUNT,
             )?;
             banks.push(Locked(bank), GFP_KERNEL_ACCOUNT)?;
+        }
+        for _ in 0..vcpus.len().saturating_add(WorkSet::KINDS) {
             works.push(WorkSet::default(), GFP_KERNEL_ACCOUNT)?;
         }
         let mut spis = KVVec::new();

@@ -23,7 +23,7 @@
 use super::intid::{IntId, Line};
 use super::irq::{InLr, Irq};
 use super::lpi::LpiId;
-use super::lrs::{group_enabled, hcr, lr, quiet_hcr, vmcr, LrFile};
+use super::lrs::{group_enabled, hcr, lr, quiet_hcr, vmcr, LrFile, MAX_LRS};
 use super::state::{forwards, View};
 use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
@@ -95,10 +95,10 @@ impl View<'_> {
     }
 
     fn fill(&mut self, cpu: VcpuId, file: &mut LrFile, active_timers: TimerSet) {
-        let mut pending = Best::<{ super::lrs::MAX_LRS }>::new();
-        let mut active = Best::<{ super::lrs::MAX_LRS }>::new();
+        let mut pending = Best::<MAX_LRS>::new();
+        let mut active = Best::<MAX_LRS>::new();
         let enables = self.dist.enables();
-        self.each_work(cpu, |id, irq| {
+        let all = self.each_work(cpu, |id, irq| {
             if irq.active {
                 active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
             } else if irq.raised() && forwards(enables, irq.group1) {
@@ -106,10 +106,13 @@ impl View<'_> {
                 pending.add(held_back.into(), irq.priority, id.get());
             }
         });
+        if !all {
+            self.add_crowd(cpu, enables, file.vmcr, &mut pending, &mut active);
+        }
 
         let held_back = !group_enabled(file.vmcr, true);
         let mut looked_at = 0usize;
-        let lpis = self.first_lpis(cpu, enables, super::lrs::MAX_LRS, |priority, id| {
+        let lpis = self.first_lpis(cpu, enables, MAX_LRS, |priority, id| {
             pending.add(held_back.into(), priority, id.get());
             looked_at = looked_at.saturating_add(1);
         });
@@ -146,6 +149,38 @@ impl View<'_> {
         if let Some(bank) = self.bank_mut(cpu) {
             bank.forwarded = if file.count > 0 { enables } else { 0 };
         }
+    }
+
+    /// Adds the shared interrupts where there are too many to look at each: of those that are pending the first ones, and how many
+    /// more there are.
+    #[cold]
+    #[inline(never)]
+    fn add_crowd(
+        &self,
+        cpu: VcpuId,
+        enables: u32,
+        vmcr: u64,
+        pending: &mut Best<MAX_LRS>,
+        active: &mut Best<MAX_LRS>,
+    ) {
+        let Some(spis) = self.spi_work(cpu) else {
+            return;
+        };
+        spis.each_active(|id, irq| {
+            active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
+        });
+        // The CPU interface and the distributor have their enables in the same bits.
+        let on = vmcr as u32;
+        let mut beyond = 0usize;
+        for (held_back, groups) in [(0, enables & on), (1, enables & !on)] {
+            let before = pending.total;
+            let all = spis.first_pending(groups, MAX_LRS, |priority, id| {
+                pending.add(held_back, priority, id.get());
+            });
+            let added = pending.total.saturating_sub(before);
+            beyond = beyond.saturating_add(all.saturating_sub(added));
+        }
+        pending.total = pending.total.saturating_add(beyond);
     }
 
     fn load(

@@ -16,6 +16,10 @@
 //! interrupt brings that set up to date at once (`View::place`), so that an entry looks at those only, and costs nothing when
 //! there are none. Groups, priorities and masks are looked at when the LRs are filled.
 //!
+//! The guest can make all SPIs pending for one vCPU. So that an entry is short even then, there is a set of all SPIs of each
+//! priority, one of those in group 0, and one of those that are active: what comes first is found by their words, and the rest is
+//! counted only. They are brought up to date where an interrupt's priority, group or active state is written.
+//!
 //! The invariant: for an interrupt that is in no LR, `holder` is what [`Irq::wanted_by`](irq::Irq) says, and the interrupt is
 //! in the work set of its holder and in no other. One in an LR stays with its holder until that vCPU is synced; it is
 //! therefore never given to two vCPUs.
@@ -201,7 +205,8 @@ impl<S: Storage> Gic<S> {
     ) -> Result<Self, Error> {
         let fits = {
             let shared = shared.lock();
-            shared.spis.len() == config.nr_spis() && shared.works.len() == redists.len()
+            shared.spis.len() == config.nr_spis()
+                && shared.works.len() == redists.len().saturating_add(WorkSet::KINDS)
         };
         if !fits || redists.len() > VcpuId::LIMIT || banks.len() != redists.len() {
             return Err(Error::Invalid);

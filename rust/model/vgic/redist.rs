@@ -10,7 +10,8 @@ use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::{bits, VcpuId};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// The shared interrupts that a vCPU may have to be given: everything in here is active, or pending and enabled.
+/// Some of the shared interrupts: those that a vCPU may have to be given, each of which is active, or pending and enabled; or
+/// all of one kind.
 ///
 /// Two levels of bitmap, so that finding the members costs what there are members, and an empty set costs nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +22,12 @@ pub struct WorkSet {
 }
 
 impl WorkSet {
+    /// How many sets there are by kind: one for each priority, one for group 0, one for what is active.
+    pub const KINDS: usize = 34;
+
+    /// As many members cost less one by one.
+    const FEW: usize = 32;
+
     pub(super) fn insert(&mut self, id: IntId) {
         let n = id.index() / 64;
         if let Some(word) = self.words.get_mut(n) {
@@ -43,11 +50,48 @@ impl WorkSet {
         self.summary == 0
     }
 
+    fn word(&self, n: u32) -> u64 {
+        self.words.get(n as usize).copied().unwrap_or(0)
+    }
+
+    /// How many members it has.
+    #[inline(never)]
+    pub(super) fn len(&self) -> usize {
+        bits(u64::from(self.summary))
+            .map(|n| self.word(n).count_ones() as usize)
+            .sum()
+    }
+
+    /// Whether it has so many members that nobody should look at each of them.
+    #[inline]
+    pub(super) fn is_crowd(&self) -> bool {
+        self.summary & self.summary.wrapping_sub(1) != 0 && self.len() > Self::FEW
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = IntId> + '_ {
-        bits(u64::from(self.summary)).flat_map(|n| {
-            let word = self.words.get(n as usize).copied().unwrap_or(0);
+        self.common(self)
+    }
+
+    /// What is in `other`, too, lower numbers first.
+    pub(super) fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = IntId> + 'a {
+        bits(u64::from(self.summary & other.summary)).flat_map(move |n| {
+            let word = self.word(n) & other.word(n);
             bits(word).filter_map(move |bit| IntId::new(n * 64 + bit))
         })
+    }
+
+    /// What is in `other`, too, or what is not.
+    pub(super) fn part(&self, other: &Self, within: bool) -> Self {
+        let flip = if within { 0 } else { u64::MAX };
+        let mut part = Self::default();
+        for n in bits(u64::from(self.summary)) {
+            let common = self.word(n) & (other.word(n) ^ flip);
+            if let Some(word) = part.words.get_mut(n as usize).filter(|_| common != 0) {
+                *word = common;
+                part.summary |= 1 << n;
+            }
+        }
+        part
     }
 }
 

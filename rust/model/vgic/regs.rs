@@ -308,6 +308,10 @@ fn change(gic: &mut View<'_>, line: Line, notify: &mut dyn Notify, f: impl FnOnc
     let before = *irq;
     f(irq);
     if *irq != before {
+        let (priority, group1) = (irq.priority, irq.group1);
+        if (priority, group1) != (before.priority, before.group1) {
+            gic.note_order(line, before.priority, priority, group1);
+        }
         if let Some(vcpu) = gic.rearrange(line) {
             notify.kick(vcpu);
         }
@@ -415,6 +419,7 @@ pub(super) fn set_active(
                 irq.depth = 0;
             }
             irq.active = true;
+            gic.note_active(line, true);
             gic.place(line);
         }
     }
@@ -432,6 +437,7 @@ pub(super) fn clear_active(
             Some(irq) if irq.active => irq.active = false,
             _ => continue,
         }
+        gic.note_active(line, false);
         if let Some(vcpu) = gic.raise(line) {
             notify.kick(vcpu);
         }

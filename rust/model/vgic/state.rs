@@ -28,7 +28,7 @@ pub trait Storage: Sized {
     type Banks: Deref<Target = [Self::Bank]>;
     /// The shared interrupts.
     type Spis: DerefMut<Target = [Irq]>;
-    /// Which of them each vCPU may have to be given.
+    /// Which of them each vCPU may have to be given, and behind those which there are of each kind.
     type Works: DerefMut<Target = [WorkSet]>;
     /// All of the shared interrupts, under their lock.
     type Shared: Lock<Shared<Self>>;
@@ -95,11 +95,14 @@ pub struct Shared<S: Storage> {
 }
 
 impl<S: Storage> Shared<S> {
-    /// The shared interrupts out of reset; `spis` are each [`Irq::default`], and `works`, one for each vCPU, empty.
-    pub fn new(mut spis: S::Spis, works: S::Works) -> Self {
-        for spi in spis.iter_mut() {
-            spi.reset(Irq::spi());
+    /// The shared interrupts out of reset; `spis` are each [`Irq::default`], and `works`, one for each vCPU and
+    /// [`WorkSet::KINDS`] more, empty.
+    pub fn new(mut spis: S::Spis, mut works: S::Works) -> Self {
+        SharedView {
+            spis: &mut spis,
+            works: &mut works,
         }
+        .reset();
         Self {
             spis,
             works,
@@ -107,6 +110,30 @@ impl<S: Storage> Shared<S> {
         }
     }
 }
+
+/// A property by which shared interrupts are found without a look at each; there is a set for all that have it.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Active, as of the last sync if in a list register.
+    Active,
+    /// In group 0.
+    Group0,
+    /// Of this priority; the bits that are not implemented are ignored.
+    Priority(u8),
+}
+
+impl Kind {
+    /// Where its set is, counted from the end: the work sets have the places from the beginning.
+    const fn back_index(self) -> usize {
+        match self {
+            Self::Active => 1,
+            Self::Group0 => 2,
+            Self::Priority(priority) => 3 + (priority >> 3) as usize,
+        }
+    }
+}
+
+const _: () = assert!(Kind::Priority(u8::MAX).back_index() == WorkSet::KINDS);
 
 /// One vCPU's redistributor, locked.
 pub(super) struct BankView<'a> {
@@ -118,6 +145,92 @@ pub(super) struct BankView<'a> {
 pub(super) struct SharedView<'a> {
     pub(super) spis: &'a mut [Irq],
     pub(super) works: &'a mut [WorkSet],
+}
+
+impl SharedView<'_> {
+    fn kind(&self, kind: Kind) -> Option<&WorkSet> {
+        let at = self.works.len().wrapping_sub(kind.back_index());
+        self.works.get(at)
+    }
+
+    /// Notes whether a shared interrupt is of a kind.
+    fn note(&mut self, kind: Kind, id: IntId, is: bool) {
+        let at = self.works.len().wrapping_sub(kind.back_index());
+        match self.works.get_mut(at) {
+            Some(set) if is => set.insert(id),
+            Some(set) => set.remove(id),
+            None => (),
+        }
+    }
+
+    /// Out of reset.
+    fn reset(&mut self) {
+        self.works.fill(WorkSet::default());
+        for n in 0..self.spis.len() {
+            let Some(id) = IntId::new(IntId::PRIVATE.saturating_add(n as u32)) else {
+                return;
+            };
+            if let Some(spi) = self.spis.get_mut(n) {
+                spi.reset(Irq::spi());
+                let (priority, group1) = (spi.priority, spi.group1);
+                self.note(Kind::Priority(priority), id, true);
+                self.note(Kind::Group0, id, !group1);
+            }
+        }
+    }
+}
+
+/// The shared interrupts that one vCPU may have to be given.
+pub(super) struct SpiWork<'a> {
+    shared: &'a SharedView<'a>,
+    work: &'a WorkSet,
+}
+
+impl SpiWork<'_> {
+    /// Calls `each` for those that are active.
+    pub(super) fn each_active(&self, mut each: impl FnMut(IntId, &Irq)) {
+        let Some(active) = self.shared.kind(Kind::Active) else {
+            return;
+        };
+        for id in self.work.common(active) {
+            if let Some(irq) = self.shared.spis.get(spi_index(id)) {
+                each(id, irq);
+            }
+        }
+    }
+
+    /// Calls `each` for the first `most` of those that are not active and in one of these groups, told as in GICD_CTLR; the more
+    /// urgent ones come first, and among them the lower INTIDs. Returns how many there are. For a vCPU that is not resident: what
+    /// is here and not active is pending.
+    #[cold]
+    pub(super) fn first_pending(
+        &self,
+        groups: u32,
+        most: usize,
+        mut each: impl FnMut(u8, IntId),
+    ) -> usize {
+        let (Some(active), Some(group0)) = (
+            self.shared.kind(Kind::Active),
+            self.shared.kind(Kind::Group0),
+        ) else {
+            return 0;
+        };
+        let mut found = self.work.part(active, false);
+        match (forwards(groups, false), forwards(groups, true)) {
+            (true, true) => (),
+            (false, false) => return 0,
+            (only, _) => found = found.part(group0, only),
+        }
+        let levels = (0..=u8::MAX).step_by(8).filter_map(|priority| {
+            let level = self.shared.kind(Kind::Priority(priority))?;
+            Some((priority, level))
+        });
+        levels
+            .flat_map(|(priority, level)| found.common(level).map(move |id| (priority, id)))
+            .take(most)
+            .for_each(|(priority, id)| each(priority, id));
+        found.len()
+    }
 }
 
 /// What one operation sees: what needs no lock, and what it has locked, without the storage's types. An interrupt that it has
@@ -159,9 +272,8 @@ impl View<'_> {
         }
     }
 
-    /// Calls `each` for the interrupts that this vCPU, whose redistributor is locked, may have to be given; the shared ones if
-    /// they are locked, too.
-    pub(super) fn each_work(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, &Irq)) {
+    /// Calls `each` for the private interrupts that this vCPU, whose redistributor is locked, may have to be given.
+    pub(super) fn each_private(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, &Irq)) {
         let (Some(bank), Some(redist)) = (self.bank(vcpu), self.redists.get(vcpu.index())) else {
             return;
         };
@@ -170,17 +282,70 @@ impl View<'_> {
                 each(id, irq);
             }
         }
+    }
+
+    /// The shared interrupts that this vCPU may have to be given, if they are locked and there are any.
+    pub(super) fn spi_work(&self, vcpu: VcpuId) -> Option<SpiWork<'_>> {
+        let redist = self.redists.get(vcpu.index())?;
+        let shared = self.shared.as_ref().filter(|_| redist.has_spis())?;
+        let work = shared.works.get(vcpu.index())?;
+        Some(SpiWork { shared, work })
+    }
+
+    /// Calls `each` for the interrupts that this vCPU, whose redistributor is locked, may have to be given; the shared ones if
+    /// they are locked, too. Returns whether these are all: if there are too many shared ones to look at each, it has left them to
+    /// [`View::spi_work`].
+    pub(super) fn each_work(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, &Irq)) -> bool {
+        let (Some(bank), Some(redist)) = (self.bank(vcpu), self.redists.get(vcpu.index())) else {
+            return true;
+        };
+        for id in redist.private_work() {
+            if let Some(irq) = bank.private.get(id.index()) {
+                each(id, irq);
+            }
+        }
         let Some(shared) = self.shared.as_ref().filter(|_| redist.has_spis()) else {
-            return;
+            return true;
         };
         let Some(work) = shared.works.get(vcpu.index()) else {
-            return;
+            return true;
         };
+        if work.is_crowd() {
+            return false;
+        }
         for id in work.iter() {
             if let Some(irq) = shared.spis.get(spi_index(id)) {
                 each(id, irq);
             }
         }
+        true
+    }
+
+    /// Whether any shared interrupt is active, if they are locked.
+    #[inline]
+    pub(super) fn any_spi_is_active(&self) -> bool {
+        let shared = self.shared.as_ref();
+        let active = shared.and_then(|shared| shared.kind(Kind::Active));
+        active.is_some_and(|active| !active.is_empty())
+    }
+
+    /// Notes that an interrupt has become active, or is so no longer.
+    #[inline(never)]
+    pub(super) fn note_active(&mut self, line: Line, active: bool) {
+        if let Some(shared) = self.shared.as_mut().filter(|_| line.bank().is_none()) {
+            shared.note(Kind::Active, line.id(), active);
+        }
+    }
+
+    /// Notes the group of an interrupt, and its priority, which was `before`.
+    #[inline(never)]
+    pub(super) fn note_order(&mut self, line: Line, before: u8, priority: u8, group1: bool) {
+        let Some(shared) = self.shared.as_mut().filter(|_| line.bank().is_none()) else {
+            return;
+        };
+        shared.note(Kind::Priority(before), line.id(), false);
+        shared.note(Kind::Priority(priority), line.id(), true);
+        shared.note(Kind::Group0, line.id(), !group1);
     }
 
     /// Puts a shared interrupt into a vCPU's work set, or takes it out.
@@ -207,11 +372,8 @@ impl View<'_> {
         let Some(shared) = &mut self.shared else {
             return;
         };
-        for spi in shared.spis.iter_mut() {
-            spi.reset(Irq::spi());
-        }
-        for (work, redist) in shared.works.iter_mut().zip(self.redists) {
-            *work = WorkSet::default();
+        shared.reset();
+        for redist in self.redists {
             redist.note_spis(false);
         }
     }

@@ -72,6 +72,7 @@ impl View<'_> {
 
     /// The depth of what the guest has acknowledged in its last run and not ended: behind all that are active still, which
     /// is what matters.
+    #[inline(never)]
     fn next_depth(&self, cpu: VcpuId) -> u8 {
         let mut deepest = 0_u8;
         self.each_active(cpu, |_, irq| deepest = irq.depth.max(deepest));
@@ -79,11 +80,17 @@ impl View<'_> {
     }
 
     fn each_active(&self, cpu: VcpuId, mut f: impl FnMut(IntId, &Irq)) {
-        self.each_work(cpu, |id, irq| {
+        self.each_private(cpu, |id, irq| {
             if irq.active {
                 f(id, irq);
             }
         });
+        if !self.any_spi_is_active() {
+            return;
+        }
+        if let Some(spis) = self.spi_work(cpu) {
+            spis.each_active(f);
+        }
     }
 
     /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged and not
@@ -109,13 +116,18 @@ impl View<'_> {
         if acknowledged {
             irq.depth = depth;
         }
-        irq.active = value & lr::ACTIVE != 0;
+        let active = value & lr::ACTIVE != 0;
+        let turned = irq.active != active;
+        irq.active = active;
         if note.latched {
             irq.latch |= pending;
         } else if acknowledged {
             irq.latch = false;
         }
         let level = !irq.edge;
+        if turned && id.is_spi() {
+            self.note_active(line, active);
+        }
         self.place(line);
         if ended && level && id.is_spi() {
             notify.deactivated(id);
@@ -135,6 +147,7 @@ impl View<'_> {
         };
         irq.active = false;
         let level = !irq.edge;
+        self.note_active(line, false);
         if level && line.id().is_spi() {
             notify.deactivated(line.id());
         }
@@ -177,13 +190,17 @@ impl View<'_> {
             return true;
         }
         let mut found = false;
-        self.each_work(cpu, |_, irq| {
+        let all = self.each_work(cpu, |_, irq| {
             found |= irq.raised()
                 && !irq.active
                 && irq.priority < mask
                 && self.dist.forwards(irq.group1)
                 && group_enabled(vmcr, irq.group1);
         });
+        if let Some(spis) = self.spi_work(cpu).filter(|_| !all) {
+            let groups = self.dist.enables() & vmcr as u32;
+            spis.first_pending(groups, 1, |priority, _| found |= priority < mask);
+        }
         found
     }
 }

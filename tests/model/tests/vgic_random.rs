@@ -14,8 +14,10 @@ use vgic::cpu::SPURIOUS;
 use vgic::machine::{line, vcpu, Machine};
 use vgic::reference::Reference;
 
-/// SPIs that the test uses.
+/// SPIs that the tests use.
 const SPIS: std::ops::Range<u32> = 32..48;
+/// Those of the tests in which there are too many pending ones to look at each.
+const CROWD: std::ops::Range<u32> = 36..96;
 /// Edges and levels that devices raise: a few PPIs, the linked timer, the SPIs.
 const PPIS: [u32; 3] = [20, 27, 30];
 
@@ -136,7 +138,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let i = || 0..64usize;
+    let i = || 0..256usize;
     let b = any::<bool>;
     prop_oneof![
         12 => (i(), i(), prop::bool::weighted(0.7)).prop_map(|(cpu, n, high)| Op::Level { cpu, n, high }),
@@ -172,6 +174,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 struct Test {
     m: Machine,
+    spis: std::ops::Range<u32>,
     reference: Reference,
     /// What each vCPU has acknowledged and not yet dropped the priority of.
     nested: Vec<Vec<u32>>,
@@ -183,11 +186,16 @@ struct Test {
 }
 
 impl Test {
-    fn new(cpus: usize, list_registers: usize, split: Option<bool>) -> Self {
+    fn new(
+        cpus: usize,
+        list_registers: usize,
+        split: Option<bool>,
+        spis: std::ops::Range<u32>,
+    ) -> Self {
         let mut m = Machine::new(cpus, list_registers);
         m.link_timers();
         m.add_lpis();
-        let mut reference = Reference::new(cpus, SPIS);
+        let mut reference = Reference::new(cpus, spis.clone());
         reference.add_lpis(LPIS);
         for intid in LPIS {
             m.map_lpi(intid, Some(0));
@@ -201,6 +209,7 @@ impl Test {
         }
         Self {
             m,
+            spis,
             reference,
             nested: vec![Vec::new(); cpus],
             dropped: Vec::new(),
@@ -213,12 +222,12 @@ impl Test {
     }
 
     /// Any interrupt.
-    fn any(n: usize) -> u32 {
-        let all = 16 + PPIS.len() + SPIS.len();
+    fn any(&self, n: usize) -> u32 {
+        let all = 16 + PPIS.len() + self.spis.len();
         match n % all {
             n @ 0..16 => n as u32,
             n @ 16..19 => PPIS[n - 16],
-            n => SPIS.start + n as u32 - 19,
+            n => self.spis.start + n as u32 - 19,
         }
     }
 
@@ -226,8 +235,8 @@ impl Test {
         LPIS.start + (n % LPIS.len()) as u32
     }
 
-    fn spi(n: usize) -> u32 {
-        SPIS.start + (n % SPIS.len()) as u32
+    fn spi(&self, n: usize) -> u32 {
+        self.spis.start + (n % self.spis.len()) as u32
     }
 
     /// Whether a vCPU in the guest has it pending in a list register.
@@ -349,7 +358,7 @@ impl Test {
         match *op {
             Op::Level { cpu, n, high } => {
                 let cpu = self.cpu(cpu);
-                let intid = Self::any(16 + n % (PPIS.len() + SPIS.len()));
+                let intid = self.any(16 + n % (PPIS.len() + self.spis.len()));
                 let irq = self.reference.irq(cpu, intid);
                 if irq.edge {
                     irq.latch |= high;
@@ -439,7 +448,7 @@ impl Test {
                 self.m.bounce(cpu);
             }
             Op::Enable { by, cpu, n, on } => {
-                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 self.reference.irq(cpu, intid).enabled = on;
                 let register = if on { 0x100 } else { 0x180 };
                 self.m.write_bit(by, register, cpu, intid);
@@ -451,22 +460,22 @@ impl Test {
                 n,
                 priority,
             } => {
-                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 self.reference.irq(cpu, intid).priority = priority & 0xf8;
                 self.m.set_priority(by, cpu, intid, priority);
             }
             Op::Group { by, cpu, n, group1 } => {
-                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 self.reference.irq(cpu, intid).group1 = group1;
                 self.m.set_group(by, cpu, intid, group1);
             }
             Op::Config { by, n, edge } => {
-                let (by, intid) = (self.cpu(by), Self::spi(n));
+                let (by, intid) = (self.cpu(by), self.spi(n));
                 self.reference.irq(by, intid).edge = edge;
                 self.m.set_edge(by, intid, edge);
             }
             Op::Route { by, n, to } => {
-                let (by, intid) = (self.cpu(by), Self::spi(n));
+                let (by, intid) = (self.cpu(by), self.spi(n));
                 // Now and then nobody.
                 let affinity = to % (self.nested.len() + 1);
                 self.reference.irq(by, intid).target =
@@ -474,13 +483,13 @@ impl Test {
                 self.m.route(by, intid, affinity as u64);
             }
             Op::Pend { by, cpu, n, on } => {
-                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 self.reference.irq(cpu, intid).latch = on;
                 let register = if on { 0x200 } else { 0x280 };
                 self.m.write_bit(by, register, cpu, intid);
             }
             Op::Activate { by, cpu, n, on } => {
-                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 // Not those that are being handled: their end would find nothing to end.
                 if self.activates && !self.busy(cpu, intid) && intid != 27 {
                     self.reference.irq(cpu, intid).active = on;
@@ -494,7 +503,7 @@ impl Test {
                 self.m.write(by, Frame::Dist, 0, 4, groups.into());
             }
             Op::Read { by, cpu, n } => {
-                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), Self::any(n));
+                let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 let irq = self.reference.irq(cpu, intid).clone();
                 assert_eq!(
                     self.m.read_bit(by, 0x200, cpu, intid),
@@ -546,7 +555,7 @@ impl Test {
 
     /// No shared interrupt is in the list registers of two vCPUs, or twice in one's.
     fn check_exclusive(&self) {
-        for intid in SPIS.chain(LPIS) {
+        for intid in self.spis.clone().chain(LPIS) {
             let times: usize = self
                 .m
                 .cpus
@@ -591,7 +600,7 @@ impl Test {
                 if (16..8192).contains(&intid) {
                     self.step(&Op::Level {
                         cpu,
-                        n: Self::device(intid),
+                        n: self.device(intid),
                         high: false,
                     });
                 }
@@ -629,16 +638,48 @@ impl Test {
     }
 
     /// The inverse of what [`Op::Level`] does with `n`.
-    fn device(intid: u32) -> usize {
+    fn device(&self, intid: u32) -> usize {
         match PPIS.iter().position(|&ppi| ppi == intid) {
             Some(n) => n,
-            None => PPIS.len() + (intid - SPIS.start) as usize,
+            None => PPIS.len() + (intid - self.spis.start) as usize,
         }
     }
 }
 
 fn run(cpus: usize, list_registers: usize, split: Option<bool>, ops: &[Op]) {
-    let mut test = Test::new(cpus, list_registers, split);
+    let mut test = Test::new(cpus, list_registers, split, SPIS);
+    for op in ops {
+        test.step(op);
+    }
+    test.drain();
+}
+
+/// As [`run`], with nearly all of many shared interrupts pending from the start, of these priorities and groups.
+fn run_crowd(list_registers: usize, split: Option<bool>, kinds: &[(u8, bool)], ops: &[Op]) {
+    let mut test = Test::new(2, list_registers, split, CROWD);
+    for (n, &(priority, group1)) in kinds.iter().enumerate() {
+        let (by, cpu, device) = (0, 0, 16 + PPIS.len() + n);
+        let kind = [
+            Op::Priority {
+                by,
+                cpu,
+                n: device,
+                priority,
+            },
+            Op::Group {
+                by,
+                cpu,
+                n: device,
+                group1,
+            },
+            Op::Level {
+                cpu,
+                n: PPIS.len() + n,
+                high: true,
+            },
+        ];
+        kind.iter().for_each(|op| test.step(op));
+    }
     for op in ops {
         test.step(op);
     }
@@ -656,6 +697,16 @@ proptest! {
     #[test]
     fn several_vcpus(cpus in 2..5usize, lrs in prop::sample::select(vec![1, 2, 4, 16]), ops in prop::collection::vec(op(), 1..400)) {
         run(cpus, lrs, None, &ops);
+    }
+
+    #[test]
+    fn many_pending(
+        lrs in prop::sample::select(vec![1, 2, 4, 16]),
+        split in prop::sample::select(vec![None, Some(true)]),
+        kinds in prop::collection::vec((any::<u8>(), prop::bool::weighted(0.6)), CROWD.len()),
+        ops in prop::collection::vec(op(), 1..200),
+    ) {
+        run_crowd(lrs, split, &kinds, &ops);
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Storage for Heap {
 pub fn controller(config: &Config, redists: Vec<Redist>, spis: usize) -> Result<Gic<Heap>, Error> {
     let banks = (0..redists.len()).map_while(VcpuId::new);
     let banks = banks.map(|vcpu| Ranked::new(1, Bank::new(vcpu))).collect();
-    let works = vec![WorkSet::default(); redists.len()];
+    let works = vec![WorkSet::default(); redists.len() + WorkSet::KINDS];
     let shared = Ranked::new(0, Shared::new(vec![Irq::default(); spis], works));
     Gic::new(config, redists, banks, shared, Lpis::new())
 }
