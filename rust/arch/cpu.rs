@@ -117,9 +117,9 @@ pub(crate) fn sanitised(encoding: Encoding) -> u64 {
 /// An identification register of the host's: as sanitised, or this CPU's where that is what identifies it.
 pub(crate) fn id_register(encoding: Encoding) -> u64 {
     match encoding {
-        MIDR_EL1::ENCODING => read!(MIDR_EL1),
-        REVIDR_EL1::ENCODING => read!(REVIDR_EL1),
-        AIDR_EL1::ENCODING => read!(AIDR_EL1),
+        MIDR_EL1::ENCODING => read_sysreg!(MIDR_EL1),
+        REVIDR_EL1::ENCODING => read_sysreg!(REVIDR_EL1),
+        AIDR_EL1::ENCODING => read_sysreg!(AIDR_EL1),
         _ => sanitised(encoding),
     }
 }
@@ -186,16 +186,16 @@ pub(crate) fn features() -> &'static Features {
 /// Checks that loft can work here; says what is missing where it cannot. `pretended`: the errata that the CPUs shall be taken to
 /// have in addition.
 pub(crate) fn probe(pretended: u32) -> Result {
-    if CurrentEL::EL.get(read!(CurrentEL)) != 2 {
+    if CurrentEL::EL.get(read_sysreg!(CurrentEL)) != 2 {
         pr_err!("the kernel does not run at EL2: loft needs a CPU with VHE and a kernel started at EL2 (without kvm-arm.mode=nvhe or protected, not itself in a VM)\n");
         return Err(ENODEV);
     }
-    if !HCR_EL2::E2H.is_set(read!(HCR_EL2)) {
+    if !HCR_EL2::E2H.is_set(read_sysreg!(HCR_EL2)) {
         pr_err!("HCR_EL2.E2H is not set: loft needs a CPU with VHE (Armv8.1)\n");
         return Err(ENODEV);
     }
     let pfr0 = sanitised(ID_AA64PFR0_EL1::ENCODING);
-    if ID_AA64PFR0_EL1::GIC.get(pfr0) == 0 || !ICC_SRE_EL2::SRE.is_set(read!(ICC_SRE_EL2)) {
+    if ID_AA64PFR0_EL1::GIC.get(pfr0) == 0 || !ICC_SRE_EL2::SRE.is_set(read_sysreg!(ICC_SRE_EL2)) {
         pr_err!("no GICv3 system registers: loft needs a GICv3 or later\n");
         return Err(ENXIO);
     }
@@ -269,7 +269,7 @@ pub(crate) fn probe(pretended: u32) -> Result {
         mpam,
         mpam_hcr: mpam && MPAMIDR_EL1::HAS_HCR.is_set(sanitised(MPAMIDR_EL1::ENCODING)),
         profiling: ID_AA64DFR0_EL1::PMSVer.get(sanitised(ID_AA64DFR0_EL1::ENCODING)) != 0
-            && !PMBIDR_EL1::P.is_set(read!(PMBIDR_EL1)),
+            && !PMBIDR_EL1::P.is_set(read_sysreg!(PMBIDR_EL1)),
         sme: ID_AA64PFR1_EL1::SME.get(pfr1) != 0,
         mte: ID_AA64PFR1_EL1::MTE.get(pfr1) >= ID_AA64PFR1_EL1::MTE_MTE2,
         repeat_tlbi: has(ffi::LOFT_REPEAT_TLBI),

@@ -101,7 +101,7 @@ pub(super) struct HostDebug {
 
 /// How many breakpoints and watchpoints this CPU has.
 pub(crate) fn counts() -> (u64, u64) {
-    let dfr0 = read!(ID_AA64DFR0_EL1);
+    let dfr0 = read_sysreg!(ID_AA64DFR0_EL1);
     (
         ID_AA64DFR0_EL1::BRPs.get(dfr0) + 1,
         ID_AA64DFR0_EL1::WRPs.get(dfr0) + 1,
@@ -111,18 +111,18 @@ pub(crate) fn counts() -> (u64, u64) {
 /// Puts `points` into the CPU, and this MDSCR_EL1.
 pub(super) fn load(points: &Points, mdscr: u64) -> HostDebug {
     let mut host = HostDebug {
-        mdscr: read!(MDSCR_EL1),
+        mdscr: read_sysreg!(MDSCR_EL1),
         points: Points::NONE,
     };
     let (breakpoints, watchpoints) = counts();
     // Nothing of the host's is on while they change.
-    write!(MDSCR_EL1, 0);
+    write_sysreg!(MDSCR_EL1, 0);
     macro_rules! breakpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < breakpoints {
-                host.points.breakpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
-                write!(@ encoding($n, $value), 0u8, points.breakpoints[$n][0]);
-                write!(@ encoding($n, $control), 0u8, points.breakpoints[$n][1]);
+                host.points.breakpoints[$n] = [read_sysreg!(@ encoding($n, $value), 0u8), read_sysreg!(@ encoding($n, $control), 0u8)];
+                write_sysreg!(@ encoding($n, $value), 0u8, points.breakpoints[$n][0]);
+                write_sysreg!(@ encoding($n, $control), 0u8, points.breakpoints[$n][1]);
             }
         };
     }
@@ -130,28 +130,28 @@ pub(super) fn load(points: &Points, mdscr: u64) -> HostDebug {
     macro_rules! watchpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < watchpoints {
-                host.points.watchpoints[$n] = [read!(@ encoding($n, $value), 0u8), read!(@ encoding($n, $control), 0u8)];
-                write!(@ encoding($n, $value), 0u8, points.watchpoints[$n][0]);
-                write!(@ encoding($n, $control), 0u8, points.watchpoints[$n][1]);
+                host.points.watchpoints[$n] = [read_sysreg!(@ encoding($n, $value), 0u8), read_sysreg!(@ encoding($n, $control), 0u8)];
+                write_sysreg!(@ encoding($n, $value), 0u8, points.watchpoints[$n][0]);
+                write_sysreg!(@ encoding($n, $control), 0u8, points.watchpoints[$n][1]);
             }
         };
     }
     pairs!(watchpoint, WVR, WCR);
     // Effective for the guest after the ERET. At EL2 they cannot match: what enables exceptions from there is MDCR_EL2.TDE with
     // KDE, which is set without that only, and PSTATE.D masks them until the host's are back.
-    write!(MDSCR_EL1, mdscr);
+    write_sysreg!(MDSCR_EL1, mdscr);
     host
 }
 
 /// Puts the host's back.
 pub(super) fn put(host: &HostDebug) {
     let (breakpoints, watchpoints) = counts();
-    write!(MDSCR_EL1, 0);
+    write_sysreg!(MDSCR_EL1, 0);
     macro_rules! breakpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < breakpoints {
-                write!(@ encoding($n, $value), 0u8, host.points.breakpoints[$n][0]);
-                write!(@ encoding($n, $control), 0u8, host.points.breakpoints[$n][1]);
+                write_sysreg!(@ encoding($n, $value), 0u8, host.points.breakpoints[$n][0]);
+                write_sysreg!(@ encoding($n, $control), 0u8, host.points.breakpoints[$n][1]);
             }
         };
     }
@@ -159,12 +159,12 @@ pub(super) fn put(host: &HostDebug) {
     macro_rules! watchpoint {
         ($n:literal, $value:ident, $control:ident) => {
             if $n < watchpoints {
-                write!(@ encoding($n, $value), 0u8, host.points.watchpoints[$n][0]);
-                write!(@ encoding($n, $control), 0u8, host.points.watchpoints[$n][1]);
+                write_sysreg!(@ encoding($n, $value), 0u8, host.points.watchpoints[$n][0]);
+                write_sysreg!(@ encoding($n, $control), 0u8, host.points.watchpoints[$n][1]);
             }
         };
     }
     pairs!(watchpoint, WVR, WCR);
     super::isb();
-    write!(MDSCR_EL1, host.mdscr);
+    write_sysreg!(MDSCR_EL1, host.mdscr);
 }

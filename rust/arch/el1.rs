@@ -86,10 +86,10 @@ macro_rules! each_key {
 #[inline]
 pub(super) fn read_par() -> u64 {
     if !features().par_deadlock {
-        return read!(PAR_EL1);
+        return read_sysreg!(PAR_EL1);
     }
     dmb();
-    let par = read!(PAR_EL1);
+    let par = read_sysreg!(PAR_EL1);
     dmb();
     par
 }
@@ -105,34 +105,34 @@ pub(crate) struct HostUser {
 /// Puts the guest's registers into the CPU, on the CPU that the thread will run on; returns what they replace.
 pub(crate) fn load(saved: &Saved, pauth: bool, ras: bool) -> HostUser {
     let mut host = HostUser {
-        tpidr_el0: read!(TPIDR_EL0),
-        tpidrro_el0: read!(TPIDRRO_EL0),
+        tpidr_el0: read_sysreg!(TPIDR_EL0),
+        tpidrro_el0: read_sysreg!(TPIDRRO_EL0),
         keys: [0; 8],
     };
     macro_rules! guest {
         ($reg:ident, $name:ident) => {
-            write_guest!($name, saved.get(Reg::$reg))
+            write_sysreg_el12!($name, saved.get(Reg::$reg))
         };
     }
     macro_rules! plain {
         ($reg:ident, $name:ident) => {
-            write!($name, saved.get(Reg::$reg))
+            write_sysreg!($name, saved.get(Reg::$reg))
         };
     }
     each!(guest, plain);
-    write!(PAR_EL1, saved.get(Reg::ParEl1));
-    write!(VMPIDR_EL2, saved.get(Reg::MpidrEl1));
+    write_sysreg!(PAR_EL1, saved.get(Reg::ParEl1));
+    write_sysreg!(VMPIDR_EL2, saved.get(Reg::MpidrEl1));
     if ras {
-        write!(VDISR_EL2, saved.get(Reg::DisrEl1));
+        write_sysreg!(VDISR_EL2, saved.get(Reg::DisrEl1));
     }
     if pauth {
         let mut keys = host.keys.iter_mut();
         macro_rules! key {
             ($reg:ident, $name:ident) => {
                 if let Some(key) = keys.next() {
-                    *key = read!($name);
+                    *key = read_sysreg!($name);
                 }
-                write!($name, saved.get(Reg::$reg));
+                write_sysreg!($name, saved.get(Reg::$reg));
             };
         }
         each_key!(key);
@@ -145,27 +145,27 @@ pub(crate) fn load(saved: &Saved, pauth: bool, ras: bool) -> HostUser {
 pub(crate) fn save(saved: &mut Saved, host: &HostUser, pauth: bool, ras: bool) {
     macro_rules! guest {
         ($reg:ident, $name:ident) => {
-            saved.set(Reg::$reg, read_guest!($name))
+            saved.set(Reg::$reg, read_sysreg_el12!($name))
         };
     }
     macro_rules! plain {
         ($reg:ident, $name:ident) => {
-            saved.set(Reg::$reg, read!($name))
+            saved.set(Reg::$reg, read_sysreg!($name))
         };
     }
     each!(guest, plain);
     saved.set(Reg::ParEl1, read_par());
     if ras {
-        saved.set(Reg::DisrEl1, read!(VDISR_EL2));
+        saved.set(Reg::DisrEl1, read_sysreg!(VDISR_EL2));
     }
-    write!(TPIDR_EL0, host.tpidr_el0);
-    write!(TPIDRRO_EL0, host.tpidrro_el0);
+    write_sysreg!(TPIDR_EL0, host.tpidr_el0);
+    write_sysreg!(TPIDRRO_EL0, host.tpidrro_el0);
     if pauth {
         let mut keys = host.keys.iter();
         macro_rules! key {
             ($reg:ident, $name:ident) => {
-                saved.set(Reg::$reg, read!($name));
-                write!($name, keys.next().copied().unwrap_or(0));
+                saved.set(Reg::$reg, read_sysreg!($name));
+                write_sysreg!($name, keys.next().copied().unwrap_or(0));
             };
         }
         each_key!(key);
@@ -181,14 +181,14 @@ impl InCpu<'_> {
         macro_rules! guest {
             ($reg:ident, $name:ident) => {
                 if reg == Reg::$reg {
-                    return Some(read_guest!($name));
+                    return Some(read_sysreg_el12!($name));
                 }
             };
         }
         macro_rules! plain {
             ($reg:ident, $name:ident) => {
                 if reg == Reg::$reg {
-                    return Some(read!($name));
+                    return Some(read_sysreg!($name));
                 }
             };
         }
@@ -198,8 +198,8 @@ impl InCpu<'_> {
         }
         match reg {
             Reg::ParEl1 => Some(read_par()),
-            Reg::MpidrEl1 => Some(read!(VMPIDR_EL2)),
-            Reg::DisrEl1 if features().ras => Some(read!(VDISR_EL2)),
+            Reg::MpidrEl1 => Some(read_sysreg!(VMPIDR_EL2)),
+            Reg::DisrEl1 if features().ras => Some(read_sysreg!(VDISR_EL2)),
             _ => None,
         }
     }
@@ -209,7 +209,7 @@ impl InCpu<'_> {
         macro_rules! guest {
             ($reg:ident, $name:ident) => {
                 if reg == Reg::$reg {
-                    write_guest!($name, value);
+                    write_sysreg_el12!($name, value);
                     return true;
                 }
             };
@@ -217,7 +217,7 @@ impl InCpu<'_> {
         macro_rules! plain {
             ($reg:ident, $name:ident) => {
                 if reg == Reg::$reg {
-                    write!($name, value);
+                    write_sysreg!($name, value);
                     return true;
                 }
             };
@@ -227,9 +227,9 @@ impl InCpu<'_> {
             each_key!(plain);
         }
         match reg {
-            Reg::ParEl1 => write!(PAR_EL1, value),
+            Reg::ParEl1 => write_sysreg!(PAR_EL1, value),
             // Without FEAT_RAS there is no such register, and it is kept in memory.
-            Reg::DisrEl1 if features().ras => write!(VDISR_EL2, value),
+            Reg::DisrEl1 if features().ras => write_sysreg!(VDISR_EL2, value),
             _ => return false,
         }
         true

@@ -9,7 +9,7 @@ use core::arch::asm;
 /// with the matrix storage on, whichever program of the host's has left that behind (SVCR.SM and ZA).
 #[inline]
 pub(crate) fn may_be_away() -> bool {
-    !features().sme || read!(SVCR) == 0
+    !features().sme || read_sysreg!(SVCR) == 0
 }
 
 /// V0 to V31, FPSR and FPCR.

@@ -9,14 +9,14 @@ use crate::model::vgic::{CpuIf, LrFile};
 
 /// How many list registers there are (ICH_VTR_EL2.ListRegs).
 pub(crate) fn list_registers() -> usize {
-    (ICH_VTR_EL2::ListRegs.get(read!(ICH_VTR_EL2)) as usize)
+    (ICH_VTR_EL2::ListRegs.get(read_sysreg!(ICH_VTR_EL2)) as usize)
         .wrapping_add(1)
         .min(16)
 }
 
 /// ICH_VTR_EL2.
 pub(crate) fn vtr() -> u64 {
-    read!(ICH_VTR_EL2)
+    read_sysreg!(ICH_VTR_EL2)
 }
 
 macro_rules! each_lr {
@@ -37,48 +37,48 @@ macro_rules! each_lr {
 /// Reads the list registers that are in use, and what the guest did to the rest of the interface.
 pub(crate) fn read_lists(lists: &mut LrFile) {
     for (index, lr) in lists.lr.iter_mut().enumerate().take(lists.count.into()) {
-        *lr = each_lr!(index, read);
+        *lr = each_lr!(index, read_sysreg);
     }
     if lists.needs_hcr() {
-        lists.hcr = read!(ICH_HCR_EL2);
+        lists.hcr = read_sysreg!(ICH_HCR_EL2);
     }
-    lists.vmcr = read!(ICH_VMCR_EL2);
+    lists.vmcr = read_sysreg!(ICH_VMCR_EL2);
 }
 
 /// Writes the list registers that changed, and ICH_HCR_EL2, which makes the interface work. The guest sees it after the
 /// ERET.
 pub(crate) fn write_lists(lists: &LrFile) {
     for (index, lr) in lists.lr.iter().enumerate().take(lists.to_write.into()) {
-        each_lr!(index, write, *lr);
+        each_lr!(index, write_sysreg, *lr);
     }
-    write!(ICH_HCR_EL2, lists.hcr);
+    write_sysreg!(ICH_HCR_EL2, lists.hcr);
 }
 
 /// Whether no list register holds an interrupt, nor would assert a maintenance interrupt.
 pub(crate) fn lists_are_empty() -> bool {
     let all = (1u64 << super::cpu::features().list_registers) - 1;
-    read!(ICH_ELRSR_EL2) & all == all
+    read_sysreg!(ICH_ELRSR_EL2) & all == all
 }
 
 /// ICH_VMCR_EL2.
 pub(crate) fn vmcr() -> u64 {
-    read!(ICH_VMCR_EL2)
+    read_sysreg!(ICH_VMCR_EL2)
 }
 
 /// Stops the interface, so that it raises no maintenance interrupt while the host runs.
 pub(crate) fn stop() {
-    write!(ICH_HCR_EL2, 0);
+    write_sysreg!(ICH_HCR_EL2, 0);
 }
 
 /// Puts what outlives a run of the guest into the CPU. Accesses to ICC_SRE_EL1 trap from here on where the CPU can.
 pub(crate) fn load(vmcr: u64, priorities: &CpuIf) {
-    write!(ICH_VMCR_EL2, vmcr);
+    write_sysreg!(ICH_VMCR_EL2, vmcr);
     let n = CpuIf::nr_apr(super::cpu::features().vtr);
     macro_rules! one {
         ($i:literal, $ap0:ident, $ap1:ident) => {
             if n > $i {
-                write!($ap0, priorities.ap0r[$i]);
-                write!($ap1, priorities.ap1r[$i]);
+                write_sysreg!($ap0, priorities.ap0r[$i]);
+                write_sysreg!($ap1, priorities.ap1r[$i]);
             }
         };
     }
@@ -90,13 +90,13 @@ pub(crate) fn load(vmcr: u64, priorities: &CpuIf) {
 
 /// Takes it from the CPU.
 pub(crate) fn save(vmcr: &mut u64, priorities: &mut CpuIf) {
-    *vmcr = read!(ICH_VMCR_EL2);
+    *vmcr = read_sysreg!(ICH_VMCR_EL2);
     let n = CpuIf::nr_apr(super::cpu::features().vtr);
     macro_rules! one {
         ($i:literal, $ap0:ident, $ap1:ident) => {
             if n > $i {
-                priorities.ap0r[$i] = read!($ap0);
-                priorities.ap1r[$i] = read!($ap1);
+                priorities.ap0r[$i] = read_sysreg!($ap0);
+                priorities.ap1r[$i] = read_sysreg!($ap1);
             }
         };
     }
@@ -113,7 +113,7 @@ pub(crate) struct Sgi(pub(crate) u64);
 impl Sgi {
     /// `intid`, below 16, for the CPU that this runs on.
     pub(crate) fn to_this_cpu(intid: u32) -> Self {
-        let mpidr = read!(MPIDR_EL1);
+        let mpidr = read_sysreg!(MPIDR_EL1);
         let aff = |shift: u32| mpidr >> shift & 0xff;
         Self(
             aff(32) << 48
@@ -130,7 +130,7 @@ impl Sgi {
     #[inline]
     pub(crate) fn send(self) {
         dsb_ishst();
-        write!(ICC_SGI1R_EL1, self.0);
+        write_sysreg!(ICC_SGI1R_EL1, self.0);
         isb();
     }
 }
@@ -138,12 +138,12 @@ impl Sgi {
 /// The INTID of the highest-priority interrupt that is pending for the host on this CPU; 1023 if there is none.
 #[inline]
 pub(crate) fn pending() -> u64 {
-    read!(ICC_HPPIR1_EL1) & 0xff_ffff
+    read_sysreg!(ICC_HPPIR1_EL1) & 0xff_ffff
 }
 
 /// Deactivates a physical interrupt that is active on this CPU. (The host runs with ICC_CTLR_EL1.EOImode = 1, as every Linux
 /// at EL2 does, so this is a deactivation and nothing else.)
 pub(crate) fn deactivate(intid: u64) {
-    write!(ICC_DIR_EL1, intid);
+    write_sysreg!(ICC_DIR_EL1, intid);
     isb();
 }

@@ -24,7 +24,7 @@ const LABEL: u64 = MPAM0_EL1::PARTID_D.mask()
 /// Traps MPAMIDR_EL1 where that is not MPAM2_EL2's to do, which then has [`enter`] do it with the rest.
 pub(super) fn load() {
     if features().mpam_hcr {
-        write!(MPAMHCR_EL2, MPAMHCR_EL2::TRAP_MPAMIDR_EL1.mask());
+        write_sysreg!(MPAMHCR_EL2, MPAMHCR_EL2::TRAP_MPAMIDR_EL1.mask());
     }
 }
 
@@ -34,23 +34,23 @@ pub(super) fn load() {
 /// together with it. The ERET synchronises.
 #[inline]
 pub(super) fn enter() {
-    if features().mpam && read!(MPAM2_EL2) & TRAPS != TRAPS {
+    if features().mpam && read_sysreg!(MPAM2_EL2) & TRAPS != TRAPS {
         renew();
     }
 }
 
 #[cold]
 fn renew() {
-    let mpam2 = read!(MPAM2_EL2);
+    let mpam2 = read_sysreg!(MPAM2_EL2);
     // From MPAM 1.1 on; before, and with MPAMHCR_EL2, the bit is RES0 or says the same.
     let identification = MPAM2_EL2::TIDR.mask();
-    write!(
+    write_sysreg!(
         MPAM2_EL2,
         mpam2 & !MPAM2_EL2::EnMPAMSM.mask() | TRAPS | identification
     );
     // EL1's label; out of reset it is UNKNOWN, and the host has no use for it. EL0's is MPAM0_EL1 itself.
-    let label = read!(MPAM0_EL1) & LABEL;
-    write_guest!(MPAM1_EL1, label | MPAM1_EL1::MPAMEN.mask());
+    let label = read_sysreg!(MPAM0_EL1) & LABEL;
+    write_sysreg_el12!(MPAM1_EL1, label | MPAM1_EL1::MPAMEN.mask());
 }
 
 /// The traps as the kernel leaves them when it starts.
@@ -60,9 +60,9 @@ pub(super) fn put() {
     }
     // Or what resctrl writes from an interrupt between the two would be undone.
     let _off = IrqOff::new();
-    let mpam2 = read!(MPAM2_EL2) & !(TRAPS | MPAM2_EL2::TIDR.mask());
-    write!(MPAM2_EL2, mpam2 | MPAM2_EL2::EnMPAMSM.mask());
+    let mpam2 = read_sysreg!(MPAM2_EL2) & !(TRAPS | MPAM2_EL2::TIDR.mask());
+    write_sysreg!(MPAM2_EL2, mpam2 | MPAM2_EL2::EnMPAMSM.mask());
     if features().mpam_hcr {
-        write!(MPAMHCR_EL2, 0);
+        write_sysreg!(MPAMHCR_EL2, 0);
     }
 }

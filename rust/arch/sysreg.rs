@@ -8,9 +8,9 @@ use core::arch::asm;
 ///
 /// The assembler is given the encoding, not the name: it then needs to know no architecture extension, and the encoding
 /// has one source.
-macro_rules! read {
+macro_rules! read_sysreg {
     ($name:ident) => {
-        read!(@ crate::model::sysreg::regs::$name::ENCODING, crate::model::sysreg::regs::$name::ENCODING.op1())
+        read_sysreg!(@ crate::model::sysreg::regs::$name::ENCODING, crate::model::sysreg::regs::$name::ENCODING.op1())
     };
     (@ $enc:expr, $op1:expr) => {{
         let value: u64;
@@ -30,9 +30,9 @@ macro_rules! read {
 }
 
 /// Writes the system register named `$name`. Whether an ISB has to follow is the caller's to know and to say.
-macro_rules! write {
+macro_rules! write_sysreg {
     ($name:ident, $value:expr) => {
-        write!(@ crate::model::sysreg::regs::$name::ENCODING, crate::model::sysreg::regs::$name::ENCODING.op1(), $value)
+        write_sysreg!(@ crate::model::sysreg::regs::$name::ENCODING, crate::model::sysreg::regs::$name::ENCODING.op1(), $value)
     };
     (@ $enc:expr, $op1:expr, $value:expr) => {{
         let value: u64 = $value;
@@ -52,16 +52,16 @@ macro_rules! write {
 
 /// Reads the guest's copy of an EL1 (or EL0 timer) register: with E2H set the plain name is the host's at EL2, and the
 /// `_EL12`/`_EL02` alias, which differs in op1 alone, is the guest's (DDI 0487, D13.2 "VHE register aliasing").
-macro_rules! read_guest {
+macro_rules! read_sysreg_el12 {
     ($name:ident) => {
-        read!(@ crate::model::sysreg::regs::$name::ENCODING, 5u8)
+        read_sysreg!(@ crate::model::sysreg::regs::$name::ENCODING, 5u8)
     };
 }
 
-/// Writes the guest's copy of an EL1 (or EL0 timer) register, see [`read_guest`].
-macro_rules! write_guest {
+/// Writes the guest's copy of an EL1 (or EL0 timer) register, see [`read_sysreg_el12`].
+macro_rules! write_sysreg_el12 {
     ($name:ident, $value:expr) => {
-        write!(@ crate::model::sysreg::regs::$name::ENCODING, 5u8, $value)
+        write_sysreg!(@ crate::model::sysreg::regs::$name::ENCODING, 5u8, $value)
     };
 }
 
@@ -73,7 +73,7 @@ macro_rules! write_guest {
 pub(crate) fn write_hcr(value: u64) {
     // SAFETY: A barrier.
     unsafe { asm!("dsb nsh", options(nostack, preserves_flags)) };
-    write!(HCR_EL2, value);
+    write_sysreg!(HCR_EL2, value);
     isb();
 }
 

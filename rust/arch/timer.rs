@@ -14,19 +14,19 @@ use crate::model::timer::{Timer, TimerId, TimerSet};
 /// The ISB keeps the read from being done early.
 pub(crate) fn counter() -> u64 {
     isb();
-    read!(CNTVCT_EL0)
+    read_sysreg!(CNTVCT_EL0)
 }
 
 /// CNTVOFF_EL2, what the guest's virtual counter is behind the physical one.
 pub(crate) fn set_offset(offset: u64) {
-    write!(CNTVOFF_EL2, offset);
+    write_sysreg!(CNTVOFF_EL2, offset);
 }
 
 /// Lets the guest have the physical counter and timer, or traps them.
 pub(crate) fn trap_physical(trap: bool) {
     let open = CNTHCTL_EL2::EL1PCTEN.mask() | CNTHCTL_EL2::EL1PTEN.mask();
-    let value = read!(CNTHCTL_EL2);
-    write!(CNTHCTL_EL2, if trap { value & !open } else { value | open });
+    let value = read_sysreg!(CNTHCTL_EL2);
+    write_sysreg!(CNTHCTL_EL2, if trap { value & !open } else { value | open });
 }
 
 /// The CTL registers of the guest.
@@ -48,8 +48,8 @@ impl Ctls {
     #[inline]
     pub(crate) fn read() -> Self {
         Self {
-            virtual_: read_guest!(CNTV_CTL_EL0),
-            physical: read_guest!(CNTP_CTL_EL0),
+            virtual_: read_sysreg_el12!(CNTV_CTL_EL0),
+            physical: read_sysreg_el12!(CNTP_CTL_EL0),
         }
     }
 
@@ -98,23 +98,23 @@ impl Ctls {
 /// Sets CTL of one of the guest's timers.
 pub(crate) fn set_ctl(timer: TimerId, value: u64) {
     match timer {
-        TimerId::Virtual => write_guest!(CNTV_CTL_EL0, value),
-        TimerId::Physical => write_guest!(CNTP_CTL_EL0, value),
+        TimerId::Virtual => write_sysreg_el12!(CNTV_CTL_EL0, value),
+        TimerId::Physical => write_sysreg_el12!(CNTP_CTL_EL0, value),
     }
 }
 
 /// CVAL of one of the guest's timers.
 pub(crate) fn cval(timer: TimerId) -> u64 {
     match timer {
-        TimerId::Virtual => read_guest!(CNTV_CVAL_EL0),
-        TimerId::Physical => read_guest!(CNTP_CVAL_EL0),
+        TimerId::Virtual => read_sysreg_el12!(CNTV_CVAL_EL0),
+        TimerId::Physical => read_sysreg_el12!(CNTP_CVAL_EL0),
     }
 }
 
 /// Sets CVAL of one of the guest's timers.
 pub(crate) fn set_cval(timer: TimerId, value: u64) {
     match timer {
-        TimerId::Virtual => write_guest!(CNTV_CVAL_EL0, value),
-        TimerId::Physical => write_guest!(CNTP_CVAL_EL0, value),
+        TimerId::Virtual => write_sysreg_el12!(CNTV_CVAL_EL0, value),
+        TimerId::Physical => write_sysreg_el12!(CNTP_CVAL_EL0, value),
     }
 }

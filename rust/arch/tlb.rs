@@ -27,18 +27,18 @@ pub(crate) struct Translation {
 impl Translation {
     /// Puts it into this CPU. The caller synchronises.
     pub(super) fn set(self) {
-        write!(VTTBR_EL2, self.vttbr);
-        write!(VTCR_EL2, self.vtcr);
+        write_sysreg!(VTTBR_EL2, self.vttbr);
+        write_sysreg!(VTCR_EL2, self.vtcr);
     }
 }
 
 /// Runs `body` with this guest's translation in the CPU, so that TLBIs are about it, and interrupts off.
 fn with_guest(guest: Translation, body: impl FnOnce()) {
     let _off = IrqOff::new();
-    let hcr = read!(HCR_EL2);
+    let hcr = read_sysreg!(HCR_EL2);
     let old = Translation {
-        vttbr: read!(VTTBR_EL2),
-        vtcr: read!(VTCR_EL2),
+        vttbr: read_sysreg!(VTTBR_EL2),
+        vtcr: read_sysreg!(VTCR_EL2),
     };
     dsb_ishst();
     // Erratum 1165522 (and 1530923): a speculative AT may use the EL1&0 regime as soon as TGE is 0, and must not find
@@ -46,10 +46,10 @@ fn with_guest(guest: Translation, body: impl FnOnce()) {
     // IPA without one.
     let stage1 = features()
         .speculative_at
-        .then(|| (read_guest!(TCR_EL1), read_guest!(SCTLR_EL1)));
+        .then(|| (read_sysreg_el12!(TCR_EL1), read_sysreg_el12!(SCTLR_EL1)));
     if let Some((tcr, sctlr)) = stage1 {
-        write_guest!(TCR_EL1, tcr | TCR_EL1::EPD0.mask() | TCR_EL1::EPD1.mask());
-        write_guest!(SCTLR_EL1, sctlr | SCTLR_EL1::M.mask());
+        write_sysreg_el12!(TCR_EL1, tcr | TCR_EL1::EPD0.mask() | TCR_EL1::EPD1.mask());
+        write_sysreg_el12!(SCTLR_EL1, sctlr | SCTLR_EL1::M.mask());
     }
     guest.set();
     isb();
@@ -59,8 +59,8 @@ fn with_guest(guest: Translation, body: impl FnOnce()) {
     old.set();
     if let Some((tcr, sctlr)) = stage1 {
         isb();
-        write_guest!(TCR_EL1, tcr);
-        write_guest!(SCTLR_EL1, sctlr);
+        write_sysreg_el12!(TCR_EL1, tcr);
+        write_sysreg_el12!(SCTLR_EL1, sctlr);
     }
     isb();
 }

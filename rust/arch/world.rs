@@ -104,12 +104,12 @@ pub(crate) fn load(
     let cpu = features();
     let mut host = HostWorld {
         user: el1::load(saved, cpu.pauth, cpu.ras),
-        mdcr: read!(MDCR_EL2),
-        sre: read!(ICC_SRE_EL2),
+        mdcr: read_sysreg!(MDCR_EL2),
+        sre: read_sysreg!(ICC_SRE_EL2),
         hcrx: 0,
     };
-    frame.host_vbar = read!(VBAR_EL2);
-    frame.host_hcr = read!(HCR_EL2);
+    frame.host_vbar = read_sysreg!(VBAR_EL2);
+    frame.host_hcr = read_sysreg!(HCR_EL2);
     // SAFETY: The frame stays in place until `put`, as part of the pinned vCPU.
     unsafe { ffi::loft_set_loaded_frame((&raw mut *frame).cast()) };
 
@@ -123,34 +123,34 @@ pub(crate) fn load(
         | MDCR_EL2::TDOSA.mask()
         | MDCR_EL2::TDE.of(debugged.into())
         | MDCR_EL2::TDA.mask();
-    write!(MDCR_EL2, mdcr);
+    write_sysreg!(MDCR_EL2, mdcr);
     if cpu.profiling {
         // The host's profile is not of its guests: E1SPE and E0SPE are UNKNOWN out of reset (DDI 0487, PMSCR_EL1), and nobody
         // else sets them: the guest's accesses trap, the host's own are to PMSCR_EL2.
-        write_guest!(PMSCR_EL1, 0);
+        write_sysreg_el12!(PMSCR_EL1, 0);
     }
     if cpu.hcx {
         // Nothing of what HCRX_EL2 enables is virtualised.
-        host.hcrx = read!(HCRX_EL2);
-        write!(HCRX_EL2, 0);
+        host.hcrx = read_sysreg!(HCRX_EL2);
+        write_sysreg!(HCRX_EL2, 0);
     }
     if cpu.fgt {
         // Zero traps nothing that is older than the fine-grained traps, and all that came after (the `n` bits).
-        write!(HFGRTR_EL2, 0);
-        write!(HFGWTR_EL2, HFGWTR_EL2::TCR_EL1.of(cpu.hidden_hafdbs.into()));
-        write!(HFGITR_EL2, 0);
-        write!(HDFGRTR_EL2, 0);
-        write!(HDFGWTR_EL2, 0);
+        write_sysreg!(HFGRTR_EL2, 0);
+        write_sysreg!(HFGWTR_EL2, HFGWTR_EL2::TCR_EL1.of(cpu.hidden_hafdbs.into()));
+        write_sysreg!(HFGITR_EL2, 0);
+        write_sysreg!(HDFGRTR_EL2, 0);
+        write_sysreg!(HDFGWTR_EL2, 0);
     }
     if cpu.fgt2 {
-        write!(HFGRTR2_EL2, 0);
-        write!(HFGWTR2_EL2, 0);
-        write!(HFGITR2_EL2, 0);
-        write!(HDFGRTR2_EL2, 0);
-        write!(HDFGWTR2_EL2, 0);
+        write_sysreg!(HFGRTR2_EL2, 0);
+        write_sysreg!(HFGWTR2_EL2, 0);
+        write_sysreg!(HFGITR2_EL2, 0);
+        write_sysreg!(HDFGRTR2_EL2, 0);
+        write_sysreg!(HDFGWTR2_EL2, 0);
     }
     mpam::load();
-    write!(ICC_SRE_EL2, host.sre & !ICC_SRE_EL2::Enable.mask());
+    write_sysreg!(ICC_SRE_EL2, host.sre & !ICC_SRE_EL2::Enable.mask());
     set_control(control);
     host
 }
@@ -161,14 +161,14 @@ pub(crate) fn put(saved: &mut Saved, host: &HostWorld) {
     el1::save(saved, &host.user, cpu.pauth, cpu.ras);
     // As the host has it: with E2H and TGE the bits have no effect, Linux leaves them set.
     timer::trap_physical(false);
-    write!(MDCR_EL2, host.mdcr);
-    write!(ICC_SRE_EL2, host.sre);
+    write_sysreg!(MDCR_EL2, host.mdcr);
+    write_sysreg!(ICC_SRE_EL2, host.sre);
     if cpu.hcx {
-        write!(HCRX_EL2, host.hcrx);
+        write_sysreg!(HCRX_EL2, host.hcrx);
     }
     mpam::put();
     // No guest of this VMID is in the CPU any more, so nothing may walk its tables speculatively either.
-    write!(VTTBR_EL2, 0);
+    write_sysreg!(VTTBR_EL2, 0);
     // SAFETY: As in `load`.
     unsafe { ffi::loft_set_loaded_frame(core::ptr::null_mut()) };
     isb();
@@ -186,12 +186,12 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
     // worlds change would find neither. An exception from the guest sets all of DAIF, so this holds until the end.
     // SAFETY: Interrupts are off; undone below.
     unsafe { ffi::loft_daif_mask() };
-    let cptr = read!(CPTR_EL2);
-    let mdscr = read!(MDSCR_EL1);
-    let dit = if features().dit { read!(DIT) } else { 0 };
+    let cptr = read_sysreg!(CPTR_EL2);
+    let mdscr = read_sysreg!(MDSCR_EL1);
+    let dit = if features().dit { read_sysreg!(DIT) } else { 0 };
     // Without its floating point registers in the CPU the guest's first access to them traps.
     let fp = if core.fp_is_here { 3 } else { 0 };
-    write!(
+    write_sysreg!(
         CPTR_EL2,
         CPACR_EL1::FPEN.of(fp) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()
     );
@@ -204,7 +204,7 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
         (None, Some(mdscr)) => Some(debug::load(&Points::of_guest(&core.saved), mdscr)),
         (None, None) => {
             if mdscr != 0 {
-                write!(MDSCR_EL1, 0);
+                write_sysreg!(MDSCR_EL1, 0);
             }
             None
         }
@@ -214,15 +214,15 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
     // SAFETY: The frame is the first field of `core`, and its address carries access to all of it, for the handlers
     // below. `core` is borrowed mutably by the caller, and nobody else uses it until this returns.
     let reason = unsafe { loft_enter(core.cast()) };
-    write!(CPTR_EL2, cptr);
+    write_sysreg!(CPTR_EL2, cptr);
     match debug {
         Some(host) => debug::put(&host),
-        None if mdscr != 0 => write!(MDSCR_EL1, mdscr),
+        None if mdscr != 0 => write_sysreg!(MDSCR_EL1, mdscr),
         None => {}
     }
     if features().dit {
         // The guest's PSTATE.DIT is not what the host's constant-time code counts on.
-        write!(DIT, dit);
+        write_sysreg!(DIT, dit);
     }
     isb();
     // SAFETY: As above; interrupts stay off.
@@ -267,7 +267,7 @@ unsafe extern "C" fn loft_fast_serror(frame: *mut Frame) -> u64 {
 /// HCR_EL2.TGE is 0 (erratum 1165522 and its like), it must not find another VM's VTTBR_EL2 then.
 pub(crate) fn set_control(control: &Control) {
     control.translation.set();
-    write!(VPIDR_EL2, control.midr);
+    write_sysreg!(VPIDR_EL2, control.midr);
     timer::set_offset(control.virtual_offset);
     timer::trap_physical(control.physical_offset != 0);
     isb();
@@ -275,7 +275,7 @@ pub(crate) fn set_control(control: &Control) {
 
 /// The syndrome that a virtual SError brings.
 pub(crate) fn set_serror_syndrome(iss: u32) {
-    write!(VSESR_EL2, iss.into());
+    write_sysreg!(VSESR_EL2, iss.into());
 }
 
 /// Whether the virtual SError that HCR_EL2.VSE asked for still waits: the CPU clears the bit when the guest takes it.
@@ -287,36 +287,36 @@ pub(crate) fn serror_is_pending(frame: &Frame) -> bool {
 /// FAR_EL2, in a fast exit. What has left the vector finds it in the frame.
 #[inline(always)]
 pub(crate) fn far() -> u64 {
-    read!(FAR_EL2)
+    read_sysreg!(FAR_EL2)
 }
 
 /// HPFAR_EL2, in a fast exit. What has left the vector finds it in the frame.
 #[inline(always)]
 pub(crate) fn hpfar() -> u64 {
-    read!(HPFAR_EL2)
+    read_sysreg!(HPFAR_EL2)
 }
 
 /// Moves the guest past the instruction that trapped, in a fast exit.
 #[inline(always)]
 pub(crate) fn skip_instruction() {
-    write!(ELR_EL2, read!(ELR_EL2).wrapping_add(4));
+    write_sysreg!(ELR_EL2, read_sysreg!(ELR_EL2).wrapping_add(4));
     // The instruction has been executed, so a BTYPE that it would have cleared is cleared, and a step taken.
-    let spsr = read!(SPSR_EL2);
+    let spsr = read_sysreg!(SPSR_EL2);
     const BTYPE_SS: u64 = 0b11 << 10 | 1 << 21;
     if spsr & BTYPE_SS != 0 {
-        write!(SPSR_EL2, spsr & !BTYPE_SS);
+        write_sysreg!(SPSR_EL2, spsr & !BTYPE_SS);
     }
 }
 
 /// SPSR_EL2 in a fast exit: the guest's PSTATE.
 #[inline(always)]
 pub(crate) fn pstate() -> u64 {
-    read!(SPSR_EL2)
+    read_sysreg!(SPSR_EL2)
 }
 
 /// Makes the guest's PSTATE this, in a fast exit.
 pub(crate) fn set_pstate(pstate: u64) {
-    write!(SPSR_EL2, pstate);
+    write_sysreg!(SPSR_EL2, pstate);
 }
 
 /// The IPA that the guest's virtual address `far` translates to, in a fast exit: stage 1 is walked again, as a read of
@@ -327,6 +327,6 @@ pub(crate) fn translate(far: u64) -> Option<u64> {
     unsafe { core::arch::asm!("at s1e1r, {}", in(reg) far, options(nostack, preserves_flags)) };
     isb();
     let walked = el1::read_par();
-    write!(PAR_EL1, par);
+    write_sysreg!(PAR_EL1, par);
     (walked & 1 == 0).then_some(walked & 0xf_ffff_ffff_f000 | far & 0xfff)
 }
