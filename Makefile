@@ -32,7 +32,7 @@ test: ## run the tests; TEST=pattern selects; DEBUG=1 on a kernel that looks for
 debug-kernel: ## build that kernel (half an hour): KASAN, lockdep, leaks; DEBUG=kcsan the one for data races
 	@scripts/kernel debug$(if $(filter kcsan,$(DEBUG)),-kcsan)
 
-check: ## format, lints, licences, the places of `unsafe`, the CPUs that the kernel knows
+check: ## format, lints, licences, the places of `unsafe`, imports, the CPUs that the kernel knows
 	@scripts/check
 
 fmt: ## format the Rust sources
