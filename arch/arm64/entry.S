@@ -2,7 +2,7 @@
 /*
  * The world switch and the exception vectors.
  *
- * While a guest runs, SP_EL2 is the address of its `Frame` (layout.h), so the vector can save registers before it knows
+ * While a guest runs, SP_EL2 is the address of its `EntryFrame` (layout.h), so the vector can save registers before it knows
  * anything else. The host's stack pointer is in the frame; the host's callee-saved registers, and the frame's address,
  * are on the host's stack. So:
  *
@@ -104,7 +104,7 @@
 .endm
 
 /*
- * u64 loft_enter(struct Frame *frame)
+ * u64 loft_enter(struct EntryFrame *frame)
  *
  * Runs the guest until an exit that a fast exit does not answer; returns its FRAME_LEAVE reason. Interrupts are masked,
  * and everything else of the guest's world is in the CPU. No ISB for the rest of it: ERET synchronises (SCTLR_EL2.EOS is 1).

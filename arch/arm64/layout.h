@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where the assembly finds things in `arch::frame::Frame`, and what the two tell each other. The Rust side asserts at
+ * Where the assembly finds things in `arch::frame::EntryFrame`, and what the two tell each other. The Rust side asserts at
  * compile time that these are the offsets of its fields, so that neither side can move alone.
  */
 #ifndef LOFT_LAYOUT_H

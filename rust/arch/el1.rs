@@ -12,7 +12,7 @@ use crate::model::sysreg::Reg;
 
 /// The registers of a vCPU in memory. While the vCPU is loaded, those before [`Reg::LOADED`] and the pointer
 /// authentication keys are stale here; so this is only lent out as a whole while it is not. The APIA key never is here: it is
-/// in the vCPU's `Frame`.
+/// in the vCPU's `EntryFrame`.
 pub(crate) struct Saved([u64; Reg::COUNT]);
 
 impl Saved {

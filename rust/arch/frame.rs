@@ -10,7 +10,7 @@ use core::mem::offset_of;
 /// While the guest runs its address is in SP_EL2. The guest's PC and PSTATE are here only between runs of the guest
 /// (`loft_enter` stores them when it returns); in a fast exit they are in ELR_EL2 and SPSR_EL2.
 #[repr(C, align(16))]
-pub(crate) struct Frame {
+pub(crate) struct EntryFrame {
     /// X0 to X30.
     pub(crate) x: [u64; 31],
     /// The guest's SP_EL0.
@@ -33,7 +33,7 @@ pub(crate) struct Frame {
     pub(crate) guest_key: [u64; 2],
     /// 1 if the host and so the guest have pointer authentication.
     pub(crate) has_pauth: u64,
-    /// Not 0: an error of the guest's came to light on the way out of it, see [`Frame::take_error`].
+    /// Not 0: an error of the guest's came to light on the way out of it, see [`EntryFrame::take_error`].
     disr: u64,
     /// What the guest was left for.
     pub(crate) syndrome: Syndrome,
@@ -51,28 +51,28 @@ pub(crate) struct Syndrome {
 }
 
 const _: () = {
-    assert!(offset_of!(Frame, x) == layout::FRAME_X as usize);
-    assert!(offset_of!(Frame, sp_el0) == layout::FRAME_SP_EL0 as usize);
-    assert!(offset_of!(Frame, restored) == layout::FRAME_RESTORED as usize);
-    assert!(offset_of!(Frame, host_sp_el0) == layout::FRAME_HOST_SP_EL0 as usize);
-    assert!(offset_of!(Frame, host_sp) == layout::FRAME_HOST_SP as usize);
-    assert!(offset_of!(Frame, host_vbar) == layout::FRAME_HOST_VBAR as usize);
-    assert!(offset_of!(Frame, host_hcr) == layout::FRAME_HOST_HCR as usize);
-    assert!(offset_of!(Frame, guest_hcr) == layout::FRAME_GUEST_HCR as usize);
-    assert!(offset_of!(Frame, pc) == layout::FRAME_ELR as usize);
-    assert!(offset_of!(Frame, pstate) == layout::FRAME_SPSR as usize);
-    assert!(offset_of!(Frame, host_key) == layout::FRAME_HOST_KEY as usize);
-    assert!(offset_of!(Frame, guest_key) == layout::FRAME_GUEST_KEY as usize);
-    assert!(offset_of!(Frame, has_pauth) == layout::FRAME_HAS_PAUTH as usize);
-    assert!(offset_of!(Frame, disr) == layout::FRAME_DISR as usize);
-    assert!(offset_of!(Frame, syndrome.esr) == layout::FRAME_ESR as usize);
-    assert!(offset_of!(Frame, syndrome.far) == layout::FRAME_FAR as usize);
-    assert!(offset_of!(Frame, syndrome.hpfar) == layout::FRAME_HPFAR as usize);
-    assert!(offset_of!(Frame, left_hcr) == layout::FRAME_LEFT_HCR as usize);
-    assert!(size_of::<Frame>() == layout::FRAME_SIZE as usize);
+    assert!(offset_of!(EntryFrame, x) == layout::FRAME_X as usize);
+    assert!(offset_of!(EntryFrame, sp_el0) == layout::FRAME_SP_EL0 as usize);
+    assert!(offset_of!(EntryFrame, restored) == layout::FRAME_RESTORED as usize);
+    assert!(offset_of!(EntryFrame, host_sp_el0) == layout::FRAME_HOST_SP_EL0 as usize);
+    assert!(offset_of!(EntryFrame, host_sp) == layout::FRAME_HOST_SP as usize);
+    assert!(offset_of!(EntryFrame, host_vbar) == layout::FRAME_HOST_VBAR as usize);
+    assert!(offset_of!(EntryFrame, host_hcr) == layout::FRAME_HOST_HCR as usize);
+    assert!(offset_of!(EntryFrame, guest_hcr) == layout::FRAME_GUEST_HCR as usize);
+    assert!(offset_of!(EntryFrame, pc) == layout::FRAME_ELR as usize);
+    assert!(offset_of!(EntryFrame, pstate) == layout::FRAME_SPSR as usize);
+    assert!(offset_of!(EntryFrame, host_key) == layout::FRAME_HOST_KEY as usize);
+    assert!(offset_of!(EntryFrame, guest_key) == layout::FRAME_GUEST_KEY as usize);
+    assert!(offset_of!(EntryFrame, has_pauth) == layout::FRAME_HAS_PAUTH as usize);
+    assert!(offset_of!(EntryFrame, disr) == layout::FRAME_DISR as usize);
+    assert!(offset_of!(EntryFrame, syndrome.esr) == layout::FRAME_ESR as usize);
+    assert!(offset_of!(EntryFrame, syndrome.far) == layout::FRAME_FAR as usize);
+    assert!(offset_of!(EntryFrame, syndrome.hpfar) == layout::FRAME_HPFAR as usize);
+    assert!(offset_of!(EntryFrame, left_hcr) == layout::FRAME_LEFT_HCR as usize);
+    assert!(size_of::<EntryFrame>() == layout::FRAME_SIZE as usize);
 };
 
-impl Frame {
+impl EntryFrame {
     pub(crate) fn new(has_pauth: bool) -> Self {
         Self {
             x: [0; 31],
@@ -107,7 +107,7 @@ impl Frame {
         }
     }
 
-    /// Whether [`Frame::take_error`] has something.
+    /// Whether [`EntryFrame::take_error`] has something.
     #[inline]
     pub(crate) fn has_error(&self) -> bool {
         self.disr != 0
@@ -116,5 +116,5 @@ impl Frame {
 
 extern "C" {
     /// See `arch/arm64/entry.S`.
-    pub(super) fn loft_enter(frame: *mut Frame) -> u64;
+    pub(super) fn loft_enter(frame: *mut EntryFrame) -> u64;
 }

@@ -9,7 +9,7 @@
 use super::cpu::features;
 use super::debug::{self, Points};
 use super::el1::{self, HostUser, InCpu, Saved};
-use super::frame::{loft_enter, Frame};
+use super::frame::{loft_enter, EntryFrame};
 use super::tlb::Translation;
 use super::{isb, mpam, timer};
 use crate::host::ffi;
@@ -96,7 +96,7 @@ pub(crate) fn pointer_auth_hcr() -> u64 {
 /// Puts a guest into this CPU; the thread must stay here until [`put`], so preemption is off or a preempt notifier set.
 /// `debugged`: debug exceptions are not the guest's but go to EL2, BRK too.
 pub(crate) fn load(
-    frame: &mut Frame,
+    frame: &mut EntryFrame,
     control: &Control,
     saved: &Saved,
     debugged: bool,
@@ -238,7 +238,7 @@ const _: () = assert!(core::mem::offset_of!(Core, frame) == 0);
 ///
 /// Called by `entry.S` with the frame that [`run_core`] passed, interrupts masked and the guest in the CPU.
 #[no_mangle]
-unsafe extern "C" fn loft_fast_sync(frame: *mut Frame, esr: u64) -> u64 {
+unsafe extern "C" fn loft_fast_sync(frame: *mut EntryFrame, esr: u64) -> u64 {
     // SAFETY: See `run_core`: the frame's address is the core's, which nobody else uses now.
     fast::sync(unsafe { &mut *frame.cast::<Core>() }, esr)
 }
@@ -247,7 +247,7 @@ unsafe extern "C" fn loft_fast_sync(frame: *mut Frame, esr: u64) -> u64 {
 ///
 /// As [`loft_fast_sync`].
 #[no_mangle]
-unsafe extern "C" fn loft_fast_irq(frame: *mut Frame) -> u64 {
+unsafe extern "C" fn loft_fast_irq(frame: *mut EntryFrame) -> u64 {
     // SAFETY: As above.
     fast::irq(unsafe { &mut *frame.cast::<Core>() })
 }
@@ -256,7 +256,7 @@ unsafe extern "C" fn loft_fast_irq(frame: *mut Frame) -> u64 {
 ///
 /// As [`loft_fast_sync`].
 #[no_mangle]
-unsafe extern "C" fn loft_fast_serror(frame: *mut Frame) -> u64 {
+unsafe extern "C" fn loft_fast_serror(frame: *mut EntryFrame) -> u64 {
     // SAFETY: As above.
     fast::serror(unsafe { &mut *frame.cast::<Core>() })
 }
@@ -280,7 +280,7 @@ pub(crate) fn set_serror_syndrome(iss: u32) {
 
 /// Whether the virtual SError that HCR_EL2.VSE asked for still waits: the CPU clears the bit when the guest takes it.
 /// Called when the guest has been left, so the bit is looked for in what the vector saved.
-pub(crate) fn serror_is_pending(frame: &Frame) -> bool {
+pub(crate) fn serror_is_pending(frame: &EntryFrame) -> bool {
     HCR_EL2::VSE.is_set(frame.left_hcr)
 }
 

@@ -9,7 +9,7 @@ use super::stolen::StolenTime;
 use super::sysreg::QuickIds;
 use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
-use crate::arch::frame::Frame;
+use crate::arch::frame::EntryFrame;
 use crate::arch::gic::{self, Sgi};
 use crate::arch::timer::{self, Ctls};
 use crate::arch::world::{self, Control, HostWorld};
@@ -25,7 +25,7 @@ use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{hcr, CpuIf, Frame as GicFrame, Line, LrFile};
+use crate::model::vgic::{hcr, CpuIf, GicFrame, Line, LrFile};
 use crate::vm::gic::{After, Map, Model};
 use crate::vm::timers::TimerPpis;
 use crate::vm::Vm;
@@ -38,7 +38,7 @@ use kernel::sync::Arc;
 #[repr(C)]
 pub(crate) struct Core {
     /// First, so that the vector's handlers find the rest behind it (`arch::world`).
-    pub(crate) frame: Frame,
+    pub(crate) frame: EntryFrame,
     pub(crate) fp: Fp,
     /// They are in the CPU.
     pub(crate) fp_is_here: bool,
@@ -121,7 +121,7 @@ impl Core {
         let (firmware, firmware_changes) = vm.firmware();
         let (vmid, translation) = vm.memory.translation();
         Self {
-            frame: Frame::new(cpu.pauth),
+            frame: EntryFrame::new(cpu.pauth),
             fp: Fp::new(),
             fp_is_here: false,
             saved: Saved::new(),

@@ -17,7 +17,7 @@ use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
 use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuSet;
-use crate::model::vgic::{Error as GicError, Frame};
+use crate::model::vgic::{Error as GicError, GicFrame};
 
 /// What follows an exit.
 pub(super) enum Next {
@@ -387,7 +387,7 @@ pub(super) enum GicAccess {
     /// An access to its memory.
     Register {
         abort: Abort,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
     },
     /// A write to ICC_DIR_EL1; the PC is behind it.
@@ -421,7 +421,7 @@ impl GicAccess {
 fn register(
     core: &mut Core,
     abort: Abort,
-    frame: Frame,
+    frame: GicFrame,
     offset: u32,
 ) -> core::result::Result<(), VcpuSet> {
     let (id, rt, size) = (core.id, abort.register(), abort.size());

@@ -7,7 +7,7 @@
 use super::super::user;
 use crate::host::ffi::*;
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{CpuIf, Error as GicError, Frame};
+use crate::model::vgic::{CpuIf, Error as GicError, GicFrame};
 use crate::vcpu::shared::Shared;
 use crate::vm::gic::{gic_errno, After, Model};
 use crate::vm::lpi::Host;
@@ -21,7 +21,7 @@ const LINE_LEVEL: u32 = 0;
 /// What an attribute is about.
 enum Target {
     /// A register of 32 bits in a frame, and its offset.
-    Frame(Frame, u32),
+    Frame(GicFrame, u32),
     /// The lines of 32 interrupts, the first of which is `first`; `kind` says what of them.
     Lines { vcpu: VcpuId, kind: u32, first: u32 },
     /// A system register of a vCPU's CPU interface, by its encoding.
@@ -34,11 +34,11 @@ impl Target {
         let offset = attr.attr as u32;
         if attr.group == KVM_DEV_ARM_VGIC_GRP_DIST_REGS {
             vm.vcpu(VcpuId::FIRST).ok_or(EINVAL)?;
-            return Ok(Self::Frame(Frame::Dist, offset));
+            return Ok(Self::Frame(GicFrame::Dist, offset));
         }
         let vcpu = vm.vcpu_by_affinity(affinity(attr.attr)).ok_or(EINVAL)?;
         match attr.group {
-            KVM_DEV_ARM_VGIC_GRP_REDIST_REGS => Ok(Self::Frame(Frame::Redist(vcpu.id), offset)),
+            KVM_DEV_ARM_VGIC_GRP_REDIST_REGS => Ok(Self::Frame(GicFrame::Redist(vcpu.id), offset)),
             KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS => Ok(Self::Interface(vcpu, attr.attr as u16)),
             KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO => Ok(Self::Lines {
                 vcpu: vcpu.id,
@@ -204,10 +204,10 @@ fn check_ready(vm: &Vm) -> Result {
 }
 
 /// Before initialisation there is but the distributor, and little of that.
-fn check_early(frame: Frame) -> Result {
+fn check_early(frame: GicFrame) -> Result {
     match frame {
-        Frame::Dist => Ok(()),
-        Frame::Redist(_) => Err(EBUSY),
+        GicFrame::Dist => Ok(()),
+        GicFrame::Redist(_) => Err(EBUSY),
     }
 }
 

@@ -3,7 +3,7 @@
 //! What userspace decides before the interrupt controller exists.
 
 use super::intid::IntId;
-use super::mmio::Frame;
+use super::mmio::GicFrame;
 use super::table::{GICD_IIDR, GICD_TYPER2};
 use super::Error;
 
@@ -68,7 +68,7 @@ impl Config {
 
     /// Whether userspace can save a register of `frame`, as [`Gic::user_has`](super::Gic::user_has) but before there is a
     /// controller: fields of shared interrupts are there as far as their number has been set.
-    pub fn user_has(&self, frame: Frame, offset: u32) -> bool {
+    pub fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
         let nr_irqs = self.nr_irqs.map_or(IntId::PRIVATE, u32::from);
         frame.locate(offset, 4, nr_irqs).is_some()
     }

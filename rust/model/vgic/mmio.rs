@@ -11,32 +11,32 @@ use crate::model::vcpus::{bits, VcpuId};
 
 /// Which part of the interrupt controller's memory an offset is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
+pub enum GicFrame {
     /// The distributor, 64 KiB.
     Dist,
     /// The redistributor of a vCPU, 128 KiB: RD_base, then SGI_base.
     Redist(VcpuId),
 }
 
-impl Frame {
+impl GicFrame {
     /// Bytes of address space that the frame takes.
     pub const fn size(self) -> u32 {
         match self {
-            Frame::Dist => 0x1_0000,
-            Frame::Redist(_) => 0x2_0000,
+            GicFrame::Dist => 0x1_0000,
+            GicFrame::Redist(_) => 0x2_0000,
         }
     }
 
     /// Whether it is GICD_CTLR that is accessed, whole.
     #[inline(always)]
     pub const fn is_ctlr(self, offset: u32, size: u8) -> bool {
-        matches!(self, Frame::Dist) && offset == 0 && size == 4
+        matches!(self, GicFrame::Dist) && offset == 0 && size == 4
     }
 
     /// Whether the register at `offset` shows the lines of private interrupts (GICR_ISPENDR0, GICR_ICPENDR0), which have to
     /// be as their devices have them.
     pub const fn shows_lines(self, offset: u32) -> bool {
-        matches!(self, Frame::Redist(_)) && offset & !0x84 == 0x1_0200
+        matches!(self, GicFrame::Redist(_)) && offset & !0x84 == 0x1_0200
     }
 
     /// The name of the register at `offset`, for traces.
@@ -72,15 +72,15 @@ impl Frame {
     #[inline]
     fn find(self, offset: u32) -> Option<&'static Register> {
         match self {
-            Frame::Dist => DIST_TABLE.find(offset),
-            Frame::Redist(_) => REDIST_TABLE.find(offset),
+            GicFrame::Dist => DIST_TABLE.find(offset),
+            GicFrame::Redist(_) => REDIST_TABLE.find(offset),
         }
     }
 
     fn bank(self) -> Option<VcpuId> {
         match self {
-            Frame::Dist => None,
-            Frame::Redist(vcpu) => Some(vcpu),
+            GicFrame::Dist => None,
+            GicFrame::Redist(vcpu) => Some(vcpu),
         }
     }
 }
@@ -131,7 +131,7 @@ impl View<'_> {
     pub(super) fn mmio_read(
         &self,
         by: VcpuId,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
         size: u8,
     ) -> Result<u64, Error> {
@@ -150,7 +150,7 @@ impl View<'_> {
     pub(super) fn mmio_write(
         &mut self,
         by: VcpuId,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
         size: u8,
         value: u64,
@@ -170,7 +170,7 @@ impl View<'_> {
     pub(super) fn find(
         &self,
         by: Option<VcpuId>,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
         size: u8,
     ) -> Result<Option<(&'static Register, Access)>, Error> {

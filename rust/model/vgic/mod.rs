@@ -91,7 +91,7 @@ pub use intid::{IntId, Line};
 pub use irq::Irq;
 pub use lpi::{Lpi, LpiConfig, LpiId, LpiStore, LpiWork, NotRaised};
 pub use lrs::{hcr, lr, vmcr, LrFile, MAX_LRS};
-pub use mmio::Frame;
+pub use mmio::GicFrame;
 pub use redist::{Bank, Redist, WorkSet};
 pub use state::{Lock, Shared, Storage};
 pub use sync::SyncReport;
@@ -651,13 +651,13 @@ impl<S: Storage> Gic<S> {
     #[inline(always)]
     fn with_frame<T>(
         &self,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
         body: impl FnOnce(&mut View<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let bank = match frame {
-            Frame::Dist => None,
-            Frame::Redist(vcpu) => {
+            GicFrame::Dist => None,
+            GicFrame::Redist(vcpu) => {
                 let bank = self.banks.get(vcpu.index()).ok_or(Error::NoVcpu)?;
                 Some((vcpu, bank))
             }
@@ -675,7 +675,13 @@ impl<S: Storage> Gic<S> {
     /// sizes and alignments that a register does not have.
     ///
     /// Errors: [`Error::BadAccess`], [`Error::NoVcpu`], [`Error::NeedSync`].
-    pub fn mmio_read(&self, by: VcpuId, frame: Frame, offset: u32, size: u8) -> Result<u64, Error> {
+    pub fn mmio_read(
+        &self,
+        by: VcpuId,
+        frame: GicFrame,
+        offset: u32,
+        size: u8,
+    ) -> Result<u64, Error> {
         self.with_frame(frame, offset, |view| {
             view.mmio_read(by, frame, offset, size)
         })
@@ -689,7 +695,7 @@ impl<S: Storage> Gic<S> {
     pub fn mmio_write(
         &self,
         by: VcpuId,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
         size: u8,
         value: u64,
@@ -704,14 +710,14 @@ impl<S: Storage> Gic<S> {
     }
 
     /// Whether userspace can save a register of `frame` (KVM_HAS_DEVICE_ATTR; no: ENXIO).
-    pub fn user_has(&self, frame: Frame, offset: u32) -> bool {
+    pub fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
         self.view(None, None).user_has(frame, offset)
     }
 
     /// Userspace saves 32 bits of a register. All vCPUs are stopped.
     ///
     /// Errors: [`Error::NoVcpu`], [`Error::NeedSync`] for vCPUs that are stopped but not yet synced.
-    pub fn user_read(&self, frame: Frame, offset: u32) -> Result<u32, Error> {
+    pub fn user_read(&self, frame: GicFrame, offset: u32) -> Result<u32, Error> {
         self.with_frame(frame, offset, |view| view.user_read(frame, offset))
     }
 
@@ -720,7 +726,7 @@ impl<S: Storage> Gic<S> {
     /// Errors: as [`Gic::user_read`], and [`Error::Invalid`] or [`Error::Busy`] for a value that the register cannot take.
     pub fn user_write(
         &self,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
         value: u32,
         notify: &mut impl Notify,

@@ -7,7 +7,7 @@
 //! the state: the pending latch apart from the line, STATUSR to be set, IIDR to be compared.
 
 use super::intid::{IntId, Line};
-use super::mmio::{Access, Frame};
+use super::mmio::{Access, GicFrame};
 use super::regs::{self, gather, zero, ENABLES, STATUS};
 use super::state::View;
 use super::{config as setup, Error, Notify};
@@ -15,11 +15,11 @@ use crate::model::vcpus::VcpuId;
 use core::sync::atomic::Ordering::Relaxed;
 
 impl View<'_> {
-    pub(super) fn user_has(&self, frame: Frame, offset: u32) -> bool {
+    pub(super) fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
         matches!(self.find(None, frame, offset, 4), Ok(Some(_)))
     }
 
-    pub(super) fn user_read(&self, frame: Frame, offset: u32) -> Result<u32, Error> {
+    pub(super) fn user_read(&self, frame: GicFrame, offset: u32) -> Result<u32, Error> {
         match self.find(None, frame, offset, 4)? {
             None => Ok(0),
             Some((register, access)) => {
@@ -34,7 +34,7 @@ impl View<'_> {
 
     pub(super) fn user_write(
         &mut self,
-        frame: Frame,
+        frame: GicFrame,
         offset: u32,
         value: u32,
         notify: &mut dyn Notify,

@@ -9,7 +9,7 @@
 
 use crate::arch::speculation;
 use crate::model::vcpus::{VcpuId, VcpuSet};
-use crate::model::vgic::Frame;
+use crate::model::vgic::GicFrame;
 use kernel::prelude::*;
 
 /// Sizes of the frames in the guest's memory map, in bytes.
@@ -224,10 +224,10 @@ pub(crate) struct Map {
 impl Map {
     /// Which frame, and where in it, an access at `ipa` is.
     #[inline]
-    pub(crate) fn find(&self, ipa: u64) -> Option<(Frame, u32)> {
+    pub(crate) fn find(&self, ipa: u64) -> Option<(GicFrame, u32)> {
         let offset = ipa.wrapping_sub(self.dist);
         if offset < DIST_SIZE {
-            return Some((Frame::Dist, offset as u32));
+            return Some((GicFrame::Dist, offset as u32));
         }
         self.redists.iter().find_map(|range| {
             let offset = ipa.wrapping_sub(range.base);
@@ -238,7 +238,7 @@ impl Map {
             // All that is looked up for this vCPU has the guest's address to thank for it.
             let index = speculation::clamp(index as usize, range.count as usize) as u32;
             let vcpu = VcpuId::new(range.first.checked_add(index)? as usize)?;
-            Some((Frame::Redist(vcpu), (offset % REDIST_SIZE) as u32))
+            Some((GicFrame::Redist(vcpu), (offset % REDIST_SIZE) as u32))
         })
     }
 }

@@ -5,7 +5,7 @@
 mod vgic;
 
 use loft_model::model::timer::{TimerId, TimerSet};
-use loft_model::model::vgic::{hcr, lr, Frame, Line, LrFile, SgiReg};
+use loft_model::model::vgic::{hcr, lr, GicFrame, Line, LrFile, SgiReg};
 use vgic::cpu::SPURIOUS;
 use vgic::machine::{id, line, vcpu, Heard, Machine};
 
@@ -53,8 +53,8 @@ fn a_pulse_from_before_the_configuration_is_kept() {
         let mut m = Machine::off(1, 4);
         m.gic.pulse(line(0, 40)).unwrap();
         m.set_edge(0, 40, edge);
-        m.write(0, Frame::Dist, 0, 4, 2);
-        m.write(0, Frame::Dist, 0x428, 4, 0x8080_8080);
+        m.write(0, GicFrame::Dist, 0, 4, 2);
+        m.write(0, GicFrame::Dist, 0x428, 4, 0x8080_8080);
         m.write_bit(0, 0x100, 0, 40);
         assert_eq!(m.handle(0), 40);
         assert_eq!(m.handle(0), SPURIOUS);
@@ -391,12 +391,12 @@ fn one_that_moves_while_the_distributor_is_off_is_told() {
     let mut m = Machine::new(2, 1);
     m.set_level(0, 40, true);
     assert_eq!(m.acknowledge(0), 40);
-    m.write(0, Frame::Dist, 0, 4, 0);
+    m.write(0, GicFrame::Dist, 0, 4, 0);
     m.route(0, 40, 1);
     // The machine's exit asserts that vCPU 1, which had nothing to do, is told of what it is given.
     m.eoi(0, 40);
     assert_eq!(m.acknowledge(1), SPURIOUS);
-    m.write(0, Frame::Dist, 0, 4, 3);
+    m.write(0, GicFrame::Dist, 0, 4, 3);
     assert_eq!(m.handle(1), 40);
 }
 
@@ -541,21 +541,21 @@ fn repeated_events_kick_once() {
 #[test]
 fn nothing_is_forwarded_while_the_distributor_is_off() {
     let mut m = Machine::off(1, 4);
-    m.write(0, Frame::Dist, 0x104, 4, 0xffff_ffff);
+    m.write(0, GicFrame::Dist, 0x104, 4, 0xffff_ffff);
     assert_eq!(m.gic.set_level(line(0, 40), true).unwrap(), None);
     assert!(!m.gic.has_pending(vcpu(0), m.cpus[0].file.vmcr));
     m.set_group(0, 0, 41, false);
     assert_eq!(m.gic.set_level(line(0, 41), true).unwrap(), None);
-    m.write(0, Frame::Dist, 0, 4, 2);
+    m.write(0, GicFrame::Dist, 0, 4, 2);
     assert_eq!(m.acknowledge(0), 40);
     assert_eq!(m.acknowledge(0), SPURIOUS, "group 0 is off");
     m.set_level(0, 40, false);
     m.eoi(0, 40);
-    m.write(0, Frame::Dist, 0, 4, 1);
+    m.write(0, GicFrame::Dist, 0, 4, 1);
     assert_eq!(m.acknowledge(0), 41);
     // Disabling takes effect on what is in list registers of running vCPUs.
     m.eoi(0, 41);
-    m.write(0, Frame::Dist, 0, 4, 0);
+    m.write(0, GicFrame::Dist, 0, 4, 0);
     assert_eq!(m.acknowledge(0), SPURIOUS);
 }
 
@@ -705,14 +705,14 @@ fn reset_leaves_the_lines_alone() {
         m.cpus[cpu].active.clear();
         assert_eq!(m.cpus[cpu].file.count, 0);
     }
-    assert_eq!(m.read(0, Frame::Dist, 0, 4), 0x50);
+    assert_eq!(m.read(0, GicFrame::Dist, 0, 4), 0x50);
     assert!(!m.read_bit(0, 0x200, 0, 40), "an edge again");
     m.set_edge(0, 40, false);
     assert!(m.read_bit(0, 0x200, 0, 40));
     assert!(m.read_bit(0, 0x200, 1, 20));
     assert!(!m.read_bit(0, 0x200, 1, 0));
     assert!(!m.read_bit(0, 0x300, 0, 40));
-    m.write(0, Frame::Dist, 0, 4, 2);
+    m.write(0, GicFrame::Dist, 0, 4, 2);
     m.write_bit(0, 0x100, 0, 40);
     assert!(m.cpus[0].held(40) != 0);
 }

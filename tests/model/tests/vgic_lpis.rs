@@ -4,13 +4,13 @@
 
 mod vgic;
 
-use loft_model::model::vgic::{Frame, LpiConfig, LpiId, LpiWork, NotRaised};
+use loft_model::model::vgic::{GicFrame, LpiConfig, LpiId, LpiWork, NotRaised};
 use vgic::cpu::SPURIOUS;
 use vgic::lpis::lpi;
 use vgic::machine::{vcpu, Machine};
 
-fn redist(n: usize) -> Frame {
-    Frame::Redist(vcpu(n))
+fn redist(n: usize) -> GicFrame {
+    GicFrame::Redist(vcpu(n))
 }
 
 /// A machine with LPIs 8192 to 8192 + n, which go to vCPU 0 with priority 0x80.
@@ -131,7 +131,11 @@ fn it_stays_mapped_as_long_as_any_event_stands_for_it() {
 #[test]
 fn without_an_its_there_are_none() {
     let mut m = Machine::new(1, 4);
-    assert_eq!(m.read(0, Frame::Dist, 4, 4) >> 17 & 0x7f, 9 << 2, "10 bits");
+    assert_eq!(
+        m.read(0, GicFrame::Dist, 4, 4) >> 17 & 0x7f,
+        9 << 2,
+        "10 bits"
+    );
     assert_eq!(m.read(0, redist(0), 8, 4) & 1, 0);
     m.write(0, redist(0), 0, 4, 1);
     assert_eq!(m.read(0, redist(0), 0, 4), 6);
@@ -142,7 +146,7 @@ fn without_an_its_there_are_none() {
     assert_eq!(m.read(0, redist(0), 0x78, 8), at_reset, "as KVM's");
     assert!(m.lpi_work.is_empty());
     m.gic.add_lpis();
-    assert_eq!(m.read(0, Frame::Dist, 4, 4) >> 17 & 0x7f, 15 << 2 | 1);
+    assert_eq!(m.read(0, GicFrame::Dist, 4, 4) >> 17 & 0x7f, 15 << 2 | 1);
     assert_eq!(m.read(0, redist(0), 8, 4) & 1, 1);
     assert_eq!(m.read(0, redist(0), 0, 4), 6, "LPIs are disabled");
     assert_eq!(m.read(0, redist(0), 0x70, 8), at_reset);

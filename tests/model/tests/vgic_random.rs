@@ -8,7 +8,7 @@
 
 mod vgic;
 
-use loft_model::model::vgic::{Frame, SgiReg};
+use loft_model::model::vgic::{GicFrame, SgiReg};
 use proptest::prelude::*;
 use vgic::cpu::SPURIOUS;
 use vgic::machine::{line, vcpu, Machine};
@@ -500,7 +500,7 @@ impl Test {
             Op::Dist { by, groups } => {
                 let by = self.cpu(by);
                 self.reference.groups = [groups & 1 != 0, groups & 2 != 0];
-                self.m.write(by, Frame::Dist, 0, 4, groups.into());
+                self.m.write(by, GicFrame::Dist, 0, 4, groups.into());
             }
             Op::Read { by, cpu, n } => {
                 let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));

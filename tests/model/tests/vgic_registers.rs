@@ -4,15 +4,15 @@
 
 mod vgic;
 
-use loft_model::model::vgic::{Config, Error, Frame};
+use loft_model::model::vgic::{Config, Error, GicFrame};
 use vgic::machine::{id, line, vcpu, Heard, Machine};
 use vgic::storage::{controller, redists};
 
-const DIST: Frame = Frame::Dist;
+const DIST: GicFrame = GicFrame::Dist;
 const SGI: u32 = 0x1_0000;
 
-fn redist(n: usize) -> Frame {
-    Frame::Redist(vcpu(n))
+fn redist(n: usize) -> GicFrame {
+    GicFrame::Redist(vcpu(n))
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod vgic;
 
 use loft_model::model::timer::TimerSet;
 use loft_model::model::vcpus::VcpuId;
-use loft_model::model::vgic::{Config, Error, Frame, Gic, Line, LpiConfig, Notify, SgiReg};
+use loft_model::model::vgic::{Config, Error, Gic, GicFrame, Line, LpiConfig, Notify, SgiReg};
 use std::sync::atomic::{fence, AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ impl Vm {
         };
         vm.gic.add_lpis();
         for n in 0..CPUS {
-            vm.write(Frame::Redist(vcpu(n)), 0, 1);
+            vm.write(GicFrame::Redist(vcpu(n)), 0, 1);
         }
         for n in LPIS {
             vm.gic.lpi_store().make_room(lpi(n));
@@ -80,10 +80,10 @@ impl Vm {
             };
             vm.gic.configure_lpi(lpi(n), config).unwrap();
         }
-        vm.write(Frame::Dist, 0, 3);
-        vm.write(Frame::Dist, 0x104, u64::from(u32::MAX));
+        vm.write(GicFrame::Dist, 0, 3);
+        vm.write(GicFrame::Dist, 0x104, u64::from(u32::MAX));
         // All of them edges.
-        vm.write(Frame::Dist, 0xc08, 0xaaaa_aaaa);
+        vm.write(GicFrame::Dist, 0xc08, 0xaaaa_aaaa);
         vm
     }
 
@@ -119,7 +119,7 @@ impl Vm {
         done
     }
 
-    fn write(&self, frame: Frame, offset: u32, value: u64) {
+    fn write(&self, frame: GicFrame, offset: u32, value: u64) {
         self.with_guests_out(|| {
             let mut kicks = Kicks(self);
             self.gic
@@ -236,7 +236,7 @@ impl Vm {
             }
             let spi = SPIS.start + n % 3;
             self.write(
-                Frame::Dist,
+                GicFrame::Dist,
                 0x6000 + spi * 8,
                 u64::from(n / 3) % CPUS as u64,
             );
@@ -251,11 +251,11 @@ impl Vm {
 
     fn switch(&self) {
         while !self.done() {
-            self.write(Frame::Dist, 0, 0);
+            self.write(GicFrame::Dist, 0, 0);
             self.off.store(true, SeqCst);
             thread::yield_now();
             self.off.store(false, SeqCst);
-            self.write(Frame::Dist, 0, 3);
+            self.write(GicFrame::Dist, 0, 3);
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -8,7 +8,7 @@ use super::storage::{controller, redists, Heap};
 use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
-    Config, Error, Frame, Gic, IntId, Line, LpiConfig, LpiWork, LrFile, Notify, SgiReg, Stale,
+    Config, Error, Gic, GicFrame, IntId, Line, LpiConfig, LpiWork, LrFile, Notify, SgiReg, Stale,
 };
 
 /// The physical INTID of the timer that PPI 27 is linked to.
@@ -69,22 +69,22 @@ impl Machine {
     /// with priority 0x80.
     pub fn new(cpus: usize, list_registers: usize) -> Self {
         let mut machine = Self::off(cpus, list_registers);
-        machine.write(0, Frame::Dist, 0, 4, 3);
+        machine.write(0, GicFrame::Dist, 0, 4, 3);
         for cpu in 0..cpus {
-            let frame = Frame::Redist(vcpu(cpu));
+            let frame = GicFrame::Redist(vcpu(cpu));
             machine.write(0, frame, 0x1_0100, 4, 0xffff_ffff);
             for n in 0..8 {
                 machine.write(0, frame, 0x1_0400 + n * 4, 4, 0x8080_8080);
             }
         }
         for n in 0..4 {
-            machine.write(0, Frame::Dist, 0xc08 + n * 4, 4, 0);
+            machine.write(0, GicFrame::Dist, 0xc08 + n * 4, 4, 0);
         }
         for n in 0..2 {
-            machine.write(0, Frame::Dist, 0x104 + n * 4, 4, 0xffff_ffff);
+            machine.write(0, GicFrame::Dist, 0x104 + n * 4, 4, 0xffff_ffff);
         }
         for n in 0..16 {
-            machine.write(0, Frame::Dist, 0x420 + n * 4, 4, 0x8080_8080);
+            machine.write(0, GicFrame::Dist, 0x420 + n * 4, 4, 0x8080_8080);
         }
         machine
     }
@@ -221,7 +221,7 @@ impl Machine {
         out
     }
 
-    pub fn read(&mut self, by: usize, frame: Frame, offset: u32, size: u8) -> u64 {
+    pub fn read(&mut self, by: usize, frame: GicFrame, offset: u32, size: u8) -> u64 {
         let mut out = Vec::new();
         let value = loop {
             match self.gic.mmio_read(vcpu(by), frame, offset, size) {
@@ -236,7 +236,7 @@ impl Machine {
         value
     }
 
-    pub fn write(&mut self, by: usize, frame: Frame, offset: u32, size: u8, value: u64) {
+    pub fn write(&mut self, by: usize, frame: GicFrame, offset: u32, size: u8, value: u64) {
         let mut out = Vec::new();
         let mut heard = Heard::default();
         loop {
@@ -253,7 +253,7 @@ impl Machine {
             self.enter(cpu);
         }
         self.hear(heard);
-        let ctlr = self.read(by, Frame::Dist, 0, 4);
+        let ctlr = self.read(by, GicFrame::Dist, 0, 4);
         assert_eq!(u64::from(self.gic.ctlr()), ctlr);
     }
 
@@ -290,7 +290,7 @@ impl Machine {
     }
 
     pub fn route(&mut self, by: usize, n: u32, affinity: u64) {
-        self.write(by, Frame::Dist, 0x6000 + n * 8, 8, affinity);
+        self.write(by, GicFrame::Dist, 0x6000 + n * 8, 8, affinity);
     }
 
     pub fn set_level(&mut self, cpu: usize, n: u32, high: bool) {
@@ -337,7 +337,7 @@ impl Machine {
     pub fn add_lpis(&mut self) {
         self.gic.add_lpis();
         for cpu in 0..self.cpus.len() {
-            self.write(cpu, Frame::Redist(vcpu(cpu)), 0, 4, 1);
+            self.write(cpu, GicFrame::Redist(vcpu(cpu)), 0, 4, 1);
         }
         self.lpi_work.clear();
     }
@@ -444,7 +444,7 @@ impl Machine {
 }
 
 /// Where a register with a field for interrupt `n` of `cpu` is.
-pub fn place(cpu: usize, register: u32, within: u32) -> (Frame, u32) {
+pub fn place(cpu: usize, register: u32, within: u32) -> (GicFrame, u32) {
     // Whether it is private is seen from the distance into the register array.
     let private = match register {
         0x400 => within < 32,
@@ -452,8 +452,8 @@ pub fn place(cpu: usize, register: u32, within: u32) -> (Frame, u32) {
         _ => within < 4,
     };
     if private {
-        (Frame::Redist(vcpu(cpu)), 0x1_0000 + register + within)
+        (GicFrame::Redist(vcpu(cpu)), 0x1_0000 + register + within)
     } else {
-        (Frame::Dist, register + within)
+        (GicFrame::Dist, register + within)
     }
 }
