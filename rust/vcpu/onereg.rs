@@ -10,7 +10,7 @@ use crate::model::psci::AFFINITY;
 use crate::model::smccc::firmware::FwError;
 use crate::model::sysreg::cache::Geometries;
 use crate::model::sysreg::idregs::IdError;
-use crate::model::sysreg::table::{self, Features, Home, TimerReg, User};
+use crate::model::sysreg::table::{self, Features, Storage, TimerReg, User};
 use crate::model::sysreg::{cache, lookup, Encoding, Reg};
 use crate::model::timer::TimerId;
 use core::sync::atomic::Ordering::Relaxed;
@@ -190,12 +190,17 @@ fn get_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
     let row = lookup(encoding)
         .filter(|row| row.is_listed(features))
         .ok_or(ENOENT)?;
-    Ok(match row.home {
-        Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => core.get(reg),
-        Home::Id(id) => vcpu.vm.with_ids(|ids| ids.get(id)),
-        Home::Timer(reg) => super::sysreg::read_timer(core, reg),
-        Home::Const(value) => value,
-        Home::CacheGeometry | Home::Gic(_) | Home::OsLock | Home::SetWay => return Err(ENOENT),
+    Ok(match row.storage {
+        Storage::Loaded(reg)
+        | Storage::SwitchedAtEntry(reg)
+        | Storage::Debug(reg)
+        | Storage::Memory(reg) => core.get(reg),
+        Storage::Id(id) => vcpu.vm.with_ids(|ids| ids.get(id)),
+        Storage::Timer(reg) => super::sysreg::read_timer(core, reg),
+        Storage::Const(value) => value,
+        Storage::CacheGeometry | Storage::Gic(_) | Storage::OsLock | Storage::SetWay => {
+            return Err(ENOENT)
+        }
     })
 }
 
@@ -209,9 +214,9 @@ fn set_sysreg(
     let row = lookup(encoding)
         .filter(|row| row.is_listed(features))
         .ok_or(ENOENT)?;
-    match (row.user, row.home) {
+    match (row.user, row.storage) {
         (User::Hidden, _) => return Err(ENOENT),
-        (User::IdReg | User::Implementation, Home::Id(id)) => {
+        (User::IdReg | User::Implementation, Storage::Id(id)) => {
             let mut guard = vcpu.vm.config.lock();
             let config = &mut *guard;
             let ran = config.started;
@@ -235,7 +240,7 @@ fn set_sysreg(
             let value = cache::set_clidr(core.cache_type(), value).ok_or(EINVAL)?;
             core.set(Reg::ClidrEl1, value);
         }
-        (_, Home::Timer(reg)) => set_timer(vcpu, core, reg, value),
+        (_, Storage::Timer(reg)) => set_timer(vcpu, core, reg, value),
         _ => match row.context() {
             Some(reg) => {
                 core.set(reg, value);

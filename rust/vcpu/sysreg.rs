@@ -5,7 +5,7 @@
 use super::core::{caches_are_on, Core};
 use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
-use crate::model::sysreg::table::{GicReg, Guest, Home, TimerReg};
+use crate::model::sysreg::table::{GicReg, Guest, Storage, TimerReg};
 use crate::model::sysreg::{lookup, regs, Encoding, IdReg, Reg};
 use crate::model::timer::TimerId;
 use crate::model::vgic::{Error as GicError, SgiReg};
@@ -56,10 +56,10 @@ impl QuickIds {
             else {
                 continue;
             };
-            *slot = match row.home {
+            *slot = match row.storage {
                 _ if row.guest == Guest::RazWi => 0,
-                Home::Id(id) => id_register(core, id),
-                Home::Const(value) => value,
+                Storage::Id(id) => id_register(core, id),
+                Storage::Const(value) => value,
                 _ => continue,
             };
             this.known |= 1 << n;
@@ -91,31 +91,34 @@ pub(crate) fn access(core: &mut Core, access: SysregAccess) -> Outcome {
             return Outcome::Done;
         }
         let value = core.x(access.rt());
-        store(core, row.home, value)
+        store(core, row.storage, value)
     } else {
         let value = if row.guest == Guest::RazWi {
             0
         } else {
-            fetch(core, row.home)
+            fetch(core, row.storage)
         };
         core.set_x(access.rt(), value);
         Outcome::Done
     }
 }
 
-fn fetch(core: &mut Core, home: Home) -> u64 {
-    match home {
-        Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => core.get(reg),
-        Home::Id(id) => id_register(core, id),
-        Home::Timer(reg) => read_timer(core, reg),
-        Home::Gic(GicReg::Sre) => 7,
-        Home::Gic(_) | Home::OsLock | Home::SetWay => 0,
-        Home::CacheGeometry => {
+fn fetch(core: &mut Core, storage: Storage) -> u64 {
+    match storage {
+        Storage::Loaded(reg)
+        | Storage::SwitchedAtEntry(reg)
+        | Storage::Debug(reg)
+        | Storage::Memory(reg) => core.get(reg),
+        Storage::Id(id) => id_register(core, id),
+        Storage::Timer(reg) => read_timer(core, reg),
+        Storage::Gic(GicReg::Sre) => 7,
+        Storage::Gic(_) | Storage::OsLock | Storage::SetWay => 0,
+        Storage::CacheGeometry => {
             let ctr = IdReg::new(regs::CTR_EL0::ENCODING).map_or(0, |id| id_register(core, id));
             let csselr = core.get(Reg::CsselrEl1);
             core.cache_geometry(ctr, csselr)
         }
-        Home::Const(value) => value,
+        Storage::Const(value) => value,
     }
 }
 
@@ -123,28 +126,30 @@ fn id_register(core: &Core, id: IdReg) -> u64 {
     core.vm.ids.as_ref().map_or(0, |ids| ids.get(id))
 }
 
-fn store(core: &mut Core, home: Home, value: u64) -> Outcome {
-    match home {
-        Home::Cpu(reg) if core.watches_caches() => return store_watched(core, reg, value),
-        Home::Cpu(reg) | Home::Entry(reg) | Home::Mem(reg) => core.set(reg, value),
+fn store(core: &mut Core, storage: Storage, value: u64) -> Outcome {
+    match storage {
+        Storage::Loaded(reg) if core.watches_caches() => return store_watched(core, reg, value),
+        Storage::Loaded(reg) | Storage::SwitchedAtEntry(reg) | Storage::Memory(reg) => {
+            core.set(reg, value)
+        }
         // The debug registers are put into the CPU on the way into the guest, if they are in use.
-        Home::Debug(reg) => {
+        Storage::Debug(reg) => {
             core.set(reg, value);
             return Outcome::Reload;
         }
-        Home::Timer(reg) => write_timer(core, reg, value),
-        Home::OsLock => {
+        Storage::Timer(reg) => write_timer(core, reg, value),
+        Storage::OsLock => {
             let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OslsrEl1), value & 1);
             core.set(Reg::OslsrEl1, oslsr);
             return Outcome::Reload;
         }
-        Home::Gic(reg) => return interrupt_controller(core, reg, value),
+        Storage::Gic(reg) => return interrupt_controller(core, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
         // has turned its caches off. Where stage 2 makes all accesses cacheable (FEAT_S2FWB) there is nothing to do.
         // While the caches are watched they are off, or were to be switched off: the memory is cleaned when they are switched.
-        Home::SetWay if cpu::features().fwb || core.watches_caches() => {}
-        Home::SetWay => return Outcome::NeedsClean,
-        Home::Id(_) | Home::CacheGeometry | Home::Const(_) => {}
+        Storage::SetWay if cpu::features().fwb || core.watches_caches() => {}
+        Storage::SetWay => return Outcome::NeedsClean,
+        Storage::Id(_) | Storage::CacheGeometry | Storage::Const(_) => {}
     }
     Outcome::Done
 }
@@ -166,8 +171,8 @@ fn store_watched(core: &mut Core, reg: Reg, value: u64) -> Outcome {
 
 /// Does the access that [`Outcome::NeedsClean`] was said of. What remains is to clean the guest's memory.
 pub(crate) fn before_clean(core: &mut Core, access: SysregAccess) {
-    match lookup(access.encoding()).map(|row| row.home) {
-        Some(Home::Cpu(reg)) => {
+    match lookup(access.encoding()).map(|row| row.storage) {
+        Some(Storage::Loaded(reg)) => {
             let value = core.x(access.rt());
             core.set(reg, value);
             let on = caches_are_on(core.get(Reg::SctlrEl1));

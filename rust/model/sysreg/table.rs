@@ -22,7 +22,7 @@ pub struct Row {
     /// When the register exists at all; otherwise as if it had no row.
     pub when: When,
     /// Where its value is.
-    pub home: Home,
+    pub storage: Storage,
     /// What a guest's access does, if it traps.
     pub guest: Guest,
     /// What userspace may do.
@@ -33,16 +33,16 @@ pub struct Row {
 
 /// Where a register's value is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Home {
+pub enum Storage {
     /// In the CPU while the vCPU is loaded, in the context otherwise.
-    Cpu(Reg),
-    /// A pointer authentication key: as [`Home::Cpu`], but for APIA, which the world switch exchanges since the host's kernel
-    /// uses it.
-    Entry(Reg),
+    Loaded(Reg),
+    /// A pointer authentication key: as [`Storage::Loaded`], but for APIA, which the world switch
+    /// exchanges, since the host's kernel uses it.
+    SwitchedAtEntry(Reg),
     /// In the context; in the CPU while the guest owns the debug registers.
     Debug(Reg),
     /// In the context only.
-    Mem(Reg),
+    Memory(Reg),
     /// In the VM's identification registers.
     Id(IdReg),
     /// The generic timer's.
@@ -91,13 +91,13 @@ pub enum GicReg {
 /// What a trapped access of the guest does. An access that is not named is UNDEFINED.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Guest {
-    /// Reads and writes reach the home.
+    /// Reads and writes reach the value.
     ReadWrite,
-    /// Reads reach the home.
+    /// Reads reach the value.
     ReadOnly,
-    /// Writes reach the home.
+    /// Writes reach the value.
     WriteOnly,
-    /// Reads reach the home, writes are ignored.
+    /// Reads reach the value, writes are ignored.
     WriteIgnored,
     /// Reads as zero, writes are ignored.
     RazWi,
@@ -122,7 +122,7 @@ impl Guest {
 pub enum User {
     /// Not there: -ENOENT, not listed.
     Hidden,
-    /// Get and set the home as it is.
+    /// Get and set the value as it is.
     Plain,
     /// OSLSR_EL1: only OSLK may be changed ([`set_oslsr`]).
     OsLock,
@@ -216,7 +216,7 @@ impl Row {
     pub(super) const fn new(
         name: &'static str,
         encoding: Encoding,
-        home: Home,
+        storage: Storage,
         guest: Guest,
         user: User,
     ) -> Self {
@@ -224,7 +224,7 @@ impl Row {
             name,
             encoding,
             when: When::Always,
-            home,
+            storage,
             guest,
             user,
             reset: Reset::Elsewhere,
@@ -240,21 +240,31 @@ impl Row {
     }
 
     /// A register of the context that userspace saves and restores, zero after reset.
-    pub(super) const fn plain(name: &'static str, encoding: Encoding, home: Home) -> Self {
-        Self::new(name, encoding, home, Guest::ReadWrite, User::Plain).reset(Reset::To(0))
+    pub(super) const fn plain(name: &'static str, encoding: Encoding, storage: Storage) -> Self {
+        Self::new(name, encoding, storage, Guest::ReadWrite, User::Plain).reset(Reset::To(0))
     }
 
     pub(super) const fn raz_wi(name: &'static str, encoding: Encoding) -> Self {
-        Self::new(name, encoding, Home::Const(0), Guest::RazWi, User::Hidden)
+        Self::new(
+            name,
+            encoding,
+            Storage::Const(0),
+            Guest::RazWi,
+            User::Hidden,
+        )
     }
 
-    pub(super) const fn write_only(name: &'static str, encoding: Encoding, home: Home) -> Self {
-        Self::new(name, encoding, home, Guest::WriteOnly, User::Hidden)
+    pub(super) const fn write_only(
+        name: &'static str,
+        encoding: Encoding,
+        storage: Storage,
+    ) -> Self {
+        Self::new(name, encoding, storage, Guest::WriteOnly, User::Hidden)
     }
 
     pub(super) const fn id(name: &'static str, encoding: Encoding, user: User) -> Self {
         match IdReg::new(encoding) {
-            Some(id) => Self::new(name, encoding, Home::Id(id), Guest::ReadOnly, user),
+            Some(id) => Self::new(name, encoding, Storage::Id(id), Guest::ReadOnly, user),
             None => panic!("not an identification register"),
         }
     }
@@ -269,13 +279,16 @@ impl Row {
             TimerReg::Cntvct | TimerReg::Cntpct => Guest::ReadOnly,
             _ => Guest::ReadWrite,
         };
-        Self::new(name, encoding, Home::Timer(reg), guest, user)
+        Self::new(name, encoding, Storage::Timer(reg), guest, user)
     }
 
     /// The register of the context that holds the value, if one does.
     pub const fn context(&self) -> Option<Reg> {
-        match self.home {
-            Home::Cpu(reg) | Home::Entry(reg) | Home::Debug(reg) | Home::Mem(reg) => Some(reg),
+        match self.storage {
+            Storage::Loaded(reg)
+            | Storage::SwitchedAtEntry(reg)
+            | Storage::Debug(reg)
+            | Storage::Memory(reg) => Some(reg),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Encodings, fields, the table of system registers, the caches that a guest sees.
 
-use loft_model::model::sysreg::table::{self, Features, Guest, Home, Reset, User, When};
+use loft_model::model::sysreg::table::{self, Features, Guest, Reset, Storage, User, When};
 use loft_model::model::sysreg::{cache, lookup, regs, Encoding, Field, IdReg, IdRegs, Reg, TABLE};
 use proptest::prelude::*;
 
@@ -97,10 +97,10 @@ fn a_context_register_has_one_row_at_most() {
 }
 
 #[test]
-fn homes_agree_with_the_order_of_the_context() {
+fn storage_agrees_with_the_order_of_the_context() {
     for row in TABLE {
         if let Some(reg) = row.context() {
-            let loaded = matches!(row.home, Home::Cpu(_));
+            let loaded = matches!(row.storage, Storage::Loaded(_));
             assert_eq!(reg.index() < Reg::LOADED, loaded, "{}", row.name);
         }
     }
@@ -113,19 +113,19 @@ fn rows_make_sense() {
         assert_eq!(
             matches!(row.reset, Reset::Elsewhere),
             !stored,
-            "{}: reset and home",
+            "{}: reset and storage",
             row.name
         );
         assert_eq!(
-            matches!(row.home, Home::Id(_)),
+            matches!(row.storage, Storage::Id(_)),
             matches!(row.user, User::IdReg | User::Implementation),
             "{}",
             row.name
         );
         if row.guest == Guest::RazWi {
-            assert_eq!(row.home, Home::Const(0), "{}", row.name);
+            assert_eq!(row.storage, Storage::Const(0), "{}", row.name);
         }
-        if let Home::Id(id) = row.home {
+        if let Storage::Id(id) = row.storage {
             assert_eq!(id.encoding(), row.encoding);
             assert_eq!(id.is_implementation(), row.user == User::Implementation);
         }
