@@ -31,6 +31,8 @@ pub(crate) struct Control {
     pub(crate) physical_offset: u64,
     /// VPIDR_EL2: what the guest reads from MIDR_EL1.
     pub(crate) midr: u64,
+    /// HCRX_EL2, where there is one ([`guest_hcrx`]).
+    pub(crate) hcrx: u64,
 }
 
 /// What the host had where a loaded vCPU is.
@@ -93,6 +95,19 @@ pub(crate) fn pointer_auth_hcr() -> u64 {
     HCR_EL2::API.mask() | HCR_EL2::APK.mask()
 }
 
+/// HCRX_EL2 while a guest runs. `mops`: it has FEAT_MOPS.
+///
+/// Without MSCEn the instructions of FEAT_MOPS are UNDEFINED at EL1 and EL0. With MCE2 a copy that began on a CPU with the
+/// other layout of its registers is an exit, not an exception of the guest's, which need not know that its vCPU has moved.
+/// Nothing else that the register enables is virtualised.
+pub(crate) fn guest_hcrx(mops: bool) -> u64 {
+    if mops {
+        HCRX_EL2::MSCEn.mask() | HCRX_EL2::MCE2.mask()
+    } else {
+        0
+    }
+}
+
 /// Puts a guest into this CPU; the thread must stay here until [`put`], so preemption is off or a preempt notifier set.
 /// `debugged`: debug exceptions are not the guest's but go to EL2, BRK too.
 pub(crate) fn load(
@@ -130,9 +145,8 @@ pub(crate) fn load(
         write_sysreg_el12!(PMSCR_EL1, 0);
     }
     if cpu.hcx {
-        // Nothing of what HCRX_EL2 enables is virtualised.
         host.hcrx = read_sysreg!(HCRX_EL2);
-        write_sysreg!(HCRX_EL2, 0);
+        write_sysreg!(HCRX_EL2, control.hcrx);
     }
     if cpu.fgt {
         // Zero traps nothing that is older than the fine-grained traps, and all that came after (the `n` bits).

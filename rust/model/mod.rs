@@ -14,6 +14,7 @@
 pub mod esr;
 pub mod inject;
 pub mod its;
+pub mod mops;
 pub mod onereg;
 pub mod psci;
 pub mod smccc;

@@ -18,9 +18,11 @@ use crate::host::guest::{self, Resident};
 use crate::host::machine;
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
+use crate::model::mops::MemoryOperation;
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::Geometries;
-use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, TCR_EL1};
+use crate::model::sysreg::idregs::IdRegs;
+use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
 use crate::model::sysreg::table::Features;
 use crate::model::sysreg::Reg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
@@ -131,6 +133,7 @@ impl Core {
                 virtual_offset: 0,
                 physical_offset: 0,
                 midr: 0,
+                hcrx: 0,
             },
             host: None,
             id,
@@ -224,6 +227,21 @@ impl Core {
         if let Some(x) = self.frame.x.get_mut(usize::from(n)) {
             *x = value;
         }
+    }
+
+    /// Goes back to the first instruction of a memory copy or set that cannot go on where this vCPU
+    /// is now (exit of class 0x27); outside of a fast exit.
+    pub(crate) fn restart_memory_operation(&mut self, esr: Esr) {
+        let operation = MemoryOperation::new(esr);
+        let registers = operation.registers();
+        let negative = SPSR_EL1::N.is_set(self.frame.pstate);
+        let values = operation.undone(registers.map(|n| self.x(n)), negative);
+        for (n, value) in registers.into_iter().zip(values) {
+            self.set_x(n, value);
+        }
+        self.frame.pc = self.frame.pc.wrapping_sub(operation.distance());
+        // A step that was due has been taken, as for any instruction that has ended in an exit.
+        self.frame.pstate = SPSR_EL1::SS.with(self.frame.pstate, 0);
     }
 
     /// Moves past the instruction that trapped, outside of a fast exit.
@@ -353,6 +371,7 @@ impl Core {
     /// Sets what does not change once the VM runs.
     pub(crate) fn start(&mut self) {
         self.control.midr = self.vm.midr();
+        self.control.hcrx = world::guest_hcrx(self.vm.with_ids(IdRegs::has_mops));
         // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another, or another CPU's.
         let own_caches = cpu::features().caches_differ || self.cache_type() != cpu::features().ctr;
         self.hcr = world::guest_hcr();

@@ -92,6 +92,10 @@ pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
             let (esr, far) = (core.frame.syndrome.esr, core.frame.syndrome.far);
             leave(Exit::Debug { esr, far }, Answer::None)
         }
+        ExceptionClass::MemoryOperation => {
+            core.restart_memory_operation(esr);
+            Next::Resume
+        }
         // Whatever else traps is something that the guest does not have.
         _ => {
             core.inject_undefined();

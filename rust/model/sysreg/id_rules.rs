@@ -5,7 +5,7 @@
 //! `Fixed(0)` is zero too, but says that the field is one of those which KVM lets userspace write: it is in the mask of
 //! KVM_ARM_GET_REG_WRITABLE_MASKS.
 //! A feature is hidden or works. These stay hidden although the host may have them, with what they wait for:
-//! SVE, SME, FP8 (FPMR), MTE, GCS (state to save); MOPS, LS64, CMOW (HCRX_EL2); SCTLR2, TCR2, permission indirection
+//! SVE, SME, FP8 (FPMR), MTE, GCS (state to save); LS64, CMOW (HCRX_EL2); SCTLR2, TCR2, permission indirection
 //! and overlays, DoubleFault2, THE (EL1 registers to save and HCRX_EL2); PMU, SPE, TRBE, BRBE, trace, AMU, MPAM (not
 //! virtualised); ECV (CNTPOFF); WFxT (a trapped WFIT has a timeout); LPA2 and 52-bit addresses (stage 2 has 48);
 //! EL2, EL3, VHE, nesting, stage-2 features and AArch32 (a guest has AArch64 EL1 and EL0).
@@ -179,7 +179,7 @@ pub(super) static RULES: &[FieldRule] = rules! {
         RPRES: Host;
         GPA3: PointerAuth => read_only;
         APA3: PointerAuth => read_only;
-        MOPS: Fixed(0);
+        MOPS: Host;
         BC: Host;
         PAC_frac: PointerAuth => read_only;
         CLRBHB: Host;

@@ -188,6 +188,12 @@ impl IdRegs {
             || IdReg::new(I2::ENCODING).is_some_and(|id| self.get(id) & two != 0)
     }
 
+    /// Whether FEAT_MOPS is there.
+    pub fn has_mops(&self) -> bool {
+        use regs::ID_AA64ISAR2_EL1 as I2;
+        self.field(I2::ENCODING, I2::MOPS) != 0
+    }
+
     /// What a new VM sees on this host.
     pub fn for_guest(host: &Self, config: &IdConfig) -> Self {
         let mut guest = Self::new();
