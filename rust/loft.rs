@@ -41,19 +41,19 @@ module! {
 struct Loft {
     // Fields are dropped in this order: no new VM can come before the interrupts are given back.
     _nodes: abi::Nodes,
-    _machine: Pin<KBox<host::machine::Machine>>,
+    _machine: Pin<KBox<host::percpu_irq::Machine>>,
     // Last: what the VMs have left is dropped before the module goes.
-    _retirement: host::rcu::Retirement,
+    _retirement: host::rcu_arc::Retirement,
 }
 
 impl kernel::Module for Loft {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let _ = module;
         arch::cpu::probe(host::module::pretended_errata())?;
-        let retirement = host::rcu::Retirement::new()?;
-        let machine = host::machine::Machine::new()?;
+        let retirement = host::rcu_arc::Retirement::new()?;
+        let machine = host::percpu_irq::Machine::new()?;
         host::sync::init_statics();
-        host::guest::init();
+        host::context_tracking::init();
         let nodes = abi::Nodes::register(host::module::kvm_node())?;
         greet();
         Ok(Loft {

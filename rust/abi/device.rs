@@ -5,8 +5,8 @@
 use super::its::ItsFile;
 use super::user;
 use crate::host::ffi::*;
-use crate::host::file::{FileObject, NewFd};
 use crate::host::time;
+use crate::host::{anon_inode::NewFd, file::FileObject};
 use crate::model::vgic::IntId;
 use crate::vcpu::Vcpu;
 use crate::vm::its::Its;

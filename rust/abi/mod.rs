@@ -17,7 +17,7 @@ mod vgic;
 mod vm;
 mod vm_attributes;
 
-use crate::host::file::Node;
+use crate::host::miscdevice::Node;
 use kernel::prelude::*;
 use system::System;
 

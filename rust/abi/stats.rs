@@ -3,7 +3,7 @@
 //! KVM_GET_STATS_FD: files with a vCPU's or a VM's counters, in KVM's format (Documentation/virt/kvm/api.rst).
 
 use crate::host::ffi::*;
-use crate::host::file::{new_fd, FileObject};
+use crate::host::{anon_inode::new_fd, file::FileObject};
 use crate::vcpu::shared::Shared;
 use crate::vcpu::stats::{self, Kind, Row};
 use crate::vm::Vm;

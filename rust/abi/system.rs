@@ -5,7 +5,7 @@
 use super::capability;
 use crate::arch::cpu;
 use crate::host::ffi::*;
-use crate::host::file::{new_fd, FileObject, OpenNode};
+use crate::host::{anon_inode::new_fd, file::FileObject, miscdevice::OpenNode};
 use crate::vm::{Vm, DEFAULT_IPA_BITS};
 use kernel::prelude::*;
 use kernel::sync::Arc;

@@ -7,7 +7,7 @@ use crate::arch::cpu;
 use crate::arch::debug::{External, Points};
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
-use crate::host::guest::SignalMask;
+use crate::host::sigmask::SignalMask;
 use crate::model::psci;
 use crate::vcpu::debugger::Debugger;
 use crate::vcpu::shared::Power;

@@ -4,7 +4,7 @@
 
 use super::{capability, device, event, stats, user, vm_attributes};
 use crate::host::ffi::*;
-use crate::host::file::{FileObject, NewFd};
+use crate::host::{anon_inode::NewFd, file::FileObject};
 use crate::model::sysreg::regs::HCR_EL2;
 use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuId;

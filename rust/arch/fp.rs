@@ -3,6 +3,7 @@
 //! The guest's FP/SIMD registers.
 
 use super::cpu::features;
+use crate::host::fpsimd::FpOwned;
 use core::arch::asm;
 
 /// Whether a guest may run while its FP/SIMD registers are not here, and accesses to them trap: not in streaming mode, or
@@ -30,8 +31,8 @@ impl Fp {
         }
     }
 
-    /// Puts them into the CPU. Inside `host::guest::HostFp::with`, where the registers are this thread's.
-    pub(crate) fn load(&self) {
+    /// Puts them into the CPU.
+    pub(crate) fn load(&self, _fp: FpOwned<'_>) {
         // SAFETY: Reads 512 bytes of `self`. The registers are not the compiler's: the kernel is built without FP.
         unsafe {
             asm!(
@@ -49,7 +50,7 @@ impl Fp {
     }
 
     /// Takes them from the CPU.
-    pub(crate) fn save(&mut self) {
+    pub(crate) fn save(&mut self, _fp: FpOwned<'_>) {
         let (s, c): (u64, u64);
         // SAFETY: Writes 512 bytes of `self`.
         unsafe {

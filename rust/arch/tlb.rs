@@ -11,7 +11,7 @@
 
 use super::cpu::features;
 use super::{dsb_ish, dsb_ishst, isb, write_hcr};
-use crate::host::cpu::IrqOff;
+use crate::host::irqflags::IrqGuard;
 use crate::model::sysreg::regs::*;
 use core::arch::asm;
 
@@ -34,7 +34,7 @@ impl Translation {
 
 /// Runs `body` with this guest's translation in the CPU, so that TLBIs are about it, and interrupts off.
 fn with_guest(guest: Translation, body: impl FnOnce()) {
-    let _off = IrqOff::new();
+    let _off = IrqGuard::new();
     let hcr = read_sysreg!(HCR_EL2);
     let old = Translation {
         vttbr: read_sysreg!(VTTBR_EL2),

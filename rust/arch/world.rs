@@ -12,6 +12,7 @@ use super::el1::{self, HostUser, InCpu, Saved};
 use super::frame::{loft_enter, EntryFrame};
 use super::tlb::Translation;
 use super::{isb, mpam, timer};
+use crate::host::context_tracking::InGuest;
 use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Field};
 use crate::vcpu::core::Core;
@@ -253,8 +254,10 @@ const _: () = assert!(core::mem::offset_of!(Core, frame) == 0);
 /// Called by `entry.S` with the frame that [`run_core`] passed, interrupts masked and the guest in the CPU.
 #[no_mangle]
 unsafe extern "C" fn loft_fast_sync(frame: *mut EntryFrame, esr: u64) -> u64 {
-    // SAFETY: See `run_core`: the frame's address is the core's, which nobody else uses now.
-    fast::sync(unsafe { &mut *frame.cast::<Core>() }, esr)
+    // SAFETY: See `run_core`: the frame's address is the core's, which nobody else uses now. Whoever
+    // called `run_core` has told RCU of the guest, and interrupts are masked until it returns.
+    let (core, guest) = unsafe { (&mut *frame.cast::<Core>(), InGuest::assume()) };
+    fast::sync(core, esr, guest)
 }
 
 /// # Safety
@@ -262,8 +265,10 @@ unsafe extern "C" fn loft_fast_sync(frame: *mut EntryFrame, esr: u64) -> u64 {
 /// As [`loft_fast_sync`].
 #[no_mangle]
 unsafe extern "C" fn loft_fast_irq(frame: *mut EntryFrame) -> u64 {
-    // SAFETY: As above.
-    fast::irq(unsafe { &mut *frame.cast::<Core>() })
+    // SAFETY: See `run_core`: the frame's address is the core's, which nobody else uses now. Whoever
+    // called `run_core` has told RCU of the guest, and interrupts are masked until it returns.
+    let (core, guest) = unsafe { (&mut *frame.cast::<Core>(), InGuest::assume()) };
+    fast::irq(core, guest)
 }
 
 /// # Safety

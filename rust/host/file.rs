@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files whose behaviour is a Rust type: the device node, and the anonymous files for VMs, vCPUs and devices.
+//! Files whose behaviour is a Rust type: see [`super::miscdevice`] and [`super::anon_inode`].
 //!
 //! `kernel::miscdevice` leaves `file_operations::owner` empty, so a module could go away under an open file. Here it is
 //! always set: `rmmod` is refused with EBUSY as long as any of these files is open.
@@ -9,14 +9,9 @@ use super::ffi;
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
-use core::ptr::NonNull;
 use kernel::bindings;
-use kernel::error::from_err_ptr;
-use kernel::fs::file::FileDescriptorReservation;
-use kernel::fs::File;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
-use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::{ForeignOwnable, Opaque};
 use kernel::uaccess::{UserPtr, UserSlice, UserSliceWriter};
@@ -58,10 +53,10 @@ const OWNER: *mut bindings::module = {
 };
 
 /// The C side of a [`FileObject`].
-struct Ops<T>(PhantomData<T>);
+pub(super) struct Ops<T>(PhantomData<T>);
 
 impl<T: FileObject> Ops<T> {
-    const OPS: bindings::file_operations = bindings::file_operations {
+    pub(super) const OPS: bindings::file_operations = bindings::file_operations {
         owner: OWNER,
         release: Some(Self::release),
         read: if T::READABLE { Some(Self::read) } else { None },
@@ -150,137 +145,5 @@ impl<T: FileObject> Ops<T> {
             Ok(()) => 0,
             Err(error) => error.to_errno(),
         }
-    }
-}
-
-/// A new file descriptor of the current process for `object`, as KVM's ioctls return one.
-pub(crate) fn new_fd<T: FileObject>(object: Arc<T>) -> Result<isize> {
-    Ok(NewFd::prepare(object)?.install())
-}
-
-/// A file and a file descriptor for it, of which nobody knows yet. Dropped, both are gone.
-pub(crate) struct NewFd {
-    fd: FileDescriptorReservation,
-    file: ARef<File>,
-}
-
-impl NewFd {
-    /// Does all that may fail. `EMFILE`: the process has no descriptor left.
-    pub(crate) fn prepare<T: FileObject>(object: Arc<T>) -> Result<Self> {
-        let fd = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
-        let data = object.into_foreign();
-        // SAFETY: The operations and the name are static; `data` is what they expect.
-        let file = unsafe {
-            ffi::loft_anon_inode_getfile(
-                T::NAME.as_char_ptr().cast(),
-                &Ops::<T>::OPS,
-                data.cast(),
-                if T::READABLE {
-                    bindings::O_RDONLY
-                } else {
-                    bindings::O_RDWR
-                } as c_int,
-            )
-        };
-        let file = from_err_ptr(file).and_then(|file| NonNull::new(file).ok_or(ENOMEM));
-        match file {
-            Ok(file) => {
-                // SAFETY: The file is new and the reference is ours; it has no position that anybody could be using.
-                let file = unsafe { ARef::from_raw(file.cast::<File>()) };
-                Ok(Self { fd, file })
-            }
-            Err(error) => {
-                // SAFETY: No file was made, so the reference is still ours.
-                drop(unsafe { <Arc<T> as ForeignOwnable>::from_foreign(data) });
-                Err(error)
-            }
-        }
-    }
-
-    /// The descriptor that it will have.
-    pub(crate) fn number(&self) -> u32 {
-        self.fd.reserved_fd()
-    }
-
-    /// From now on the process has it: the number.
-    pub(crate) fn install(self) -> isize {
-        let number = self.number() as isize;
-        self.fd.fd_install(self.file);
-        number
-    }
-}
-
-/// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by `T::default()`-like
-/// [`Node::open`].
-#[pin_data(PinnedDrop)]
-pub(crate) struct Node<T: OpenNode> {
-    #[pin]
-    misc: Opaque<bindings::miscdevice>,
-    _object: PhantomData<T>,
-}
-
-/// A [`FileObject`] that a device node opens.
-pub(crate) trait OpenNode: FileObject {
-    fn open() -> Result<Arc<Self>>;
-}
-
-// SAFETY: Registering and deregistering may be done from any thread.
-unsafe impl<T: OpenNode> Send for Node<T> {}
-// SAFETY: A `&Node` gives access to nothing.
-unsafe impl<T: OpenNode> Sync for Node<T> {}
-
-struct NodeOps<T>(PhantomData<T>);
-
-impl<T: OpenNode> NodeOps<T> {
-    const OPS: bindings::file_operations = bindings::file_operations {
-        open: Some(Self::open),
-        ..Ops::<T>::OPS
-    };
-
-    /// # Safety
-    ///
-    /// Called by the kernel for a file with these operations.
-    unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        match T::open() {
-            Ok(object) => {
-                // SAFETY: The file is being opened: nobody else uses its private data.
-                unsafe { (*file).private_data = object.into_foreign().cast() };
-                0
-            }
-            Err(error) => error.to_errno(),
-        }
-    }
-}
-
-impl<T: OpenNode> Node<T> {
-    /// Registers `/dev/<name>`, readable and writable for `mode`, under the minor number `minor`.
-    pub(crate) fn register(
-        name: &'static CStr,
-        minor: c_int,
-        mode: u16,
-    ) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
-                let mut misc: bindings::miscdevice = pin_init::zeroed();
-                misc.minor = minor;
-                misc.name = name.as_char_ptr().cast();
-                misc.fops = &NodeOps::<T>::OPS;
-                misc.mode = mode;
-                // SAFETY: `slot` is pinned and valid for writes; it is deregistered before it goes away.
-                unsafe {
-                    slot.write(misc);
-                    kernel::error::to_result(bindings::misc_register(slot))
-                }
-            }),
-            _object: PhantomData,
-        })
-    }
-}
-
-#[pinned_drop]
-impl<T: OpenNode> PinnedDrop for Node<T> {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered in `register`.
-        unsafe { bindings::misc_deregister(self.misc.get()) };
     }
 }

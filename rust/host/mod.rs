@@ -5,22 +5,37 @@
 //! Each file wraps one thing, with a safe interface, as it would be sent to the `kernel` crate. The C side of what is
 //! inline or a macro in C is `shim.c`.
 
-pub(crate) mod abi;
+pub(crate) mod anon_inode;
+pub(crate) mod context_tracking;
 pub(crate) mod cpu;
+pub(crate) mod entry_virt;
 pub(crate) mod errno;
-pub(crate) mod event;
+pub(crate) mod eventfd;
 pub(crate) mod file;
-pub(crate) mod guest;
-pub(crate) mod machine;
+pub(crate) mod fpsimd;
+pub(crate) mod gup;
+pub(crate) mod irqflags;
+pub(crate) mod killable_mutex;
+pub(crate) mod memory_failure;
+pub(crate) mod miscdevice;
 pub(crate) mod mm;
+pub(crate) mod mmu_notifier;
 pub(crate) mod module;
 pub(crate) mod page;
+pub(crate) mod percpu_irq;
+pub(crate) mod preempt;
+pub(crate) mod preempt_notifier;
 pub(crate) mod random;
-pub(crate) mod rcu;
-pub(crate) mod shared;
+pub(crate) mod raw_spinlock;
+pub(crate) mod rcu_arc;
+pub(crate) mod rcuwait;
+pub(crate) mod run_page;
+pub(crate) mod rwlock;
+pub(crate) mod sched;
+pub(crate) mod sigmask;
 pub(crate) mod sync;
 pub(crate) mod time;
-pub(crate) mod wait;
+mod uapi;
 
 /// What bindgen made of `bindings.h`.
 #[allow(

@@ -14,8 +14,10 @@ use crate::arch::gic::{self, Sgi};
 use crate::arch::timer::{self, Ctls};
 use crate::arch::world::{self, Control, HostWorld};
 use crate::arch::{cpu, tlb};
-use crate::host::guest::{self, Resident};
-use crate::host::machine;
+use crate::host::entry_virt;
+use crate::host::percpu_irq;
+use crate::host::preempt::PreemptDisabled;
+use crate::host::preempt_notifier::Resident;
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::mops::MemoryOperation;
@@ -473,7 +475,7 @@ impl Core {
             return;
         }
         for timer in timers.iter() {
-            gic::deactivate(machine::timer_intid(timer));
+            gic::deactivate(percpu_irq::timer_intid(timer));
         }
         self.active_timers = self.active_timers.without(timers);
     }
@@ -570,7 +572,7 @@ impl Core {
     /// and would be taken from the host.
     pub(crate) fn silence_timer(&mut self, timer: TimerId) {
         if !self.active_timers.contains(timer) {
-            machine::activate_timer(timer);
+            percpu_irq::activate_timer(timer);
             self.active_timers = self.active_timers.union(TimerSet::only(timer));
         }
     }
@@ -580,8 +582,8 @@ impl Core {
     /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in the thread's flags first,
     /// and they are looked at after the clearing.
     pub(crate) fn kicked(&mut self) -> bool {
-        machine::clear_kick();
-        !guest::work_pending() && self.shared.take_interrupt() && self.refresh_lists()
+        percpu_irq::clear_kick();
+        !entry_virt::work_pending() && self.shared.take_interrupt() && self.refresh_lists()
     }
 
     /// In a fast exit: a timer's physical interrupt is pending, and becomes the guest's.
@@ -709,9 +711,9 @@ impl Core {
 }
 
 impl Resident for Core {
-    fn load(&mut self) {
-        let cpu_number = crate::host::cpu::current();
-        self.kick = Sgi::to_this_cpu(machine::KICK);
+    fn load(&mut self, _preempt: PreemptDisabled<'_>) {
+        let cpu_number = kernel::cpu::CpuId::current().as_u32();
+        self.kick = Sgi::to_this_cpu(percpu_irq::KICK);
         self.refresh();
         if self.vm.last_ran(cpu_number, self.id) {
             tlb::flush_local_stage1(self.control.translation);
@@ -734,7 +736,7 @@ impl Resident for Core {
         }
     }
 
-    fn put(&mut self) {
+    fn put(&mut self, _preempt: PreemptDisabled<'_>) {
         self.vtimer = self.timer(TimerId::Virtual);
         self.ptimer = self.timer(TimerId::Physical);
         gic::save(&mut self.lists.vmcr, &mut self.interface);

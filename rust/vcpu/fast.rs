@@ -4,7 +4,7 @@
 //!
 //! Here interrupts are masked and the guest's world is in place (HCR_EL2.TGE = 0), so nothing in here sleeps, touches
 //! user memory, wakes a thread or loops for long. What needs any of that leaves. What takes a lock has RCU watch this CPU
-//! meanwhile ([`Watched`]), which on some CPUs it does not while they run a guest. A pending interrupt of the host's does
+//! meanwhile ([`RcuActive`]), which on some CPUs it does not while they run a guest. A pending interrupt of the host's does
 //! not wait: the guest takes its exit for it right after the ERET.
 
 use super::core::Core;
@@ -12,8 +12,8 @@ use super::shared::Shared;
 use super::stats::Count;
 use super::sysreg::{self, Outcome};
 use crate::arch::{gic, relax, world};
-use crate::host::guest::Watched;
-use crate::host::{cpu, ffi, machine};
+use crate::host::context_tracking::{InGuest, RcuActive};
+use crate::host::{ffi, percpu_irq, sched};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::smccc;
 use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
@@ -69,7 +69,7 @@ impl Leave {
 
 /// A synchronous exit. The kinds are functions of their own, or the shortest would save the registers that the longest needs.
 #[inline]
-pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
+pub(crate) fn sync(core: &mut Core, esr: u64, guest: InGuest<'_>) -> u64 {
     let esr = Esr::new(esr);
     match esr.class() {
         ExceptionClass::Hvc => {
@@ -83,7 +83,7 @@ pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
         ExceptionClass::Sysreg => {
             core.count(Count::Sysreg);
             if core.fast {
-                system_register(core, esr)
+                system_register(core, esr, guest)
             } else {
                 Leave::Sync.code()
             }
@@ -91,7 +91,7 @@ pub(crate) fn sync(core: &mut Core, esr: u64) -> u64 {
         class @ (ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower) => {
             core.count(Count::Abort);
             if core.fast && class == ExceptionClass::DataAbortLower {
-                mmio(core, esr)
+                mmio(core, esr, guest)
             } else {
                 abort_address(core, esr)
             }
@@ -148,7 +148,7 @@ fn resume(rt: u8) -> u64 {
 }
 
 #[inline(always)]
-fn system_register(core: &mut Core, esr: Esr) -> u64 {
+fn system_register(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     let access = esr.sysreg();
     if let Some(value) = core.ids.read(access) {
         core.set_x(access.rt(), value);
@@ -156,9 +156,9 @@ fn system_register(core: &mut Core, esr: Esr) -> u64 {
         return resume(access.rt());
     }
     if access.is_write_of(ICC_SGI1R_EL1::ENCODING) {
-        return send_sgi(core, esr);
+        return send_sgi(core, esr, guest);
     }
-    emulated_register(core, esr)
+    emulated_register(core, esr, guest)
 }
 
 /// Tells the vCPUs that an SGI goes to, each as soon as it has it; who cannot be told in a fast exit is told after it.
@@ -184,15 +184,15 @@ impl Notify for Tell<'_> {
 
 /// ICC_SGI1R_EL1, as [`emulated_register`] would have it, without looking for it.
 #[inline(never)]
-fn send_sgi(core: &mut Core, esr: Esr) -> u64 {
+fn send_sgi(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     let value = core.x(esr.sysreg().rt());
     let (Some(gic), Some(peers)) = (&core.gic, &core.peers) else {
-        return emulated_register(core, esr);
+        return emulated_register(core, esr, guest);
     };
     if gic.most_targets(value) > sysreg::SGIS_AT_ONCE {
         return Leave::Sync.code();
     }
-    let _watched = Watched::new();
+    let _watched = RcuActive::new(guest);
     let mut tell = Tell {
         from: core.id,
         peers,
@@ -208,9 +208,9 @@ fn send_sgi(core: &mut Core, esr: Esr) -> u64 {
 }
 
 #[inline(never)]
-fn emulated_register(core: &mut Core, esr: Esr) -> u64 {
+fn emulated_register(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     let access = esr.sysreg();
-    let _watched = Watched::new();
+    let _watched = RcuActive::new(guest);
     match sysreg::access(core, access) {
         Outcome::Done => {
             world::skip_instruction();
@@ -278,7 +278,7 @@ fn abort_address(core: &mut Core, esr: Esr) -> u64 {
 
 /// An access to the interrupt controller's registers.
 #[inline(never)]
-fn mmio(core: &mut Core, esr: Esr) -> u64 {
+fn mmio(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     let abort = esr.abort();
     if !abort.is_plain_device_access() {
         return abort_address(core, esr);
@@ -307,7 +307,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
         world::skip_instruction();
         return resume(rt);
     }
-    let _watched = Watched::new();
+    let _watched = RcuActive::new(guest);
     if frame.shows_lines(offset) {
         core.update_timers();
     }
@@ -341,7 +341,7 @@ fn mmio(core: &mut Core, esr: Esr) -> u64 {
 fn wait(core: &mut Core, esr: Esr) -> u64 {
     let wfe = matches!(esr.wfx(), Wfx::Wfe | Wfx::Wfet);
     core.count(if wfe { Count::Wfe } else { Count::Wfi });
-    if core.fast && esr.wfx() == Wfx::Wfe && !cpu::need_resched() && core.spare_wfe() {
+    if core.fast && esr.wfx() == Wfx::Wfe && !sched::need_resched() && core.spare_wfe() {
         relax();
         world::skip_instruction();
         return RESUME;
@@ -350,16 +350,16 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
 }
 
 /// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
-pub(crate) fn irq(core: &mut Core) -> u64 {
+pub(crate) fn irq(core: &mut Core, guest: InGuest<'_>) -> u64 {
     let leave = Leave::Interrupt.code();
     core.count(Count::Irq);
     let pending = gic::pending();
-    let kicked = pending == machine::KICK.into();
-    let timer = machine::timer_of(pending);
-    if !kicked && timer.is_none() && pending != machine::maintenance_intid() {
+    let kicked = pending == percpu_irq::KICK.into();
+    let timer = percpu_irq::timer_of(pending);
+    if !kicked && timer.is_none() && pending != percpu_irq::maintenance_intid() {
         return leave;
     }
-    let _watched = Watched::new();
+    let _watched = RcuActive::new(guest);
     if !core.fast {
         // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.
         if let Some(timer) = timer {

@@ -17,11 +17,14 @@ use super::slow::{self, Next};
 use super::stats::Count;
 use super::{State, Vcpu};
 use crate::arch::{cpu, fp};
-use crate::host::cpu::{self as host_cpu, IrqOff, Pinned};
+use crate::host::context_tracking::{take_interrupts, GuestContext, RcuActive};
 use crate::host::ffi::*;
-use crate::host::guest::{self, Loaded, SignalMask};
-use crate::host::shared::{field, RunPage};
-use crate::host::{mm, time, wait};
+use crate::host::irqflags::IrqGuard;
+use crate::host::preempt::PreemptDisabled;
+use crate::host::preempt_notifier::Loaded;
+use crate::host::run_page::{field, RunPage};
+use crate::host::sigmask::SignalMask;
+use crate::host::{entry_virt, memory_failure, rcuwait, sched, time};
 use crate::model::onereg;
 use crate::model::stage1::Walk;
 use crate::model::timer::Frequency;
@@ -132,7 +135,7 @@ impl Polling {
     /// Looks for its time. True: there is something.
     fn look(self, shared: &Shared, begun: i64, deadline: i64) -> bool {
         let until = begun.saturating_add(self.ns).min(deadline);
-        while time::monotonic_ns() < until && host_cpu::has_no_other_thread() {
+        while time::monotonic_ns() < until && sched::has_no_other_thread() {
             // Whoever has something for this vCPU says so here, too.
             if shared.has_requests() {
                 return true;
@@ -224,20 +227,20 @@ impl Vcpu {
         let exit = core.as_mut().loaded(|loaded| loop {
             let mut others = false;
             let work = if fp_use.is_likely() {
-                fp.with(|| {
-                    loaded.with_pinned(|core, pinned| {
-                        core.fp.load();
+                fp.as_mut().with(|owned| {
+                    loaded.with_token(|core, preempt| {
+                        core.fp.load(owned);
                         core.fp_is_here = true;
-                        let work = run_until_host(core, pinned, &self.shared);
+                        let work = run_until_host(core, preempt, &self.shared);
                         core.fp_is_here = false;
-                        core.fp.save();
+                        core.fp.save(owned);
                         others = !core.after.is_empty();
                         work
                     })
                 })
             } else {
-                loaded.with_pinned(|core, pinned| {
-                    let work = run_until_host(core, pinned, &self.shared);
+                loaded.with_token(|core, preempt| {
+                    let work = run_until_host(core, preempt, &self.shared);
                     others = !core.after.is_empty();
                     work
                 })
@@ -283,7 +286,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        guest::leave_to_user();
+        entry_virt::leave_to_user();
         self.0.set_running(false);
     }
 }
@@ -337,7 +340,7 @@ impl Vcpu {
         work: HostWork,
     ) -> Result<Option<HostWork>, Stop> {
         match work {
-            HostWork::Pending => guest::handle_work()?,
+            HostWork::Pending => entry_virt::handle_work()?,
             HostWork::Requests => self.serve_requests(loaded)?,
             HostWork::Held => self.wait_while_held()?,
             HostWork::Vmid => {
@@ -353,7 +356,7 @@ impl Vcpu {
             HostWork::WalkedOut(abort) => self.serve_walked_out(loaded, abort),
             HostWork::StolenTime => self.begin_stolen_time(loaded),
             HostWork::Wait => self.wait_for_interrupt(loaded)?,
-            HostWork::Yield => host_cpu::yield_now(),
+            HostWork::Yield => sched::yield_now(),
             HostWork::After | HostWork::FloatingPoint => {}
             work @ (HostWork::Leave(..) | HostWork::Error(_)) => return Ok(Some(work)),
         }
@@ -406,7 +409,7 @@ impl Vcpu {
                 Power::Off => self
                     .shared
                     .waiter
-                    .block(wait::NEVER, || self.shared.power() != Power::Off)?,
+                    .block(rcuwait::NEVER, || self.shared.power() != Power::Off)?,
                 Power::Suspended => {
                     self.wait_for_interrupt(loaded)?;
                     if self.shared.power() == Power::Suspended && loaded.with(Core::has_interrupt) {
@@ -454,7 +457,7 @@ impl Vcpu {
                 Ok(None)
             }
             Ok(Fault::Device) => {
-                match loaded.with_pinned(|core, pinned| slow::device_access(core, pinned, fault)) {
+                match loaded.with_token(|core, preempt| slow::device_access(core, preempt, fault)) {
                     Next::Resume => Ok(None),
                     Next::Host(work) => Ok(Some(work)),
                 }
@@ -491,7 +494,7 @@ impl Vcpu {
         let address = error.address();
         let ipa = address.and_then(|address| self.guest_translation(loaded, address));
         if let Some(page) = ipa.and_then(|ipa| self.vm.memory.broken_page(ipa)) {
-            mm::report_error(page);
+            memory_failure::report_error(page);
         }
         if self.vm.tells_errors() {
             if let Some(exit) = error.told(ipa) {
@@ -560,7 +563,7 @@ impl Vcpu {
     fn wait_while_held(&self) -> Result {
         self.shared
             .waiter
-            .block(wait::NEVER, || !self.shared.is_held())
+            .block(rcuwait::NEVER, || !self.shared.is_held())
     }
 
     /// WFI: sleeps until the guest has an interrupt, first for a moment awake.
@@ -575,7 +578,7 @@ impl Vcpu {
                 (Some(ticks), Some(hz)) => {
                     time::monotonic_ns().saturating_add_unsigned(hz.to_ns(ticks))
                 }
-                _ => wait::NEVER,
+                _ => rcuwait::NEVER,
             }
         };
         let stats = &self.shared.stats;
@@ -615,18 +618,18 @@ impl Vcpu {
 }
 
 /// The middle loop: runs the guest until the host has to do something that may sleep.
-fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> HostWork {
+fn run_until_host(core: &mut Core, preempt: PreemptDisabled<'_>, shared: &Shared) -> HostWork {
     loop {
         if !onereg::pstate_is_valid(core.frame.pstate) {
             // Whatever it is, it must not reach the ERET.
             return HostWork::Leave(Exit::FailEntry, Answer::None);
         }
-        let next = match enter(core, pinned, shared) {
+        let next = match enter(core, shared) {
             None => what_came_up(core, shared),
             Some(leave) if core.frame.has_error() => slow::late_serror(core, leave),
             Some(Leave::Interrupt) => Next::Resume,
-            Some(Leave::Sync) => slow::handle(core, pinned, false),
-            Some(Leave::Store) => slow::handle(core, pinned, true),
+            Some(Leave::Sync) => slow::handle(core, preempt, false),
+            Some(Leave::Store) => slow::handle(core, preempt, true),
             Some(Leave::SError) => slow::serror(core),
             Some(Leave::HostException) => slow::host_exception(),
         };
@@ -640,7 +643,7 @@ fn run_until_host(core: &mut Core, pinned: &Pinned, shared: &Shared) -> HostWork
 
 /// Why the guest was not entered.
 fn what_came_up(core: &mut Core, shared: &Shared) -> Next {
-    if guest::work_pending() {
+    if entry_virt::work_pending() {
         return Next::Host(HostWork::Pending);
     }
     if shared.has_requests() {
@@ -663,10 +666,10 @@ fn what_came_up(core: &mut Core, shared: &Shared) -> Next {
 }
 
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
-fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
-    let off = IrqOff::new();
+fn enter(core: &mut Core, shared: &Shared) -> Option<Leave> {
+    let mut irq = IrqGuard::new();
     shared.entering(core.kick);
-    if guest::work_pending_before_entry(&off)
+    if entry_virt::work_pending_before_entry(irq.token())
         || shared.has_requests()
         || !core.may_run()
         || !core.fp_is_here && !fp::may_be_away()
@@ -676,7 +679,7 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
     }
     core.prepare();
     let (entered_at, interrupts) = (core.frame.pc, shared.stats.get(Count::Irq));
-    guest::enter_irqoff();
+    let mut guest = GuestContext::enter(irq.token());
     let leave = loop {
         let leave = Leave::new(core.run_guest());
         // A store that an ioeventfd waits for takes the shortest way that leads through the host's world, since somebody is
@@ -686,18 +689,18 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
         }
         core.note_serror();
         let signalled = {
-            let _watched = guest::Watched::new();
-            slow::store(core, pinned)
+            let _watched = RcuActive::new(guest.token());
+            slow::store(core, irq.token().preempt())
         };
         if !signalled {
             break leave;
         }
         core.count(Count::Ioeventfd);
-        if guest::work_pending() || shared.has_requests() {
+        if entry_virt::work_pending() || shared.has_requests() {
             break Leave::Interrupt;
         }
     };
-    guest::exit_irqoff();
+    drop(guest);
     shared.left();
     core.count(Count::Exits);
     if leave == Leave::Interrupt {
@@ -707,8 +710,7 @@ fn enter(core: &mut Core, pinned: &Pinned, shared: &Shared) -> Option<Leave> {
         }
     }
     core.retire();
-    guest::take_interrupts();
-    drop(off);
+    take_interrupts(&mut irq);
     Some(leave)
 }
 
@@ -769,7 +771,7 @@ fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
         }
         Exit::FailEntry => {
             page.write(field::DETAIL, 0u64);
-            page.write(field::DETAIL + 8, host_cpu::current());
+            page.write(field::DETAIL + 8, kernel::cpu::CpuId::current().as_u32());
             KVM_EXIT_FAIL_ENTRY
         }
         Exit::Interrupted => {

@@ -28,7 +28,7 @@
 use super::stats::Stats;
 use crate::arch::cpu;
 use crate::arch::gic::Sgi;
-use crate::host::wait::Waiter;
+use crate::host::rcuwait::Waiter;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::CpuIf;
 use core::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};

@@ -10,7 +10,7 @@ use super::smc;
 use super::stats::Count;
 use super::sysreg::{self, Outcome};
 use crate::arch::cpu;
-use crate::host::cpu::Pinned;
+use crate::host::preempt::PreemptDisabled;
 use crate::model::esr::{Abort, ErrorExtent, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::stage1::Walk;
 use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
@@ -47,7 +47,7 @@ fn leave(exit: Exit, answer: Answer) -> Next {
 }
 
 /// A synchronous exit. `offered`: ioeventfds have had it already.
-pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
+pub(super) fn handle(core: &mut Core, preempt: PreemptDisabled<'_>, offered: bool) -> Next {
     if SPSR_EL1::nRW.is_set(core.frame.pstate) {
         // The guest went to AArch32, which its identification registers say it does not have, but the CPU has. Nothing
         // here knows how to go on from there; it runs again when userspace has set a PSTATE that it can run.
@@ -78,7 +78,7 @@ pub(super) fn handle(core: &mut Core, pinned: &Pinned, offered: bool) -> Next {
         }
         ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
             core.count(Count::AbortLeft);
-            memory_abort(core, pinned, esr, offered)
+            memory_abort(core, preempt, esr, offered)
         }
         ExceptionClass::BreakpointLower
         | ExceptionClass::WatchpointLower
@@ -129,7 +129,7 @@ fn system_register(core: &mut Core, esr: Esr) -> Next {
     }
 }
 
-fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Next {
+fn memory_abort(core: &mut Core, preempt: PreemptDisabled<'_>, esr: Esr, offered: bool) -> Next {
     let abort = esr.abort();
     let far = core.frame.syndrome.far;
     let ipa = core.fault_ipa();
@@ -173,8 +173,8 @@ fn memory_abort(core: &mut Core, pinned: &Pinned, esr: Esr, offered: bool) -> Ne
         far,
         offered,
     };
-    if core.vm.memory.is_device(pinned, ipa, write) {
-        device_access(core, pinned, fault)
+    if core.vm.memory.is_device(preempt, ipa, write) {
+        device_access(core, preempt, fault)
     } else {
         Next::Host(HostWork::Fault(fault))
     }
@@ -272,15 +272,16 @@ pub(super) fn stage1_walk(core: &mut Core, far: u64) -> (Option<Walk>, bool) {
 
 /// If an ioeventfd waits for the store that was trapped, signals it and goes on behind the instruction. Interrupts are off, and
 /// the guest's registers in the CPU.
-pub(super) fn store(core: &mut Core, pinned: &Pinned) -> bool {
+pub(super) fn store(core: &mut Core, preempt: PreemptDisabled<'_>) -> bool {
     let abort = Esr::new(core.frame.syndrome.esr).abort();
     let ipa = core.fault_ipa();
     let size = abort.size();
     let value = super::mmio::guest_order(core, core.frame.pstate, core.x(abort.register()), size);
     // Memory that the guest has not touched so far looks the same.
     let vm = &core.vm;
-    let device = || vm.memory.is_device(pinned, ipa, true);
-    if SPSR_EL1::nRW.is_set(core.frame.pstate) || !vm.events.store(pinned, ipa, value, size, device)
+    let device = || vm.memory.is_device(preempt, ipa, true);
+    if SPSR_EL1::nRW.is_set(core.frame.pstate)
+        || !vm.events.store(preempt, ipa, value, size, device)
     {
         return false;
     }
@@ -289,7 +290,11 @@ pub(super) fn store(core: &mut Core, pinned: &Pinned) -> bool {
 }
 
 /// An access to what is not memory.
-pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault) -> Next {
+pub(super) fn device_access(
+    core: &mut Core,
+    preempt: PreemptDisabled<'_>,
+    fault: MemoryFault,
+) -> Next {
     let abort = fault.abort;
     if fault.exec || abort.is_on_walk() {
         return nothing_there(core, abort, fault.ipa, fault.far);
@@ -318,7 +323,7 @@ pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault
             offset,
         }));
     }
-    if let Some((number, offset)) = core.vm.its.find(pinned, ipa) {
+    if let Some((number, offset)) = core.vm.its.find(preempt, ipa) {
         return Next::Host(HostWork::Its(ItsAccess {
             abort,
             number,
@@ -328,7 +333,7 @@ pub(super) fn device_access(core: &mut Core, pinned: &Pinned, fault: MemoryFault
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
         let data = super::mmio::guest_order(core, core.frame.pstate, core.x(rt), size);
-        if !fault.offered && core.vm.events.store(pinned, ipa, data, size, || true) {
+        if !fault.offered && core.vm.events.store(preempt, ipa, data, size, || true) {
             core.count(Count::Ioeventfd);
             core.count(Count::MmioKernel);
             core.skip();
@@ -501,6 +506,6 @@ fn error(core: &mut Core, esr: Esr) {
         ErrorExtent::Guest => {
             core.serror = Some(core.serror.unwrap_or(Esr::NO_SERROR_SYNDROME));
         }
-        ErrorExtent::Uncontained => crate::host::mm::uncontained_error(esr.raw()),
+        ErrorExtent::Uncontained => crate::host::memory_failure::uncontained_error(esr.raw()),
     }
 }

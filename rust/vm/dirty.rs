@@ -26,8 +26,8 @@ impl DirtyLog {
             };
             log.push_within_capacity(AtomicU64::new(there))?;
             if n % 4096 == 0 {
-                crate::host::cpu::cond_resched();
-                if crate::host::cpu::is_dying() {
+                crate::host::sched::cond_resched();
+                if crate::host::sched::is_dying() {
                     return Err(EINTR);
                 }
             }

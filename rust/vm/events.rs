@@ -8,8 +8,8 @@ mod irqfd;
 pub(crate) mod routing;
 
 use super::Vm;
-use crate::host::cpu::Pinned;
-use crate::host::event::EventFd;
+use crate::host::eventfd::EventFd;
+use crate::host::preempt::PreemptDisabled;
 use ioeventfd::{Ioeventfds, Key};
 use irqfd::Irqfds;
 use kernel::prelude::*;
@@ -37,13 +37,13 @@ impl Events {
     /// none does, or if `device` finds that the address is not a device's. Does not sleep.
     pub(crate) fn store(
         &self,
-        pinned: &Pinned,
+        preempt: PreemptDisabled<'_>,
         ipa: u64,
         data: u64,
         size: u8,
         device: impl FnOnce() -> bool,
     ) -> bool {
-        self.ioeventfds.store(pinned, ipa, data, size, device)
+        self.ioeventfds.store(preempt, ipa, data, size, device)
     }
 
     /// Stores that `key` describes signal the eventfd `fd` from now on. `EEXIST`: some of them signal one already.

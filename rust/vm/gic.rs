@@ -6,7 +6,7 @@ mod layout;
 
 use super::lpi::LpiBlocks;
 use super::Vm;
-use crate::host::sync::RawSpinLock;
+use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{
     Bank, Config, Error as GicError, Gic, IntId, Irq, Line, Lock, LpiId, LpiWork, NotRaised,
@@ -290,7 +290,7 @@ impl Vm {
             // was held may not have its list registers yet: it is not out until it says so.
             self.each(&out, |vcpu| {
                 while !vcpu.is_outside() || self.gic.is_resident(vcpu.id) {
-                    crate::host::cpu::cond_resched();
+                    crate::host::sched::cond_resched();
                 }
             });
         }

@@ -4,9 +4,9 @@
 
 use super::lpi::Host;
 use super::Vm;
-use crate::host::cpu::Pinned;
-use crate::host::rcu::Published;
-use crate::host::sync::RawSpinLock;
+use crate::host::preempt::PreemptDisabled;
+use crate::host::raw_spinlock::RawSpinLock;
+use crate::host::rcu_arc::RcuArc;
 use crate::model::its::{
     self, Collection, Device, Event, Map, NoMemory, RegisterError, TableError, Translation,
     FRAME_SIZE, TRANSLATER,
@@ -205,7 +205,7 @@ fn table_errno(error: TableError) -> Error {
 #[pin_data]
 pub(crate) struct VmIts {
     #[pin]
-    all: Published<KVec<Arc<Its>>>,
+    all: RcuArc<KVec<Arc<Its>>>,
 }
 
 /// More than any machine has.
@@ -214,7 +214,7 @@ const MOST: usize = 64;
 impl VmIts {
     pub(super) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            all <- Published::new(KVec::new()),
+            all <- RcuArc::new(KVec::new()),
         }? Error)
     }
 
@@ -224,8 +224,8 @@ impl VmIts {
     }
 
     /// Which ITS is at `ipa`, by its number, and where in it that is.
-    pub(crate) fn find(&self, pinned: &Pinned, ipa: u64) -> Option<(usize, u32)> {
-        self.all.read_pinned(pinned, |all| {
+    pub(crate) fn find(&self, preempt: PreemptDisabled<'_>, ipa: u64) -> Option<(usize, u32)> {
+        self.all.read_sched(preempt, |all| {
             all.iter().enumerate().find_map(|(number, its)| {
                 let offset = ipa.checked_sub(its.base())?;
                 (offset < FRAME_SIZE).then_some((number, offset as u32))

@@ -8,7 +8,7 @@
 use super::gic::Model;
 use super::Vm;
 use crate::arch::speculation;
-use crate::host::cpu;
+use crate::host::sched;
 use crate::model::its::{Env, TableError};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{Error as GicError, Lpi, LpiConfig, LpiId, LpiStore, LpiWork};
@@ -284,7 +284,7 @@ impl Env for Host<'_> {
     }
 
     fn may_go_on(&mut self) -> bool {
-        cpu::cond_resched();
-        !cpu::is_dying()
+        sched::cond_resched();
+        !sched::is_dying()
     }
 }

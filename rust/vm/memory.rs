@@ -3,7 +3,7 @@
 //! A guest's memory: the slots that the VMM gave it, and the stage-2 tables that make them its own.
 //!
 //! The memory is the VMM's: a page is mapped when the guest first touches it, and unmapped when the host says that the
-//! VMM's mapping is about to change (`Follower`). Nothing is pinned. A fault therefore works like this:
+//! VMM's mapping is about to change (`MmuNotifier`). Nothing is pinned. A fault therefore works like this:
 //!
 //! 1. note the number of changes so far;
 //! 2. find the slot and the host's page, which may sleep, and take no lock for it;
@@ -18,12 +18,14 @@ use super::slots::{MemSlot, Slots};
 use super::vmid::Vmid;
 use crate::arch::tlb::{self, Translation};
 use crate::arch::{cpu, dsb_ishst};
-use crate::host::cpu::Pinned;
 use crate::host::errno::ehwpoison;
-use crate::host::mm::{self, Follower, HostPage};
+use crate::host::gup::HostPage;
+use crate::host::mmu_notifier::MmuNotifier;
 use crate::host::page;
-use crate::host::rcu::Published;
-use crate::host::sync::RwLock;
+use crate::host::preempt::PreemptDisabled;
+use crate::host::rcu_arc::RcuArc;
+use crate::host::rwlock::RwLock;
+use crate::host::{memory_failure, mm};
 use crate::model::stage2::{
     Age, Cache, Coherency, Format, Geometry, GeometryError, Level, MapError, Mapping, MemType,
     Memory, Perm, Slot as Entry, Stage2, Stale, Table, Tlb, PAGE_SIZE,
@@ -44,8 +46,8 @@ const WORDS: usize = 64;
 
 /// Between two parts of a long work that userspace asked for: lets others run. `EINTR`: nobody waits for the rest.
 fn let_others_run() -> Result {
-    crate::host::cpu::cond_resched();
-    match crate::host::cpu::is_dying() {
+    crate::host::sched::cond_resched();
+    match crate::host::sched::is_dying() {
         true => Err(EINTR),
         false => Ok(()),
     }
@@ -213,7 +215,7 @@ pub(crate) struct GuestMemory {
     #[pin]
     tables: RwLock<Tables>,
     #[pin]
-    slots: Published<Slots>,
+    slots: RcuArc<Slots>,
     platform: Platform,
     geometry: Geometry,
     /// The guest has had memory that is no counted page of RAM, such as a device's: it may be able to have an access fail as it
@@ -308,7 +310,7 @@ impl GuestMemory {
         Arc::pin_init(
             try_pin_init!(Self {
                 tables <- RwLock::new(Tables { stage2, changes }, c"loft::Stage2::mmu", static_lock_class!()),
-                slots <- Published::new(Slots::new()),
+                slots <- RcuArc::new(Slots::new()),
                 platform,
                 geometry,
                 has_uncounted: AtomicBool::new(false),
@@ -352,8 +354,8 @@ impl GuestMemory {
     }
 
     /// Whether `ipa` is a device's for the guest: there is no memory, or memory that is only to be read and `write`.
-    pub(crate) fn is_device(&self, pinned: &Pinned, ipa: u64, write: bool) -> bool {
-        self.slots.read_pinned(pinned, |slots| {
+    pub(crate) fn is_device(&self, preempt: PreemptDisabled<'_>, ipa: u64, write: bool) -> bool {
+        self.slots.read_sched(preempt, |slots| {
             slots.find(ipa).is_none_or(|slot| write && slot.readonly())
         })
     }
@@ -444,7 +446,7 @@ impl GuestMemory {
                 Some(next) => at = next,
                 None => return,
             }
-            crate::host::cpu::cond_resched();
+            crate::host::sched::cond_resched();
         }
     }
 
@@ -592,7 +594,7 @@ impl GuestMemory {
                     }
                 }
             };
-            crate::host::cpu::cond_resched();
+            crate::host::sched::cond_resched();
         }
         self.unmap(pages, true);
     }
@@ -638,7 +640,7 @@ impl GuestMemory {
                 None => return,
             }
             if may_sleep {
-                crate::host::cpu::cond_resched();
+                crate::host::sched::cond_resched();
             }
         }
     }
@@ -668,7 +670,7 @@ impl GuestMemory {
             Ok(page) => page,
             Err(error) if error == ehwpoison() => {
                 // The VMM gets the signal that its own access would have brought, and tells the guest as it likes.
-                mm::report_poison(address);
+                memory_failure::report_poison(address);
                 return Ok(Fault::Resolved);
             }
             Err(error) => return Err(error),
@@ -800,7 +802,7 @@ impl GuestMemory {
             loop {
                 let done = self.tables.write().stage2.unmap_each(batch, CHUNK);
                 if may_sleep {
-                    crate::host::cpu::cond_resched();
+                    crate::host::sched::cond_resched();
                 }
                 if done {
                     break;
@@ -810,8 +812,8 @@ impl GuestMemory {
     }
 }
 
-impl Follower for GuestMemory {
-    fn changing(&self, range: Range<u64>, may_sleep: bool) {
+impl MmuNotifier for GuestMemory {
+    fn invalidate_range_start(&self, range: Range<u64>, may_sleep: bool) {
         self.tables.write().changes.begin(range.clone());
         if may_sleep {
             self.unmap_host(&self.slots(), range, true);
@@ -822,11 +824,11 @@ impl Follower for GuestMemory {
         }
     }
 
-    fn changed(&self, _range: Range<u64>) {
+    fn invalidate_range_end(&self, _range: Range<u64>) {
         self.tables.write().changes.end();
     }
 
-    fn age(&self, range: Range<u64>, flush: bool) -> bool {
+    fn clear_young(&self, range: Range<u64>, flush: bool) -> bool {
         self.age_all(
             range,
             if flush {
@@ -837,11 +839,11 @@ impl Follower for GuestMemory {
         )
     }
 
-    fn is_young(&self, range: Range<u64>) -> bool {
+    fn test_young(&self, range: Range<u64>) -> bool {
         self.age_all(range, Age::Test)
     }
 
-    fn ends(&self) {
+    fn release(&self) {
         self.unmap_all();
     }
 }

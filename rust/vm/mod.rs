@@ -13,8 +13,8 @@ pub(crate) mod timers;
 pub(crate) mod vmid;
 
 use crate::arch::cpu::{self, Flaws};
-use crate::host::mm::Following;
-use crate::host::sync::RawSpinLock;
+use crate::host::mmu_notifier::Registration;
+use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::psci;
 use crate::model::smccc::filter::{Filter, Range, Ranges};
 use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
@@ -37,7 +37,7 @@ pub(crate) const DEFAULT_IPA_BITS: u32 = 40;
 pub(crate) struct Vm {
     /// Its memory, while the VMM's address space is followed.
     pub(crate) memory: Arc<GuestMemory>,
-    following: Pin<KBox<Following<GuestMemory>>>,
+    following: Pin<KBox<Registration<GuestMemory>>>,
     pub(crate) ipa_bits: u32,
     /// Held while a vCPU is made, so that one is at a time.
     #[pin]
@@ -212,11 +212,11 @@ impl Vm {
     /// A VM of the current process with an IPA space of `ipa_bits` bits.
     pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
         let memory = GuestMemory::new(ipa_bits)?;
-        let following = Following::current(memory.clone())?;
+        let following = Registration::current(memory.clone())?;
         let now = crate::arch::timer::counter();
         let no_vcpus = Arc::new(KVec::new(), GFP_KERNEL_ACCOUNT)?;
         let mut last_ran = KVVec::new();
-        for _ in 0..crate::host::cpu::count() {
+        for _ in 0..kernel::cpu::nr_cpu_ids() {
             last_ran.push(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
         }
         Arc::pin_init(

@@ -3,7 +3,7 @@
 //! The private interrupts of the guest's timers. A number is one for all vCPUs, and userspace's to choose until the first
 //! of them runs.
 
-use crate::host::machine;
+use crate::host::percpu_irq;
 use crate::model::timer::TimerId;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::IntId;
@@ -82,7 +82,7 @@ impl TimerPpis {
         };
         for vcpu in (0..count).map_while(VcpuId::new) {
             for timer in TimerId::ALL {
-                let physical = machine::timer_intid(timer) as u16;
+                let physical = percpu_irq::timer_intid(timer) as u16;
                 model
                     .link_timer(vcpu, timer, Some((self.of(timer), physical)))
                     .map_err(|_| EINVAL)?;

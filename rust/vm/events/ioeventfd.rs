@@ -2,9 +2,10 @@
 
 //! ioeventfds: stores of the guest's that signal an eventfd instead of going to userspace.
 
-use crate::host::cpu::{self, Pinned};
-use crate::host::event::EventFd;
-use crate::host::rcu::Published;
+use crate::host::eventfd::EventFd;
+use crate::host::preempt::PreemptDisabled;
+use crate::host::rcu_arc::RcuArc;
+use crate::host::sched;
 use core::sync::atomic::{AtomicU32, Ordering::*};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -49,7 +50,7 @@ impl Target {
     const ENDED: u32 = 1 << 31;
 
     /// Signals the eventfd; false if it is deassigned. The thread is not preempted meanwhile.
-    fn signal(&self, _pinned: &Pinned) -> bool {
+    fn signal(&self, _preempt: PreemptDisabled<'_>) -> bool {
         // All is about one word, so that there is one order: either `end` comes first and is seen here, or it sees this one.
         let there = self.users.fetch_add(1, Acquire) & Self::ENDED == 0;
         if there {
@@ -64,7 +65,7 @@ impl Target {
     fn end(&self) {
         self.users.fetch_or(Self::ENDED, Relaxed);
         while self.users.load(Acquire) != Self::ENDED {
-            cpu::yield_now();
+            sched::yield_now();
         }
     }
 }
@@ -79,26 +80,26 @@ struct Ioeventfd {
 #[pin_data]
 pub(super) struct Ioeventfds {
     #[pin]
-    sorted: Published<KVVec<Ioeventfd>>,
+    sorted: RcuArc<KVVec<Ioeventfd>>,
 }
 
 impl Ioeventfds {
     pub(super) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            sorted <- Published::new(KVVec::new()),
+            sorted <- RcuArc::new(KVVec::new()),
         }? Error)
     }
 
     /// See [`super::Events::store`].
     pub(super) fn store(
         &self,
-        pinned: &Pinned,
+        preempt: PreemptDisabled<'_>,
         ipa: u64,
         data: u64,
         size: u8,
         device: impl FnOnce() -> bool,
     ) -> bool {
-        self.sorted.read_pinned(pinned, |all| {
+        self.sorted.read_sched(preempt, |all| {
             let first =
                 all.partition_point(|one| (one.key.bus, one.key.address) < (Bus::Mmio, ipa));
             let from = all.get(first..).unwrap_or(&[]);
@@ -121,7 +122,7 @@ impl Ioeventfds {
                 from.get(from.binary_search_by_key(&key, |one| one.key).ok()?)
             });
             let found = found.filter(|_| device());
-            found.is_some_and(|one| one.target.signal(pinned))
+            found.is_some_and(|one| one.target.signal(preempt))
         })
     }
 

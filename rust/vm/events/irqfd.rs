@@ -13,8 +13,8 @@
 //! file makes irqfds, so there are none before it is opened and after it is closed.
 
 use super::routing::{Route, Routing};
-use crate::host::event::{flush, EventFd, EventFile, Listener, Watch};
-use crate::host::sync::RawSpinLock;
+use crate::host::eventfd::{flush, EventFd, EventFile, Listener, Watch};
+use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vgic::Line;
 use crate::vm::Vm;
 use kernel::prelude::*;

@@ -121,7 +121,7 @@ pub(crate) struct Machine {
     state: c_int,
     _timers: [Ppi; 2],
     _maintenance: Ppi,
-    _notifiers: super::guest::NotifiersOn,
+    _notifiers: super::preempt_notifier::NotifiersOn,
 }
 
 // SAFETY: Made and dropped by module init and exit; nothing else uses it.
@@ -165,7 +165,7 @@ impl Machine {
                 state,
                 _timers: [virtual_, physical],
                 _maintenance: maintenance,
-                _notifiers: super::guest::NotifiersOn::new(),
+                _notifiers: super::preempt_notifier::NotifiersOn::new(),
             },
             GFP_KERNEL,
         )

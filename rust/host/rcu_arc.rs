@@ -2,14 +2,14 @@
 
 //! Values that are read often and replaced seldom: reading takes no lock and writes nothing.
 
-use super::cpu::Pinned;
 use super::ffi;
+use super::preempt::PreemptDisabled;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, rcu, Arc, ArcBorrow, Mutex, MutexGuard, UniqueArc};
 
-/// What drops values when their readers are done. While this lives [`Published`] values may be replaced; made once.
+/// What drops values when their readers are done. While this lives [`RcuArc`] values may be replaced; made once.
 pub(crate) struct Retirement(());
 
 impl Retirement {
@@ -52,19 +52,19 @@ fn retire<T: Send + Sync>(value: Arc<T>) {
 /// `current` came from `Arc::into_raw`, and that reference is this one's. It is replaced with `writer` held, and dropped only
 /// when every reader that could have seen it is done ([`retire`]).
 #[pin_data(PinnedDrop)]
-pub(crate) struct Published<T: Send + Sync> {
+pub(crate) struct RcuArc<T: Send + Sync> {
     current: AtomicPtr<T>,
     /// One writer at a time.
     #[pin]
     writer: Mutex<()>,
 }
 
-impl<T: Send + Sync + 'static> Published<T> {
+impl<T: Send + Sync + 'static> RcuArc<T> {
     pub(crate) fn new(value: T) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // INVARIANT: owned from here on.
             current: AtomicPtr::new(Arc::into_raw(Arc::new(value, GFP_KERNEL_ACCOUNT)?).cast_mut()),
-            writer <- new_mutex!((), "loft::Published::writer"),
+            writer <- new_mutex!((), "loft::RcuArc::writer"),
         }? Error)
     }
 
@@ -89,7 +89,11 @@ impl<T: Send + Sync + 'static> Published<T> {
 
     /// The same as `read` where the thread is not preempted anyway: all that RCU waits for, such a stretch is as good as a read lock.
     #[inline]
-    pub(crate) fn read_pinned<R>(&self, _pinned: &Pinned, read: impl FnOnce(&T) -> R) -> R {
+    pub(crate) fn read_sched<R>(
+        &self,
+        _preempt: PreemptDisabled<'_>,
+        read: impl FnOnce(&T) -> R,
+    ) -> R {
         // SAFETY: As in `read`: RCU waits for CPUs that cannot be preempted, too.
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
@@ -123,7 +127,7 @@ impl<T: Send + Sync + 'static> Published<T> {
 }
 
 #[pinned_drop]
-impl<T: Send + Sync> PinnedDrop for Published<T> {
+impl<T: Send + Sync> PinnedDrop for RcuArc<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the invariant it came from `into_raw`; readers borrow this, so there are none.
         drop(unsafe { Arc::from_raw(self.current.load(Ordering::Relaxed)) });

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Device nodes.
+//!
+//! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
+
+use super::file::{FileObject, Ops};
+use core::ffi::c_int;
+use core::marker::PhantomData;
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::types::{ForeignOwnable, Opaque};
+
+/// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by `T::default()`-like
+/// [`Node::open`].
+#[pin_data(PinnedDrop)]
+pub(crate) struct Node<T: OpenNode> {
+    #[pin]
+    misc: Opaque<bindings::miscdevice>,
+    _object: PhantomData<T>,
+}
+
+/// A [`FileObject`] that a device node opens.
+pub(crate) trait OpenNode: FileObject {
+    fn open() -> Result<Arc<Self>>;
+}
+
+// SAFETY: Registering and deregistering may be done from any thread.
+unsafe impl<T: OpenNode> Send for Node<T> {}
+// SAFETY: A `&Node` gives access to nothing.
+unsafe impl<T: OpenNode> Sync for Node<T> {}
+
+struct NodeOps<T>(PhantomData<T>);
+
+impl<T: OpenNode> NodeOps<T> {
+    const OPS: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
+        ..Ops::<T>::OPS
+    };
+
+    /// # Safety
+    ///
+    /// Called by the kernel for a file with these operations.
+    unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        match T::open() {
+            Ok(object) => {
+                // SAFETY: The file is being opened: nobody else uses its private data.
+                unsafe { (*file).private_data = object.into_foreign().cast() };
+                0
+            }
+            Err(error) => error.to_errno(),
+        }
+    }
+}
+
+impl<T: OpenNode> Node<T> {
+    /// Registers `/dev/<name>`, readable and writable for `mode`, under the minor number `minor`.
+    pub(crate) fn register(
+        name: &'static CStr,
+        minor: c_int,
+        mode: u16,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
+                let mut misc: bindings::miscdevice = pin_init::zeroed();
+                misc.minor = minor;
+                misc.name = name.as_char_ptr().cast();
+                misc.fops = &NodeOps::<T>::OPS;
+                misc.mode = mode;
+                // SAFETY: `slot` is pinned and valid for writes; it is deregistered before it goes away.
+                unsafe {
+                    slot.write(misc);
+                    kernel::error::to_result(bindings::misc_register(slot))
+                }
+            }),
+            _object: PhantomData,
+        })
+    }
+}
+
+#[pinned_drop]
+impl<T: OpenNode> PinnedDrop for Node<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Registered in `register`.
+        unsafe { bindings::misc_deregister(self.misc.get()) };
+    }
+}
