@@ -33,7 +33,8 @@ Command in the guest:
   process: it loads the modules that are needed, mounts the first disk as root (or stays in what -i gave), runs CMD
   there, and switches the guest off. Nothing has to be installed in the guest. CMD gets a terminal if loft's input
   and output are one, else pipes; what it prints is all that is printed. --verbose shows the kernel's messages.
-  Without CMD and without -i, the same brings up the disk's own /sbin/init.
+  Without CMD and without -i, the same brings up the disk's own /sbin/init. Of the kernel's messages warnings and
+  errors are shown then, and all of them with --verbose, on a serial console, or where the kernel dies.
 
 Kernel modules:
   --modules names a tree such as /lib/modules/RELEASE, in which loft finds drivers that the kernel has not built in.
@@ -115,7 +116,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// With CMD: show the kernel's messages, on standard error
+    /// Show the kernel's messages: with CMD on standard error, else on the console
     #[arg(short, long)]
     pub verbose: bool,
 

@@ -16,7 +16,7 @@ pub struct Wish<'a> {
     pub console: ConsoleKind,
     /// Whether a command runs, so that the kernel should keep quiet.
     pub command: bool,
-    /// Whether the kernel's messages are to be seen although a command runs.
+    /// Whether the kernel's messages are to be seen in any case.
     pub verbose: bool,
     /// The first process in the initial RAM disk, if it is loft's.
     pub rdinit: Option<&'a str>,
@@ -51,8 +51,17 @@ pub fn build(wish: Wish) -> String {
             }
         }
     }
-    if wish.command && !wish.verbose && !user("loglevel=") && !user("debug") {
-        add("quiet");
+    if !wish.verbose && !user("loglevel=") && !user("quiet") && !user("debug") {
+        match (wish.command, wish.console) {
+            (true, _) => add("quiet"),
+            // Until there is a virtio console every character of the log is an exit. Warnings are shown, and where the kernel
+            // dies all of the log (PANIC_PRINT_ALL_PRINTK_MSG). Not `quiet`: to systemd that means to be quiet as well.
+            (false, ConsoleKind::Hvc0) => {
+                add("loglevel=5");
+                add("panic_print=0x20");
+            }
+            (false, ConsoleKind::Serial) => {}
+        }
     }
     if wish.memory < SMALL && !user("cma=") {
         add("cma=0");
@@ -83,7 +92,17 @@ mod tests {
     #[test]
     fn consoles() {
         assert_eq!(build(PLAIN), "panic=-1 earlycon console=ttyS0");
-        assert_eq!(build(Wish { console: ConsoleKind::Hvc0, ..PLAIN }), "panic=-1 earlycon keep_bootcon console=hvc0");
+    }
+
+    #[test]
+    fn the_virtio_console_has_no_log_unless_it_is_asked_for() {
+        let hvc0 = Wish { console: ConsoleKind::Hvc0, ..PLAIN };
+        let all = "panic=-1 earlycon keep_bootcon console=hvc0";
+        assert_eq!(build(hvc0), format!("{all} loglevel=5 panic_print=0x20"));
+        assert_eq!(build(Wish { verbose: true, ..hvc0 }), all);
+        for append in ["loglevel=7", "debug", "quiet"] {
+            assert_eq!(build(Wish { append, ..hvc0 }), format!("{all} {append}"));
+        }
     }
 
     #[test]

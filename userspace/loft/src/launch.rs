@@ -15,6 +15,7 @@ use loft_virtio::{
     Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng, Vsock,
 };
 use rustix::stdio;
+use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
@@ -68,6 +69,9 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     )?;
 
     exit_on_panic();
+    if !command && console == ConsoleKind::Hvc0 && !args.verbose && stdio::stderr().is_terminal() {
+        message("loft: the guest boots; -v shows its kernel's messages, Ctrl-a x ends it, Ctrl-a h helps");
+    }
     let keys = if !command || terminal { Raw::enter().context("cannot use the terminal")? } else { None };
     let started = Instant::now();
     machine.start()?;
