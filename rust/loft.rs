@@ -69,7 +69,7 @@ fn greet() {
     let cpu = arch::cpu::features();
     pr_info!(
         "{}: VHE, addresses of up to {} bits, VMIDs of {} bits, GICv3 with {} list registers, \
-         fast exits {}, polling for up to {} us\n",
+         fast exits {}, waits in the vector of up to {} us, polling for up to {} us\n",
         host::module::version(),
         cpu.pa_bits.min(48),
         cpu.vmid_bits,
@@ -79,6 +79,7 @@ fn greet() {
         } else {
             "off"
         },
+        host::module::most_halting_ns() / 1000,
         host::module::most_polling_ns() / 1000,
     );
 }

@@ -50,6 +50,7 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
         | KVM_CAP_IRQFD
         | KVM_CAP_SIGNAL_MSI
         | KVM_CAP_BINARY_STATS_FD
+        | KVM_CAP_HALT_POLL
         | KVM_CAP_IRQFD_RESAMPLE => 1,
         KVM_CAP_ARM_PTRAUTH_ADDRESS | KVM_CAP_ARM_PTRAUTH_GENERIC => cpu::features().pauth.into(),
         KVM_CAP_ARM_INJECT_SERROR_ESR => cpu::features().ras.into(),

@@ -90,6 +90,10 @@ pub(super) fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isiz
             }
             vm.config.lock().dirty_log = mode;
         }
+        KVM_CAP_HALT_POLL => {
+            let [ns, ..] = request.args;
+            vm.limit_halts(u32::try_from(ns).map_err(|_| EINVAL)?);
+        }
         _ => return Err(EINVAL),
     }
     Ok(0)

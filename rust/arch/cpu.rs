@@ -27,6 +27,8 @@ pub(crate) struct Features {
     pub(crate) dit: bool,
     /// FEAT_EVT: HCR_EL2.TID4 and its like.
     pub(crate) evt: bool,
+    /// FEAT_WFxT: WFI with a timeout.
+    pub(crate) wfxt: bool,
     /// How many bits a VMID has: 8 or 16.
     pub(crate) vmid_bits: u32,
     /// How many bits a physical address has.
@@ -86,6 +88,7 @@ static FEATURES: Probed = Probed(UnsafeCell::new(Features {
     hcx: false,
     dit: false,
     evt: false,
+    wfxt: false,
     vmid_bits: 8,
     pa_bits: 32,
     list_registers: 1,
@@ -247,6 +250,8 @@ pub(crate) fn probe(pretended: u32) -> Result {
         hcx: ID_AA64MMFR1_EL1::HCX.get(mmfr1) != 0,
         dit: ID_AA64PFR0_EL1::DIT.get(pfr0) != 0,
         evt: ID_AA64MMFR2_EL1::EVT.get(mmfr2) >= ID_AA64MMFR2_EL1::EVT_IMP,
+        wfxt: ID_AA64ISAR2_EL1::WFxT.get(sanitised(ID_AA64ISAR2_EL1::ENCODING))
+            >= ID_AA64ISAR2_EL1::WFxT_IMP,
         vmid_bits: if ID_AA64MMFR1_EL1::VMIDBits.get(mmfr1) == ID_AA64MMFR1_EL1::VMIDBits_16 {
             16
         } else {

@@ -16,6 +16,7 @@ mod mpam;
 pub(crate) mod speculation;
 pub(crate) mod timer;
 pub(crate) mod tlb;
+pub(crate) mod wait;
 pub(crate) mod world;
 
 pub(crate) use sysreg::{dmb, dsb_ish, dsb_ishst, isb, relax, write_hcr};

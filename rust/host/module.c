@@ -9,6 +9,7 @@ MODULE_VERSION(LOFT_MODULE_VERSION);
 unsigned int loft_kvm_node;
 unsigned int loft_fast = 1;
 unsigned int loft_poll_us = 50;
+unsigned int loft_wait_us = 500;
 unsigned int loft_pretended_errata;
 
 /* Longer than a waiting vCPU is worth a CPU: what it waits for so long, it can as well be woken for. */
@@ -20,6 +21,7 @@ static int set_switch(const char *value, const struct kernel_param *param)
 	return param_set_uint_minmax(value, param, 0, 1);
 }
 
+/* poll_us and wait_us. */
 static int set_poll_us(const char *value, const struct kernel_param *param)
 {
 	return param_set_uint_minmax(value, param, 0, LOFT_MOST_POLL_US);
@@ -40,6 +42,11 @@ module_param_cb(poll_us, &poll_us_ops, &loft_poll_us, 0444);
 __MODULE_PARM_TYPE(poll_us, "uint");
 MODULE_PARM_DESC(poll_us,
 	"for how many microseconds at most a waiting vCPU looks for something to do before it sleeps (up to 10000); 0: not at all");
+
+module_param_cb(wait_us, &poll_us_ops, &loft_wait_us, 0444);
+__MODULE_PARM_TYPE(wait_us, "uint");
+MODULE_PARM_DESC(wait_us,
+	"for how many microseconds at most a vCPU's WFI keeps its CPU while no other thread wants it (up to 10000); 0: not at all");
 
 module_param_named(errata, loft_pretended_errata, uint, 0444);
 MODULE_PARM_DESC(errata,

@@ -9,6 +9,7 @@
 extern unsigned int loft_kvm_node;
 extern unsigned int loft_fast;
 extern unsigned int loft_poll_us;
+extern unsigned int loft_wait_us;
 extern unsigned int loft_pretended_errata;
 
 #endif

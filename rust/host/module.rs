@@ -24,9 +24,15 @@ pub(crate) fn fast_exits() -> bool {
 }
 
 /// The longest time that a waiting vCPU looks for something to do before it sleeps (the parameter `poll_us`), in nanoseconds.
-pub(crate) fn most_polling_ns() -> i64 {
+pub(crate) fn most_polling_ns() -> u64 {
     // SAFETY: As in `kvm_node`.
-    i64::from(unsafe { ffi::loft_poll_us }) * 1000
+    u64::from(unsafe { ffi::loft_poll_us }) * 1000
+}
+
+/// The longest time that a WFI waits in the vector (the parameter `wait_us`), in nanoseconds.
+pub(crate) fn most_halting_ns() -> u64 {
+    // SAFETY: As in `kvm_node`.
+    u64::from(unsafe { ffi::loft_wait_us }) * 1000
 }
 
 /// The errata to work around although the CPUs do not have them (the parameter `errata`).

@@ -18,6 +18,15 @@ pub(crate) fn has_no_other_thread() -> bool {
     unsafe { ffi::loft_single_task_running() }
 }
 
+/// Returns whether the host's tick interrupts this CPU while a thread runs on it; on a CPU that is
+/// nohz_full it may not.
+///
+/// C header: [`include/linux/tick.h`](srctree/include/linux/tick.h)
+pub(crate) fn has_tick() -> bool {
+    // SAFETY: Reads this CPU's bit in a mask that is fixed at boot.
+    unsafe { ffi::loft_has_tick() }
+}
+
 /// Returns whether the current process is being killed: nobody waits for what it does.
 pub(crate) fn is_dying() -> bool {
     // SAFETY: Reads the current thread's signals.

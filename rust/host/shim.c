@@ -204,6 +204,11 @@ bool loft_single_task_running(void)
 	return single_task_running();
 }
 
+bool loft_has_tick(void)
+{
+	return !tick_nohz_full_cpu(raw_smp_processor_id());
+}
+
 bool loft_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);

@@ -60,6 +60,7 @@ void loft_local_irq_restore(unsigned long flags);
 unsigned int loft_smp_processor_id(void);
 bool loft_need_resched(void);
 bool loft_single_task_running(void);
+bool loft_has_tick(void);
 bool loft_fatal_signal_pending(void);
 void loft_cond_resched(void);
 void loft_yield(void);

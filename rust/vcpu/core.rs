@@ -3,6 +3,7 @@
 //! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
 
 use super::debugger::Debugger;
+use super::halt::Halt;
 use super::shared::{Interface, Shared};
 use super::stats::Count;
 use super::stolen::StolenTime;
@@ -18,6 +19,7 @@ use crate::host::entry_virt;
 use crate::host::percpu_irq;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Resident;
+use crate::host::sched;
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::mops::MemoryOperation;
@@ -113,6 +115,8 @@ pub(crate) struct Core {
     pub(crate) kick: Sgi,
     /// How long a WFI looks for something to do before it sleeps.
     pub(super) polling: super::run::Polling,
+    /// Whether it waits in the vector.
+    pub(super) halt: Halt,
     /// How many WFEs in a row have been skipped.
     wfes: u32,
     /// Who debugs the guest from outside.
@@ -171,6 +175,7 @@ impl Core {
             fast: crate::host::module::fast_exits(),
             kick: Sgi(0),
             polling: super::run::Polling::default(),
+            halt: Halt::default(),
             wfes: 0,
             debugger: None,
         }
@@ -556,6 +561,22 @@ impl Core {
     /// What a fast exit, or another, could not do there, if there is something.
     pub(crate) fn take_after(&mut self) -> Option<After> {
         (!self.after.is_empty()).then(|| core::mem::take(&mut self.after))
+    }
+
+    /// Returns for how many ticks of the counter a WFI may wait in the vector, if it may: it is worthwhile, nothing is there
+    /// for the guest already, no other thread wants this CPU, and something surely ends the wait.
+    pub(crate) fn may_halt_here(&mut self) -> Option<u64> {
+        let pending = HCR_EL2::VSE.mask() | HCR_EL2::VI.mask() | HCR_EL2::VF.mask();
+        let ticks = self.vm.halt_ticks();
+        let may = ticks != 0
+            && self.halt.is_worthwhile()
+            && self.frame.guest_hcr & pending == 0
+            && self.debugger.is_none()
+            && gic::lists_are_empty()
+            && sched::has_no_other_thread()
+            && !sched::need_resched()
+            && (cpu::features().wfxt || sched::has_tick());
+        may.then_some(ticks)
     }
 
     /// Whether a WFE may be skipped in the vector: a few in a row, then the host gets to look for somebody else to run.

@@ -11,7 +11,7 @@ use super::core::Core;
 use super::shared::Shared;
 use super::stats::Count;
 use super::sysreg::{self, Outcome};
-use crate::arch::{gic, relax, world};
+use crate::arch::{gic, relax, wait, world};
 use crate::host::context_tracking::{InGuest, RcuActive};
 use crate::host::{ffi, percpu_irq, sched};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
@@ -96,7 +96,7 @@ pub(crate) fn sync(core: &mut Core, esr: u64, guest: InGuest<'_>) -> u64 {
                 abort_address(core, esr)
             }
         }
-        ExceptionClass::Wfx => wait(core, esr),
+        ExceptionClass::Wfx => wfx(core, esr, guest),
         _ => rare(core, esr),
     }
 }
@@ -336,9 +336,9 @@ fn mmio(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     }
 }
 
-/// WFI with an interrupt pending, and WFE with nobody else to run, do not wait.
+/// WFE with nobody else to run does not wait; WFI waits here where nothing speaks against it.
 #[inline(never)]
-fn wait(core: &mut Core, esr: Esr) -> u64 {
+fn wfx(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     let wfe = matches!(esr.wfx(), Wfx::Wfe | Wfx::Wfet);
     core.count(if wfe { Count::Wfe } else { Count::Wfi });
     if core.fast && esr.wfx() == Wfx::Wfe && !sched::need_resched() && core.spare_wfe() {
@@ -346,19 +346,53 @@ fn wait(core: &mut Core, esr: Esr) -> u64 {
         world::skip_instruction();
         return RESUME;
     }
+    if core.fast && esr.wfx() == Wfx::Wfi {
+        if let Some(ticks) = core.may_halt_here() {
+            return halt(core, ticks, guest);
+        }
+    }
     Leave::Sync.code()
+}
+
+/// WFI that waits here, for at most about `ticks` of the counter (see [`super::halt`]).
+fn halt(core: &mut Core, ticks: u64, guest: InGuest<'_>) -> u64 {
+    core.count(Count::HaltHere);
+    wait::for_interrupt(ticks);
+    let pending = gic::pending();
+    if !is_guests(pending) {
+        // The host's, or none: the thread sleeps when that is done.
+        core.halt.failed();
+        return Leave::Sync.code();
+    }
+    core.halt.succeeded();
+    core.count(Count::HaltHereEnded);
+    world::skip_instruction();
+    take(core, pending, guest)
 }
 
 /// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
 pub(crate) fn irq(core: &mut Core, guest: InGuest<'_>) -> u64 {
-    let leave = Leave::Interrupt.code();
     core.count(Count::Irq);
     let pending = gic::pending();
+    if is_guests(pending) {
+        take(core, pending, guest)
+    } else {
+        Leave::Interrupt.code()
+    }
+}
+
+/// Whether a physical interrupt is about the guest in this CPU: a kick, one of its timers', or its list registers'.
+fn is_guests(pending: u64) -> bool {
+    pending == percpu_irq::KICK.into()
+        || percpu_irq::timer_of(pending).is_some()
+        || pending == percpu_irq::maintenance_intid()
+}
+
+/// Takes one that is. How to go on.
+fn take(core: &mut Core, pending: u64, guest: InGuest<'_>) -> u64 {
+    let leave = Leave::Interrupt.code();
     let kicked = pending == percpu_irq::KICK.into();
     let timer = percpu_irq::timer_of(pending);
-    if !kicked && timer.is_none() && pending != percpu_irq::maintenance_intid() {
-        return leave;
-    }
     let _watched = RcuActive::new(guest);
     if !core.fast {
         // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.

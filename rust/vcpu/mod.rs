@@ -9,6 +9,7 @@
 pub(crate) mod core;
 pub(crate) mod debugger;
 pub(crate) mod fast;
+mod halt;
 mod mmio;
 pub(crate) mod onereg;
 mod run;

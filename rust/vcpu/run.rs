@@ -117,7 +117,7 @@ pub(super) enum HostWork {
 }
 
 /// How long a vCPU that waits looks for itself whether there is something to do, before it gives its CPU away: to sleep and to
-/// be woken takes longer than many waits.
+/// be woken takes longer than many waits. What could wait in the vector has done so already ([`super::halt`]).
 #[derive(Clone, Copy, Default)]
 pub(super) struct Polling {
     ns: i64,
@@ -146,8 +146,8 @@ impl Polling {
     }
 
     /// After a wait of `waited` that this time was too short for: a longer one would have done, or none will do.
-    fn after(self, waited: i64) -> Self {
-        let most = crate::host::module::most_polling_ns();
+    fn after(self, waited: i64, most: u64) -> Self {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
         let ns = if waited > most {
             0
         } else {
@@ -612,7 +612,7 @@ impl Vcpu {
             let ns = waited.saturating_sub(looked).unsigned_abs();
             stats.slept(ns, result.is_ok());
         }
-        loaded.with(|core| core.polling = poll.after(waited));
+        loaded.with(|core| core.polling = poll.after(waited, self.vm.most_polling_ns()));
         result
     }
 }

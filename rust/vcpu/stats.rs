@@ -44,6 +44,10 @@ pub(crate) enum Count {
     MmioKernel,
     /// KVM_RUN returned for a signal.
     Signal,
+    /// A WFI waited in the vector,
+    HaltHere,
+    /// until there was something for the guest.
+    HaltHereEnded,
     /// A wait began with looking, awake, for its end,
     PollAttempted,
     /// which came before the thread slept.
@@ -143,6 +147,8 @@ pub(crate) const ROWS: [Row; COUNTS + HISTOGRAMS] = [
     Row::number("mmio_exit_user"),
     Row::number("mmio_exit_kernel"),
     Row::number("signal_exits"),
+    Row::number("halt_attempted_in_vector"),
+    Row::number("halt_successful_in_vector"),
     Row::number("halt_attempted_poll"),
     Row::number("halt_successful_poll"),
     Row::number("halt_poll_invalid"),

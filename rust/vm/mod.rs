@@ -14,6 +14,7 @@ pub(crate) mod vmid;
 
 use crate::arch::cpu::{self, Flaws};
 use crate::host::mmu_notifier::Registration;
+use crate::host::module;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::psci;
 use crate::model::smccc::filter::{Filter, Range, Ranges};
@@ -73,8 +74,37 @@ pub(crate) struct Vm {
     tells_undescribed: AtomicBool,
     /// KVM_CAP_ARM_SEA_TO_USER.
     tells_errors: AtomicBool,
+    /// How long its vCPUs wait awake.
+    halt: HaltLimits,
     /// It was started without what it needs, and is of no more use.
     dead: AtomicBool,
+}
+
+/// How long a vCPU that waits keeps its CPU: the module's parameters, or KVM_CAP_HALT_POLL.
+struct HaltLimits {
+    /// In the vector, in ticks of the counter.
+    vector_ticks: AtomicU64,
+    /// Looking for something to do, in nanoseconds.
+    poll_ns: AtomicU64,
+}
+
+impl HaltLimits {
+    fn new(vector_ns: u64, poll_ns: u64) -> Self {
+        let limits = Self {
+            vector_ticks: AtomicU64::new(0),
+            poll_ns: AtomicU64::new(0),
+        };
+        limits.set(vector_ns, poll_ns);
+        limits
+    }
+
+    fn set(&self, vector_ns: u64, poll_ns: u64) {
+        let hz = u64::from(crate::arch::cpu::features().counter_hz);
+        // At most 4.3 s times 4.3 GHz.
+        let ticks = vector_ns.min(u32::MAX.into()).saturating_mul(hz) / 1_000_000_000;
+        self.vector_ticks.store(ticks, Relaxed);
+        self.poll_ns.store(poll_ns, Relaxed);
+    }
 }
 
 /// What of a VM may change until its first vCPU runs.
@@ -232,6 +262,7 @@ impl Vm {
                 last_ran,
                 tells_undescribed: AtomicBool::new(false),
                 tells_errors: AtomicBool::new(false),
+                halt: HaltLimits::new(module::most_halting_ns(), module::most_polling_ns()),
                 dead: AtomicBool::new(false),
                 events <- events::Events::new(),
                 ids: SetOnce::new(),
@@ -246,6 +277,22 @@ impl Vm {
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Sets for how many nanoseconds its vCPUs keep their CPUs while they wait, in either way
+    /// (KVM_CAP_HALT_POLL); 0 is not at all.
+    pub(crate) fn limit_halts(&self, ns: u32) {
+        self.halt.set(ns.into(), ns.into());
+    }
+
+    /// Returns for how many ticks of the counter a WFI waits in the vector, at most.
+    pub(crate) fn halt_ticks(&self) -> u64 {
+        self.halt.vector_ticks.load(Relaxed)
+    }
+
+    /// Returns for how many nanoseconds a vCPU that waits looks for something to do, at most.
+    pub(crate) fn most_polling_ns(&self) -> u64 {
+        self.halt.poll_ns.load(Relaxed)
     }
 
     /// Whether the current process may use the VM's files: it is the VMM, and the VM can still run.
