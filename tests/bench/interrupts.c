@@ -62,14 +62,14 @@ static void busy(u64 index, u32 vcpus)
  * The target waits in WFI, and its CPU is idle by the time the SGI is sent: the sender, too, rests before each, for longer than
  * a hypervisor polls.
  */
-static void idle(u64 index, u32 vcpus)
+static void idle(u64 index, u32 vcpus, u64 rest)
 {
 	bench_gic_up(index, vcpus);
 	irq_enable();
 	if (index)
 		for (;;)
 			wfi();
-	send_all(vcpus - 1, 4 * MS);
+	send_all(vcpus - 1, rest);
 }
 
 static void guest_one_busy(u64 index)
@@ -79,7 +79,12 @@ static void guest_one_busy(u64 index)
 
 static void guest_one_idle(u64 index)
 {
-	idle(index, 2);
+	idle(index, 2, 4 * MS);
+}
+
+static void guest_one_waiting(u64 index)
+{
+	idle(index, 2, MS / 20);
 }
 
 static void guest_all_busy(u64 index)
@@ -89,7 +94,7 @@ static void guest_all_busy(u64 index)
 
 static void guest_all_idle(u64 index)
 {
-	idle(index, ALL);
+	idle(index, ALL, 4 * MS);
 }
 
 static void measure(const char *sending, const char *delivering, u32 vcpus, void (*guest)(u64))
@@ -117,6 +122,12 @@ TEST(sgi_deliver)
 TEST_SECONDS(sgi_idle, 120)
 {
 	measure(NULL, "sgi_idle", 2, guest_one_idle);
+}
+
+/* The same 50 us after the last one, as between threads that wake each other: the target's thread may not sleep yet. */
+TEST(sgi_waiting)
+{
+	measure(NULL, "sgi_waiting", 2, guest_one_waiting);
 }
 
 /* One SGI to three running vCPUs: from the write until the last handler begins; all four CPUs. */

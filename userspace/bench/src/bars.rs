@@ -28,6 +28,7 @@ const BARS: &[(&str, Bar)] = &[
     ("mmio_user", Bar::AtMost(2_500.0)),
     ("sgi_send", Bar::AtMost(400.0)),
     ("sgi_deliver", Bar::OfKvm(1, 3)),
+    ("sgi_waiting", Bar::OfKvm(1, 2)),
     ("timer_set", Bar::AtMost(150.0)),
     ("eoi", Bar::NoExit),
     ("ioeventfd_kick", Bar::OfKvm(1, 3)),
