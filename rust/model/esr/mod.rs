@@ -250,8 +250,12 @@ impl Esr {
     pub const fn error_extent(self, ras: bool) -> ErrorExtent {
         const IMPLEMENTATION_DEFINED: u64 = 1 << 24;
         const ASYNCHRONOUS: u64 = 0x11;
-        if !ras || self.0 & IMPLEMENTATION_DEFINED != 0 || self.0 & 0x3f != ASYNCHRONOUS {
+        if !ras || self.0 & IMPLEMENTATION_DEFINED != 0 {
             return ErrorExtent::Guest;
+        }
+        // An uncategorised error has no severity (AET is RES0).
+        if self.0 & 0x3f != ASYNCHRONOUS {
+            return ErrorExtent::Uncontained;
         }
         match self.0 >> 10 & 7 {
             // Restartable and corrected.

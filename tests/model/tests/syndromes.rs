@@ -278,7 +278,11 @@ fn how_far_an_error_has_spread() {
     ] {
         assert_eq!(extent(aet << 10 | 0x11, true), expected, "{aet}");
         assert_eq!(extent(aet << 10 | 0x11, false), ErrorExtent::Guest);
-        assert_eq!(extent(aet << 10, true), ErrorExtent::Guest, "no category");
+        for dfsc in (0..0x40).filter(|dfsc| *dfsc != 0x11) {
+            let no_category = aet << 10 | dfsc;
+            assert_eq!(extent(no_category, true), ErrorExtent::Uncontained);
+            assert_eq!(extent(no_category, false), ErrorExtent::Guest);
+        }
         assert_eq!(
             extent(1 << 24 | aet << 10 | 0x11, true),
             ErrorExtent::Guest,
