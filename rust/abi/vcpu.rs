@@ -12,6 +12,7 @@ use crate::model::psci;
 use crate::vcpu::debugger::Debugger;
 use crate::vcpu::shared::Power;
 use crate::vcpu::{onereg, Vcpu};
+use core::ffi::c_int;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -27,6 +28,12 @@ impl FileObject for Vcpu {
             LOFT_KVM_RUN if argument == 0 => this.run(),
             LOFT_KVM_RUN => Err(EINVAL),
             LOFT_KVM_ARM_VCPU_INIT => init(this, user::read(argument)?),
+            LOFT_KVM_ARM_VCPU_FINALIZE => {
+                this.state.lock()?.features.ok_or(ENOEXEC)?;
+                let _feature: c_int = user::read(argument)?;
+                // No vCPU has a feature that has to be finalised, which is SVE alone.
+                Err(EINVAL)
+            }
             LOFT_KVM_GET_ONE_REG => onereg::get(this, user::read(argument)?),
             LOFT_KVM_SET_ONE_REG => onereg::set(this, user::read(argument)?),
             LOFT_KVM_GET_REG_LIST => onereg::list(this, argument),

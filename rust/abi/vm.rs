@@ -65,7 +65,8 @@ impl FileObject for Vm {
                 Ok(0)
             }
             LOFT_KVM_CREATE_DEVICE => device::create(this, argument),
-            LOFT_KVM_IRQ_LINE => irq_line(this, user::read(argument)?),
+            // On arm64 there is no status: the second answers with what it was asked.
+            LOFT_KVM_IRQ_LINE | LOFT_KVM_IRQ_LINE_STATUS => irq_line(this, user::read(argument)?),
             LOFT_KVM_IRQFD => event::irqfd(this, user::read(argument)?),
             LOFT_KVM_IOEVENTFD => event::ioeventfd(this, user::read(argument)?),
             LOFT_KVM_SET_GSI_ROUTING => event::set_routing(this, argument),

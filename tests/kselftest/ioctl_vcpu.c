@@ -31,7 +31,7 @@ TEST(bad_pointers)
 {
 	static const unsigned long requests[] = {
 		KVM_ARM_VCPU_INIT, KVM_SET_ONE_REG, KVM_GET_ONE_REG, KVM_GET_REG_LIST, KVM_SET_MP_STATE, KVM_GET_MP_STATE, KVM_SET_SIGNAL_MASK,
-		KVM_HAS_DEVICE_ATTR, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR,
+		KVM_HAS_DEVICE_ATTR, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR, KVM_ARM_VCPU_FINALIZE,
 	};
 	struct vm *vm = vm_create(.main = guest_nothing);
 
@@ -74,8 +74,10 @@ TEST(before_init)
 	struct kvm_one_reg reg = { .id = CORE_REG(regs.pc), .addr = (u64)&value };
 	struct kvm_vcpu_events events = { 0 };
 	struct kvm_mp_state state;
-	int vm, vcpu = raw_vcpu(&vm);
+	int vm, vcpu = raw_vcpu(&vm), feature = KVM_ARM_VCPU_SVE;
 
+	EXPECT_ERRNO(ioctl(vcpu, KVM_ARM_VCPU_FINALIZE, &feature), ENOEXEC);
+	EXPECT_ERRNO(ioctl(vcpu, KVM_ARM_VCPU_FINALIZE, BAD_POINTER), ENOEXEC);
 	EXPECT_ERRNO(ioctl(vcpu, KVM_RUN, 0), ENOEXEC);
 	EXPECT_ERRNO(ioctl(vcpu, KVM_GET_ONE_REG, &reg), ENOEXEC);
 	EXPECT_ERRNO(ioctl(vcpu, KVM_SET_ONE_REG, &reg), ENOEXEC);
@@ -382,6 +384,16 @@ TEST(vcpu_events)
 	EXPECT_ERRNO(ioctl(fd, KVM_SET_VCPU_EVENTS, &events), EINVAL);
 	EXPECT_ERRNO(ioctl(fd, KVM_GET_VCPU_EVENTS, BAD_POINTER), EFAULT);
 	EXPECT_ERRNO(ioctl(fd, KVM_SET_VCPU_EVENTS, BAD_POINTER), EFAULT);
+}
+
+/* Only SVE has to be finalised, which this vCPU has not been given. */
+TEST(nothing_to_finalize)
+{
+	static const int features[] = { KVM_ARM_VCPU_SVE, KVM_ARM_VCPU_PSCI_0_2, 0, -1, KVM_ARM_VCPU_HAS_EL2_E2H0 + 1 };
+	struct vm *vm = vm_create(.main = guest_nothing);
+
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+		EXPECT_ERRNO(ioctl(vm->vcpus[0].fd, KVM_ARM_VCPU_FINALIZE, &features[i]), EINVAL);
 }
 
 TEST(not_for_arm64)

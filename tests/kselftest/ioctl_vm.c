@@ -44,7 +44,8 @@ TEST(unknown_ioctls)
 TEST(bad_pointers)
 {
 	static const unsigned long requests[] = {
-		KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2, KVM_ARM_PREFERRED_TARGET, KVM_CREATE_DEVICE, KVM_IRQ_LINE, KVM_IRQFD,
+		KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2, KVM_ARM_PREFERRED_TARGET, KVM_CREATE_DEVICE, KVM_IRQ_LINE,
+		KVM_IRQ_LINE_STATUS, KVM_IRQFD,
 		KVM_IOEVENTFD, KVM_SET_GSI_ROUTING, KVM_ENABLE_CAP, KVM_ARM_SET_COUNTER_OFFSET,
 	};
 	int vm = empty_vm();
@@ -298,6 +299,21 @@ TEST(irq_line)
 	EXPECT_ERRNO(irq_line(fd, KVM_ARM_IRQ_TYPE_PPI, 256, 16, 1), EINVAL); /* the upper bits of the vCPU number count */
 	EXPECT_ERRNO(irq_line(fd, KVM_ARM_IRQ_TYPE_CPU, 0, 0, 1), ENXIO); /* only without an in-kernel GIC */
 	EXPECT_ERRNO(irq_line(fd, 3, 0, 32, 1), EINVAL);
+}
+
+/* The older of two ways to ask: on arm64 there is no status, and no capability that says so. */
+TEST(irq_line_with_status)
+{
+	struct vm *vm = vm_create(.gic = true);
+	u32 spi = KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | 32;
+	struct kvm_irq_level line = { .irq = spi, .level = 1 };
+
+	EXPECT_EQ(cap(KVM_CAP_IRQ_INJECT_STATUS), 0);
+	EXPECT_OK(ioctl(vm->fd, KVM_IRQ_LINE_STATUS, &line));
+	EXPECT_EQ(line.irq, spi);
+	EXPECT_EQ(line.level, 1);
+	line.irq = KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | 31;
+	EXPECT_ERRNO(ioctl(vm->fd, KVM_IRQ_LINE_STATUS, &line), EINVAL);
 }
 
 TEST(irq_line_without_gic)
