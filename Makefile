@@ -35,8 +35,21 @@ debug-kernel: ## build that kernel (half an hour): KASAN, lockdep, leaks; DEBUG=
 check: ## format, lints, licences, the places of `unsafe`, imports, the CPUs that the kernel knows
 	@scripts/check
 
+quick: ## what a commit needs, in a minute, without root: format, lints, imports, places of `unsafe`, the models' tests
+	@scripts/check quick
+	@scripts/test model
+
 fmt: ## format the Rust sources
 	@scripts/check format
+
+hooks: ## have git run `make quick` before each commit, and look at its title
+	git config core.hooksPath .githooks
+
+doc: ## rustdoc of the models and of userspace, into out/doc
+	@scripts/doc
+
+rust-analyzer: ## write rust-project.json, with which an editor knows the module and the kernel's crates
+	@scripts/rust-analyzer
 
 bench: ## what operations cost on loft and on KVM, and whether they became slower; UPDATE=1 takes the figures as the baseline
 	@scripts/bench
@@ -63,4 +76,4 @@ help: ## this list
 	@echo "make [KERNEL=7.2|7.3] TARGET"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all module userspace run test debug-kernel check fmt bench bench-anatomy bench-apps kvm-selftests load update clean help
+.PHONY: all module userspace run test debug-kernel check quick fmt hooks doc rust-analyzer bench bench-anatomy bench-apps kvm-selftests load update clean help

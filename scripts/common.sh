@@ -73,9 +73,27 @@ debian_mirror() {
     echo "$mirror"
 }
 
+# Who is not root is what root is in a user namespace of its own, with all user ids where the machine hands them out (uidmap,
+# /etc/subuid): the build root is made with those. With one id alone it can be entered.
+userns=()
+if [ "$(id -u)" != 0 ]; then
+    userns=(--user --map-root-user --map-auto)
+    unshare "${userns[@]}" true 2>/dev/null || unset "userns[2]"
+fi
+
+# need_userns [all]: fails with what is missing where this user can have no user namespace, or not one with all user ids.
+need_userns() {
+    [ "$(id -u)" != 0 ] || return 0
+    unshare "${userns[@]}" true 2>/dev/null ||
+        die "without root this needs user namespaces, which this machine does not allow (sysctl user.max_user_namespaces, AppArmor): run it as root"
+    [ -z "${1:-}" ] || [ -n "${userns[2]:-}" ] ||
+        die "without root the build root is made with the user's range of user ids: install uidmap, have a line for $(id -un) in /etc/subuid and /etc/subgid, or run it as root"
+}
+
 # Installs mmdebstrap, where it is missing: all that is installed on this machine.
 need_mmdebstrap() {
     ! command -v mmdebstrap >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || die "mmdebstrap is missing: install it, or run this once as root"
     run "updating the package lists" apt-get update
     run "installing mmdebstrap" apt-get install -y --no-install-recommends mmdebstrap
 }
