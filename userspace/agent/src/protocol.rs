@@ -37,6 +37,14 @@ pub enum Frame {
     StdoutGone,
     /// Launcher: nobody reads the command's error output any more.
     StderrGone,
+    /// Launcher: run this command, a [`crate::task::Command`] in JSON.
+    Run(Vec<u8>),
+    /// Launcher, on the first service port: end the command of the service port with this index.
+    Kill(u8),
+    /// Launcher, on the first service port: switch the guest off.
+    PowerOff,
+    /// Launcher, on the first service port: restart the guest.
+    Reboot,
 }
 
 /// What arrived is no frame.
@@ -68,6 +76,10 @@ impl Frame {
             Self::Failed(text) => (10, text.as_bytes()),
             Self::StdoutGone => (11, &[]),
             Self::StderrGone => (12, &[]),
+            Self::Run(bytes) => (13, bytes),
+            Self::Kill(port) => (14, std::slice::from_ref(port)),
+            Self::PowerOff => (15, &[]),
+            Self::Reboot => (16, &[]),
         };
         debug_assert!(content.len() <= MAX_CONTENT);
         let mut bytes = Vec::with_capacity(HEADER + content.len());
@@ -91,6 +103,10 @@ impl Frame {
             (10, bytes) => Self::Failed(String::from_utf8_lossy(bytes).into_owned()),
             (11, []) => Self::StdoutGone,
             (12, []) => Self::StderrGone,
+            (13, bytes) => Self::Run(bytes.to_vec()),
+            (14, &[port]) => Self::Kill(port),
+            (15, []) => Self::PowerOff,
+            (16, []) => Self::Reboot,
             _ => return Err(BadFrame { kind, length: content.len() }),
         })
     }
@@ -164,6 +180,10 @@ mod tests {
             Frame::Failed("no disk".into()),
             Frame::StdoutGone,
             Frame::StderrGone,
+            Frame::Run(b"{}".to_vec()),
+            Frame::Kill(3),
+            Frame::PowerOff,
+            Frame::Reboot,
         ]
     }
 

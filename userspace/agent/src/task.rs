@@ -13,6 +13,10 @@ pub const FILE: &str = "task.json";
 pub const MODULES: &str = "modules";
 /// The name of the virtio-console port that the frames go over.
 pub const PORT: &str = "org.loft.exec";
+/// The ports over which a guest that runs is asked for more. The first is for what concerns the guest or another port, and
+/// never waits for a command; each of the others is for one command at a time.
+pub const SERVICE_PORTS: [&str; 5] =
+    ["org.loft.service.0", "org.loft.service.1", "org.loft.service.2", "org.loft.service.3", "org.loft.service.4"];
 
 /// The task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line.
 
-use crate::node;
+use crate::{control, guests, node};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loft_boot::layout;
 use std::ffi::OsString;
@@ -19,6 +19,20 @@ pub struct Cli {
 pub enum Command {
     /// Boot a guest
     Run(RunArgs),
+    /// List the guests that run
+    Ps(PsArgs),
+    /// Switch guests off
+    Stop(StopArgs),
+    /// Restart a guest: loft ends with exit code 100, or starts it again where it was run with --on-reboot restart
+    Reboot(NameArgs),
+    /// Stop a guest's vCPUs for a while; its clock goes on
+    Pause(NameArgs),
+    /// Let a paused guest go on
+    Resume(NameArgs),
+    /// Use a guest's console, with those who use it already
+    Console(NameArgs),
+    /// Run a command in a guest that runs
+    Exec(ExecArgs),
     /// Say what this machine lacks to run guests, and what to do about it
     Doctor(DoctorArgs),
     /// Run a program that wants /dev/kvm, with loft in that place
@@ -47,11 +61,15 @@ Signals:
   SIGUSR1 prints the hypervisor's counters so far, why and how often the vCPUs were left, as a line of JSON on
   standard error. SIGINT, SIGTERM, SIGHUP and SIGQUIT end the guest.
 
+Running guests:
+  Every guest has a name, by which `loft ps`, `stop`, `reboot`, `pause`, `resume`, `console` and `exec` reach it:
+  guest-PID, if none was given. With --detach its console is read with `loft console` only.
+
 Exit codes:
   0    the guest switched itself off
-  100  the guest rebooted (loft does not start it again)
+  100  the guest rebooted, and was not to be started again (--on-reboot)
   101  the guest crashed: a kernel panic, or a vCPU that cannot go on
-  102  ended with Ctrl-a x
+  102  ended with Ctrl-a x, or with `loft stop --force`
   103  the guest switched itself off before CMD had ended
   125  loft failed; the message says why    2  wrong usage    128+N  ended by signal N
   141  nobody reads loft's output any more (128 + SIGPIPE)
@@ -112,6 +130,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "KIND", value_enum)]
     pub console: Option<ConsoleKind>,
 
+    /// The guest's name, for `loft ps` and the others
+    #[arg(long, value_name = "NAME", value_parser = guests::parse_name)]
+    pub name: Option<String>,
+
+    /// Print the guest's name when it has been started, and leave it to itself
+    #[arg(long)]
+    pub detach: bool,
+
+    /// What a reboot of the guest does
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "exit")]
+    pub on_reboot: OnReboot,
+
     /// Print how the run ended, as JSON, on the last line of standard error
     #[arg(long)]
     pub json: bool,
@@ -136,6 +166,68 @@ pub enum ConsoleKind {
     Hvc0,
     /// The 16550.
     Serial,
+}
+
+/// What a reboot of the guest does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnReboot {
+    /// loft ends.
+    Exit,
+    /// The guest is started again.
+    Restart,
+}
+
+/// What `loft ps` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = control::PROTOCOL)]
+pub struct PsArgs {
+    /// Print one JSON object for each guest
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `loft stop` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = "A guest is asked to switch itself off, as with `poweroff`, and waited for. \
+One that takes too long is left alone, or ended with --force. Exit codes: 0 all are off, 125 one is not.")]
+pub struct StopArgs {
+    /// The guests
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// End a guest at once that cannot be asked, or is not off in time
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// How many seconds it has
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+}
+
+/// What is done with one guest.
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// The guest
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+const EXEC_HELP: &str = "\
+CMD gets a terminal if loft's input and output are one, else pipes. Its exit code is loft's. It has ended when its outputs
+are closed as well, as with ssh. If loft ends before, so does CMD. Up to 4 commands run at the same time. A guest can do
+this if loft itself was its first process: it was started from a disk without -i, or for a command.";
+
+/// What `loft exec` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXEC_HELP)]
+pub struct ExecArgs {
+    /// The guest
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
 }
 
 /// What `loft doctor` takes.
@@ -318,6 +410,7 @@ mod tests {
             assert!(text(&["-k", "x", "-c", cpus]).contains(cpus), "{cpus}");
         }
         assert!(run(&["-k", "x", "-d", ",ro"]).is_err());
+        assert!(run(&["-k", "x", "--name", "a/b"]).is_err());
         for net in [
             "eth0",
             "tap=",

@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Launching a planned guest and seeing it through to its end.
 
-use crate::cli::{ConsoleKind, RunArgs};
+use crate::cli::{ConsoleKind, OnReboot, RunArgs};
+use crate::control::{self, Agents, Guest, Running};
+use crate::detach::{self, Detached};
 use crate::ending::Ending;
+use crate::guests::{self, Claim};
 use crate::output::{message, Output, Refused, Target};
 use crate::run::{plan, report, Plan};
 use crate::session::{self, Hvc, Session, Wiring};
 use crate::{signals, vm, warnings};
 use anyhow::{Context, Result};
-use loft_agent::task::PORT;
+use kvm_ioctls::Kvm;
+use loft_agent::task::{PORT, SERVICE_PORTS};
 use loft_devices::terminal::{self, Raw};
 use loft_devices::watch::{Record, Watch};
 use loft_virtio::{
     Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng, Vsock,
 };
+use nix::sys::signalfd::SignalFd;
 use rustix::stdio;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Lines of the guest's log that are shown when a command's guest dies.
 const LOG_LINES: usize = 40;
@@ -28,9 +34,77 @@ const LOG_LINES: usize = 40;
 /// Runs the guest; returns loft's exit code.
 pub fn main(args: &RunArgs) -> Result<u8> {
     let signals = signals::take_over()?;
+    let mut detached = match args.detach.then(detach::start).transpose()? {
+        Some(Err(code)) => return Ok(code),
+        Some(Ok(detached)) => Some(detached),
+        None => None,
+    };
     warnings::show();
     let kvm = vm::open(&args.device)?;
-    let Plan { kernel, initrd, cmdline, console, terminal } = plan(args)?;
+    let claim = claim(args)?;
+    let name = claim.as_ref().map_or_else(String::new, |claim| claim.name.clone());
+    let words = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let guest = Arc::new(Guest::new(name, args.cpus, args.memory, words).context("cannot make an eventfd")?);
+    if let Some(claim) = &claim {
+        let listener = claim.listener.try_clone().context("cannot duplicate a socket")?;
+        control::serve(listener, guest.clone()).context("cannot start a thread")?;
+    }
+    exit_on_panic();
+    let command = !args.command.is_empty();
+    let begun = Instant::now();
+    let run = loop {
+        let run = once(args, &kvm, &signals, &guest, &mut detached)?;
+        if run.ending != Ending::Reboot || args.on_reboot == OnReboot::Exit {
+            break run;
+        }
+    };
+    let Run { ending, status, record, boot, exits } = run;
+    let code = if command { ending.exit_code_with(status) } else { ending.exit_code() };
+    if status.is_none() || matches!(ending, Ending::OutputLost(_)) {
+        explain(&ending, command, args.verbose, &record);
+    }
+    if args.json {
+        let facts = serde_json::json!({
+            "runtime_ms": begun.elapsed().as_millis() as u64,
+            "boot_ms": boot.map(|time| time.as_millis() as u64),
+            "exits": exits,
+        });
+        message(&report(&ending, code, status, facts));
+    }
+    Ok(code)
+}
+
+/// Takes the guest's name. One that was not given a name goes without where there is no place for its socket.
+fn claim(args: &RunArgs) -> Result<Option<Claim>> {
+    match Claim::new(&guests::directory(), args.name.as_deref()) {
+        Ok(claim) => Ok(Some(claim)),
+        Err(error) if args.name.is_some() || args.detach => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// How a guest ran from a boot to its end.
+struct Run {
+    ending: Ending,
+    /// The command's exit code.
+    status: Option<u8>,
+    /// What its kernel printed.
+    record: Record,
+    /// How long it took until the command was started.
+    boot: Option<Duration>,
+    /// How often it had to be left, by reason.
+    exits: BTreeMap<String, u64>,
+}
+
+/// Boots the guest and sees it through to its end.
+fn once(
+    args: &RunArgs,
+    kvm: &Kvm,
+    signals: &SignalFd,
+    guest: &Arc<Guest>,
+    detached: &mut Option<Detached>,
+) -> Result<Run> {
+    let Plan { kernel, initrd, cmdline, console, terminal, own_init } = plan(args)?;
     let command = !args.command.is_empty();
 
     let hidden = Arc::new(AtomicBool::new(false));
@@ -40,23 +114,32 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         (true, false) => Target::Nowhere,
     };
     let refused = Arc::new(Refused::new().context("cannot make an eventfd")?);
-    let (serial, record) = Watch::new(Output::new(target, hidden.clone(), refused.clone()));
+    let (serial, record) = Watch::new(Output::new(target, hidden.clone(), refused.clone(), guest.clone()));
 
     // The disks and cards, and those that a guest has in any case.
-    vm::allow_files(args.cpus, args.disks.len() + args.nets.len() + 3)?;
+    vm::allow_files(args.cpus, args.disks.len() + args.nets.len() + 4)?;
     let mut devices = devices(args)?;
-    let (mut to_hvc, mut to_agent) = (None, None);
-    if command {
-        let (ours, device) = agent()?;
-        to_agent = Some(ours);
-        devices.push(Box::new(device));
-    } else if console == ConsoleKind::Hvc0 {
+    let (mut to_hvc, mut to_agent, mut agents) = (None, None, None);
+    if !command && console == ConsoleKind::Hvc0 {
         let (ours, device) = hvc()?;
         to_hvc = Some(ours);
         devices.push(Box::new(device));
     }
+    if own_init {
+        let mut ports = Vec::new();
+        if command {
+            let ours = port(&mut ports, PORT)?;
+            ours.set_nonblocking(true).context("cannot make a socket non-blocking")?;
+            to_agent = Some(ours);
+        }
+        let [first, others @ ..] = SERVICE_PORTS;
+        let first = port(&mut ports, first)?;
+        let others = others.into_iter().map(|name| port(&mut ports, name)).collect::<Result<_>>()?;
+        agents = Some(Arc::new(Agents::new(first, others)));
+        devices.push(Box::new(Ports::new(ports).context("cannot make the virtio ports")?));
+    }
     let mut machine = vm::Machine::new(
-        &kvm,
+        kvm,
         vm::Setup {
             kernel,
             initrd,
@@ -68,13 +151,17 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         },
     )?;
 
-    exit_on_panic();
-    if !command && console == ConsoleKind::Hvc0 && !args.verbose && stdio::stderr().is_terminal() {
+    if !command && console == ConsoleKind::Hvc0 && !args.verbose && stdio::stderr().is_terminal() && detached.is_none()
+    {
         message("loft: the guest boots; -v shows its kernel's messages, Ctrl-a x ends it, Ctrl-a h helps");
     }
     let keys = if !command || terminal { Raw::enter().context("cannot use the terminal")? } else { None };
     let started = Instant::now();
     machine.start()?;
+    guest.set_running(Some(Running { gate: machine.gate.clone(), agents }));
+    if let Some(detached) = detached.take() {
+        detached.ready(&guest.name)?;
+    }
     let (uart, ended) = (machine.uart.clone(), machine.ended.try_clone().context("cannot duplicate an eventfd")?);
     let counters = machine.counters.clone();
     let show_counters = || serde_json::json!({ "exits": counters.read() }).to_string();
@@ -85,15 +172,18 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         hide_uart: hidden,
         refused: &refused,
         ended: &ended,
-        signals: &signals,
+        signals,
         keys: keys.is_some(),
         stdin: stdio::stdin(),
         stdout: stdio::stdout(),
         stderr: stdio::stderr(),
         counters: &show_counters,
+        hub: &guest.hub,
+        mailbox: &guest.mailbox,
+        attached: false,
     });
     let result = session.run();
-    let runtime = started.elapsed();
+    guest.set_running(None);
     let exits = machine.stop();
     session.drain();
     drop(keys);
@@ -104,20 +194,9 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         (None, None, Some(ending)) => ending,
         (None, None, None) => told_apart(machine.ending(), &record),
     };
+    let boot = session.hello.map(|at| at.duration_since(started));
     let status = session.status;
-    let code = if command { ending.exit_code_with(status) } else { ending.exit_code() };
-    if status.is_none() || matches!(ending, Ending::OutputLost(_)) {
-        explain(&ending, command, args.verbose, &record);
-    }
-    if args.json {
-        let facts = serde_json::json!({
-            "runtime_ms": runtime.as_millis() as u64,
-            "boot_ms": session.hello.map(|at| at.duration_since(started).as_millis() as u64),
-            "exits": exits,
-        });
-        message(&report(&ending, code, status, facts));
-    }
-    Ok(code)
+    Ok(Run { ending, status, record, boot, exits })
 }
 
 /// A reset after a panic is a crash: Linux has no other way to say it.
@@ -179,14 +258,12 @@ fn hvc() -> Result<(Hvc, Console)> {
     Ok((Hvc { input: ours_in, output: ours_out, resize: resizer(handle) }, console))
 }
 
-/// The launcher's end of the port to the agent in the guest, and the device.
-fn agent() -> Result<(UnixStream, Ports)> {
+/// Adds the port `name`; the launcher's end of it.
+fn port(ports: &mut Vec<(String, PortIo)>, name: &str) -> Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-    ours.set_nonblocking(true).context("cannot make a socket non-blocking")?;
     let output = OwnedFd::from(theirs.try_clone().context("cannot duplicate a socket")?);
-    let io = PortIo { input: Some(theirs.into()), output: Some(output) };
-    let ports = Ports::new(vec![(PORT.to_owned(), io)]).context("cannot make the virtio port")?;
-    Ok((ours, ports))
+    ports.push((name.to_owned(), PortIo { input: Some(theirs.into()), output: Some(output) }));
+    Ok(ours)
 }
 
 fn resizer(handle: ConsoleHandle) -> Box<dyn Fn(u16, u16)> {

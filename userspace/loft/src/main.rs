@@ -5,11 +5,15 @@
 #![cfg_attr(not(target_arch = "aarch64"), allow(dead_code, unused_imports))]
 
 mod cli;
+mod client;
 mod cmdline;
+mod control;
+mod detach;
 mod disks;
 mod doctor;
 mod ending;
 mod guest;
+mod guests;
 mod initrd;
 #[cfg(target_arch = "aarch64")]
 mod launch;
@@ -37,6 +41,13 @@ fn main() -> ExitCode {
         cli::Command::Run(args) => run::main(&args),
         cli::Command::Doctor(args) => doctor::main(&args),
         cli::Command::With(args) => with::main(&args),
+        cli::Command::Ps(args) => client::ps(&args),
+        cli::Command::Stop(args) => client::stop(&args),
+        cli::Command::Reboot(args) => client::reboot(&args),
+        cli::Command::Pause(args) => client::pause(&args),
+        cli::Command::Resume(args) => client::resume(&args),
+        cli::Command::Console(args) => client::console(&args),
+        cli::Command::Exec(args) => client::exec(&args),
         cli::Command::Man => manual(),
     };
     match result {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The launcher's own outputs, and where the serial port's output goes.
 
+use crate::control::Guest;
 use rustix::stdio;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -49,12 +50,14 @@ pub struct Output {
     target: Target,
     hidden: Arc<AtomicBool>,
     refused: Arc<Refused>,
+    guest: Arc<Guest>,
 }
 
 impl Output {
-    /// Writes to `target` until `hidden` is set; an error of standard output is told to `refused`.
-    pub fn new(target: Target, hidden: Arc<AtomicBool>, refused: Arc<Refused>) -> Self {
-        Self { target, hidden, refused }
+    /// Writes to `target` until `hidden` is set; an error of standard output is told to `refused`. Standard output is `guest`'s
+    /// console, which others hear as well.
+    pub fn new(target: Target, hidden: Arc<AtomicBool>, refused: Arc<Refused>, guest: Arc<Guest>) -> Self {
+        Self { target, hidden, refused, guest }
     }
 }
 
@@ -63,6 +66,7 @@ impl Write for Output {
         if !self.hidden.load(Ordering::Relaxed) {
             match self.target {
                 Target::Stdout => {
+                    self.guest.hub.push(buf);
                     if let Err(error) = write_all(stdio::stdout(), buf) {
                         self.refused.set(error);
                     }

@@ -17,6 +17,8 @@ pub struct Plan {
     pub console: ConsoleKind,
     /// The command has a terminal.
     pub terminal: bool,
+    /// loft itself is the guest's first process.
+    pub own_init: bool,
 }
 
 /// Checks what the user gave and decides what boots.
@@ -78,7 +80,7 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
             cmdline::LIMIT
         );
     }
-    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal })
+    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, own_init })
 }
 
 fn action(args: &RunArgs, console: ConsoleKind, terminal: bool) -> Action {
@@ -99,7 +101,7 @@ fn action(args: &RunArgs, console: ConsoleKind, terminal: bool) -> Action {
 }
 
 /// Those of this program's own variables that are set.
-fn environment(names: &[&str]) -> Vec<(String, Vec<u8>)> {
+pub fn environment(names: &[&str]) -> Vec<(String, Vec<u8>)> {
     names.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?.as_bytes().to_vec()))).collect()
 }
 

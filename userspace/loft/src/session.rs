@@ -4,6 +4,7 @@
 //! Everything is one poll loop. Input is read only when the last of it has been taken, so a guest that does not read
 //! holds up whoever writes to the launcher, as a pipe would.
 
+use crate::control::{Hub, Mailbox, Message};
 use crate::ending::Ending;
 use crate::output::{self, Refused};
 use crate::signals;
@@ -27,9 +28,8 @@ use vmm_sys_util::eventfd::EventFd;
 const OFF_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes that may wait for the serial port.
 const UART_BACKLOG: usize = 4096;
-/// What Ctrl-a h shows, on a terminal in raw mode.
-const KEYS: &[u8] =
-    b"\r\nloft: Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h shows this\r\n";
+/// Bytes from outside that may wait for a guest that does not read. What is more is lost, as on a terminal.
+const OUTSIDE_BACKLOG: usize = 64 << 10;
 /// How often a full serial port is looked at, in milliseconds.
 const UART_PAUSE_MS: u16 = 10;
 
@@ -67,6 +67,29 @@ pub struct Wiring<'a> {
     pub stderr: BorrowedFd<'a>,
     /// The hypervisor's counters so far, as a line for the user.
     pub counters: &'a dyn Fn() -> String,
+    /// Everybody else who hears the console.
+    pub hub: &'a Hub,
+    /// What is asked from outside.
+    pub mailbox: &'a Mailbox,
+    /// What the session is about is another launcher's guest, at the other end of `hvc` or `agent`: it ends with the connection.
+    pub attached: bool,
+}
+
+impl Wiring<'_> {
+    /// What Ctrl-a h shows, on a terminal in raw mode.
+    fn keys_help(&self) -> &'static [u8] {
+        match (self.attached, self.agent.is_some()) {
+            (false, _) => {
+                b"\r\nloft: Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h shows this\r\n"
+            }
+            (true, true) => {
+                b"\r\nloft: Ctrl-a x ends the command at once, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h shows this\r\n"
+            }
+            (true, false) => {
+                b"\r\nloft: Ctrl-a x leaves the console, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h shows this\r\n"
+            }
+        }
+    }
 }
 
 /// A session.
@@ -108,6 +131,7 @@ enum Source {
     Stdout,
     Stderr,
     Refused,
+    Mailbox,
     HvcOutput,
     HvcInput,
     Agent,
@@ -118,11 +142,11 @@ impl<'a> Session<'a> {
     pub fn new(wiring: Wiring<'a>) -> Self {
         Self {
             to_agent: wiring.agent.is_some(),
-            wiring,
             escape: EscapeFilter::default(),
             decoder: Decoder::default(),
             pending: Vec::new(),
-            hvc_spoke: false,
+            hvc_spoke: wiring.attached,
+            wiring,
             stdin_open: true,
             stdout_open: true,
             stderr_open: true,
@@ -167,6 +191,15 @@ impl<'a> Session<'a> {
                             self.lose(Stream::Stdout, error);
                         }
                     }
+                    Source::Mailbox => {
+                        for message in self.wiring.mailbox.take() {
+                            match message {
+                                Message::Input(bytes) => self.typed_outside(bytes),
+                                Message::Resize(columns, rows) => self.resize(columns, rows),
+                                Message::End => return Ok(Some(Ending::User)),
+                            }
+                        }
+                    }
                     Source::HvcOutput => self.read_hvc(),
                     Source::HvcInput => self.flush(),
                     Source::Agent => {
@@ -174,6 +207,9 @@ impl<'a> Session<'a> {
                         self.read_agent()?;
                     }
                 }
+            }
+            if self.wiring.attached && self.wiring.agent.is_none() && self.wiring.hvc.is_none() {
+                return Ok(None);
             }
             // Nothing but its output tells what a guest without a command does.
             if !self.to_agent && self.lost.is_some() {
@@ -198,6 +234,7 @@ impl<'a> Session<'a> {
             (Source::Signals, w.signals.as_fd(), PollFlags::POLLIN),
             (Source::Ended, borrow(w.ended), PollFlags::POLLIN),
             (Source::Refused, borrow(&w.refused.event), PollFlags::POLLIN),
+            (Source::Mailbox, borrow(&w.mailbox.event), PollFlags::POLLIN),
         ];
         // That nobody reads them any more is said without being asked for.
         if self.stdout_open {
@@ -258,16 +295,31 @@ impl<'a> Session<'a> {
         if self.wiring.keys {
             match self.escape.filter(bytes, &mut input) {
                 Asked::Nothing => {}
-                Asked::Help => drop(output::write_all(self.wiring.stderr, KEYS)),
+                Asked::Help => drop(output::write_all(self.wiring.stderr, self.wiring.keys_help())),
                 Asked::End => return true,
             }
         } else {
             input.extend_from_slice(bytes);
         }
-        if input.is_empty() {
-            return false;
+        self.give(input);
+        false
+    }
+
+    /// What somebody types who is attached to the console.
+    fn typed_outside(&mut self, bytes: Vec<u8>) {
+        // A command's input has come to its end.
+        if self.to_agent && !self.stdin_open {
+            return;
         }
-        if self.to_agent {
+        if self.pending.len() + self.wiring.uart.backlog() < OUTSIDE_BACKLOG {
+            self.give(bytes);
+        }
+    }
+
+    /// Gives `input` to whoever reads it in the guest.
+    fn give(&mut self, input: Vec<u8>) {
+        if input.is_empty() {
+        } else if self.to_agent {
             self.pending.extend(Frame::Stdin(input).encode());
             self.flush();
         } else if self.hvc_spoke {
@@ -276,7 +328,6 @@ impl<'a> Session<'a> {
         } else {
             self.wiring.uart.push(&input);
         }
-        false
     }
 
     /// Hands over as much of what is pending as is taken.
@@ -356,6 +407,7 @@ impl<'a> Session<'a> {
     }
 
     fn print(&mut self, stream: Stream, bytes: &[u8]) {
+        self.wiring.hub.push(bytes);
         let (fd, open) = match stream {
             Stream::Stdout => (self.wiring.stdout, self.stdout_open),
             Stream::Stderr => (self.wiring.stderr, self.stderr_open),
@@ -397,7 +449,12 @@ impl<'a> Session<'a> {
     }
 
     fn resized(&mut self) {
-        let Some((columns, rows)) = window() else { return };
+        if let Some((columns, rows)) = window() {
+            self.resize(columns, rows);
+        }
+    }
+
+    fn resize(&mut self, columns: u16, rows: u16) {
         if self.to_agent {
             self.pending.extend(Frame::Resize(columns, rows).encode());
             self.flush();

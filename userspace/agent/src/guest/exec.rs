@@ -19,16 +19,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{mpsc, Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long the launcher may take to take the exit code.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// As a shell says it.
-const CANNOT_EXECUTE: u8 = 126;
+pub const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-type Port = Arc<Mutex<File>>;
+/// Where frames go, one at a time.
+pub type Port = Arc<Mutex<File>>;
 
 /// Runs `task` after `prepare`, reporting over `port`; returns when the launcher has its exit code, and how the guest is to
 /// end. What the guest was asked for before its command had ended comes before the command's exit code.
@@ -36,7 +38,7 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
     let mut requests = Requests::listen()?;
     let duplicate = || port.try_clone().map_err(|e| format!("the port cannot be duplicated: {e}"));
     let out: Port = Arc::new(Mutex::new(duplicate()?));
-    let mut input = duplicate()?;
+    let input = duplicate()?;
 
     if let Err(error) = prepare() {
         return farewell(&out, &Frame::Failed(error), spawn_reader(input));
@@ -51,19 +53,10 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
             return farewell(&out, &Frame::Exit(code), spawn_reader(input));
         }
     };
-    let Running { pid, stdin, outputs, terminal } = running;
-    let mut pumps = Vec::new();
-    let mut wanted = Vec::new();
-    for (source, wrap) in outputs {
-        let (until, keep) = rustix::pipe::pipe().map_err(|e| format!("a pipe cannot be made: {e}"))?;
-        wanted.push(keep);
-        let out = out.clone();
-        pumps.push(std::thread::spawn(move || pump(source, &until, &out, wrap)));
-    }
-    let mut wanted = wanted.into_iter();
-    let launcher = Launcher { stdin, terminal, stdout: wanted.next(), stderr: wanted.next() };
+    let pid = running.pid;
+    let (launcher, pumps) = connect(running, &out)?;
     let (goodbye, said) = mpsc::channel();
-    std::thread::spawn(move || read_frames(&mut input, launcher, &goodbye));
+    std::thread::spawn(move || read_frames(input, launcher, &goodbye));
 
     let (code, request) = wait_for(pid, &mut requests);
     // What the command left running would keep its output open; a guest ends with its command.
@@ -77,6 +70,21 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
     }
 }
 
+/// Starts the threads that send what the command prints.
+pub fn connect(running: Running, out: &Port) -> Result<(Launcher, Vec<JoinHandle<()>>)> {
+    let mut pumps = Vec::new();
+    let mut wanted = Vec::new();
+    for (source, wrap) in running.outputs {
+        let (until, keep) = rustix::pipe::pipe().map_err(|e| format!("a pipe cannot be made: {e}"))?;
+        wanted.push(keep);
+        let out = out.clone();
+        pumps.push(std::thread::spawn(move || pump(source, &until, &out, wrap)));
+    }
+    let mut wanted = wanted.into_iter();
+    let (stdout, stderr) = (wanted.next(), wanted.next());
+    Ok((Launcher { stdin: running.stdin, terminal: running.terminal, stdout, stderr }, pumps))
+}
+
 /// Sends the last frame and waits until the launcher has it: a guest that is off delivers nothing.
 fn farewell(out: &Port, last: &Frame, said: mpsc::Receiver<()>) -> Result<Request> {
     send(out, last);
@@ -85,7 +93,9 @@ fn farewell(out: &Port, last: &Frame, said: mpsc::Receiver<()>) -> Result<Reques
 }
 
 /// Where the launcher's input goes.
+#[derive(Default)]
 enum Input {
+    #[default]
     None,
     Pipe(File),
     Terminal(File),
@@ -94,19 +104,21 @@ enum Input {
 /// One of the command's outputs, with the frame that its bytes travel in.
 type Output = (File, fn(Vec<u8>) -> Frame);
 
-struct Running {
-    pid: Pid,
+/// A command that runs.
+pub struct Running {
+    /// The leader of its process group.
+    pub pid: Pid,
     stdin: Input,
     outputs: Vec<Output>,
     terminal: Option<File>,
 }
 
 /// The exit code that a shell would give, and the reason.
-type NotStarted = (u8, String);
-type Started = std::result::Result<Running, NotStarted>;
+pub type NotStarted = (u8, String);
+pub type Started = std::result::Result<Running, NotStarted>;
 
-/// Starts the command.
-fn start(task: &Task) -> Started {
+/// Starts the command, in a process group of its own.
+pub fn start(task: &Task) -> Started {
     let (program, arguments) = task.argv.split_first().ok_or((NOT_FOUND, "the command is empty".to_owned()))?;
     let program = OsStr::from_bytes(program);
     let mut command = Command::new(program);
@@ -117,7 +129,7 @@ fn start(task: &Task) -> Started {
     for (name, value) in &task.env {
         command.env(name, OsStr::from_bytes(value));
     }
-    // What `Requests` listens to is blocked here, and a command that inherited that could not be ended by SIGTERM.
+    // What `Requests` listens to may be blocked here, and a command that inherited that could not be ended by SIGTERM.
     // SAFETY: One system call between fork and exec, which allocates nothing.
     unsafe { command.pre_exec(|| Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)) };
     let failed = |e: io::Error| match e.kind() {
@@ -133,7 +145,7 @@ fn start(task: &Task) -> Started {
 }
 
 fn start_on_pipes(command: &mut Command, failed: impl Fn(io::Error) -> NotStarted) -> Started {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child: Child = command.spawn().map_err(failed)?;
     let file = |fd: OwnedFd| File::from(fd);
     let mut outputs: Vec<Output> = Vec::new();
@@ -243,7 +255,8 @@ fn pump(mut source: File, until: &OwnedFd, out: &Port, wrap: fn(Vec<u8>) -> Fram
     }
 }
 
-fn send(out: &Port, frame: &Frame) {
+/// Sends `frame`.
+pub fn send(out: &Port, frame: &Frame) {
     let mut port = out.lock().unwrap_or_else(|e| e.into_inner());
     if let Err(e) = frame.send(&mut *port) {
         log(&format!("the launcher cannot be reached: {e}"));
@@ -251,7 +264,8 @@ fn send(out: &Port, frame: &Frame) {
 }
 
 /// What the launcher's frames are about.
-struct Launcher {
+#[derive(Default)]
+pub struct Launcher {
     stdin: Input,
     terminal: Option<File>,
     /// As long as these are open, the launcher wants what the command prints.
@@ -259,54 +273,59 @@ struct Launcher {
     stderr: Option<OwnedFd>,
 }
 
-/// Waits for the launcher's last frame where there is no command.
-fn spawn_reader(mut input: File) -> mpsc::Receiver<()> {
-    let (goodbye, said) = mpsc::channel();
-    let launcher = Launcher { stdin: Input::None, terminal: None, stdout: None, stderr: None };
-    std::thread::spawn(move || read_frames(&mut input, launcher, &goodbye));
-    said
-}
-
-/// Handles what the launcher sends.
-fn read_frames(input: &mut File, launcher: Launcher, goodbye: &mpsc::Sender<()>) {
-    let Launcher { mut stdin, mut terminal, mut stdout, mut stderr } = launcher;
-    let result = receive(input, |frame| {
+impl Launcher {
+    /// Does what `frame` says to the command.
+    pub fn handle(&mut self, frame: Frame) {
         match frame {
             Frame::Stdin(bytes) => {
-                let written = match &mut stdin {
+                let written = match &mut self.stdin {
                     Input::None => Ok(()),
                     Input::Pipe(file) | Input::Terminal(file) => file.write_all(&bytes),
                 };
                 // The command does not read any more: the rest has nowhere to go.
                 if written.is_err() {
-                    stdin = Input::None;
+                    self.stdin = Input::None;
                 }
             }
             Frame::StdinEnd => {
                 // A terminal has no end: Ctrl-d says it.
-                if let Input::Terminal(file) = &mut stdin {
+                if let Input::Terminal(file) = &mut self.stdin {
                     let _ = file.write_all(&[4]);
                 }
-                stdin = Input::None;
+                self.stdin = Input::None;
             }
             Frame::Resize(columns, rows) => {
-                if let Some(terminal) = &terminal {
+                if let Some(terminal) = &self.terminal {
                     let _ = rustix::termios::tcsetwinsize(terminal, window((columns, rows)));
                 }
             }
             Frame::StdoutGone => {
-                stdout = None;
+                self.stdout = None;
                 // With the last of its ends a terminal is hung up.
-                if terminal.take().is_some() {
-                    stdin = Input::None;
+                if self.terminal.take().is_some() {
+                    self.stdin = Input::None;
                 }
             }
-            Frame::StderrGone => stderr = None,
-            Frame::Goodbye => {
-                let _ = goodbye.send(());
-            }
+            Frame::StderrGone => self.stderr = None,
             _ => {}
         }
+    }
+}
+
+/// Waits for the launcher's last frame where there is no command.
+fn spawn_reader(input: File) -> mpsc::Receiver<()> {
+    let (goodbye, said) = mpsc::channel();
+    std::thread::spawn(move || read_frames(input, Launcher::default(), &goodbye));
+    said
+}
+
+/// Handles what the launcher sends.
+fn read_frames(mut input: File, mut launcher: Launcher, goodbye: &mpsc::Sender<()>) {
+    let result = receive(&mut input, |frame| {
+        if frame == Frame::Goodbye {
+            let _ = goodbye.send(());
+        }
+        launcher.handle(frame);
         true
     });
     if let Err(e) = result {

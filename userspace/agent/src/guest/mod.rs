@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The guest's first process.
 //!
-//! It never returns: it becomes the root file system's own init, or switches the guest off. What goes wrong is printed
+//! It never returns: it becomes the root file system's own init, or switches the guest off. A second process stays and
+//! does what the launcher asks for while the guest runs. What goes wrong is printed
 //! to the kernel's log, which the launcher shows, and sent to the launcher if the port is there.
 
 mod exec;
@@ -10,8 +11,9 @@ mod mounts;
 mod port;
 mod power;
 mod requests;
+mod service;
 
-use crate::task::{Action, Task, DIRECTORY, FILE};
+use crate::task::{Action, Task, DIRECTORY, FILE, PORT};
 use requests::Request;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -40,10 +42,11 @@ pub fn main() -> ! {
         match &task.action {
             Action::Init { console, env } => become_init(&task, console, env),
             Action::Command(command) => {
-                let port = port::open()?;
+                let port = port::open(PORT)?;
                 exec::run(&port, command, || {
                     prepare_root(&task)?;
                     set_name();
+                    service::start();
                     Ok(())
                 })
             }
@@ -77,6 +80,7 @@ fn set_name() {
 
 fn become_init(task: &Task, console: &str, env: &[(String, Vec<u8>)]) -> Result<Request> {
     prepare_root(task)?;
+    service::start();
     exec::use_console(console);
     let candidates = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
     for path in candidates {

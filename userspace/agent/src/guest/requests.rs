@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -88,6 +88,41 @@ impl Requests {
     }
 }
 
+/// Asks the guest's first process for `request`, in the way that it understands.
+pub fn ask(request: Request) {
+    let signal = |number: i32| {
+        // SAFETY: it takes two numbers. SIGRTMIN and what is above it are no signals that nix knows.
+        if unsafe { libc::kill(1, number) } != 0 {
+            log(&format!("the guest's first process cannot be asked: {}", Errno::last()));
+        }
+    };
+    let off = request == Request::Off;
+    if std::path::Path::new("/run/systemd/system").is_dir() {
+        // systemd(1), SIGNALS: poweroff.target, reboot.target.
+        return signal(libc::SIGRTMIN() + if off { 4 } else { 5 });
+    }
+    match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(PIPE) {
+        Ok(mut pipe) => {
+            if let Err(e) = pipe.write_all(&encode(request)) {
+                log(&format!("{PIPE} cannot be written: {e}"));
+            }
+        }
+        Err(_) => signal(if off { libc::SIGUSR2 } else { libc::SIGTERM }),
+    }
+}
+
+fn encode(request: Request) -> [u8; MESSAGE] {
+    let mut message = [0; MESSAGE];
+    let level = match request {
+        Request::Off => b'0',
+        Request::Reboot => b'6',
+    };
+    for (word, value) in message.chunks_exact_mut(4).zip([MAGIC, RUN_LEVEL, u32::from(level)]) {
+        word.copy_from_slice(&value.to_ne_bytes());
+    }
+    message
+}
+
 fn decode(message: &[u8]) -> Option<Request> {
     let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
     if word(0)? != MAGIC || word(4)? != RUN_LEVEL {
@@ -119,5 +154,8 @@ mod tests {
         assert_eq!(decode(&message(MAGIC, 2, b'0')), None);
         assert_eq!(decode(&message(0, RUN_LEVEL, b'0')), None);
         assert_eq!(decode(&message(MAGIC, RUN_LEVEL, b'0')[..11]), None);
+        for request in [Request::Off, Request::Reboot] {
+            assert_eq!(decode(&encode(request)), Some(request));
+        }
     }
 }

@@ -12,6 +12,8 @@ struct World {
     signals: SignalFd,
     hide_uart: Arc<AtomicBool>,
     refused: Refused,
+    hub: Hub,
+    mailbox: Mailbox,
     stdin: (OwnedFd, Option<File>),
     stdout: (File, OwnedFd),
     stderr: (File, OwnedFd),
@@ -29,6 +31,8 @@ impl World {
             signals: SignalFd::new(&nix::sys::signal::SigSet::empty()).unwrap(),
             hide_uart: Arc::default(),
             refused: Refused::new().unwrap(),
+            hub: Hub::default(),
+            mailbox: Mailbox::new().unwrap(),
             stdin: (stdin, Some(feed.into())),
             stdout: (out.into(), stdout),
             stderr: (err.into(), stderr),
@@ -49,6 +53,9 @@ impl World {
             stdout: self.stdout.1.as_fd(),
             stderr: self.stderr.1.as_fd(),
             counters: &|| "{}".to_owned(),
+            hub: &self.hub,
+            mailbox: &self.mailbox,
+            attached: false,
         })
     }
 
@@ -305,4 +312,43 @@ fn the_keys_are_shown_when_asked_for() {
     assert!(!world.session(None, None, true).read_stdin());
     assert_eq!(world.received_by_uart(), b"ab");
     assert!(String::from_utf8(read_some(&mut world.stderr.0)).unwrap().contains("Ctrl-a x ends"));
+}
+
+#[test]
+fn others_type_and_hear_and_end_it() {
+    let mut world = World::new();
+    let (hvc, mut guest_in, mut guest_out) = hvc();
+    let mailbox = &world.mailbox;
+    let (listener, _) = world.hub.attach();
+    world.mailbox.send(Message::Input(b"early".to_vec()));
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            guest_out.write_all(b"login: ").unwrap();
+            assert_eq!(&*listener.output.recv().unwrap(), b"login: ");
+            mailbox.send(Message::Input(b"root\n".to_vec()));
+            assert_eq!(read_some(&mut guest_in), b"root\n");
+            mailbox.send(Message::End);
+        });
+        let mut session = world.session(Some(hvc), None, false);
+        assert_eq!(session.run().unwrap(), Some(Ending::User));
+    });
+    assert_eq!(world.received_by_uart(), b"early");
+    assert_eq!(read_some(&mut world.stdout.0), b"login: ");
+}
+
+#[test]
+fn an_attached_session_ends_with_its_connection() {
+    let mut world = World::new();
+    world.type_in(b"to the guest");
+    let (hvc, mut guest_in, mut guest_out) = hvc();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            assert_eq!(read_some(&mut guest_in), b"to the guest");
+            guest_out.write_all(b"bye").unwrap();
+        });
+        let mut wiring = world.session(Some(hvc), None, false).wiring;
+        wiring.attached = true;
+        assert_eq!(Session::new(wiring).run().unwrap(), None);
+    });
+    assert_eq!(read_some(&mut world.stdout.0), b"bye");
 }

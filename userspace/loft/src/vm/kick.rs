@@ -56,3 +56,13 @@ pub fn kick<T>(thread: &JoinHandle<T>) {
         let _ = thread.kill(vmm_sys_util::signal::SIGRTMIN() + KICK);
     }
 }
+
+/// Kicks the vCPU that the calling thread runs, from another thread; not to be called once that has ended.
+pub fn of_this_thread() -> Box<dyn Fn() + Send> {
+    let (process, thread) = (nix::unistd::getpid().as_raw(), nix::unistd::gettid().as_raw());
+    let signal = vmm_sys_util::signal::SIGRTMIN() + KICK;
+    Box::new(move || {
+        // SAFETY: tgkill takes three numbers, and sends the signal to a thread of this process or to nobody.
+        unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+    })
+}

@@ -2,6 +2,7 @@
 //! The whole machine: built from a [`Setup`], started once, ended once.
 
 use super::{boot, gic::Gic, kick, memory, stats::Counters, vcpu};
+use crate::control::Gate;
 use crate::ending::Ending;
 use anyhow::{anyhow, bail, Context, Result};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
@@ -23,8 +24,9 @@ use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 /// How long a vCPU thread may take to notice that the machine ends.
 const JOIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// Open files of the launcher that no vCPU and no device has, with some to spare.
-const FILES: u64 = 64;
+/// Open files of the launcher that no vCPU, disk or card has, with some to spare: its ports have many, and so has whoever asks
+/// something of the guest.
+const FILES: u64 = 128;
 /// The vCPU, and its counters.
 const FILES_OF_A_VCPU: u64 = 2;
 /// The most that a device has: what is behind it, an interrupt, and for each queue a doorbell and what the host's driver has.
@@ -67,6 +69,8 @@ pub struct Machine {
     stop: Arc<AtomicBool>,
     /// The hypervisor's counters.
     pub counters: Arc<Counters>,
+    /// Where the vCPUs wait while the guest is paused.
+    pub gate: Arc<Gate>,
 }
 
 impl Machine {
@@ -114,13 +118,14 @@ impl Machine {
             endings: mpsc::channel(),
             stop: Arc::new(AtomicBool::new(false)),
             counters,
+            gate: Arc::default(),
         })
     }
 
     /// Starts the vCPUs, each in a thread of its own.
     pub fn start(&mut self) -> Result<()> {
         for (id, vcpu) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
-            let (bus, stop) = (self.bus.clone(), self.stop.clone());
+            let (bus, stop, gate) = (self.bus.clone(), self.stop.clone(), self.gate.clone());
             let sender = self.endings.0.clone();
             let ended = self.ended.try_clone().context("cannot duplicate an eventfd")?;
             let end = move |why| {
@@ -130,7 +135,7 @@ impl Machine {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("vcpu-{id}"))
-                .spawn(move || vcpu::run(vcpu, id as u32, &bus, &stop, &end))
+                .spawn(move || vcpu::run(vcpu, id as u32, &bus, &stop, &gate, &end))
                 .with_context(|| format!("cannot start the thread of vCPU {id}; is the process limit reached?"))?;
             self.threads.push(thread);
         }
@@ -145,6 +150,7 @@ impl Machine {
     /// Stops the vCPUs and the devices. Returns how often the guest had to be left, by reason.
     pub fn stop(&mut self) -> BTreeMap<String, u64> {
         self.stop.store(true, Ordering::Release);
+        self.gate.open();
         let deadline = Instant::now() + JOIN_LIMIT;
         let mut totals = self.counters.read();
         for thread in self.threads.drain(..) {

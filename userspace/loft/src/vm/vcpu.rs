@@ -2,6 +2,7 @@
 //! A vCPU: its set-up, and the thread that runs it.
 
 use super::kick;
+use crate::control::Gate;
 use crate::ending::Ending;
 use anyhow::{Context, Result};
 use kvm_bindings::{
@@ -65,11 +66,20 @@ pub struct Exits {
     pub other: u64,
 }
 
-/// Runs `vcpu` until the machine ends or `stop` is set and it is kicked.
-pub fn run(mut vcpu: VcpuFd, id: u32, bus: &Bus, stop: &Arc<AtomicBool>, end: &dyn Fn(Ending)) -> (VcpuFd, Exits) {
+/// Runs `vcpu` until the machine ends or `stop` is set and it is kicked; it waits while `gate` is closed.
+pub fn run(
+    mut vcpu: VcpuFd,
+    id: u32,
+    bus: &Bus,
+    stop: &Arc<AtomicBool>,
+    gate: &Gate,
+    end: &dyn Fn(Ending),
+) -> (VcpuFd, Exits) {
     let guard = kick::Guard::new(&mut vcpu);
+    let passer = gate.enter(id as usize, kick::of_this_thread());
     let mut exits = Exits::default();
     while !stop.load(Ordering::Acquire) {
+        passer.pass();
         match vcpu.run() {
             Ok(VcpuExit::MmioRead(address, data)) => {
                 exits.mmio += 1;
@@ -95,6 +105,7 @@ pub fn run(mut vcpu: VcpuFd, id: u32, bus: &Bus, stop: &Arc<AtomicBool>, end: &d
             }
         }
     }
+    drop(passer);
     drop(guard);
     (vcpu, exits)
 }

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The commands that reach a guest that runs: `loft ps`, `stop`, `reboot`, `pause`, `resume`, `console`, `exec`.
+
+use crate::cli::{ExecArgs, NameArgs, PsArgs, StopArgs};
+use crate::control::{Answer, Hub, Mailbox, Request, Status};
+use crate::ending::{Ending, FAILED};
+use crate::guests::{self, directory};
+use crate::output::{self, Refused};
+use crate::session::{self, Hvc, Session, Wiring};
+use crate::{run, signals};
+use anyhow::{bail, Context, Result};
+use loft_boot::size;
+use loft_devices::serial::Uart;
+use loft_devices::terminal::Raw;
+use rustix::stdio;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
+
+/// How long a launcher may take to answer what it answers at once.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// The longest answer.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Lists the guests.
+pub fn ps(args: &PsArgs) -> Result<u8> {
+    let mut text = String::new();
+    let mut code = 0;
+    for (name, mut stream) in guests::all(&directory())? {
+        let answer = ask(&mut stream, &Request::Status);
+        match answer.and_then(|answer| answer.status.context("its launcher does not say how it is")) {
+            Ok(status) if args.json => text += &(serde_json::to_string(&status)? + "\n"),
+            Ok(status) => text += &line(&status),
+            Err(error) => {
+                output::message(&format!("loft: {name}: {error:#}"));
+                code = FAILED;
+            }
+        }
+    }
+    if !args.json {
+        text.insert_str(
+            0,
+            &format!(
+                "{:<20} {:>7} {:<10} {:>4} {:>8} {:>8}  COMMAND\n",
+                "NAME", "PID", "STATE", "CPUS", "MEMORY", "UPTIME"
+            ),
+        );
+    }
+    output::write_all(stdio::stdout(), text.as_bytes())?;
+    Ok(code)
+}
+
+fn line(status: &Status) -> String {
+    let Status { name, pid, state, vcpus, memory, uptime, command } = status;
+    let (memory, command) = (size::show(*memory), command.join(" "));
+    let text = format!("{name:<20} {pid:>7} {state:<10} {vcpus:>4} {memory:>8} {:>8}  {command}", time(*uptime));
+    text.trim_end().to_owned() + "\n"
+}
+
+fn time(seconds: u64) -> String {
+    match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, m, s) => format!("{m}:{s:02}"),
+        (0, h, m, s) => format!("{h}:{m:02}:{s:02}"),
+        (d, h, ..) => format!("{d}d {h}h"),
+    }
+}
+
+/// Switches guests off.
+pub fn stop(args: &StopArgs) -> Result<u8> {
+    // All are asked before the first is waited for.
+    let asked: Vec<_> = args.names.iter().map(|name| (name, begin_to_stop(name, args.force))).collect();
+    let mut code = 0;
+    for (name, result) in asked {
+        if let Err(error) = result.and_then(|stream| finish_stopping(stream, args)) {
+            output::message(&format!("loft: {name}: {error:#}"));
+            code = FAILED;
+        }
+    }
+    Ok(code)
+}
+
+fn begin_to_stop(name: &str, force: bool) -> Result<UnixStream> {
+    let mut stream = guests::find(&directory(), name)?;
+    if let Err(error) = ask(&mut stream, &Request::Stop) {
+        if !force {
+            return Err(error.context("it cannot be asked to switch itself off; --force ends it"));
+        }
+        ask(&mut stream, &Request::End)?;
+    }
+    Ok(stream)
+}
+
+fn finish_stopping(mut stream: UnixStream, args: &StopArgs) -> Result<()> {
+    if ends_within(&mut stream, args.timeout)? {
+        return Ok(());
+    }
+    if !args.force {
+        bail!("it is still not off after {} s; --force ends it", args.timeout);
+    }
+    ask(&mut stream, &Request::End)?;
+    if !ends_within(&mut stream, ANSWER_LIMIT.as_secs())? {
+        bail!("its launcher does not end");
+    }
+    Ok(())
+}
+
+/// Whether the launcher at the other end ends in time.
+fn ends_within(stream: &mut UnixStream, seconds: u64) -> Result<bool> {
+    let deadline = Duration::from_secs(seconds).max(Duration::from_millis(1));
+    stream.set_read_timeout(Some(deadline)).context("cannot set a time limit")?;
+    match stream.read(&mut [0]) {
+        Ok(0) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => Ok(true),
+        Ok(_) => bail!("its launcher says something that nobody has asked for"),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Restarts a guest.
+pub fn reboot(args: &NameArgs) -> Result<u8> {
+    simple(&args.name, &Request::Reboot)
+}
+
+/// Pauses a guest.
+pub fn pause(args: &NameArgs) -> Result<u8> {
+    simple(&args.name, &Request::Pause)
+}
+
+/// Lets a guest go on.
+pub fn resume(args: &NameArgs) -> Result<u8> {
+    simple(&args.name, &Request::Resume)
+}
+
+fn simple(name: &str, request: &Request) -> Result<u8> {
+    ask(&mut guests::find(&directory(), name)?, request)?;
+    Ok(0)
+}
+
+/// Attaches to a guest's console.
+pub fn console(args: &NameArgs) -> Result<u8> {
+    let stream = begin(&args.name, &Request::Console)?;
+    // A connection is the console's alone, so the size goes over another one.
+    let name = args.name.clone();
+    let resize = move |columns, rows| drop(simple(&name, &Request::Resize { columns, rows }));
+    if let Some((columns, rows)) = session::window() {
+        resize(columns, rows);
+    }
+    let output = stream.try_clone().context("cannot duplicate a socket")?;
+    let hvc = Hvc { input: stream.into(), output: output.into(), resize: Box::new(resize) };
+    let (ending, _) = attach(Some(hvc), None)?;
+    Ok(match ending {
+        // The guest has ended, or the user has left.
+        None | Some(Ending::User) => 0,
+        Some(other) => other.exit_code(),
+    })
+}
+
+/// Runs a command in a guest.
+pub fn exec(args: &ExecArgs) -> Result<u8> {
+    let terminal = stdio::stdin().is_terminal() && stdio::stdout().is_terminal();
+    let env = run::environment(&["TERM", "LANG", "COLORTERM"]);
+    let env: BTreeMap<_, _> = env.into_iter().filter_map(|(k, v)| Some((k, String::from_utf8(v).ok()?))).collect();
+    let terminal = terminal.then(|| session::window().unwrap_or((80, 24)));
+    let stream = begin(&args.name, &Request::Exec { argv: args.command.clone(), env, terminal })?;
+    match attach(None, Some(stream))? {
+        (_, Some(status)) => Ok(status),
+        (Some(ending), None) => Ok(ending.exit_code()),
+        (None, None) => bail!("the guest has ended, or its launcher has, before the command had"),
+    }
+}
+
+/// Sends a request that takes its connection over.
+fn begin(name: &str, request: &Request) -> Result<UnixStream> {
+    let mut stream = guests::find(&directory(), name)?;
+    ask(&mut stream, request)?;
+    stream.set_nonblocking(true).context("cannot make a socket non-blocking")?;
+    Ok(stream)
+}
+
+/// A session with a guest of another launcher; how it ended, and the command's exit code.
+fn attach(hvc: Option<Hvc>, agent: Option<UnixStream>) -> Result<(Option<Ending>, Option<u8>)> {
+    let signals = signals::take_over()?;
+    let event = || EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd");
+    let uart = Uart::new(event()?, Box::new(std::io::sink()));
+    let (ended, refused) = (event()?, Refused::new().context("cannot make an eventfd")?);
+    let (hub, mailbox) = (Hub::default(), Mailbox::new().context("cannot make an eventfd")?);
+    let terminal = agent.is_none() || stdio::stdout().is_terminal();
+    let keys = if terminal { Raw::enter().context("cannot use the terminal")? } else { None };
+    let mut session = Session::new(Wiring {
+        uart: &uart,
+        hvc,
+        agent,
+        hide_uart: Default::default(),
+        refused: &refused,
+        ended: &ended,
+        signals: &signals,
+        keys: keys.is_some(),
+        stdin: stdio::stdin(),
+        stdout: stdio::stdout(),
+        stderr: stdio::stderr(),
+        counters: &|| "{}".to_owned(),
+        hub: &hub,
+        mailbox: &mailbox,
+        attached: true,
+    });
+    let ending = session.run()?;
+    drop(keys);
+    Ok((session.lost.take().or(ending), session.status))
+}
+
+/// Sends `request` and returns the answer; an answer that it was not done is an error.
+fn ask(stream: &mut UnixStream, request: &Request) -> Result<Answer> {
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).context("cannot set a time limit")?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).context("its launcher cannot be reached")?;
+    // A byte at a time: what follows the line belongs to somebody else.
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte).context("its launcher does not answer")?;
+        answer.extend(byte);
+        if answer.len() > MAX_ANSWER {
+            bail!("its launcher's answer has no end");
+        }
+    }
+    let answer: Answer = serde_json::from_slice(&answer).context("its launcher's answer is not understood")?;
+    match answer {
+        Answer { ok: true, .. } => Ok(answer),
+        Answer { error, .. } => bail!("{}", error.unwrap_or_else(|| "it was refused".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::State;
+
+    #[test]
+    fn times() {
+        assert_eq!(time(59), "0:59");
+        assert_eq!(time(3600), "1:00:00");
+        assert_eq!(time(90_000), "1d 1h");
+    }
+
+    #[test]
+    fn a_guest_is_a_line() {
+        let status = Status {
+            name: "web".into(),
+            pid: 42,
+            state: State::Paused,
+            vcpus: 2,
+            memory: 512 << 20,
+            uptime: 61,
+            command: vec![],
+        };
+        let text = line(&status);
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>()[..4], ["web", "42", "paused", "2"]);
+        assert!(text.ends_with("1:01\n"));
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The launcher's side of the socket.
+
+use super::{Agents, Answer, Gate, Hub, Mailbox, Message, Request, State, Status};
+use anyhow::{anyhow, bail, Context, Result};
+use loft_agent::task;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+/// The longest request.
+const MAX_REQUEST: u64 = 64 << 10;
+
+/// What can be asked of a guest for as long as it has its vCPUs.
+#[derive(Clone)]
+pub struct Running {
+    /// Where they can be held.
+    pub gate: Arc<Gate>,
+    /// The way to its agent; a guest that was not started by loft's own first process has none.
+    pub agents: Option<Arc<Agents>>,
+}
+
+/// A guest, from before its first boot to its end.
+pub struct Guest {
+    /// Its name.
+    pub name: String,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// The command that it is for.
+    pub command: Vec<String>,
+    /// When it was started.
+    pub started: Instant,
+    /// Who listens to its console.
+    pub hub: Hub,
+    /// The way to its session.
+    pub mailbox: Mailbox,
+    running: Mutex<Option<Running>>,
+}
+
+impl Guest {
+    /// A guest that does not run yet.
+    pub fn new(name: String, vcpus: u32, memory: u64, command: Vec<String>) -> io::Result<Self> {
+        let (hub, mailbox) = (Hub::default(), Mailbox::new()?);
+        Ok(Self { name, vcpus, memory, command, started: Instant::now(), hub, mailbox, running: Mutex::default() })
+    }
+
+    /// Takes note of what runs now.
+    pub fn set_running(&self, running: Option<Running>) {
+        *self.locked() = running;
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn running(&self) -> Result<Running> {
+        self.locked().clone().ok_or_else(|| anyhow!("the guest is being restarted"))
+    }
+
+    fn agents(&self) -> Result<Arc<Agents>> {
+        self.running()?.agents.ok_or_else(|| {
+            anyhow!("there is no agent in this guest: it was not started from a disk or for a command by loft itself")
+        })
+    }
+
+    fn status(&self) -> Status {
+        let state = match self.running() {
+            Err(_) => State::Restarting,
+            Ok(running) if running.gate.is_closed() => State::Paused,
+            Ok(_) => State::Running,
+        };
+        Status {
+            name: self.name.clone(),
+            pid: std::process::id(),
+            state,
+            vcpus: self.vcpus,
+            memory: self.memory,
+            uptime: self.started.elapsed().as_secs(),
+            command: self.command.clone(),
+        }
+    }
+
+    /// Does what can be answered at once.
+    fn answer(&self, request: &Request) -> Result<Option<Status>> {
+        match request {
+            Request::Status => return Ok(Some(self.status())),
+            Request::Stop => self.agents()?.stop().context("the guest cannot be reached")?,
+            Request::Reboot => self.agents()?.reboot().context("the guest cannot be reached")?,
+            Request::End => self.mailbox.send(Message::End),
+            Request::Pause => {
+                let gate = self.running()?.gate;
+                if !gate.close() {
+                    gate.open();
+                    bail!("a vCPU cannot be stopped: it waits for whoever reads loft's output");
+                }
+            }
+            Request::Resume => self.running()?.gate.open(),
+            Request::Resize { columns, rows } => self.mailbox.send(Message::Resize(*columns, *rows)),
+            Request::Console | Request::Exec { .. } => {}
+        }
+        Ok(None)
+    }
+}
+
+/// Serves `guest` at `listener`, in threads, until the program ends.
+pub fn serve(listener: UnixListener, guest: Arc<Guest>) -> io::Result<()> {
+    std::thread::Builder::new().name("control".into()).spawn(move || {
+        for client in listener.incoming().flatten() {
+            let guest = guest.clone();
+            // Without a thread the connection is closed: the client says so.
+            let _ = std::thread::Builder::new().name("control".into()).spawn(move || {
+                // An error is the client's going away.
+                let _ = converse(&client, &guest);
+            });
+        }
+    })?;
+    Ok(())
+}
+
+/// Answers requests until one takes the connection over.
+fn converse(client: &UnixStream, guest: &Guest) -> io::Result<()> {
+    let mut reader = BufReader::new(client);
+    loop {
+        let mut line = Vec::new();
+        if (&mut reader).take(MAX_REQUEST).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let result = serde_json::from_slice(&line).map_err(|e| anyhow!("this is no request: {e}"));
+        match result {
+            Ok(Request::Console) => return console(client, reader.buffer(), guest),
+            Ok(Request::Exec { argv, env, terminal }) => {
+                let command = task::Command {
+                    argv: argv.into_iter().map(String::into_bytes).collect(),
+                    env: env.into_iter().map(|(name, value)| (name, value.into_bytes())).collect(),
+                    terminal,
+                };
+                let early = reader.buffer().to_vec();
+                let result = guest.agents().and_then(|agents| {
+                    agents
+                        .run(&command, client, &early, || say(client, Ok(None)))
+                        .map_err(|_| anyhow!("as many commands run in this guest as can; wait for one of them"))
+                });
+                return result.or_else(|error| say(client, Err(error)));
+            }
+            Ok(request) => say(client, guest.answer(&request))?,
+            Err(error) => {
+                say(client, Err(error))?;
+                // What follows may be the rest of it.
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn say(mut client: &UnixStream, result: Result<Option<Status>>) -> io::Result<()> {
+    let answer = match result {
+        Ok(status) => Answer { ok: true, error: None, status },
+        Err(error) => Answer { ok: false, error: Some(format!("{error:#}")), status: None },
+    };
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    client.write_all(&line)
+}
+
+/// Gives the console to `client`, until that goes away.
+fn console(client: &UnixStream, early: &[u8], guest: &Guest) -> io::Result<()> {
+    say(client, Ok(None))?;
+    let (listener, recent) = guest.hub.attach();
+    let (mut from, mut to) = (client, client);
+    std::thread::scope(|scope| {
+        let id = listener.id();
+        scope.spawn(move || {
+            let mut from = early.chain(&mut from);
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut buffer) {
+                guest.mailbox.send(Message::Input(buffer[..n].to_vec()));
+            }
+            guest.hub.detach(id);
+        });
+        let mut result = to.write_all(&recent);
+        while result.is_ok() {
+            let Ok(piece) = listener.output.recv() else { break };
+            result = to.write_all(&piece);
+        }
+        // Ends the thread.
+        let _ = client.shutdown(Shutdown::Both);
+        result
+    })
+}

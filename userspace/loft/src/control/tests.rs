@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+use loft_agent::protocol::{receive, Frame};
+use loft_agent::task;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+
+/// A guest at a socket; the guest's ends of its service ports.
+fn guest(name: &str) -> (Arc<Guest>, std::path::PathBuf, Vec<UnixStream>) {
+    let path = std::env::temp_dir().join(format!("loft-control-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let guest = Arc::new(Guest::new(name.into(), 2, 64 << 20, vec!["cmd".into()]).unwrap());
+    let (ours, theirs): (Vec<_>, Vec<_>) = (0..3).map(|_| UnixStream::pair().unwrap()).unzip();
+    let mut ours = ours.into_iter();
+    let agents = Agents::new(ours.next().unwrap(), ours.collect());
+    guest.set_running(Some(Running { gate: Arc::default(), agents: Some(Arc::new(agents)) }));
+    serve(UnixListener::bind(&path).unwrap(), guest.clone()).unwrap();
+    (guest, path, theirs)
+}
+
+/// Sends a line and returns the answer.
+fn ask(stream: &UnixStream, line: &str) -> Answer {
+    let (mut to, mut from) = (stream, stream);
+    writeln!(to, "{line}").unwrap();
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while byte != *b"\n" {
+        from.read_exact(&mut byte).unwrap();
+        answer.extend(byte);
+    }
+    serde_json::from_slice(&answer).unwrap()
+}
+
+fn frame(stream: &UnixStream) -> Frame {
+    let mut got = None;
+    // A byte at a time: what follows is the next one's.
+    let mut one = std::iter::repeat_with(|| {
+        let (mut from, mut byte) = (stream, [0]);
+        from.read_exact(&mut byte).unwrap();
+        byte
+    });
+    let mut decoder = loft_agent::protocol::Decoder::default();
+    while got.is_none() {
+        decoder.push(&one.next().unwrap());
+        got = decoder.next_frame().unwrap();
+    }
+    got.unwrap()
+}
+
+#[test]
+fn what_is_answered_at_once() {
+    let (guest, path, theirs) = guest("simple");
+    let client = UnixStream::connect(path).unwrap();
+    let state = |line: &str| ask(&client, line).status.unwrap();
+    let status = state(r#"{"request":"status"}"#);
+    assert_eq!(
+        (status.name.as_str(), status.vcpus, status.memory, status.state),
+        ("simple", 2, 64 << 20, State::Running)
+    );
+    assert_eq!((status.pid, status.command), (std::process::id(), vec!["cmd".to_owned()]));
+    for (request, expected) in [("pause", State::Paused), ("resume", State::Running)] {
+        assert!(ask(&client, &format!(r#"{{"request":"{request}"}}"#)).ok);
+        assert_eq!(state(r#"{"request":"status"}"#).state, expected);
+    }
+    assert!(ask(&client, r#"{"request":"stop"}"#).ok && ask(&client, r#"{"request":"reboot"}"#).ok);
+    assert_eq!([frame(&theirs[0]), frame(&theirs[0])], [Frame::PowerOff, Frame::Reboot]);
+    assert!(ask(&client, r#"{"request":"end"}"#).ok);
+    assert_eq!(guest.mailbox.take(), [Message::End]);
+    guest.set_running(None);
+    assert_eq!(state(r#"{"request":"status"}"#).state, State::Restarting);
+    assert!(ask(&client, r#"{"request":"stop"}"#).error.unwrap().contains("restarted"));
+}
+
+#[test]
+fn nonsense_is_answered_and_ends_the_connection() {
+    let (_guest, path, _theirs) = guest("nonsense");
+    for line in ["", "{}", r#"{"request":"fly"}"#, "\u{1}", &"x".repeat(100_000)] {
+        let client = UnixStream::connect(&path).unwrap();
+        let _ = writeln!(&client, "{line}");
+        let mut answer = String::new();
+        // Where not all was read the connection is reset.
+        let _ = BufReader::new(&client).read_line(&mut answer);
+        assert!(answer.starts_with(r#"{"ok":false,"error":"this is no request"#), "{answer}");
+    }
+}
+
+#[test]
+fn the_console_is_heard_and_typed_on() {
+    let (guest, path, _theirs) = guest("console");
+    guest.hub.push(b"before ");
+    let mut client = UnixStream::connect(path).unwrap();
+    assert!(ask(&client, r#"{"request":"console"}"#).ok);
+    let mut text = [0; 7];
+    client.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"before ");
+    guest.hub.push(b"after 1");
+    client.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"after 1");
+    client.write_all(b"typed").unwrap();
+    let message = loop {
+        if let Some(message) = guest.mailbox.take().pop_front() {
+            break message;
+        }
+    };
+    assert_eq!(message, Message::Input(b"typed".to_vec()));
+}
+
+#[test]
+fn a_command_has_the_connection_and_ends_with_it() {
+    let (_guest, path, theirs) = guest("exec");
+    let run = r#"{"request":"exec","argv":["ls","-l"],"terminal":[80,24]}"#;
+    let first = UnixStream::connect(&path).unwrap();
+    assert!(ask(&first, run).ok);
+    let Frame::Run(json) = frame(&theirs[2]) else { panic!("it is not run") };
+    let command: task::Command = serde_json::from_slice(&json).unwrap();
+    assert_eq!((command.argv, command.terminal), (vec![b"ls".to_vec(), b"-l".to_vec()], Some((80, 24))));
+
+    let second = UnixStream::connect(&path).unwrap();
+    assert!(ask(&second, run).ok);
+    assert!(matches!(frame(&theirs[1]), Frame::Run(_)));
+    let third = UnixStream::connect(&path).unwrap();
+    assert!(ask(&third, run).error.unwrap().contains("as many commands"));
+
+    // What is no business of a command does not get through.
+    for sent in [Frame::PowerOff, Frame::Stdin(b"in".to_vec())] {
+        sent.send(&mut &first).unwrap();
+    }
+    assert_eq!(frame(&theirs[2]), Frame::Stdin(b"in".to_vec()));
+    for sent in [Frame::Stdout(b"out".to_vec()), Frame::Exit(7)] {
+        sent.send(&mut &theirs[2]).unwrap();
+    }
+    let mut got = Vec::new();
+    receive(&mut &first, |frame| {
+        got.push(frame);
+        true
+    })
+    .unwrap();
+    assert_eq!(got, [Frame::Stdout(b"out".to_vec()), Frame::Exit(7)]);
+
+    // The client goes away: the command is ended, by its index, and the port is free again.
+    assert_eq!(frame(&theirs[0]), Frame::Kill(2));
+    drop(second);
+    assert_eq!(frame(&theirs[0]), Frame::Kill(1));
+    Frame::Exit(137).send(&mut &theirs[1]).unwrap();
+    let again = || ask(&UnixStream::connect(&path).unwrap(), run).ok;
+    while !again() {
+        std::thread::yield_now();
+    }
+}
