@@ -17,8 +17,8 @@ const ENABLES: u64 = MDSCR_EL1::SS.mask() | MDSCR_EL1::KDE.mask() | MDSCR_EL1::M
 /// The value of MDSCR_EL1 to run the guest with, if it wants any debug exceptions: it has enabled them, and its OS lock is
 /// open.
 pub(super) fn wanted(saved: &Saved) -> Option<u64> {
-    let mdscr = saved.get(Reg::MdscrEl1);
-    (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OslsrEl1)))
+    let mdscr = saved.get(Reg::MDSCR_EL1);
+    (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OSLSR_EL1)))
         .then_some(mdscr & ENABLES)
 }
 
@@ -71,8 +71,8 @@ impl Points {
     pub(super) fn of_guest(saved: &Saved) -> Self {
         let pairs = |value, control| from_fn(|n| [saved.nth(value, n), saved.nth(control, n)]);
         Self {
-            breakpoints: pairs(Reg::Dbgbvr0, Reg::Dbgbcr0),
-            watchpoints: pairs(Reg::Dbgwvr0, Reg::Dbgwcr0),
+            breakpoints: pairs(Reg::DBGBVR0_EL1, Reg::DBGBCR0_EL1),
+            watchpoints: pairs(Reg::DBGWVR0_EL1, Reg::DBGWCR0_EL1),
         }
     }
 }

@@ -8,11 +8,11 @@
 
 use super::cpu::features;
 use super::dmb;
-use crate::model::sysreg::Reg;
+use crate::model::sysreg::{context_registers, Reg};
 
-/// The registers of a vCPU in memory. While the vCPU is loaded, those before [`Reg::LOADED`] and the pointer
-/// authentication keys are stale here; so this is only lent out as a whole while it is not. The APIA key never is here: it is
-/// in the vCPU's `EntryFrame`.
+/// The registers of a vCPU in memory. While the vCPU is loaded, those that are in the CPU are stale
+/// here; so this is only lent out as a whole while it is not. The APIA key never is here: it is in the
+/// vCPU's `EntryFrame`.
 pub(crate) struct Saved([u64; Reg::COUNT]);
 
 impl Saved {
@@ -39,44 +39,19 @@ impl Saved {
     }
 }
 
-/// Calls `$guest!(Reg, NAME)` for the registers that have a guest copy (`_EL12`), `$plain!(Reg, NAME)` for those that
-/// only the guest uses while it is loaded.
+/// Calls `$act!(group NAME)` for each register of the context.
 macro_rules! each {
-    ($guest:ident, $plain:ident) => {
-        $plain!(SpEl1, SP_EL1);
-        $guest!(ElrEl1, ELR_EL1);
-        $guest!(SpsrEl1, SPSR_EL1);
-        $guest!(SctlrEl1, SCTLR_EL1);
-        $guest!(CpacrEl1, CPACR_EL1);
-        $guest!(Ttbr0El1, TTBR0_EL1);
-        $guest!(Ttbr1El1, TTBR1_EL1);
-        $guest!(TcrEl1, TCR_EL1);
-        $guest!(EsrEl1, ESR_EL1);
-        $guest!(Afsr0El1, AFSR0_EL1);
-        $guest!(Afsr1El1, AFSR1_EL1);
-        $guest!(FarEl1, FAR_EL1);
-        $guest!(MairEl1, MAIR_EL1);
-        $guest!(AmairEl1, AMAIR_EL1);
-        $guest!(VbarEl1, VBAR_EL1);
-        $guest!(ContextidrEl1, CONTEXTIDR_EL1);
-        $guest!(CntkctlEl1, CNTKCTL_EL1);
-        $plain!(TpidrEl1, TPIDR_EL1);
-        $plain!(TpidrEl0, TPIDR_EL0);
-        $plain!(TpidrroEl0, TPIDRRO_EL0);
+    ([$act:ident] $($group:ident { $($name:ident $(.$setting:ident $how:tt)*,)* })*) => {
+        $($($act!($group $name);)*)*
     };
 }
 
-/// The same for the keys other than APIA, which the world switch itself exchanges.
-macro_rules! each_key {
-    ($do:ident) => {
-        $do!(ApibKeyLo, APIBKEYLO_EL1);
-        $do!(ApibKeyHi, APIBKEYHI_EL1);
-        $do!(ApdaKeyLo, APDAKEYLO_EL1);
-        $do!(ApdaKeyHi, APDAKEYHI_EL1);
-        $do!(ApdbKeyLo, APDBKEYLO_EL1);
-        $do!(ApdbKeyHi, APDBKEYHI_EL1);
-        $do!(ApgaKeyLo, APGAKEYLO_EL1);
-        $do!(ApgaKeyHi, APGAKEYHI_EL1);
+/// Is `$act!(group NAME)` of the register that `$reg` is.
+macro_rules! one {
+    ([$reg:ident, $act:ident] $($group:ident { $($name:ident $(.$setting:ident $how:tt)*,)* })*) => {
+        match $reg {
+            $($(Reg::$name => $act!($group $name),)*)*
+        }
     };
 }
 
@@ -94,144 +69,171 @@ pub(super) fn read_par() -> u64 {
     par
 }
 
-/// What the host's thread had in the registers that it shares with the guest.
-#[derive(Default)]
-pub(crate) struct HostUser {
-    tpidr_el0: u64,
-    tpidrro_el0: u64,
-    keys: [u64; 8],
+macro_rules! host_user {
+    (
+        [] el12 $el12:tt plain $plain:tt
+        exchanged { $($name:ident,)* }
+        key { $($key:ident $(.$setting:ident $how:tt)*,)* }
+        $($rest:tt)*
+    ) => {
+        /// What the host's thread had in the registers that it shares with the guest.
+        #[derive(Default)]
+        #[allow(non_snake_case)] // the architecture's names
+        pub(crate) struct HostUser {
+            $($name: u64,)*
+            $($key: u64,)*
+        }
+    };
 }
+context_registers!(host_user);
 
 /// Puts the guest's registers into the CPU, on the CPU that the thread will run on; returns what they replace.
 pub(crate) fn load(saved: &Saved, pauth: bool, ras: bool) -> HostUser {
-    let mut host = HostUser {
-        tpidr_el0: read_sysreg!(TPIDR_EL0),
-        tpidrro_el0: read_sysreg!(TPIDRRO_EL0),
-        keys: [0; 8],
-    };
-    macro_rules! guest {
-        ($reg:ident, $name:ident) => {
-            write_sysreg_el12!($name, saved.get(Reg::$reg))
+    let mut host = HostUser::default();
+    macro_rules! load {
+        (el12 $name:ident) => { write_sysreg_el12!($name, saved.get(Reg::$name)) };
+        (plain $name:ident) => { write_sysreg!($name, saved.get(Reg::$name)) };
+        (exchanged $name:ident) => {
+            host.$name = read_sysreg!($name);
+            write_sysreg!($name, saved.get(Reg::$name));
         };
-    }
-    macro_rules! plain {
-        ($reg:ident, $name:ident) => {
-            write_sysreg!($name, saved.get(Reg::$reg))
+        (key $name:ident) => {
+            if pauth {
+                load!(exchanged $name);
+            }
         };
+        (own PAR_EL1) => { write_sysreg!(PAR_EL1, saved.get(Reg::PAR_EL1)) };
+        (own DISR_EL1) => {
+            if ras {
+                write_sysreg!(VDISR_EL2, saved.get(Reg::DISR_EL1));
+            }
+        };
+        (own MPIDR_EL1) => { write_sysreg!(VMPIDR_EL2, saved.get(Reg::MPIDR_EL1)) };
+        (entry $name:ident) => {};
+        (debug $name:ident) => {};
+        (memory $name:ident) => {};
     }
-    each!(guest, plain);
-    write_sysreg!(PAR_EL1, saved.get(Reg::ParEl1));
-    write_sysreg!(VMPIDR_EL2, saved.get(Reg::MpidrEl1));
-    if ras {
-        write_sysreg!(VDISR_EL2, saved.get(Reg::DisrEl1));
-    }
-    if pauth {
-        let mut keys = host.keys.iter_mut();
-        macro_rules! key {
-            ($reg:ident, $name:ident) => {
-                if let Some(key) = keys.next() {
-                    *key = read_sysreg!($name);
-                }
-                write_sysreg!($name, saved.get(Reg::$reg));
-            };
-        }
-        each_key!(key);
-    }
+    context_registers!(each, load);
     // No ISB: the next use of any of these is after an ERET, or through `InCpu`, whose MSR and MRS are in order.
     host
 }
 
 /// Takes the guest's registers from the CPU and gives the host's thread its own back.
 pub(crate) fn save(saved: &mut Saved, host: &HostUser, pauth: bool, ras: bool) {
-    macro_rules! guest {
-        ($reg:ident, $name:ident) => {
-            saved.set(Reg::$reg, read_sysreg_el12!($name))
+    macro_rules! save {
+        (el12 $name:ident) => { saved.set(Reg::$name, read_sysreg_el12!($name)) };
+        (plain $name:ident) => { saved.set(Reg::$name, read_sysreg!($name)) };
+        (exchanged $name:ident) => {
+            saved.set(Reg::$name, read_sysreg!($name));
+            write_sysreg!($name, host.$name);
         };
-    }
-    macro_rules! plain {
-        ($reg:ident, $name:ident) => {
-            saved.set(Reg::$reg, read_sysreg!($name))
+        (key $name:ident) => {
+            if pauth {
+                save!(exchanged $name);
+            }
         };
+        (own PAR_EL1) => { saved.set(Reg::PAR_EL1, read_par()) };
+        (own DISR_EL1) => {
+            if ras {
+                saved.set(Reg::DISR_EL1, read_sysreg!(VDISR_EL2));
+            }
+        };
+        // The guest cannot change it.
+        (own MPIDR_EL1) => {};
+        (entry $name:ident) => {};
+        (debug $name:ident) => {};
+        (memory $name:ident) => {};
     }
-    each!(guest, plain);
-    saved.set(Reg::ParEl1, read_par());
-    if ras {
-        saved.set(Reg::DisrEl1, read_sysreg!(VDISR_EL2));
-    }
-    write_sysreg!(TPIDR_EL0, host.tpidr_el0);
-    write_sysreg!(TPIDRRO_EL0, host.tpidrro_el0);
-    if pauth {
-        let mut keys = host.keys.iter();
-        macro_rules! key {
-            ($reg:ident, $name:ident) => {
-                saved.set(Reg::$reg, read_sysreg!($name));
-                write_sysreg!($name, keys.next().copied().unwrap_or(0));
-            };
-        }
-        each_key!(key);
-    }
+    context_registers!(each, save);
 }
 
 /// The guest's registers that are in the CPU. Proof that the vCPU is loaded, and that the thread stays here.
 pub(crate) struct InCpu<'a>(pub(super) core::marker::PhantomData<&'a ()>);
 
 impl InCpu<'_> {
-    /// The value of a register before [`Reg::LOADED`], or of a key; `None` for one that is not in the CPU.
+    /// The value of a register; `None` for one that is not in the CPU.
     pub(crate) fn get(&self, reg: Reg) -> Option<u64> {
-        macro_rules! guest {
-            ($reg:ident, $name:ident) => {
-                if reg == Reg::$reg {
-                    return Some(read_sysreg_el12!($name));
-                }
+        macro_rules! get {
+            (el12 $name:ident) => {
+                Some(read_sysreg_el12!($name))
+            };
+            (plain $name:ident) => {
+                Some(read_sysreg!($name))
+            };
+            (exchanged $name:ident) => {
+                Some(read_sysreg!($name))
+            };
+            (key $name:ident) => {
+                features().pauth.then(|| read_sysreg!($name))
+            };
+            (own PAR_EL1) => {
+                Some(read_par())
+            };
+            // Without FEAT_RAS there is no such register, and it is kept in memory.
+            (own DISR_EL1) => {
+                features().ras.then(|| read_sysreg!(VDISR_EL2))
+            };
+            (own MPIDR_EL1) => {
+                Some(read_sysreg!(VMPIDR_EL2))
+            };
+            (entry $name:ident) => {
+                None
+            };
+            (debug $name:ident) => {
+                None
+            };
+            (memory $name:ident) => {
+                None
             };
         }
-        macro_rules! plain {
-            ($reg:ident, $name:ident) => {
-                if reg == Reg::$reg {
-                    return Some(read_sysreg!($name));
-                }
-            };
-        }
-        each!(guest, plain);
-        if features().pauth {
-            each_key!(plain);
-        }
-        match reg {
-            Reg::ParEl1 => Some(read_par()),
-            Reg::MpidrEl1 => Some(read_sysreg!(VMPIDR_EL2)),
-            Reg::DisrEl1 if features().ras => Some(read_sysreg!(VDISR_EL2)),
-            _ => None,
-        }
+        context_registers!(one, reg, get)
     }
 
-    /// Sets such a register; `false` if it is not in the CPU.
+    /// Sets a register; `false` if it is not in the CPU.
     pub(crate) fn set(&mut self, reg: Reg, value: u64) -> bool {
-        macro_rules! guest {
-            ($reg:ident, $name:ident) => {
-                if reg == Reg::$reg {
-                    write_sysreg_el12!($name, value);
-                    return true;
-                }
-            };
-        }
-        macro_rules! plain {
-            ($reg:ident, $name:ident) => {
-                if reg == Reg::$reg {
+        macro_rules! set {
+            (el12 $name:ident) => {{
+                write_sysreg_el12!($name, value);
+                true
+            }};
+            (plain $name:ident) => {{
+                write_sysreg!($name, value);
+                true
+            }};
+            (exchanged $name:ident) => {{
+                write_sysreg!($name, value);
+                true
+            }};
+            (key $name:ident) => {
+                features().pauth && {
                     write_sysreg!($name, value);
-                    return true;
+                    true
                 }
             };
+            (own PAR_EL1) => {{
+                write_sysreg!(PAR_EL1, value);
+                true
+            }};
+            (own DISR_EL1) => {
+                features().ras && {
+                    write_sysreg!(VDISR_EL2, value);
+                    true
+                }
+            };
+            // Userspace's only, which has the vCPU in memory.
+            (own MPIDR_EL1) => {
+                false
+            };
+            (entry $name:ident) => {
+                false
+            };
+            (debug $name:ident) => {
+                false
+            };
+            (memory $name:ident) => {
+                false
+            };
         }
-        each!(guest, plain);
-        if features().pauth {
-            each_key!(plain);
-        }
-        match reg {
-            Reg::ParEl1 => write_sysreg!(PAR_EL1, value),
-            // Without FEAT_RAS there is no such register, and it is kept in memory.
-            Reg::DisrEl1 if features().ras => write_sysreg!(VDISR_EL2, value),
-            _ => return false,
-        }
-        true
+        context_registers!(one, reg, set)
     }
 }

@@ -185,8 +185,8 @@ impl Core {
     pub(crate) fn get(&mut self, reg: Reg) -> u64 {
         match reg {
             // This key is always there, not only while the vCPU is in the CPU.
-            Reg::ApiaKeyLo => self.frame.guest_key[0],
-            Reg::ApiaKeyHi => self.frame.guest_key[1],
+            Reg::APIAKEYLO_EL1 => self.frame.guest_key[0],
+            Reg::APIAKEYHI_EL1 => self.frame.guest_key[1],
             _ => self
                 .host
                 .as_mut()
@@ -198,12 +198,12 @@ impl Core {
     /// Sets a register of the context, wherever it is.
     pub(crate) fn set(&mut self, reg: Reg, value: u64) {
         match reg {
-            Reg::ApiaKeyLo => self.frame.guest_key[0] = value,
-            Reg::ApiaKeyHi => self.frame.guest_key[1] = value,
+            Reg::APIAKEYLO_EL1 => self.frame.guest_key[0] = value,
+            Reg::APIAKEYHI_EL1 => self.frame.guest_key[1] = value,
             _ => {
                 let value = match reg {
                     // Not even for a VMM that restores it: see `hidden_hafdbs`.
-                    Reg::TcrEl1 if cpu::features().hidden_hafdbs => {
+                    Reg::TCR_EL1 if cpu::features().hidden_hafdbs => {
                         value & !(TCR_EL1::HA.mask() | TCR_EL1::HD.mask())
                     }
                     _ => value,
@@ -262,15 +262,15 @@ impl Core {
         let before = Before {
             pc: self.frame.pc,
             pstate: self.frame.pstate,
-            vbar: self.get(Reg::VbarEl1),
-            sctlr: self.get(Reg::SctlrEl1),
+            vbar: self.get(Reg::VBAR_EL1),
+            sctlr: self.get(Reg::SCTLR_EL1),
         };
         let after = inject::enter_el1(&before, Vector::Sync);
-        self.set(Reg::ElrEl1, after.elr);
-        self.set(Reg::SpsrEl1, after.spsr);
-        self.set(Reg::EsrEl1, esr.raw());
+        self.set(Reg::ELR_EL1, after.elr);
+        self.set(Reg::SPSR_EL1, after.spsr);
+        self.set(Reg::ESR_EL1, esr.raw());
         if let Some(far) = far {
-            self.set(Reg::FarEl1, far);
+            self.set(Reg::FAR_EL1, far);
         }
         self.frame.pc = after.pc;
         self.frame.pstate = after.pstate;
@@ -284,7 +284,7 @@ impl Core {
 
     /// Whether the guest's addresses are translated by tables of its own.
     pub(crate) fn has_mmu_on(&mut self) -> bool {
-        SCTLR_EL1::M.is_set(self.get(Reg::SctlrEl1))
+        SCTLR_EL1::M.is_set(self.get(Reg::SCTLR_EL1))
     }
 
     /// Makes the instruction that trapped UNDEFINED.
@@ -388,7 +388,7 @@ impl Core {
         if self.vm.has_pointer_auth() {
             self.hcr |= world::pointer_auth_hcr();
         }
-        let caches_on = caches_are_on(self.get(Reg::SctlrEl1));
+        let caches_on = caches_are_on(self.get(Reg::SCTLR_EL1));
         self.watch_caches(!cpu::features().fwb && !caches_on);
         let filtered = self.vm.smccc_filter.as_ref();
         self.quick_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());

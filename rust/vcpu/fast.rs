@@ -294,7 +294,7 @@ fn mmio(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     };
     // AArch32 has no business here, and who accesses memory with the most significant byte first is served the long way.
     let big_endian = SCTLR_EL1::EE.mask() | SCTLR_EL1::E0E.mask();
-    if core.get(Reg::SctlrEl1) & big_endian != 0 || SPSR_EL1::nRW.is_set(world::pstate()) {
+    if core.get(Reg::SCTLR_EL1) & big_endian != 0 || SPSR_EL1::nRW.is_set(world::pstate()) {
         return Leave::Sync.code();
     }
     let (rt, size, id) = (abort.register(), abort.size(), core.id);

@@ -41,7 +41,7 @@ pub(crate) fn extend(value: u64, abort: &Abort) -> u64 {
 
 /// Whether the guest accesses memory with the most significant byte first, with this PSTATE.
 pub(super) fn is_big_endian(core: &mut Core, pstate: u64) -> bool {
-    let sctlr = core.get(Reg::SctlrEl1);
+    let sctlr = core.get(Reg::SCTLR_EL1);
     if SPSR_EL1::M.get(pstate) == SPSR_EL1::M_EL0t {
         SCTLR_EL1::E0E.is_set(sctlr)
     } else {

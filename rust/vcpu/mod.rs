@@ -130,31 +130,19 @@ impl Core {
         // Nothing of the one before is to be seen, although the architecture would allow it.
         self.fp = Fp::new();
         self.spsr_aarch32 = [0; 4];
-        for reg in [Reg::SpEl1, Reg::ElrEl1, Reg::SpsrEl1] {
-            self.set(reg, 0);
-        }
         self.frame.pc = start.map_or(0, |start| start.pc);
         self.frame.pstate = table::RESET_PSTATE;
         if let (Some(start), Some(x0)) = (start, self.frame.x.first_mut()) {
             *x0 = start.context;
         }
-        for row in crate::model::sysreg::TABLE {
-            let Some(reg) = row.context() else { continue };
-            // What identifies the vCPU stays as userspace has set it.
-            if self.identified && matches!(row.reset, table::Reset::Mpidr | table::Reset::Clidr) {
-                continue;
-            }
-            let value = match row.reset {
-                table::Reset::To(value) => value,
-                table::Reset::Mpidr => table::mpidr(self.shared.number),
-                table::Reset::Clidr => cache::clidr(self.cache_type()),
-                table::Reset::Elsewhere => continue,
-            };
+        // What identifies the vCPU stays as userspace has set it.
+        let values = table::reset_values(self.shared.number, self.cache_type(), !self.identified);
+        for (reg, value) in values {
             self.set(reg, value);
         }
         if start.is_some_and(|start| start.big_endian) {
-            let sctlr = self.get(Reg::SctlrEl1);
-            self.set(Reg::SctlrEl1, SCTLR_EL1::EE.with(sctlr, 1));
+            let sctlr = self.get(Reg::SCTLR_EL1);
+            self.set(Reg::SCTLR_EL1, SCTLR_EL1::EE.with(sctlr, 1));
         }
         self.watch_caches(!cpu::features().fwb);
         self.reset_timers();

@@ -140,9 +140,9 @@ fn get_core(core: &mut Core, reg: CoreReg) -> u128 {
         CoreReg::Sp => core.frame.sp_el0.into(),
         CoreReg::Pc => core.frame.pc.into(),
         CoreReg::Pstate => core.frame.pstate.into(),
-        CoreReg::SpEl1 => core.get(Reg::SpEl1).into(),
-        CoreReg::ElrEl1 => core.get(Reg::ElrEl1).into(),
-        CoreReg::SpsrEl1 => core.get(Reg::SpsrEl1).into(),
+        CoreReg::SpEl1 => core.get(Reg::SP_EL1).into(),
+        CoreReg::ElrEl1 => core.get(Reg::ELR_EL1).into(),
+        CoreReg::SpsrEl1 => core.get(Reg::SPSR_EL1).into(),
         CoreReg::SpsrAarch32(n) => core
             .spsr_aarch32
             .get(usize::from(n))
@@ -167,9 +167,9 @@ fn set_core(core: &mut Core, reg: CoreReg, value: u128) -> Result {
             }
             core.frame.pstate = word;
         }
-        CoreReg::SpEl1 => core.set(Reg::SpEl1, word),
-        CoreReg::ElrEl1 => core.set(Reg::ElrEl1, word),
-        CoreReg::SpsrEl1 => core.set(Reg::SpsrEl1, word),
+        CoreReg::SpEl1 => core.set(Reg::SP_EL1, word),
+        CoreReg::ElrEl1 => core.set(Reg::ELR_EL1, word),
+        CoreReg::SpsrEl1 => core.set(Reg::SPSR_EL1, word),
         CoreReg::SpsrAarch32(n) => {
             if let Some(spsr) = core.spsr_aarch32.get_mut(usize::from(n)) {
                 *spsr = word;
@@ -234,17 +234,17 @@ fn set_sysreg(
         }
         (User::OsLock, _) => {
             let value = table::set_oslsr(value).ok_or(EINVAL)?;
-            core.set(Reg::OslsrEl1, value);
+            core.set(Reg::OSLSR_EL1, value);
         }
         (User::Clidr, _) => {
             let value = cache::set_clidr(core.cache_type(), value).ok_or(EINVAL)?;
-            core.set(Reg::ClidrEl1, value);
+            core.set(Reg::CLIDR_EL1, value);
         }
         (_, Storage::Timer(reg)) => set_timer(vcpu, core, reg, value),
         _ => match row.context() {
             Some(reg) => {
                 core.set(reg, value);
-                if reg == Reg::MpidrEl1 {
+                if reg == Reg::MPIDR_EL1 {
                     vcpu.shared.set_affinity(value & AFFINITY);
                     if let Some(model) = vcpu.vm.gic.model() {
                         model.set_affinity(vcpu.shared.id, (value & 0xff_ffff) as u32);

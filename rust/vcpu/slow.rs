@@ -263,9 +263,9 @@ impl WalkedOut {
 /// How the guest's own tables are read for an address: where that begins, if its MMU is on, and whether the descriptors have
 /// the most significant byte first.
 pub(super) fn stage1_walk(core: &mut Core, far: u64) -> (Option<Walk>, bool) {
-    let sctlr = core.get(Reg::SctlrEl1);
-    let ttbrs = [core.get(Reg::Ttbr0El1), core.get(Reg::Ttbr1El1)];
-    let walk = Walk::new(core.get(Reg::TcrEl1), ttbrs, far);
+    let sctlr = core.get(Reg::SCTLR_EL1);
+    let ttbrs = [core.get(Reg::TTBR0_EL1), core.get(Reg::TTBR1_EL1)];
+    let walk = Walk::new(core.get(Reg::TCR_EL1), ttbrs, far);
     let walk = walk.filter(|_| SCTLR_EL1::M.is_set(sctlr));
     (walk, SCTLR_EL1::EE.is_set(sctlr))
 }

@@ -115,7 +115,7 @@ fn fetch(core: &mut Core, storage: Storage) -> u64 {
         Storage::Gic(_) | Storage::OsLock | Storage::SetWay => 0,
         Storage::CacheGeometry => {
             let ctr = IdReg::new(regs::CTR_EL0::ENCODING).map_or(0, |id| id_register(core, id));
-            let csselr = core.get(Reg::CsselrEl1);
+            let csselr = core.get(Reg::CSSELR_EL1);
             core.cache_geometry(ctr, csselr)
         }
         Storage::Const(value) => value,
@@ -139,8 +139,8 @@ fn store(core: &mut Core, storage: Storage, value: u64) -> Outcome {
         }
         Storage::Timer(reg) => write_timer(core, reg, value),
         Storage::OsLock => {
-            let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OslsrEl1), value & 1);
-            core.set(Reg::OslsrEl1, oslsr);
+            let oslsr = regs::OSLSR_EL1::OSLK.with(core.get(Reg::OSLSR_EL1), value & 1);
+            core.set(Reg::OSLSR_EL1, oslsr);
             return Outcome::Reload;
         }
         Storage::Gic(reg) => return interrupt_controller(core, reg, value),
@@ -156,8 +156,8 @@ fn store(core: &mut Core, storage: Storage, value: u64) -> Outcome {
 
 /// A register of the guest's MMU, while its caches are watched.
 fn store_watched(core: &mut Core, reg: Reg, value: u64) -> Outcome {
-    let before = caches_are_on(core.get(Reg::SctlrEl1));
-    if reg == Reg::SctlrEl1 && caches_are_on(value) != before {
+    let before = caches_are_on(core.get(Reg::SCTLR_EL1));
+    if reg == Reg::SCTLR_EL1 && caches_are_on(value) != before {
         return Outcome::NeedsClean;
     }
     core.set(reg, value);
@@ -175,7 +175,7 @@ pub(crate) fn before_clean(core: &mut Core, access: SysregAccess) {
         Some(Storage::Loaded(reg)) => {
             let value = core.x(access.rt());
             core.set(reg, value);
-            let on = caches_are_on(core.get(Reg::SctlrEl1));
+            let on = caches_are_on(core.get(Reg::SCTLR_EL1));
             core.watch_caches(!on);
         }
         // By set and way: the caches are about to be switched off, or have been.

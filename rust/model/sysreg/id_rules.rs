@@ -49,6 +49,13 @@ pub(super) enum Take {
     PhysicalRange,
 }
 
+impl Take {
+    /// Whether the host's value counts.
+    pub(super) const fn needs_host(&self) -> bool {
+        !matches!(self, Self::Fixed(_) | Self::Gic)
+    }
+}
+
 /// Which values promise less than another.
 pub(super) enum Safe {
     /// Lower ones.
@@ -98,7 +105,7 @@ macro_rules! rules {
 use Take::{AtMost, Csv2, Csv3, Fixed, Gic, Host, PhysicalRange, PointerAuth};
 
 /// All rules.
-pub(super) static RULES: &[FieldRule] = rules! {
+pub(super) const RULES: &[FieldRule] = rules! {
     ID_AA64PFR0_EL1 {
         EL0: AtMost(regs::ID_AA64PFR0_EL1::EL0_IMP) => at_least(1);
         EL1: AtMost(regs::ID_AA64PFR0_EL1::EL1_IMP) => at_least(1);

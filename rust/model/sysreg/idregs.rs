@@ -118,6 +118,30 @@ pub const HOST_SOURCES: [Encoding; 14] = [
     regs::AIDR_EL1::ENCODING,
 ];
 
+/// Whether that list has a register.
+const fn is_host_source(encoding: Encoding) -> bool {
+    let mut at = 0;
+    while at < HOST_SOURCES.len() {
+        if HOST_SOURCES[at].bits() == encoding.bits() {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+const _: () = {
+    let mut at = 0;
+    while at < RULES.len() {
+        let rule = &RULES[at];
+        assert!(
+            !rule.take.needs_host() || is_host_source(rule.register),
+            "a rule uses the host's value of a register that HOST_SOURCES has not"
+        );
+        at += 1;
+    }
+};
+
 /// What the values depend on besides the host's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdConfig {

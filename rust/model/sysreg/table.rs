@@ -36,8 +36,8 @@ pub struct Row {
 pub enum Storage {
     /// In the CPU while the vCPU is loaded, in the context otherwise.
     Loaded(Reg),
-    /// A pointer authentication key: as [`Storage::Loaded`], but for APIA, which the world switch
-    /// exchanges, since the host's kernel uses it.
+    /// In memory, and exchanged with the host's by each entry and exit: the pointer authentication
+    /// key APIA, which the host's kernel uses.
     SwitchedAtEntry(Reg),
     /// In the context; in the CPU while the guest owns the debug registers.
     Debug(Reg),
@@ -239,9 +239,24 @@ impl Row {
         Self { reset, ..self }
     }
 
-    /// A register of the context that userspace saves and restores, zero after reset.
-    pub(super) const fn plain(name: &'static str, encoding: Encoding, storage: Storage) -> Self {
+    pub(super) const fn guest(self, guest: Guest) -> Self {
+        Self { guest, ..self }
+    }
+
+    pub(super) const fn user(self, user: User) -> Self {
+        Self { user, ..self }
+    }
+
+    /// A register of the context that the guest may write, and that userspace saves and restores;
+    /// zero after reset.
+    pub(super) const fn stored(name: &'static str, encoding: Encoding, storage: Storage) -> Self {
         Self::new(name, encoding, storage, Guest::ReadWrite, User::Plain).reset(Reset::To(0))
+    }
+
+    /// A register of the context that never traps, and that userspace has among the core registers
+    /// (KVM_REG_ARM_CORE).
+    pub(super) const fn core(self) -> Self {
+        self.guest(Guest::Undefined).user(User::Hidden)
     }
 
     pub(super) const fn raz_wi(name: &'static str, encoding: Encoding) -> Self {
@@ -313,21 +328,19 @@ pub fn lookup(encoding: Encoding) -> Option<&'static Row> {
         .and_then(|at| TABLE.get(at))
 }
 
-/// Resets a vCPU's context: `vcpu` is its number, `ctr` the guest's CTR_EL0. Registers without a row (SP_EL1, ELR_EL1,
-/// SPSR_EL1) become zero.
-pub fn reset(context: &mut [u64; Reg::COUNT], vcpu: u32, ctr: u64) {
-    *context = [0; Reg::COUNT];
-    for row in TABLE {
+/// The registers of a vCPU's context with their values after reset: `number` is the vCPU's, `ctr` the
+/// guest's CTR_EL0. Without `identity`, those that tell which vCPU it is are left out: MPIDR_EL1 and
+/// CLIDR_EL1, which userspace may have set.
+pub fn reset_values(number: u32, ctr: u64, identity: bool) -> impl Iterator<Item = (Reg, u64)> {
+    TABLE.iter().filter_map(move |row| {
         let value = match row.reset {
             Reset::To(value) => value,
-            Reset::Mpidr => mpidr(vcpu),
-            Reset::Clidr => super::cache::clidr(ctr),
-            Reset::Elsewhere => continue,
+            Reset::Mpidr if identity => mpidr(number),
+            Reset::Clidr if identity => super::cache::clidr(ctr),
+            Reset::Mpidr | Reset::Clidr | Reset::Elsewhere => return None,
         };
-        if let Some(slot) = row.context().and_then(|reg| context.get_mut(reg.index())) {
-            *slot = value;
-        }
-    }
+        Some((row.context()?, value))
+    })
 }
 
 /// PSTATE after reset: EL1h, with debug exceptions, SError, IRQ and FIQ masked.

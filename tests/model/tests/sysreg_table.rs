@@ -78,31 +78,63 @@ fn every_row_is_found_by_its_encoding() {
 }
 
 #[test]
-fn a_context_register_has_one_row_at_most() {
+fn a_context_register_has_one_row() {
     let mut rows = vec![0; Reg::COUNT];
     for reg in TABLE.iter().filter_map(|row| row.context()) {
         rows[reg.index()] += 1;
     }
-    let without: Vec<usize> = (0..Reg::COUNT).filter(|&reg| rows[reg] == 0).collect();
-    assert_eq!(
-        without,
-        [
-            Reg::SpEl1.index(),
-            Reg::ElrEl1.index(),
-            Reg::SpsrEl1.index()
-        ],
-        "core registers only"
-    );
-    assert!(rows.iter().all(|&n| n <= 1));
+    assert!(rows.iter().all(|&n| n == 1), "{rows:?}");
 }
 
 #[test]
-fn storage_agrees_with_the_order_of_the_context() {
+fn a_context_register_is_its_row_s() {
     for row in TABLE {
         if let Some(reg) = row.context() {
-            let loaded = matches!(row.storage, Storage::Loaded(_));
-            assert_eq!(reg.index() < Reg::LOADED, loaded, "{}", row.name);
+            assert_eq!(format!("{reg:?}"), row.name);
         }
+    }
+}
+
+#[test]
+fn where_a_value_is() {
+    let storage = |encoding| lookup(encoding).expect("a row").storage;
+    assert_eq!(
+        storage(regs::SCTLR_EL1::ENCODING),
+        Storage::Loaded(Reg::SCTLR_EL1)
+    );
+    assert_eq!(
+        storage(regs::APIBKEYLO_EL1::ENCODING),
+        Storage::Loaded(Reg::APIBKEYLO_EL1)
+    );
+    assert_eq!(
+        storage(regs::APIAKEYLO_EL1::ENCODING),
+        Storage::SwitchedAtEntry(Reg::APIAKEYLO_EL1)
+    );
+    assert_eq!(
+        storage(regs::MDSCR_EL1::ENCODING),
+        Storage::Debug(Reg::MDSCR_EL1)
+    );
+    assert_eq!(
+        storage(regs::CSSELR_EL1::ENCODING),
+        Storage::Memory(Reg::CSSELR_EL1)
+    );
+}
+
+#[test]
+fn core_registers_are_no_system_registers_of_userspace() {
+    let all = Features::new(&IdRegs::new(), true);
+    for encoding in [
+        regs::SP_EL1::ENCODING,
+        regs::ELR_EL1::ENCODING,
+        regs::SPSR_EL1::ENCODING,
+    ] {
+        let row = lookup(encoding).expect("a row");
+        assert!(!row.is_listed(all), "{}", row.name);
+        assert!(
+            row.guest.is_undefined(false) && row.guest.is_undefined(true),
+            "{}",
+            row.name
+        );
     }
 }
 
@@ -230,15 +262,26 @@ fn reset_values() {
     assert_eq!(table::mpidr(16), 0x8000_0100);
     assert_eq!(table::mpidr(511), 0x8000_1f0f);
     assert_eq!(table::mpidr(0x12345), 0x8012_3405);
-    let mut context = [u64::MAX; Reg::COUNT];
-    table::reset(&mut context, 17, 0x8444_c004);
-    assert_eq!(context[Reg::MpidrEl1.index()], 0x8000_0101);
-    assert_eq!(context[Reg::SctlrEl1.index()], 0x00c5_0078);
-    assert_eq!(context[Reg::OslsrEl1.index()], 8);
-    assert_eq!(context[Reg::Fpexc32El2.index()], 0x700);
-    assert_eq!(context[Reg::ClidrEl1.index()], cache::clidr(0x8444_c004));
-    assert_eq!(context[Reg::SpEl1.index()], 0);
-    assert_eq!(context[Reg::Dbgwcr15.index()], 0);
+    let reset = |identity| {
+        let mut context = [u64::MAX; Reg::COUNT];
+        for (reg, value) in table::reset_values(17, 0x8444_c004, identity) {
+            context[reg.index()] = value;
+        }
+        move |reg: Reg| context[reg.index()]
+    };
+    let value = reset(true);
+    assert_eq!(value(Reg::MPIDR_EL1), 0x8000_0101);
+    assert_eq!(value(Reg::SCTLR_EL1), 0x00c5_0078);
+    assert_eq!(value(Reg::OSLSR_EL1), 8);
+    assert_eq!(value(Reg::FPEXC32_EL2), 0x700);
+    assert_eq!(value(Reg::CLIDR_EL1), cache::clidr(0x8444_c004));
+    assert_eq!(value(Reg::SP_EL1), 0);
+    assert_eq!(value(Reg::DBGWCR15_EL1), 0);
+    // Again: all but what userspace may have set.
+    let value = reset(false);
+    assert_eq!(value(Reg::MPIDR_EL1), u64::MAX);
+    assert_eq!(value(Reg::CLIDR_EL1), u64::MAX);
+    assert_eq!(value(Reg::SCTLR_EL1), 0x00c5_0078);
 }
 
 #[test]
