@@ -28,20 +28,22 @@ fn main() {
 fn generate() -> PathBuf {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let script = top.join("scripts/gen-sysreg");
-    let extra = top.join("rust/model/sysreg/extra.sysreg");
+    let extra = ["sysreg/extra.sysreg", "vgic/gic.sysreg", "its/its.sysreg"]
+        .map(|file| top.join("rust/model").join(file));
     let Some(sysreg) = env::var_os("LOFT_SYSREG")
         .map(PathBuf::from)
         .or_else(prepared)
     else {
         panic!("no kernel source found: run `scripts/kernel 7.2`, or set LOFT_SYSREG to its arch/arm64/tools/sysreg");
     };
-    for file in [&script, &extra, &sysreg] {
+    for file in extra.iter().chain([&script, &sysreg]) {
         println!("cargo::rerun-if-changed={}", file.display());
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let run = Command::new("python3")
         .arg(&script)
-        .args([&sysreg, &extra])
+        .arg(&sysreg)
+        .args(&extra)
         .output();
     let run = run.unwrap_or_else(|error| panic!("python3 does not run: {error}"));
     assert!(

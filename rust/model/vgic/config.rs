@@ -4,15 +4,12 @@
 
 use super::intid::IntId;
 use super::mmio::GicFrame;
-use super::table::{GICD_IIDR, GICD_TYPER2};
 use super::Error;
+use crate::model::sysreg::regs::{GICD_IIDR, GICD_TYPER2};
 
 /// GICD_IIDR without its revision: the product that KVM calls itself ('K'), by Arm. A VM that was saved under KVM finds
 /// what it knows.
-const IIDR: u32 = (0x4b << 24) | 0x43b;
-
-const REVISION_SHIFT: u32 = 12;
-const REVISION_MASK: u32 = 0xf << REVISION_SHIFT;
+const IIDR: u32 = (GICD_IIDR::ProductID.of(0x4b) | GICD_IIDR::Implementer.of(0x43b)) as u32;
 
 /// The number of interrupts and the revision of the programming interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +75,8 @@ impl Config {
     /// Errors: [`Error::Busy`] for those that come with it.
     pub fn user_read(&self, offset: u32) -> Result<u32, Error> {
         match offset {
-            GICD_IIDR => Ok(iidr(self.revision)),
-            GICD_TYPER2 => Ok(0),
+            GICD_IIDR::OFFSET => Ok(iidr(self.revision)),
+            GICD_TYPER2::OFFSET => Ok(0),
             _ => Err(Error::Busy),
         }
     }
@@ -89,12 +86,12 @@ impl Config {
     /// Errors: [`Error::Busy`] for those that come with it, [`Error::Invalid`] for a value that is not supported.
     pub fn user_write(&mut self, offset: u32, value: u32) -> Result<(), Error> {
         match offset {
-            GICD_IIDR => {
+            GICD_IIDR::OFFSET => {
                 self.revision = parse_iidr(value)?;
                 Ok(())
             }
-            GICD_TYPER2 if value == 0 => Ok(()),
-            GICD_TYPER2 => Err(Error::Invalid),
+            GICD_TYPER2::OFFSET if value == 0 => Ok(()),
+            GICD_TYPER2::OFFSET => Err(Error::Invalid),
             _ => Err(Error::Busy),
         }
     }
@@ -102,16 +99,15 @@ impl Config {
 
 /// GICD_IIDR.
 pub(super) fn iidr(revision: u8) -> u32 {
-    IIDR | (u32::from(revision) << REVISION_SHIFT)
+    IIDR | GICD_IIDR::Revision.of(revision.into()) as u32
 }
 
 /// The revision in a value of GICD_IIDR, if it is one that we can be.
 pub(super) fn parse_iidr(value: u32) -> Result<u8, Error> {
-    if value & !REVISION_MASK != IIDR {
-        return Err(Error::Invalid);
-    }
-    match (value & REVISION_MASK) >> REVISION_SHIFT {
-        revision @ 2..=3 => Ok(revision as u8),
-        _ => Err(Error::Invalid),
+    let revision = GICD_IIDR::Revision.get(value.into()) as u8;
+    if value == iidr(revision) && matches!(revision, 2..=3) {
+        Ok(revision)
+    } else {
+        Err(Error::Invalid)
     }
 }

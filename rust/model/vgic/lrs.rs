@@ -8,68 +8,74 @@ use crate::model::timer::TimerSet;
 /// The architecture's limit on list registers.
 pub const MAX_LRS: usize = 16;
 
-/// Fields of ICH_LR<n>_EL2.
+/// Bits and fields of ICH_LR<n>_EL2.
 pub mod lr {
-    /// State: pending.
-    pub const PENDING: u64 = 1 << 62;
-    /// State: active. With [`PENDING`], both.
-    pub const ACTIVE: u64 = 1 << 63;
-    /// Both bits of the state; neither set: the list register is free.
-    pub const STATE: u64 = PENDING | ACTIVE;
-    /// Linked to the physical interrupt in bits 44:32, deactivated with it.
-    pub const HW: u64 = 1 << 61;
+    use crate::model::sysreg::regs::ICH_LR_EL2 as R;
+
+    /// The state is pending. With [`ACTIVE`], both.
+    pub const PENDING: u64 = R::State.of(R::State_Pending);
+    /// The state is active.
+    pub const ACTIVE: u64 = R::State.of(R::State_Active);
+    /// Neither bit of the state set: the list register is free.
+    pub const STATE: u64 = R::State.mask();
+    /// Linked to the physical interrupt in pINTID, deactivated with it.
+    pub const HW: u64 = R::HW.mask();
     /// Group 1.
-    pub const GROUP1: u64 = 1 << 60;
+    pub const GROUP1: u64 = R::Group.mask();
     /// With HW clear: becoming free asserts a maintenance interrupt.
-    pub const EOI: u64 = 1 << 41;
-    /// Bits 55:48.
-    pub const PRIORITY_SHIFT: u32 = 48;
-    /// Bits 44:32 with HW set.
-    pub const PHYSICAL_SHIFT: u32 = 32;
+    pub const EOI: u64 = R::SW_EOI.mask();
+    /// Where the priority begins.
+    pub const PRIORITY_SHIFT: u32 = R::Priority.shift();
+    /// Where the physical INTID begins, with HW set.
+    pub const PHYSICAL_SHIFT: u32 = R::pINTID.shift();
 }
 
-/// Fields of ICH_HCR_EL2.
+/// Bits and fields of ICH_HCR_EL2.
 pub mod hcr {
+    use crate::model::sysreg::regs::ICH_HCR_EL2 as R;
+
     /// The virtual CPU interface works at all.
-    pub const EN: u64 = 1 << 0;
+    pub const EN: u64 = R::En.mask();
     /// Maintenance interrupt while EOIcount is not zero.
-    pub const LRENPIE: u64 = 1 << 2;
+    pub const LRENPIE: u64 = R::LRENPIE.mask();
     /// Maintenance interrupt while no list register is pending.
-    pub const NPIE: u64 = 1 << 3;
+    pub const NPIE: u64 = R::NPIE.mask();
     /// Maintenance interrupt while the guest has group 0 enabled.
-    pub const VGRP0EIE: u64 = 1 << 4;
+    pub const VGRP0EIE: u64 = R::VGrp0EIE.mask();
     /// Maintenance interrupt while the guest has group 0 disabled.
-    pub const VGRP0DIE: u64 = 1 << 5;
+    pub const VGRP0DIE: u64 = R::VGrp0DIE.mask();
     /// Maintenance interrupt while the guest has group 1 enabled.
-    pub const VGRP1EIE: u64 = 1 << 6;
+    pub const VGRP1EIE: u64 = R::VGrp1EIE.mask();
     /// Maintenance interrupt while the guest has group 1 disabled.
-    pub const VGRP1DIE: u64 = 1 << 7;
+    pub const VGRP1DIE: u64 = R::VGrp1DIE.mask();
     /// The guest's ICC_DIR_EL1 writes trap.
-    pub const TDIR: u64 = 1 << 14;
-    /// Bits 31:27: deactivations of interrupts that were in no list register.
-    pub const EOICOUNT_SHIFT: u32 = 27;
+    pub const TDIR: u64 = R::TDIR.mask();
+    /// Where EOIcount begins: deactivations of interrupts that were in no list register.
+    pub const EOICOUNT_SHIFT: u32 = R::EOIcount.shift();
     /// EOIcount, shifted down.
-    pub const EOICOUNT_MASK: u64 = 0x1f;
+    pub const EOICOUNT_MASK: u64 = R::EOIcount.get(u64::MAX);
 }
 
-/// Fields of ICH_VMCR_EL2.
+/// Bits and fields of ICH_VMCR_EL2.
 pub mod vmcr {
+    use crate::model::sysreg::regs::ICH_VMCR_EL2 as R;
+
     /// Group 0 enabled.
-    pub const VENG0: u64 = 1 << 0;
+    pub const VENG0: u64 = R::VENG0.mask();
     /// Group 1 enabled.
-    pub const VENG1: u64 = 1 << 1;
-    /// VAckCtl: RES0 with the system register interface.
-    pub const VFIQEN: u64 = 1 << 3;
+    pub const VENG1: u64 = R::VENG1.mask();
+    /// Group 0 is signalled as FIQ: always so with the system register interface.
+    pub const VFIQEN: u64 = R::VFIQEn.mask();
     /// One binary point for both groups.
-    pub const VCBPR: u64 = 1 << 4;
+    pub const VCBPR: u64 = R::VCBPR.mask();
     /// EOImode: a write to EOIR drops the priority only, deactivation is a write to DIR.
-    pub const VEOIM: u64 = 1 << 9;
-    /// Binary point of group 1, bits 20:18.
-    pub const VBPR1_SHIFT: u32 = 18;
-    /// Binary point of group 0, bits 23:21.
-    pub const VBPR0_SHIFT: u32 = 21;
-    /// Priority mask, bits 31:24.
-    pub const VPMR_SHIFT: u32 = 24;
+    pub const VEOIM: u64 = R::VEOIM.mask();
+    /// Where the binary point of group 1 begins.
+    pub const VBPR1_SHIFT: u32 = R::VBPR1.shift();
+    /// Where the binary point of group 0 begins.
+    pub const VBPR0_SHIFT: u32 = R::VBPR0.shift();
+    /// Where the priority mask begins.
+    pub const VPMR_SHIFT: u32 = R::VPMR.shift();
 }
 
 /// What the hardware gets at entry and gives back at exit. One per vCPU.

@@ -7,6 +7,7 @@ use super::irq::Irq;
 use super::state::View;
 use super::table::{Fresh, Register, DIST_TABLE, REDIST_TABLE};
 use super::{Error, Notify, Stale};
+use crate::model::sysreg::regs::{GICD_CTLR, GICR_ICPENDR0, GICR_ISPENDR0};
 use crate::model::vcpus::{bits, VcpuId};
 
 /// Which part of the interrupt controller's memory an offset is in.
@@ -30,13 +31,14 @@ impl GicFrame {
     /// Whether it is GICD_CTLR that is accessed, whole.
     #[inline(always)]
     pub const fn is_ctlr(self, offset: u32, size: u8) -> bool {
-        matches!(self, GicFrame::Dist) && offset == 0 && size == 4
+        matches!(self, GicFrame::Dist) && offset == GICD_CTLR::OFFSET && size == 4
     }
 
     /// Whether the register at `offset` shows the lines of private interrupts (GICR_ISPENDR0, GICR_ICPENDR0), which have to
     /// be as their devices have them.
     pub const fn shows_lines(self, offset: u32) -> bool {
-        matches!(self, GicFrame::Redist(_)) && offset & !0x84 == 0x1_0200
+        matches!(self, GicFrame::Redist(_))
+            && matches!(offset, GICR_ISPENDR0::OFFSET | GICR_ICPENDR0::OFFSET)
     }
 
     /// The name of the register at `offset`, for traces.

@@ -96,6 +96,7 @@ pub use redist::{Bank, Redist, WorkSet};
 pub use state::{Lock, Shared, Storage};
 pub use sync::SyncReport;
 
+use crate::model::sysreg::regs::GICR_PROPBASER;
 use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::speculation;
@@ -104,7 +105,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::R
 use inject::SgiTargets;
 use redist::HwMap;
 use state::{BankView, Dist, SharedView, View};
-use table::GICR_PROPBASER;
 
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,7 +352,8 @@ impl<S: Storage> Gic<S> {
 
     /// The first INTID that GICR_PROPBASER.IDbits leaves no room for.
     pub fn lpi_limit(&self) -> u32 {
-        1 << ((self.dist.propbaser.load(Relaxed) & 0x1f) as u32 + 1).min(LpiId::BITS)
+        let id_bits = GICR_PROPBASER::IDbits.get(self.dist.propbaser.load(Relaxed)) as u32;
+        1 << (id_bits + 1).min(LpiId::BITS)
     }
 
     /// One more event stands for this LPI, which goes to `target` if no event did before; whether that is so. Then it is
@@ -662,7 +663,7 @@ impl<S: Storage> Gic<S> {
                 Some((vcpu, bank))
             }
         };
-        let both = offset & !7 == GICR_PROPBASER;
+        let both = offset & !7 == GICR_PROPBASER::OFFSET;
         let mut shared = (bank.is_none() || both).then(|| self.lock_shared());
         let mut bank = bank.map(|(vcpu, bank)| (vcpu, bank.lock()));
         let bank = bank

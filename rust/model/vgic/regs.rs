@@ -9,26 +9,26 @@ use super::mmio::Access;
 use super::redist::{Bank, Redist};
 use super::state::View;
 use super::{config as setup, Error, Notify, Stale};
+use crate::model::sysreg::regs::{
+    GICD_CTLR, GICD_PIDR2, GICD_TYPER, GICR_CTLR, GICR_PENDBASER, GICR_PROPBASER, GICR_TYPER,
+    GIC_STATUSR,
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Priorities have 5 bits, as KVM's: the most that every GICv3 implements.
 const PRIORITY_BITS: u8 = 0xf8;
 
-/// GICD_CTLR.EnableGrp0 and EnableGrp1.
-pub(super) const ENABLES: u32 = 3;
-/// GICD_CTLR.ARE and DS: affinity routing and one security state, always.
-pub(super) const ARE_DS: u32 = (1 << 4) | (1 << 6);
+/// The groups' enables in GICD_CTLR.
+pub(super) const ENABLES: u32 =
+    (GICD_CTLR::EnableGrp0.mask() | GICD_CTLR::EnableGrp1.mask()) as u32;
+/// In GICD_CTLR: affinity routing and one security state, always.
+pub(super) const ARE_DS: u32 = (GICD_CTLR::ARE.mask() | GICD_CTLR::DS.mask()) as u32;
 
-/// GICD_TYPER.No1N: no 1 of N routing.
-const NO_1_OF_N: u32 = 1 << 25;
-/// GICD_TYPER.IDbits, less one: 10 bits of INTID without LPIs.
-const ID_BITS_SHIFT: u32 = 19;
+/// Bits of INTID without LPIs.
 const ID_BITS: u32 = 10;
-/// GICD_TYPER.LPIS.
-const LPIS: u32 = 1 << 17;
 
-/// The bits of STATUSR: RRD, WRD, RWOD, WROD.
-pub(super) const STATUS: u32 = 0xf;
+/// What GICD_STATUSR and GICR_STATUSR have.
+pub(super) const STATUS: u32 = !GIC_STATUSR::RES0 as u32;
 
 /// Reads as zero.
 pub(super) fn zero(_: &View<'_>, _: &Access) -> u64 {
@@ -47,8 +47,9 @@ pub(super) fn ignore(
 
 /// PIDR2 says GICv3, the others say nothing.
 pub(super) fn id_register(_: &View<'_>, access: &Access) -> u64 {
-    if access.offset & 0xffff == 0xffe8 {
-        0x3b
+    // The same in both frames.
+    if access.offset == GICD_PIDR2::OFFSET {
+        GICD_PIDR2::ArchRev.of(3) | GICD_PIDR2::JEDEC.mask() | GICD_PIDR2::DES_1.of(3)
     } else {
         0
     }
@@ -60,12 +61,12 @@ pub(super) fn ctlr(gic: &View<'_>, _: &Access) -> u64 {
 
 pub(super) fn typer(gic: &View<'_>, _: &Access) -> u64 {
     let lines = (gic.dist.nr_irqs / 32).saturating_sub(1);
-    let (id_bits, lpis) = if gic.dist.has_lpis() {
-        (LpiId::BITS, LPIS)
-    } else {
-        (ID_BITS, 0)
-    };
-    u64::from(lines | id_bits.wrapping_sub(1) << ID_BITS_SHIFT | lpis | NO_1_OF_N)
+    let lpis = gic.dist.has_lpis();
+    let id_bits = if lpis { LpiId::BITS } else { ID_BITS };
+    GICD_TYPER::ITLinesNumber.of(lines.into())
+        | GICD_TYPER::IDbits.of(id_bits.wrapping_sub(1).into())
+        | GICD_TYPER::LPIS.of(lpis.into())
+        | GICD_TYPER::No1N.mask()
 }
 
 pub(super) fn iidr(gic: &View<'_>, _: &Access) -> u64 {
@@ -87,10 +88,8 @@ pub(super) fn clear_status(
     Ok(())
 }
 
-/// GICR_CTLR.EnableLPIs.
-const ENABLE_LPIS: u64 = 1 << 0;
-/// GICR_CTLR.CES and IR: LPIs can be disabled again, and invalidated through registers.
-const CES_IR: u64 = (1 << 1) | (1 << 2);
+/// In GICR_CTLR: LPIs can be disabled again, and invalidated through registers.
+const CES_IR: u64 = GICR_CTLR::CES.mask() | GICR_CTLR::IR.mask();
 
 pub(super) fn redist_ctlr(gic: &View<'_>, access: &Access) -> u64 {
     let features = if gic.dist.revision.load(Relaxed) >= 3 {
@@ -99,7 +98,7 @@ pub(super) fn redist_ctlr(gic: &View<'_>, access: &Access) -> u64 {
         0
     };
     let enabled = bank(gic, access).is_some_and(|bank| bank.lpis.enabled);
-    features | if enabled { ENABLE_LPIS } else { 0 }
+    features | GICR_CTLR::EnableLPIs.of(enabled.into())
 }
 
 /// The registers' part is done when this returns, that of the tables in the guest's memory is the caller's.
@@ -109,7 +108,7 @@ pub(super) fn set_redist_ctlr(
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    let enable = value & ENABLE_LPIS != 0;
+    let enable = GICR_CTLR::EnableLPIs.is_set(value);
     let (Some(vcpu), true) = (access.bank, gic.dist.has_lpis()) else {
         return Ok(());
     };
@@ -127,23 +126,19 @@ pub(super) fn set_redist_ctlr(
     bank.lpis.enabled = enable;
     if !enable {
         notify.lpis(LpiWork::Disabled(vcpu));
-    } else if bank.lpis.pendbaser & PTZ == 0 {
+    } else if !GICR_PENDBASER::PTZ.is_set(bank.lpis.pendbaser) {
         notify.lpis(LpiWork::Enabled(vcpu));
     }
     Ok(())
 }
 
-/// GICR_PROPBASER: address 51:12, number of INTID bits 4:0, and how memory is accessed, which here is as everything is.
-const PROPBASER: u64 = 0x070f_ffff_ffff_ff9f;
-/// GICR_PENDBASER: address 51:16, and how memory is accessed. PTZ, bit 62, reads as zero: it
-/// says that the table is all zeroes when LPIs are enabled, and so need not be looked at then.
-const PENDBASER: u64 = 0x470f_ffff_ffff_0f80;
-const PTZ: u64 = 1 << 62;
-pub(super) const PROPBASER_ADDRESS: u64 = 0xf_ffff_ffff_f000;
-pub(super) const PENDBASER_ADDRESS: u64 = 0xf_ffff_ffff_0000;
+pub(super) const PROPBASER_ADDRESS: u64 = GICR_PROPBASER::Physical_Address.mask();
+pub(super) const PENDBASER_ADDRESS: u64 = GICR_PENDBASER::Physical_Address.mask();
 
-/// Both out of reset: no address, inner shareable, inner write-back. As with KVM, GICR_PENDBASER says so without LPIs too.
-pub(super) const TABLE_AT_RESET: u64 = 1 << 10 | 3 << 7;
+/// GICR_PROPBASER and GICR_PENDBASER out of reset: no address, inner shareable, inner write-back. As
+/// with KVM, GICR_PENDBASER says so without LPIs too.
+pub(super) const TABLE_AT_RESET: u64 =
+    GICR_PROPBASER::Shareability.of(1) | GICR_PROPBASER::InnerCache.of(3);
 
 /// One table for all redistributors, as GICR_TYPER.CommonLPIAff says.
 pub(super) fn propbaser(gic: &View<'_>, access: &Access) -> u64 {
@@ -161,14 +156,16 @@ pub(super) fn set_propbaser(
         // One writer at a time: the lock of what is shared.
         let propbaser = &gic.dist.propbaser;
         let new = merge(propbaser.load(Relaxed), access, value);
-        propbaser.store(memory_attributes(new & PROPBASER), Relaxed);
+        propbaser.store(memory_attributes(new & !GICR_PROPBASER::RES0), Relaxed);
     }
     Ok(())
 }
 
+/// PTZ reads as zero: it says that the table is all zeroes when LPIs are enabled, and so need not be
+/// looked at then.
 pub(super) fn pendbaser(gic: &View<'_>, access: &Access) -> u64 {
     let pendbaser = bank(gic, access).map_or(0, |bank| bank.lpis.pendbaser);
-    half(pendbaser & !PTZ, access)
+    half(GICR_PENDBASER::PTZ.with(pendbaser, 0), access)
 }
 
 /// As [`set_propbaser`].
@@ -185,7 +182,7 @@ pub(super) fn set_pendbaser(
         .filter(|bank| lpis && !bank.lpis.enabled);
     if let Some(bank) = bank {
         let new = merge(bank.lpis.pendbaser, access, value);
-        bank.lpis.pendbaser = memory_attributes(new & PENDBASER);
+        bank.lpis.pendbaser = memory_attributes(new & !GICR_PENDBASER::RES0);
     }
     Ok(())
 }
@@ -217,14 +214,18 @@ pub(super) fn invalidate_all_lpis(
 }
 
 /// Where the guest says that a table is cacheable and shared otherwise than this host accesses it, it reads back how:
-/// inner shareable (11:10), inner write-back (9:7), outer the same as inner (58:56) or not cacheable.
+/// inner shareable, inner write-back, outer the same as inner or not cacheable. The fields are in the
+/// same places in GICR_PROPBASER and GICR_PENDBASER.
 pub(super) fn memory_attributes(value: u64) -> u64 {
-    let (inner, shareability, outer) = (value >> 7 & 7, value >> 10 & 3, value >> 56 & 7);
+    use GICR_PROPBASER::{InnerCache, OuterCache, Shareability};
+    let inner = InnerCache.get(value);
     let inner = if inner <= 1 { 3 } else { inner };
+    let shareability = Shareability.get(value);
     let shareability = if shareability == 2 { 1 } else { shareability };
+    let outer = OuterCache.get(value);
     let outer = if outer > 1 { 0 } else { outer };
-    let fields = 7 << 7 | 3 << 10 | 7 << 56;
-    value & !fields | inner << 7 | shareability << 10 | outer << 56
+    let value = InnerCache.with(value, inner);
+    OuterCache.with(Shareability.with(value, shareability), outer)
 }
 
 fn redist<'a>(gic: &View<'a>, access: &Access) -> Option<&'a Redist> {
@@ -244,10 +245,11 @@ pub(super) fn redist_typer(gic: &View<'_>, access: &Access) -> u64 {
     let Some(redist) = redist(gic, access) else {
         return 0;
     };
-    let value = (u64::from(redist.affinity()) << 32)
-        | (u64::from(redist.number) << 8)
-        | (u64::from(redist.is_last()) << 4)
-        | u64::from(gic.dist.has_lpis());
+    // Aff3, in the upper byte, is not there.
+    let value = u64::from(redist.affinity()) << GICR_TYPER::Aff0.shift()
+        | GICR_TYPER::Processor_Number.of(redist.number.into())
+        | GICR_TYPER::Last.of(redist.is_last().into())
+        | GICR_TYPER::PLPIS.of(gic.dist.has_lpis().into());
     half(value, access)
 }
 

@@ -12,17 +12,6 @@ use super::user;
 use super::{Error, Notify};
 use crate::speculation;
 
-/// GICD_IIDR's offset.
-pub(super) const GICD_IIDR: u32 = 0x8;
-/// GICD_TYPER2's offset.
-pub(super) const GICD_TYPER2: u32 = 0xc;
-
-/// GICR_PROPBASER's offset.
-pub(super) const GICR_PROPBASER: u32 = 0x70;
-
-/// Where SGI_base starts in a redistributor's frame.
-const SGI_BASE: u32 = 0x1_0000;
-
 /// The register's value.
 pub(super) type Read = fn(&View<'_>, &Access) -> u64;
 /// Gives the register a value.
@@ -61,7 +50,7 @@ pub(super) struct Register {
 }
 
 impl Register {
-    /// Reads as zero, ignores writes.
+    /// Reads as zero, ignores writes; `sizes` is as [`Register::sizes`].
     const fn new(name: &'static str, offset: u32, len: u32, sizes: u8) -> Self {
         Self {
             name,
@@ -78,16 +67,10 @@ impl Register {
         }
     }
 
-    /// An array in the distributor with `bits` for each of 1024 interrupts.
-    const fn shared(name: &'static str, offset: u32, bits: u8, sizes: u8) -> Self {
-        Self::private(name, offset, bits, bits as u32 * 128, sizes)
-    }
-
-    /// Registers with `bits` for each of a redistributor's interrupts.
-    const fn private(name: &'static str, offset: u32, bits: u8, len: u32, sizes: u8) -> Self {
-        let mut register = Self::new(name, offset, len, sizes);
-        register.bits = bits;
-        register
+    /// Has `bits` for each interrupt, from interrupt 0 on.
+    const fn bits(mut self, bits: u8) -> Self {
+        self.bits = bits;
+        self
     }
 
     const fn read(mut self, read: Read) -> Self {
@@ -119,6 +102,18 @@ impl Register {
         self.fresh_write = fresh;
         self
     }
+}
+
+/// The row of a register that `gic.sysreg` describes, accessed with these sizes.
+macro_rules! register {
+    ($name:ident, $sizes:expr) => {
+        Register::new(
+            stringify!($name),
+            crate::model::sysreg::regs::$name::OFFSET,
+            crate::model::sysreg::regs::$name::SIZE * crate::model::sysreg::regs::$name::COUNT,
+            $sizes,
+        )
+    };
 }
 
 /// The lookup is a binary search: rows follow each other without overlap, or this does not compile.
@@ -175,135 +170,153 @@ pub(super) static REDIST_TABLE: Table<{ 0x2_0000 / BLOCK as usize }> = Table::ne
 
 /// The distributor.
 static DIST: [Register; 21] = ordered([
-    Register::new("GICD_CTLR", 0x0000, 4, 4)
+    register!(GICD_CTLR, 4)
         // The guest's writes are not this table's: see `Gic::set_ctlr`.
         .read(ctlr)
         .user_write(user::set_ctlr),
-    Register::new("GICD_TYPER", 0x0004, 4, 4).read(typer),
-    Register::new("GICD_IIDR", GICD_IIDR, 4, 4)
+    register!(GICD_TYPER, 4).read(typer),
+    register!(GICD_IIDR, 4)
         .read(iidr)
         .user_write(user::set_iidr),
-    Register::new("GICD_TYPER2", GICD_TYPER2, 4, 4).user_write(user::set_typer2),
-    Register::new("GICD_STATUSR", 0x0010, 4, 4)
+    register!(GICD_TYPER2, 4).user_write(user::set_typer2),
+    register!(GICD_STATUSR, 4)
         .read(status)
         .write(clear_status)
         .user_write(user::set_status),
-    Register::shared("GICD_IGROUPR", 0x0080, 1, 4)
+    register!(GICD_IGROUPR, 4)
+        .bits(1)
         .read(group)
         .write(set_group),
-    Register::shared("GICD_ISENABLER", 0x0100, 1, 4)
+    register!(GICD_ISENABLER, 4)
+        .bits(1)
         .read(enabled)
         .write(set_enabled),
-    Register::shared("GICD_ICENABLER", 0x0180, 1, 4)
+    register!(GICD_ICENABLER, 4)
+        .bits(1)
         .read(enabled)
         .write(clear_enabled)
         .fresh_write(Fresh::Pending),
-    Register::shared("GICD_ISPENDR", 0x0200, 1, 4)
+    register!(GICD_ISPENDR, 4)
+        .bits(1)
         .read(pending)
         .write(set_pending)
         .user_read(user::latch)
         .user_write(user::set_latch)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::shared("GICD_ICPENDR", 0x0280, 1, 4)
+    register!(GICD_ICPENDR, 4)
+        .bits(1)
         .read(pending)
         .write(clear_pending)
         .user_read(zero)
         .user_write(ignore)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::shared("GICD_ISACTIVER", 0x0300, 1, 4)
+    register!(GICD_ISACTIVER, 4)
+        .bits(1)
         .read(active)
         .write(set_active)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::shared("GICD_ICACTIVER", 0x0380, 1, 4)
+    register!(GICD_ICACTIVER, 4)
+        .bits(1)
         .read(active)
         .write(clear_active)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::shared("GICD_IPRIORITYR", 0x0400, 8, 1 | 4)
+    register!(GICD_IPRIORITYR, 1 | 4)
+        .bits(8)
         .read(priority)
         .write(set_priority),
-    Register::shared("GICD_ITARGETSR", 0x0800, 8, 1 | 4),
-    Register::shared("GICD_ICFGR", 0x0c00, 2, 4)
+    register!(GICD_ITARGETSR, 1 | 4).bits(8),
+    register!(GICD_ICFGR, 4)
+        .bits(2)
         .read(config)
         .write(set_config),
-    Register::shared("GICD_IGRPMODR", 0x0d00, 1, 4),
+    register!(GICD_IGRPMODR, 4).bits(1),
     // With affinity routing these three do nothing, and userspace does not see them.
-    Register::new("GICD_SGIR", 0x0f00, 4, 0),
-    Register::new("GICD_CPENDSGIR", 0x0f10, 16, 0),
-    Register::new("GICD_SPENDSGIR", 0x0f20, 16, 0),
-    Register::shared("GICD_IROUTER", 0x6000, 64, 4 | 8)
+    register!(GICD_SGIR, 0),
+    register!(GICD_CPENDSGIR, 0),
+    register!(GICD_SPENDSGIR, 0),
+    register!(GICD_IROUTER, 4 | 8)
+        .bits(64)
         .read(route)
         .write(set_route)
         .user_write(user::set_route),
-    Register::new("GICD_PIDR", 0xffd0, 48, 4).read(id_register),
+    register!(GICD_PIDR4, 4).read(id_register),
 ]);
 
 /// A redistributor: RD_base, then SGI_base.
 static REDIST: [Register; 22] = ordered([
-    Register::new("GICR_CTLR", 0x0000, 4, 4)
+    register!(GICR_CTLR, 4)
         .read(redist_ctlr)
         .write(set_redist_ctlr),
-    Register::new("GICR_IIDR", 0x0004, 4, 4).read(redist_iidr),
-    Register::new("GICR_TYPER", 0x0008, 8, 4 | 8).read(redist_typer),
-    Register::new("GICR_STATUSR", 0x0010, 4, 4)
+    register!(GICR_IIDR, 4).read(redist_iidr),
+    register!(GICR_TYPER, 4 | 8).read(redist_typer),
+    register!(GICR_STATUSR, 4)
         .read(redist_status)
         .write(clear_redist_status)
         .user_write(user::set_redist_status),
     // ProcessorSleep is not modelled: the redistributor is always awake, as KVM's.
-    Register::new("GICR_WAKER", 0x0014, 4, 4),
-    Register::new("GICR_PROPBASER", GICR_PROPBASER, 8, 4 | 8)
+    register!(GICR_WAKER, 4),
+    register!(GICR_PROPBASER, 4 | 8)
         .read(propbaser)
         .write(set_propbaser),
-    Register::new("GICR_PENDBASER", 0x0078, 8, 4 | 8)
+    register!(GICR_PENDBASER, 4 | 8)
         .read(pendbaser)
         .write(set_pendbaser),
-    Register::new("GICR_INVLPIR", 0x00a0, 8, 4 | 8).write(invalidate_lpi),
-    Register::new("GICR_INVALLR", 0x00b0, 8, 4 | 8).write(invalidate_all_lpis),
+    register!(GICR_INVLPIR, 4 | 8).write(invalidate_lpi),
+    register!(GICR_INVALLR, 4 | 8).write(invalidate_all_lpis),
     // Never busy.
-    Register::new("GICR_SYNCR", 0x00c0, 4, 4),
-    Register::new("GICR_PIDR", 0xffd0, 48, 4).read(id_register),
-    Register::private("GICR_IGROUPR0", SGI_BASE + 0x0080, 1, 4, 4)
+    register!(GICR_SYNCR, 4),
+    register!(GICR_PIDR4, 4).read(id_register),
+    register!(GICR_IGROUPR0, 4)
+        .bits(1)
         .read(group)
         .write(set_group),
-    Register::private("GICR_ISENABLER0", SGI_BASE + 0x0100, 1, 4, 4)
+    register!(GICR_ISENABLER0, 4)
+        .bits(1)
         .read(enabled)
         .write(set_enabled),
-    Register::private("GICR_ICENABLER0", SGI_BASE + 0x0180, 1, 4, 4)
+    register!(GICR_ICENABLER0, 4)
+        .bits(1)
         .read(enabled)
         .write(clear_enabled)
         .fresh_write(Fresh::Pending),
-    Register::private("GICR_ISPENDR0", SGI_BASE + 0x0200, 1, 4, 4)
+    register!(GICR_ISPENDR0, 4)
+        .bits(1)
         .read(pending)
         .write(set_pending)
         .user_read(user::latch)
         .user_write(user::set_latch)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_ICPENDR0", SGI_BASE + 0x0280, 1, 4, 4)
+    register!(GICR_ICPENDR0, 4)
+        .bits(1)
         .read(pending)
         .write(clear_pending)
         .user_read(zero)
         .user_write(ignore)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_ISACTIVER0", SGI_BASE + 0x0300, 1, 4, 4)
+    register!(GICR_ISACTIVER0, 4)
+        .bits(1)
         .read(active)
         .write(set_active)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_ICACTIVER0", SGI_BASE + 0x0380, 1, 4, 4)
+    register!(GICR_ICACTIVER0, 4)
+        .bits(1)
         .read(active)
         .write(clear_active)
         .fresh_read()
         .fresh_write(Fresh::Held),
-    Register::private("GICR_IPRIORITYR0", SGI_BASE + 0x0400, 8, 32, 1 | 4)
+    register!(GICR_IPRIORITYR, 1 | 4)
+        .bits(8)
         .read(priority)
         .write(set_priority),
     // SGIs are edges and PPIs are levels, which the timers rely on: the register cannot be written.
-    Register::private("GICR_ICFGR0", SGI_BASE + 0x0c00, 2, 8, 4).read(config),
-    Register::private("GICR_IGRPMODR0", SGI_BASE + 0x0d00, 1, 4, 4),
-    Register::new("GICR_NSACR", SGI_BASE + 0x0e00, 4, 4),
+    register!(GICR_ICFGR0, 4).bits(2).read(config),
+    register!(GICR_IGRPMODR0, 4).bits(1),
+    register!(GICR_NSACR, 4),
 ]);

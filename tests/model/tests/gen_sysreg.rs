@@ -99,3 +99,37 @@ fn what_it_does_not_understand() {
         assert!(error.starts_with("gen-sysreg: "), "{name}: {error}");
     }
 }
+
+#[test]
+fn registers_in_memory() {
+    let text =
+        "Mmio ONE 0x8 32\nRes0 31:1\nField 0 SIZE_OF\nEndMmio\nMmio MANY 0x100 64 32\nEndMmio\n";
+    let text = generate("mmio", &[text]).expect("a good description");
+    for line in [
+        "pub mod ONE {",
+        "pub const OFFSET: u32 = 0x8;",
+        "pub const SIZE: u32 = 4;",
+        "pub const COUNT: u32 = 1;",
+        "pub const RES0: u64 = 0xfffffffe;",
+        "pub const SIZE_OF: Field = Field::new(0, 1);",
+        "pub mod MANY {",
+        "pub const OFFSET: u32 = 0x100;",
+        "pub const SIZE: u32 = 8;",
+        "pub const COUNT: u32 = 32;",
+    ] {
+        assert!(text.contains(line), "no '{line}' in:\n{text}");
+    }
+    for (name, text) in [
+        ("no-end", "Mmio R 0x8 32\n"),
+        ("odd-place", "Mmio R 0x4 64\nEndMmio\n"),
+        ("odd-size", "Mmio R 0x4 16\nEndMmio\n"),
+        ("none", "Mmio R 0x4 32 0\nEndMmio\n"),
+        ("not-a-number", "Mmio R here 32\nEndMmio\n"),
+        ("short", "Mmio R 0x4 32\nField 31:8 F\nEndMmio\n"),
+        ("wide", "Mmio R 0x4 32\nField 63:0 F\nEndMmio\n"),
+        ("reserved-name", "Mmio R 0x4 32\nField 31:0 SIZE\nEndMmio\n"),
+    ] {
+        let error = generate(name, &[text]).expect_err(name);
+        assert!(error.starts_with("gen-sysreg: "), "{name}: {error}");
+    }
+}

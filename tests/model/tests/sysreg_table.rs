@@ -70,6 +70,43 @@ fn generated_constants_are_the_architectures() {
     assert_eq!(regs::DBGBVR15_EL1::ENCODING, Encoding::new(2, 0, 0, 15, 4));
 }
 
+/// Offsets in IHI 0069, sections 12.9 (GICD), 12.11 (GICR) and 12.19 (GITS).
+#[test]
+fn registers_in_memory_are_where_the_specification_has_them() {
+    assert_eq!(regs::GICD_TYPER::OFFSET, 0x0004);
+    assert_eq!(regs::GICD_ISENABLER::at(31), 0x017c);
+    assert_eq!(regs::GICD_ICPENDR::OFFSET, 0x0280);
+    assert_eq!(regs::GICD_IPRIORITYR::at(254), 0x07f8);
+    assert_eq!(regs::GICD_ICFGR::at(63), 0x0cfc);
+    assert_eq!(regs::GICD_IROUTER::at(32), 0x6100);
+    assert_eq!(regs::GICD_PIDR2::OFFSET, 0xffe8);
+    assert_eq!(regs::GICR_TYPER::OFFSET, 0x0008);
+    assert_eq!(regs::GICR_PENDBASER::OFFSET, 0x0078);
+    assert_eq!(regs::GICR_ISACTIVER0::OFFSET, 0x1_0300);
+    assert_eq!(regs::GICR_ICFGR0::at(1), 0x1_0c04);
+    assert_eq!(regs::GITS_CREADR::OFFSET, 0x0090);
+    assert_eq!(regs::GITS_BASER::at(7), 0x0138);
+    assert_eq!(regs::GITS_TRANSLATER::OFFSET, 0x1_0040);
+    assert_eq!(regs::GICD_CTLR::DS.mask(), 1 << 6);
+    assert_eq!(regs::GICR_PENDBASER::PTZ.mask(), 1 << 62);
+    assert_eq!(regs::GITS_BASER::Type.mask(), 7 << 56);
+    assert_eq!(regs::GITS_COMMAND_0::Command_MAPTI, 0x0a);
+    assert_eq!(regs::GITS_COMMAND_0::Command_MOVALL, 0x0e);
+}
+
+/// The list registers' fields: IHI 0069, section 12.4.
+#[test]
+fn list_registers_are_the_architectures() {
+    use loft_model::model::vgic::{hcr, lr, vmcr};
+    assert_eq!((lr::PENDING, lr::ACTIVE), (1 << 62, 1 << 63));
+    assert_eq!(lr::STATE, 3 << 62);
+    assert_eq!((lr::HW, lr::GROUP1, lr::EOI), (1 << 61, 1 << 60, 1 << 41));
+    assert_eq!((lr::PRIORITY_SHIFT, lr::PHYSICAL_SHIFT), (48, 32));
+    assert_eq!((hcr::EN, hcr::LRENPIE, hcr::TDIR), (1, 1 << 2, 1 << 14));
+    assert_eq!((hcr::EOICOUNT_SHIFT, hcr::EOICOUNT_MASK), (27, 0x1f));
+    assert_eq!((vmcr::VEOIM, vmcr::VPMR_SHIFT), (1 << 9, 24));
+}
+
 #[test]
 fn every_row_is_found_by_its_encoding() {
     for row in TABLE {
