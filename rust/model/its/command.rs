@@ -4,44 +4,43 @@
 //! lets an ITS do without telling.
 
 use super::registers::GuestTable;
+use super::table::ITT_SHIFT;
 use super::{table, Collection, Device, Env, Event, Its, Map, Translation};
 use super::{DEVICE_BITS, EVENT_BITS};
+use crate::model::sysreg::regs::{
+    GITS_COMMAND_0, GITS_COMMAND_1, GITS_COMMAND_2, GITS_MAPD_1, GITS_MAPD_2, GITS_MOVALL_3,
+};
 use crate::model::vgic::LpiId;
 
 /// Bytes of a command.
 const SIZE: u64 = 32;
 
-/// A command as it stands in the queue.
+/// A command as it stands in the queue: its words.
 struct Raw([u64; 4]);
 
 impl Raw {
-    fn field(&self, word: usize, shift: u32, bits: u32) -> u64 {
-        let word = self.0.get(word).copied().unwrap_or(0);
-        word >> shift & ((1 << bits) - 1)
-    }
-
     fn event(&self) -> Event {
         Event {
             device: self.device(),
-            event: self.field(1, 0, 32) as u32,
+            event: GITS_COMMAND_1::EventID.get(self.0[1]) as u32,
         }
     }
 
     fn device(&self) -> u32 {
-        self.field(0, 32, 32) as u32
+        GITS_COMMAND_0::DeviceID.get(self.0[0]) as u32
     }
 
     fn collection(&self) -> u16 {
-        self.field(2, 0, 16) as u16
+        GITS_COMMAND_2::ICID.get(self.0[2]) as u16
     }
 
-    /// The redistributor that a word names.
-    fn vcpu(&self, word: usize) -> u32 {
-        self.field(word, 16, 32) as u32
+    /// The redistributor's number.
+    fn vcpu(&self) -> u32 {
+        GITS_COMMAND_2::RDbase.get(self.0[2]) as u32
     }
 
     fn is_valid(&self) -> bool {
-        self.field(2, 63, 1) != 0
+        GITS_COMMAND_2::V.is_set(self.0[2])
     }
 }
 
@@ -73,41 +72,44 @@ where
 
     /// `None`: there was something wrong with it, and nothing has happened.
     fn command(&mut self, env: &mut impl Env, raw: &Raw) -> Option<()> {
-        match raw.field(0, 0, 8) {
-            0x01 => self.movi(env, raw),
-            0x03 => {
+        match GITS_COMMAND_0::Command.get(raw.0[0]) {
+            GITS_COMMAND_0::Command_MOVI => self.movi(env, raw),
+            GITS_COMMAND_0::Command_INT => {
                 let translation = self.translate(raw.event())?;
                 self.target(env, translation.collection?)?;
                 env.raise(translation.lpi);
                 Some(())
             }
-            0x04 => {
+            GITS_COMMAND_0::Command_CLEAR => {
                 env.clear(self.events.get(raw.event())?.lpi);
                 Some(())
             }
-            // SYNC: every command is done when the next one begins.
-            0x05 => Some(()),
-            0x08 => self.mapd(env, raw),
-            0x09 => self.mapc(env, raw),
-            0x0a => self.map(env, raw, raw.field(1, 32, 32) as u32),
-            0x0b => self.map(env, raw, raw.field(1, 0, 32) as u32),
-            0x0c => {
+            // Every command is done when the next one begins.
+            GITS_COMMAND_0::Command_SYNC => Some(()),
+            GITS_COMMAND_0::Command_MAPD => self.mapd(env, raw),
+            GITS_COMMAND_0::Command_MAPC => self.mapc(env, raw),
+            GITS_COMMAND_0::Command_MAPTI => {
+                self.map(env, raw, GITS_COMMAND_1::pINTID.get(raw.0[1]) as u32)
+            }
+            GITS_COMMAND_0::Command_MAPI => self.map(env, raw, raw.event().event),
+            GITS_COMMAND_0::Command_INV => {
                 env.reload(self.events.get(raw.event())?.lpi);
                 Some(())
             }
-            0x0d => {
+            GITS_COMMAND_0::Command_INVALL => {
                 let vcpu = self.target(env, raw.collection())?;
                 env.reload_all(vcpu);
                 Some(())
             }
-            0x0e => {
-                let (from, to) = (env.vcpu(raw.vcpu(2))?, env.vcpu(raw.vcpu(3))?);
+            GITS_COMMAND_0::Command_MOVALL => {
+                let to = GITS_MOVALL_3::RDbase2.get(raw.0[3]) as u32;
+                let (from, to) = (env.vcpu(raw.vcpu())?, env.vcpu(to)?);
                 if from != to {
                     env.move_all(from, to);
                 }
                 Some(())
             }
-            0x0f => self.discard(env, raw),
+            GITS_COMMAND_0::Command_DISCARD => self.discard(env, raw),
             _ => None,
         }
     }
@@ -138,7 +140,7 @@ where
     fn mapd(&mut self, env: &mut impl Env, raw: &Raw) -> Option<()> {
         let id = raw.device();
         let place = self.device_entry(env, id)?;
-        let event_bits = raw.field(1, 0, 5) as u32 + 1;
+        let event_bits = GITS_MAPD_1::Size.get(raw.0[1]) as u32 + 1;
         if raw.is_valid() && event_bits > EVENT_BITS {
             return None;
         }
@@ -151,7 +153,7 @@ where
             return Some(());
         }
         let device = Device {
-            itt: raw.field(2, 8, 44) << 8,
+            itt: GITS_MAPD_2::ITT_addr.get(raw.0[2]) << ITT_SHIFT,
             event_bits: event_bits as u8,
         };
         self.devices.set(id, device).ok()
@@ -169,7 +171,7 @@ where
             self.collections.remove(id);
             return Some(());
         }
-        let number = raw.vcpu(2);
+        let number = raw.vcpu();
         let vcpu = env.vcpu(number)?;
         if self.collections.get(id).is_none() && !self.has_place(env, id) {
             return None;

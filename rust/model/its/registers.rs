@@ -4,11 +4,15 @@
 
 use super::{Collection, Device, Env, Event, Its, Map, Registers, Translation};
 use super::{DEVICE_BITS, EVENT_BITS};
+use crate::model::sysreg::regs::{
+    GITS_BASER, GITS_CBASER, GITS_CREADR, GITS_CTLR, GITS_CWRITER, GITS_IIDR, GITS_PIDR4,
+    GITS_TRANSLATER, GITS_TYPER,
+};
 
 /// Bytes of address space that an ITS takes: its registers, then the page that messages are written to.
 pub const FRAME_SIZE: u64 = 0x2_0000;
-/// GITS_TRANSLATER: where devices write their messages.
-pub const TRANSLATER: u64 = 0x1_0040;
+/// Where devices write their messages.
+pub const TRANSLATER: u64 = GITS_TRANSLATER::OFFSET as u64;
 
 /// Why userspace cannot have a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,26 +44,43 @@ enum Register {
     Id(u32),
 }
 
-const PIDR4: u32 = 0xffd0;
-const TYPER: u32 = 0x8;
+const PIDR4: u32 = GITS_PIDR4::OFFSET;
+const TYPER: u32 = GITS_TYPER::OFFSET;
+/// GITS_BASER of the devices, of the collections, and of what there are no tables of.
+const DEVICES: u32 = GITS_BASER::at(0);
+const COLLECTIONS: u32 = GITS_BASER::at(1);
+const NO_TABLE: u32 = GITS_BASER::at(2);
+const NO_TABLE_LAST: u32 = GITS_BASER::at(GITS_BASER::COUNT - 1);
+
+/// What GITS_PIDR4 to 7, GITS_PIDR0 to 3 and GITS_CIDR0 to 3 are: the identification that Arm's own
+/// ITS has.
+const IDENTIFICATION: [u8; GITS_PIDR4::COUNT as usize] =
+    [0x40, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
 
 impl Register {
     /// The one at an offset, with the offset that it begins at.
     fn find(offset: u32) -> Option<(Self, u32)> {
-        let found = match offset {
-            0x0..=0x3 => (Self::Ctlr, 0x0),
-            0x4..=0x7 => (Self::Iidr, 0x4),
-            TYPER..=0xf => (Self::Typer, TYPER),
-            0x80..=0x87 => (Self::Cbaser, 0x80),
-            0x88..=0x8f => (Self::Cwriter, 0x88),
-            0x90..=0x97 => (Self::Creadr, 0x90),
-            0x100..=0x107 => (Self::Devices, 0x100),
-            0x108..=0x10f => (Self::Collections, 0x108),
-            0x110..=0x13f => (Self::NoTable, offset & !7),
-            PIDR4..=0xffff => (Self::Id(offset & !3), offset & !3),
-            _ => return None,
+        let word = offset & !3;
+        let narrow = match word {
+            GITS_CTLR::OFFSET => Self::Ctlr,
+            GITS_IIDR::OFFSET => Self::Iidr,
+            PIDR4..=0xffff => Self::Id(word),
+            _ => {
+                let double = offset & !7;
+                let wide = match double {
+                    TYPER => Self::Typer,
+                    GITS_CBASER::OFFSET => Self::Cbaser,
+                    GITS_CWRITER::OFFSET => Self::Cwriter,
+                    GITS_CREADR::OFFSET => Self::Creadr,
+                    DEVICES => Self::Devices,
+                    COLLECTIONS => Self::Collections,
+                    NO_TABLE..=NO_TABLE_LAST => Self::NoTable,
+                    _ => return None,
+                };
+                return Some((wide, double));
+            }
         };
-        Some(found)
+        Some((narrow, word))
     }
 
     fn is_wide(self) -> bool {
@@ -110,54 +131,38 @@ impl Access {
     }
 }
 
-/// GITS_CTLR.Enabled and Quiescent.
-const ENABLED: u64 = 1 << 0;
-const QUIESCENT: u64 = 1 << 31;
-
-/// GITS_CBASER.Valid and GITS_BASER.Valid.
-const VALID: u64 = 1 << 63;
-/// GITS_BASER.Indirect.
-const INDIRECT: u64 = 1 << 62;
-
-/// GITS_TYPER.Physical; GITS_TYPER.PTA is 0: vCPUs are named by their numbers.
-const PHYSICAL: u64 = 1 << 0;
-
 /// Bytes of an entry, of all tables, in revision 0 of the layout.
 pub(super) const ENTRY: u64 = 8;
 /// Bytes of the pages that the guest's tables are made of.
 pub(super) const PAGE: u64 = 0x1_0000;
 
 /// GITS_IIDR: as KVM's, revision 0.
-const IIDR: u32 = 0x4b << 24 | 0x43b;
-const IIDR_REVISION: u64 = 0xf << 12;
+const IIDR: u64 = GITS_IIDR::ProductID.of(0x4b) | GITS_IIDR::Implementer.of(0x43b);
 
-/// GITS_BASER.Type.
-const TYPE_SHIFT: u32 = 56;
-const TYPE_DEVICES: u64 = 1;
-const TYPE_COLLECTIONS: u64 = 4;
-/// GITS_BASER.Entry_Size and Page_Size.
-const ENTRY_SIZE: u64 = (ENTRY - 1) << 48;
-const PAGE_SIZE_64K: u64 = 2 << 8;
-/// Entry_Size, Type and Page_Size, which are not the guest's to choose.
-const BASER_FIXED: u64 = 0x1f << 48 | 7 << TYPE_SHIFT | 3 << 8;
-
-/// The fields that say how memory is accessed are in the same places in GITS_BASER and GITS_CBASER: 61:59 inner
-/// cacheability, 55:53 outer, 11:10 shareability. All accesses here are cacheable and inner shareable, so what asks for
-/// something else reads back as that.
+/// The fields that say how memory is accessed are in the same places in GITS_BASER and GITS_CBASER.
+/// All accesses here are cacheable and inner shareable, so what asks for something else reads back as
+/// that.
 fn memory_attributes(value: u64) -> u64 {
-    let (inner, outer, shareability) = (value >> 59 & 7, value >> 53 & 7, value >> 10 & 3);
+    use GITS_BASER::{InnerCache, OuterCache, Shareability};
+    let inner = InnerCache.get(value);
     let inner = if inner <= 1 { 3 } else { inner };
+    let outer = OuterCache.get(value);
     let outer = if outer > 1 { 0 } else { outer };
+    let shareability = Shareability.get(value);
     let shareability = if shareability == 2 { 1 } else { shareability };
-    let fields = 7 << 59 | 7 << 53 | 3 << 10;
-    value & !fields | inner << 59 | outer << 53 | shareability << 10
+    let value = InnerCache.with(value, inner);
+    Shareability.with(OuterCache.with(value, outer), shareability)
 }
 
 /// That shareability.
-const INNER_SHAREABLE: u64 = 1 << 10;
+const INNER_SHAREABLE: u64 = GITS_BASER::Shareability.of(1);
 
+/// A GITS_BASER of which the guest has written `value`: what the entries are and how large, and the
+/// size of pages, are not its to choose.
 fn baser(value: u64, kind: u64) -> u64 {
-    memory_attributes(value & !BASER_FIXED) | ENTRY_SIZE | kind << TYPE_SHIFT | PAGE_SIZE_64K
+    let value = GITS_BASER::Entry_Size.with(memory_attributes(value), ENTRY - 1);
+    let value = GITS_BASER::Page_Size.with(value, GITS_BASER::Page_Size_64K);
+    GITS_BASER::Type.with(value, kind)
 }
 
 /// A table of the guest's, as a GITS_BASER describes it.
@@ -166,27 +171,28 @@ pub(super) struct GuestTable(u64);
 
 impl GuestTable {
     pub(super) fn is_valid(self) -> bool {
-        self.0 & VALID != 0
+        GITS_BASER::Valid.is_set(self.0)
     }
 
     /// The entries are in pages that this table has the addresses of.
     pub(super) fn is_indirect(self) -> bool {
-        self.0 & INDIRECT != 0
+        GITS_BASER::Indirect.is_set(self.0)
     }
 
-    /// Bits 47:16 of the address are in their place, 51:48 are in 15:12.
+    /// Bits 47:16 of the address are in their place, 51:48 are not.
     pub(super) fn address(self) -> u64 {
-        self.0 & 0xffff_ffff_0000 | (self.0 >> 12 & 0xf) << 48
+        self.0 & GITS_BASER::Physical_Address.mask()
+            | GITS_BASER::Physical_Address_High.get(self.0) << 48
     }
 
     /// Bytes.
     pub(super) fn size(self) -> u64 {
-        ((self.0 & 0xff) + 1) * PAGE
+        (GITS_BASER::Size.get(self.0) + 1) * PAGE
     }
 }
 
 /// What GITS_CREADR and GITS_CWRITER hold: an offset into the queue.
-const QUEUE_OFFSET: u64 = 0xf_ffe0;
+const QUEUE_OFFSET: u64 = GITS_CWRITER::Offset.mask();
 
 impl Registers {
     pub(super) fn new() -> Self {
@@ -195,15 +201,15 @@ impl Registers {
             cbaser: 0,
             cwriter: 0,
             creadr: 0,
-            devices: baser(INNER_SHAREABLE, TYPE_DEVICES),
-            collections: baser(INNER_SHAREABLE, TYPE_COLLECTIONS),
+            devices: baser(INNER_SHAREABLE, GITS_BASER::Type_Devices),
+            collections: baser(INNER_SHAREABLE, GITS_BASER::Type_Collections),
         }
     }
 
     pub(super) fn reset(&mut self) {
         *self = Self {
-            devices: self.devices & !VALID,
-            collections: self.collections & !VALID,
+            devices: GITS_BASER::Valid.with(self.devices, 0),
+            collections: GITS_BASER::Valid.with(self.collections, 0),
             ..Self::new()
         };
     }
@@ -212,14 +218,16 @@ impl Registers {
         match register {
             Register::Ctlr => {
                 let quiescent = self.creadr == self.cwriter;
-                u64::from(self.enabled) * ENABLED + u64::from(quiescent) * QUIESCENT
+                GITS_CTLR::Enabled.of(self.enabled.into())
+                    | GITS_CTLR::Quiescent.of(quiescent.into())
             }
-            Register::Iidr => IIDR.into(),
+            Register::Iidr => IIDR,
+            // PTA is 0: vCPUs are named by their numbers.
             Register::Typer => {
-                PHYSICAL
-                    | (ENTRY - 1) << 4
-                    | u64::from(EVENT_BITS - 1) << 8
-                    | u64::from(DEVICE_BITS - 1) << 13
+                GITS_TYPER::Physical.of(1)
+                    | GITS_TYPER::ITT_entry_size.of(ENTRY - 1)
+                    | GITS_TYPER::ID_bits.of(u64::from(EVENT_BITS - 1))
+                    | GITS_TYPER::Devbits.of(u64::from(DEVICE_BITS - 1))
             }
             Register::Cbaser => self.cbaser,
             Register::Cwriter => self.cwriter,
@@ -227,29 +235,23 @@ impl Registers {
             Register::Devices => self.devices,
             Register::Collections => self.collections,
             Register::NoTable => 0,
-            // The identification that Arm's own ITS has.
-            Register::Id(offset) => match offset {
-                PIDR4 => 0x40,
-                0xffe0 => 0x92,
-                0xffe4 => 0xb4,
-                0xffe8 => 0x3b,
-                0xfff0 => 0x0d,
-                0xfff4 => 0xf0,
-                0xfff8 => 0x05,
-                0xfffc => 0xb1,
-                _ => 0,
-            },
+            Register::Id(offset) => {
+                let n = offset.wrapping_sub(PIDR4) / GITS_PIDR4::SIZE;
+                IDENTIFICATION
+                    .get(n as usize)
+                    .map_or(0, |&byte| byte.into())
+            }
         }
     }
 
     /// The command queue's address.
     pub(super) fn queue(&self) -> u64 {
-        self.cbaser & 0xf_ffff_ffff_0000
+        self.cbaser & GITS_CBASER::Physical_Address.mask()
     }
 
     /// Its size in bytes, a multiple of 4 KiB.
     pub(super) fn queue_size(&self) -> u64 {
-        ((self.cbaser & 0xff) + 1) << 12
+        (GITS_CBASER::Size.get(self.cbaser) + 1) << 12
     }
 
     pub(super) fn device_table(&self) -> GuestTable {
@@ -285,7 +287,7 @@ where
     fn set(&mut self, env: &mut impl Env, register: Register, value: u64) {
         let registers = &mut self.registers;
         match register {
-            Register::Ctlr => self.enable(env, value & ENABLED != 0),
+            Register::Ctlr => self.enable(env, GITS_CTLR::Enabled.is_set(value)),
             Register::Cwriter => {
                 if value & QUEUE_OFFSET < registers.queue_size() {
                     registers.cwriter = value & QUEUE_OFFSET;
@@ -295,19 +297,23 @@ where
             // These cannot be written while the ITS is enabled.
             _ if registers.enabled => {}
             Register::Cbaser => {
-                // Bits 15:12 of the address are zero. The queue is empty then.
-                registers.cbaser = memory_attributes(value & !0xf000);
+                let value = GITS_CBASER::Physical_Address_Low.with(value, 0);
+                registers.cbaser = memory_attributes(value);
+                // The queue is empty then.
                 (registers.creadr, registers.cwriter) = (0, 0);
             }
             Register::Devices => {
-                let new = baser(value, TYPE_DEVICES);
+                let new = baser(value, GITS_BASER::Type_Devices);
                 if core::mem::replace(&mut registers.devices, new) != new {
                     self.forget_devices(env);
                 }
             }
             Register::Collections => {
                 // That table is never indirect.
-                let new = baser(value & !INDIRECT, TYPE_COLLECTIONS);
+                let new = baser(
+                    GITS_BASER::Indirect.with(value, 0),
+                    GITS_BASER::Type_Collections,
+                );
                 if core::mem::replace(&mut registers.collections, new) != new {
                     self.orphan_events(env);
                     self.forget_collections();
@@ -323,7 +329,9 @@ where
 
     fn enable(&mut self, env: &mut impl Env, enable: bool) {
         let registers = &mut self.registers;
-        let complete = registers.devices & registers.collections & registers.cbaser & VALID != 0;
+        // The bit is the same in all three.
+        let complete =
+            GITS_BASER::Valid.is_set(registers.devices & registers.collections & registers.cbaser);
         // Enabling it without its tables is UNPREDICTABLE: it stays disabled.
         registers.enabled = enable && (registers.enabled || complete);
         self.run_commands(env);
@@ -347,7 +355,7 @@ where
         value: u64,
     ) -> Result<(), RegisterError> {
         match user_register(offset)? {
-            Register::Iidr if value & IIDR_REVISION != 0 => Err(RegisterError::Value),
+            Register::Iidr if GITS_IIDR::Revision.is_set(value) => Err(RegisterError::Value),
             Register::Creadr if self.registers.enabled => Err(RegisterError::Enabled),
             Register::Creadr if value & QUEUE_OFFSET >= self.registers.queue_size() => {
                 Err(RegisterError::Value)

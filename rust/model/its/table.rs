@@ -15,6 +15,7 @@ use super::command::has_event;
 use super::registers::{GuestTable, ENTRY, PAGE};
 use super::EVENT_BITS;
 use super::{Collection, Device, Env, Event, Its, Map, NoMemory, Translation};
+use crate::model::sysreg::regs::{GITS_CTE, GITS_DTE, GITS_ITE, GITS_L1TE};
 use crate::model::vgic::LpiId;
 
 /// Why tables could not be saved or restored.
@@ -36,12 +37,13 @@ impl From<NoMemory> for TableError {
     }
 }
 
-const VALID: u64 = 1 << 63;
+/// A device's table begins at a multiple of 256 bytes; commands and entries have its address without
+/// those bits.
+pub(super) const ITT_SHIFT: u32 = 8;
 
-const DEVICE_NEXT: u32 = 49;
-const DEVICE_NEXT_MOST: u64 = 0x3fff;
-const EVENT_NEXT: u32 = 48;
-const EVENT_NEXT_MOST: u64 = 0xffff;
+/// How far the next device's or event's entry can be said to be.
+const DEVICE_NEXT_MOST: u64 = GITS_DTE::Next.get(u64::MAX);
+const EVENT_NEXT_MOST: u64 = GITS_ITE::Next.get(u64::MAX);
 
 /// The address of entry `id` of a table, `None` if it has no such entry.
 pub(super) fn entry(env: &mut impl Env, table: GuestTable, id: u32) -> Option<u64> {
@@ -61,7 +63,9 @@ pub(super) fn entry(env: &mut impl Env, table: GuestTable, id: u32) -> Option<u6
 
 /// The page of entries that an entry of an indirect table leads to.
 fn page(entry: u64) -> Option<u64> {
-    (entry & VALID != 0).then_some(entry & 0xf_ffff_ffff_0000)
+    GITS_L1TE::Valid
+        .is_set(entry)
+        .then_some(entry & GITS_L1TE::Physical_Address.mask())
 }
 
 /// Where the entry of an event is, in its device's table.
@@ -136,10 +140,10 @@ where
             self.save_events(env, id, &device)?;
             this = self.next_device(env, id.saturating_add(1));
             let next = this.map_or(0, |(next, ..)| u64::from(next.wrapping_sub(id)));
-            let value = VALID
-                | next.min(DEVICE_NEXT_MOST) << DEVICE_NEXT
-                | device.itt >> 8 << 5
-                | u64::from(device.event_bits.saturating_sub(1));
+            let value = GITS_DTE::Valid.of(1)
+                | GITS_DTE::Next.of(next.min(DEVICE_NEXT_MOST))
+                | GITS_DTE::ITT_addr.of(device.itt >> ITT_SHIFT)
+                | GITS_DTE::Size.of(device.event_bits.saturating_sub(1).into());
             write(env, place, value)?;
         }
         Ok(())
@@ -160,9 +164,9 @@ where
             let next = this.map_or(0, |(next, _)| u64::from(next.event.wrapping_sub(event)));
             // Without its collection it is not valid.
             let value = translation.collection.map_or(0, |collection| {
-                next.min(EVENT_NEXT_MOST) << EVENT_NEXT
-                    | u64::from(translation.lpi.get()) << 16
-                    | u64::from(collection)
+                GITS_ITE::Next.of(next.min(EVENT_NEXT_MOST))
+                    | GITS_ITE::pINTID.of(translation.lpi.get().into())
+                    | GITS_ITE::ICID.of(collection.into())
             });
             write(env, itt_entry(device, event), value)?;
         }
@@ -178,7 +182,9 @@ where
                 return Err(TableError::Invalid);
             }
             let vcpu = collection.unwrap_or(u32::MAX);
-            let value = VALID | u64::from(vcpu) << 16 | u64::from(id);
+            let value = GITS_CTE::Valid.of(1)
+                | GITS_CTE::RDbase.of(vcpu.into())
+                | GITS_CTE::ICID.of(id.into());
             write(env, table.address().wrapping_add(at), value)?;
             at = at.saturating_add(ENTRY);
             this = id
@@ -212,10 +218,11 @@ where
         }
         let count = table.size() / ENTRY;
         scan(env, table.address(), count, 0, |env, _, value| {
-            if value & VALID == 0 {
+            if !GITS_CTE::Valid.is_set(value) {
                 return Ok(0);
             }
-            let (vcpu, id) = ((value >> 16) as u32, value as u16);
+            let vcpu = GITS_CTE::RDbase.get(value) as u32;
+            let id = GITS_CTE::ICID.get(value) as u16;
             let collection = match vcpu {
                 u32::MAX => None,
                 vcpu => Some(env.vcpu(vcpu).map(|_| vcpu).ok_or(TableError::Invalid)?),
@@ -265,12 +272,12 @@ where
         id: u32,
         value: u64,
     ) -> Result<u32, TableError> {
-        if value & VALID == 0 {
+        if !GITS_DTE::Valid.is_set(value) {
             return Ok(1);
         }
         let device = Device {
-            itt: (value >> 5 & 0xfff_ffff_ffff) << 8,
-            event_bits: (value & 0x1f) as u8 + 1,
+            itt: GITS_DTE::ITT_addr.get(value) << ITT_SHIFT,
+            event_bits: GITS_DTE::Size.get(value) as u8 + 1,
         };
         if u32::from(device.event_bits) > EVENT_BITS || self.device_entry(env, id).is_none() {
             return Err(TableError::Invalid);
@@ -281,7 +288,7 @@ where
         scan(env, device.itt, count, 0, |env, event, value| {
             self.restore_event(env, Event { device: id, event }, &device, value)
         })?;
-        Ok((value >> DEVICE_NEXT & DEVICE_NEXT_MOST) as u32)
+        Ok(GITS_DTE::Next.get(value) as u32)
     }
 
     fn restore_event(
@@ -291,7 +298,9 @@ where
         device: &Device,
         value: u64,
     ) -> Result<u32, TableError> {
-        let (lpi, collection, next) = ((value >> 16) as u32, value as u16, value >> EVENT_NEXT);
+        let lpi = GITS_ITE::pINTID.get(value) as u32;
+        let collection = GITS_ITE::ICID.get(value) as u16;
+        let next = GITS_ITE::Next.get(value);
         if lpi == 0 {
             return Ok(1);
         }
