@@ -13,7 +13,7 @@ endif
 ifdef TEST
 override TEST := $(value TEST)
 endif
-export CMD TEST HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS ONLY
+export CMD TEST K RERUN HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS ONLY
 
 all: module userspace ## build the module and the launcher (the default)
 
@@ -26,8 +26,13 @@ userspace: ## build out/loft, the launcher
 run: ## boot an emulated server and a guest in it: its shell, or CMD='...'; HOST=shell is the server's shell
 	@scripts/run
 
-test: ## run the tests; TEST=pattern selects; DEBUG=1 on a kernel that looks for mistakes, DEBUG=kcsan for data races
+test: ## run the tests; TEST=pattern selects, RERUN=1 what failed; DEBUG=1 on a kernel that looks for mistakes, DEBUG=kcsan for data races
 	@scripts/test
+
+test-all: ## run everything: LONG=1, and on both debug kernels (hours)
+	@LONG=1 scripts/test
+	@LONG=1 DEBUG=1 scripts/test
+	@LONG=1 DEBUG=kcsan scripts/test
 
 debug-kernel: ## build that kernel (half an hour): KASAN, lockdep, leaks; DEBUG=kcsan the one for data races
 	@scripts/kernel debug$(if $(filter kcsan,$(DEBUG)),-kcsan)
@@ -76,4 +81,4 @@ help: ## this list
 	@echo "make [KERNEL=7.2|7.3] TARGET"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all module userspace run test debug-kernel check quick fmt hooks doc rust-analyzer bench bench-anatomy bench-apps kvm-selftests load update clean help
+.PHONY: all module userspace run test test-all debug-kernel check quick fmt hooks doc rust-analyzer bench bench-anatomy bench-apps kvm-selftests load update clean help

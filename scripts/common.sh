@@ -90,7 +90,15 @@ need_userns() {
         die "without root the build root is made with the user's range of user ids: install uidmap, have a line for $(id -un) in /etc/subuid and /etc/subgid, or run it as root"
 }
 
-# Installs mmdebstrap, where it is missing: all that is installed on this machine.
+# Installs python3, where it is missing.
+need_python() {
+    ! command -v python3 >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || die "python3 is missing: install it"
+    run "updating the package lists" apt-get update
+    run "installing python3" apt-get install -y --no-install-recommends python3
+}
+
+# Installs mmdebstrap, where it is missing: with python3, all that is installed on this machine.
 need_mmdebstrap() {
     ! command -v mmdebstrap >/dev/null || return 0
     [ "$(id -u)" = 0 ] || die "mmdebstrap is missing: install it, or run this once as root"

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The test runner, as a plugin of pytest: collects the suites, runs them, shows a line for each test.
+
+An item of pytest's is a program; the tests that it reports, which nobody knows before, become reports of pytest's. So what
+pytest has for those works: -k (of programs), -x, --junitxml, the exit code.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from batch import Batch
+from results import Result
+from selection import Selection
+from suites import LOGS, SUITES, say
+
+FAILED = LOGS / "failed"
+# Beside these the suite kvm-selftests runs.
+BESIDE = ("boot", "machine", "vmm", "kvm-selftests")
+
+
+def pytest_addoption(parser):
+    """The suites, in the order in which they are run."""
+    parser.addoption("--suites", default=",".join(SUITES))
+
+
+class SuitesFile(pytest.File):
+    """This file stands for all suites."""
+
+    def collect(self):
+        selection = Selection(FAILED)
+        for name in self.config.getoption("--suites").split(","):
+            suite = SUITES[name](name, selection)
+            for item in suite.items() if selection.wants_suite(name) else []:
+                yield ProgramItem.from_parent(self, name=item, nodeid=item, suite=suite, selection=selection)
+
+
+class ProgramItem(pytest.Item):
+    """What is run to have results."""
+
+    def __init__(self, *, suite, selection, **words):
+        super().__init__(**words)
+        self.suite, self.selection = suite, selection
+
+    def reportinfo(self):
+        return self.path, None, self.name
+
+    def runtest(self):
+        """Is not called: see `Runner.pytest_runtest_protocol`."""
+        raise NotImplementedError
+
+
+def pytest_collect_file(file_path, parent):
+    """Takes this file for the suites."""
+    return SuitesFile.from_parent(parent, path=file_path) if file_path == pathlib.Path(__file__) else None
+
+
+class Runner:
+    """Runs the items, suite by suite."""
+
+    def __init__(self, session):
+        self.session = session
+        self.prepared = {}  # a suite: whether it can be run
+
+    def items_of(self, suite):
+        return [item.name for item in self.session.items if item.suite is suite]
+
+    def results(self, item):
+        """Everything that an item has to tell."""
+        beside = next((i.suite for i in self.session.items if i.suite.name == "kvm-selftests"), None)
+        if item.suite.name in BESIDE and beside and beside not in self.prepared:
+            yield from self.prepare(beside, beside.begin)
+        if item.suite not in self.prepared:
+            yield from self.prepare(item.suite, item.suite.prepare)
+        if self.prepared[item.suite]:
+            yield from item.suite.run(item.name)
+
+    def prepare(self, suite, how):
+        try:
+            failed = how(self.items_of(suite))
+        except (OSError, subprocess.CalledProcessError) as error:
+            failed = [Result("fail", f"{suite.name}/build", str(error))]
+        self.prepared[suite] = not failed
+        return failed
+
+    @pytest.hookimpl
+    def pytest_runtest_protocol(self, item, nextitem):
+        """Makes a report of each result that is wanted."""
+        for result in self.results(item):
+            if not isinstance(result, Result):
+                say(result)
+            elif item.selection.wants(result.name):
+                head, _, tail = result.name.rpartition("/")
+                longrepr = None if result.outcome == "pass" else result.reason
+                report = pytest.TestReport(
+                    nodeid=f"{head}::{tail}",
+                    location=(head, None, result.name),
+                    keywords={},
+                    outcome={"pass": "passed", "fail": "failed", "skip": "skipped"}[result.outcome],
+                    longrepr=(head, 0, result.reason) if result.outcome == "skip" else longrepr,
+                    when="call",
+                    duration=result.seconds or 0.0,
+                )
+                report.result = result
+                item.ihook.pytest_runtest_logreport(report=report)
+        return True
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self):
+        """Leaves nothing behind, however the session ends."""
+        Batch.stop_all()
+        for suite in self.prepared:
+            if hasattr(suite, "close"):
+                suite.close()
+
+
+class Reporter:
+    """Shows a line for each test as it ends, and last `N passed, N failed, N skipped`."""
+
+    WORDS = {"pass": "ok   ", "fail": "FAIL ", "skip": "skip "}
+
+    def __init__(self):
+        self.names = {"pass": [], "fail": [], "skip": []}
+        self.slowest = []
+        self.started = time.monotonic()
+
+    def pytest_runtest_logreport(self, report):
+        result = report.result
+        self.names[result.outcome].append(result.name)
+        took = f" {result.seconds:.1f} s" if result.seconds is not None else ""
+        if result.seconds:
+            self.slowest.append((result.seconds, result.name))
+        print(f"{self.WORDS[result.outcome]} {result.name}{f' ({result.reason})' if result.reason else ''}{took}", flush=True)
+
+    def pytest_internalerror(self, excrepr):
+        say(str(excrepr))
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            say(str(report.longrepr))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session, exitstatus):
+        say(f"loft: tests took {time.monotonic() - self.started:.0f} s")
+        if slowest := [entry for entry in sorted(self.slowest, reverse=True) if entry[0] >= 10][:5]:
+            say("loft: the longest: " + ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slowest))
+        if self.names["fail"]:
+            print("\nfailed (RERUN=1 runs these again):")
+            print("\n".join(f"  {name}" for name in self.names["fail"]))
+        if not os.environ.get("RERUN") or sum(map(len, self.names.values())):
+            FAILED.write_text("".join(f"{name}\n" for name in self.names["fail"]))
+        if exitstatus == pytest.ExitCode.INTERRUPTED:
+            print("interrupted")
+        elif not sum(map(len, self.names.values())):
+            say(f"loft: no test matches TEST={os.environ.get('TEST', '')}{' (RERUN=1: none failed)' if os.environ.get('RERUN') else ''}")
+            session.exitstatus = 1
+        print(f"{len(self.names['pass'])} passed, {len(self.names['fail'])} failed, {len(self.names['skip'])} skipped", flush=True)
+
+
+def pytest_configure(config):
+    """Has a request to end treated as an interrupt from the terminal."""
+    config.pluginmanager.register(Reporter())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+def pytest_sessionstart(session):
+    """Hands the session to who runs it."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    sys.stdout.reconfigure(line_buffering=True)
+    session.config.pluginmanager.register(Runner(session))

@@ -1,0 +1,563 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The suites: what each runs, where, and how it tells its results. `scripts/test` says what they are for."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from batch import CACHE, TOP, Batch, Program
+from results import Result, cargo, failures_said, ktap
+
+OUT = TOP / "out"
+LOGS = OUT / "log"
+DEBUG, LONG, TEST = (os.environ.get(name, "") for name in ("DEBUG", "LONG", "TEST"))
+HYP = os.environ.get("HYP") or "loft"
+KERNEL = os.environ.get("KERNEL") or "7.2"
+DEVICE = {"loft": "/dev/loft", "kvm": "/dev/kvm"}[HYP]
+# LPA2 makes the emulator slow, and the debug kernel's checks are slow enough.
+CPU = os.environ.get("CPU") or ("max,lpa2=off" if DEBUG else "max")
+SLOW = 8 if DEBUG else 1
+
+
+def say(text):
+    """A message that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def shown(path):
+    """A path as a user has it."""
+    return str(path.relative_to(TOP)) if path.is_relative_to(TOP) else str(path)
+
+
+def script(*words):
+    """What a script prints; its progress goes to the terminal."""
+    return subprocess.run([TOP / "scripts" / words[0], *words[1:]], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def table(path):
+    """The words of each line of a list, without comments."""
+    lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())
+    return [words for words in lines if words]
+
+
+def seconds_of(path, usual):
+    """What a program's head says of its time: `# seconds: N`."""
+    match = re.search(r"^# seconds: (\d+)", path.read_text(), re.M)
+    return int(match[1]) if match else usual
+
+
+def built(suite, *parts):
+    """Builds; a failure is a result."""
+    parts = [part for part in parts if part != "module" or HYP == "loft"]
+    log = LOGS / f"{suite}.build.log"
+    with open(log, "w") as out:
+        if not parts or subprocess.call([TOP / "scripts/build", *parts], stdout=out, stderr=subprocess.STDOUT) == 0:
+            return []
+    text = log.read_text(errors="replace")
+    found = re.findall(r"^(?:error|.*Error ).*(?:\n.*){0,4}", text, re.M)
+    say("\n".join(found[:5]) if found else "\n".join(text.splitlines()[-20:]))
+    return [Result("fail", f"{suite}/build", f"see {shown(log)}")]
+
+
+def complaints(log, name):
+    """The host kernel's messages during a test are a failure of their own."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    if not (said := re.findall(r"^@@dmesg.*", text, re.M)):
+        return []
+    if DEBUG:
+        command = [TOP / "scripts/enter", "scripts/inside/symbolise", f"out/{KERNEL}/build/loft.ko"]
+        done = subprocess.run(command, input=text.encode(), stdout=subprocess.PIPE)
+        if done.returncode == 0:
+            log.write_bytes(done.stdout)
+            text = done.stdout.decode(errors="replace")
+        telling = r"^@@dmesg.*(?:BUG|WARNING|INFO|UBSAN|unreferenced)"
+        said = re.findall(telling + ".*", text, re.M) or said
+        # The whole story, without what else the kernel had to say before it.
+        start = re.search(r"^@@dmesg.*(?:=====|cut here|BUG|WARNING|INFO|UBSAN|unreferenced)", text, re.M)
+        story = re.findall(r"^(?:@@dmesg (?:<\d+>)?(.*)|( +in .*))", text[start.start() :] if start else "", re.M)
+        return [Result("fail", f"{name}/dmesg", said[0][8:140]), "\n".join("      " + (a or b) for a, b in story[:250])]
+    return [Result("fail", f"{name}/dmesg", said[0][8:140])]
+
+
+class Suite:
+    """A suite of tests. `items` are what is run, a name each, `parts` is what has to be built before."""
+
+    parts = ()
+
+    def __init__(self, name, selection):
+        self.name, self.selection = name, selection
+
+    def items(self):
+        """The names of what is run, as SUITE/NAME."""
+        raise NotImplementedError
+
+    def prepare(self, items):
+        """Makes what the items need. Returns results, of which any is a failure that ends the suite."""
+        return built(self.name, *self.parts) if self.parts else []
+
+    def run(self, item):
+        """Yields an item's results; text among them is for the reader."""
+        raise NotImplementedError
+
+
+class Cargo(Suite):
+    """The tests of a Cargo package or workspace, run on this machine's own architecture."""
+
+    def __init__(self, name, selection, folder):
+        super().__init__(name, selection)
+        self.folder = folder
+
+    def items(self):
+        return [f"{self.name}/cargo"]
+
+    def run(self, item):
+        log = LOGS / f"{self.name}.log"
+        any_ran = any_failed = False
+        command = [TOP / "scripts/enter", "scripts/inside/cargo-test", self.folder]
+        with open(log, "w") as out, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+
+            def lines():
+                for line in process.stdout:
+                    out.write(line)
+                    yield line.rstrip("\n")
+
+            for result in cargo(lines(), self.name, shown(log)):
+                any_ran = True
+                any_failed |= result.outcome == "fail"
+                yield result
+            status = process.wait()
+        text = log.read_text(errors="replace")
+        if any_failed:
+            yield failures_said(text)
+        # A failure that no test accounts for: the build, a crash of the test program, or nothing to run at all.
+        elif status or not any_ran:
+            found = re.findall(r"^(?:error|.*panicked at).*(?:\n.*){0,8}", text, re.M)
+            yield "\n".join(found[:5]) if found else "\n".join(text.splitlines()[-20:])
+            yield Result("fail", f"{self.name}/build", f"cargo test ended with status {status}; see {shown(log)}")
+
+
+class Commands(Suite):
+    """Scripts as a user calls them: what they print, and how they end."""
+
+    def items(self):
+        return [f"{self.name}/{name}" for name in self.commands()]
+
+    def commands(self):
+        """Name: what run_one is called with."""
+        raise NotImplementedError
+
+    def run(self, item):
+        started = time.monotonic()
+        fault = self.run_one(item.partition("/")[2], *self.commands()[item.partition("/")[2]])
+        yield Result("fail" if fault else "pass", item, fault or "", time.monotonic() - started)
+
+
+class Scripts(Commands):
+    """What the scripts refuse has to be refused before anything is built, downloaded or booted."""
+
+    def commands(self):
+        nonsense = "qz" + "xyqz"
+        return {
+            "no_such_test": ("no test matches", "test", {"TEST": nonsense}),
+            "no_such_suite": ("no test suite", "test", {}, nonsense),
+            "no_such_guest": ("no guest kernel '5.10'", "run", {"GUEST": "5.10", "CMD": "true"}),
+            "no_such_kernel": ("not '5.10'", "build", {"KERNEL": "5.10"}, "module"),
+            "runner": (),
+        }
+
+    def run_one(self, test, *words):
+        return self.refuses(*words) if words else self.own_tests()
+
+    def own_tests(self):
+        """The runner's own tests."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", TOP / "tests/runner/pytest.ini", TOP / "tests/runner/test_runner.py"],
+            capture_output=True,
+            text=True,
+            env={name: value for name, value in os.environ.items() if name not in ("TEST", "RERUN", "DEBUG", "BOOT_LIMIT")},
+        )
+        (LOGS / "scripts.runner.log").write_text(done.stdout + done.stderr)
+        return f"see {shown(LOGS / 'scripts.runner.log')}" if done.returncode else None
+
+    def refuses(self, message, name, variables, *words):
+        try:
+            done = subprocess.run(
+                [TOP / "scripts" / name, *words], env={**os.environ, "TEST": "", **variables}, capture_output=True, text=True, timeout=10
+            )
+        except subprocess.TimeoutExpired:
+            return f"scripts/{name} did not refuse this within 10 s"
+        said = done.stdout + done.stderr
+        if done.returncode == 0:
+            return f"scripts/{name} did not fail"
+        return None if message in said else f"scripts/{name} said '{said.strip()}', not '{message}'"
+
+
+class Server(Commands):
+    """The emulated server itself: a crash or a hang of it must never look like a success."""
+
+    def commands(self):
+        # What it prints, its exit code, and its arguments.
+        return {
+            # 125 is also what tells that the server has died, which a message must not claim here.
+            "exit_code": ("out", 125, "--", "echo out; echo err >&2; exit 125"),
+            "panic": ("", 125, "--", "echo c >/proc/sysrq-trigger; sleep 60"),
+            "timeout": ("", 124, "--timeout", "2", "--", "sleep 600"),
+            "el2_vhe": ("EL2", 0, "--", "dmesg | grep -q 'CPU: All CPU(s) started at EL2' && [ ! -e /dev/kvm ] && echo EL2"),
+            "kvm": ("kvm", 0, "--kvm", "--", "test -c /dev/kvm && echo kvm"),
+        }
+
+    def run_one(self, name, printed, status, *words):
+        done = subprocess.run(
+            [TOP / "scripts/server", "--log", LOGS / f"server.{name}.log", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        (LOGS / f"server.{name}.err").write_text(done.stderr)
+        if name == "exit_code" and "the server died" in done.stderr:
+            return "it is said to have died"
+        if (done.returncode, done.stdout.strip()) == (status, printed):
+            return None
+        return f"exit code {done.returncode} for {status}; printed '{done.stdout.strip()}' for '{printed}'"
+
+
+class Served(Suite):
+    """Programs in emulated servers."""
+
+    parts = ("module",)
+
+    def __init__(self, name, selection):
+        super().__init__(name, selection)
+        self.work = pathlib.Path()
+        self.batches = {}  # a program's name: the batch that it is in
+        self.results = {}  # a batch: its results so far, and the iterator of those to come
+
+    def programs(self):
+        """The programs, in the order in which they are run."""
+        raise NotImplementedError
+
+    def items(self):
+        self.list = {f"{self.name}/{p.name}": p for p in self.programs() if self.selection.wants(f"{self.name}/{p.name}")}
+        return list(self.list)
+
+    def prepare(self, items):
+        if failed := super().prepare(items):
+            return failed
+        (CACHE / "run").mkdir(parents=True, exist_ok=True)
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="test.", dir=CACHE / "run"))
+        shutil.rmtree(LOGS / self.name, ignore_errors=True)
+        self.boot([self.list[item] for item in items])
+        return []
+
+    def boot(self, programs):
+        """Puts the programs into servers."""
+        raise NotImplementedError
+
+    def serve(self, programs, prelude, options, logs=None):
+        """Puts programs into one server, which is not booted before the first is waited for."""
+        batch = Batch(logs or LOGS / self.name, programs, prelude, options)
+        self.batches.update({program.name: batch for program in programs})
+        self.results[batch] = ({}, batch.results())
+        return batch
+
+    def hypervisor(self):
+        """What a server needs for its hypervisor: the prelude, and options."""
+        options = ["--cpu", CPU]
+        # All of KASAN's reports, not only the first; and who has allocated what (tests/kselftest/lib/held.h).
+        if DEBUG:
+            options += ["--append", "kasan_multi_shot slab_debug=U"]
+        # Only loft is checked, so that it can be checked ten times as often; and what it reads under a kernel's lock must
+        # not be taken to be read after it, since the barriers in there are not seen.
+        if DEBUG == "kcsan":
+            options += ["--append", "kcsan.skip_watch=400 kcsan.weak_memory=0"]
+        if HYP == "kvm":
+            return "[ -e /dev/kvm ]", [*options, "--kvm"]
+        return "insmod /loft.ko && [ -e /dev/loft ]", [*options, "--file", f"{OUT}/{KERNEL}/loft.ko=/loft.ko"]
+
+    def with_guests(self, *guests):
+        """The same with what the programs in tests/boot need, and those guest kernels."""
+        prelude, options = self.hypervisor()
+        options += ["--mem", "3G", "--smp", "4", "--file", f"{OUT}/loft=/bin/loft", "--file", f"{TOP}/tests/boot=/boot"]
+        for module in ("tun", "vhost_net", "vhost_vsock"):
+            options += ["--module", module]
+        for guest in guests:
+            files = script("guest", guest)
+            options += ["--file", f"{files}/Image=/guest/{guest}/Image", "--file", f"{files}/modules=/guest/{guest}/modules"]
+        options += ["--file", f"{files}/disk.img=/guest/disk.img"]
+        return f"{prelude} && . /boot/prepare", options
+
+    def run(self, item):
+        program = self.list[item]
+        batch = self.batches[program.name]
+        ended, coming = self.results[batch]
+        while program.name not in ended:
+            more = next(coming, None)
+            if more is None:
+                # Whatever the reason: a program that has no result has failed, nothing gets lost.
+                start = batch.log_of("(start)")
+                yield Result("fail", item, "it was not run" + (f"; see {shown(start)}" if start.exists() else ""))
+                return
+            ended[more.name] = more
+        log = batch.log_of(program.name)
+        yield from self.judge(item, ended[program.name], log)
+        yield from complaints(log, item)
+
+    def judge(self, item, ended, log):
+        """The results of a program: its exit code."""
+        if ended.status == "0":
+            yield Result("pass", item, "", ended.seconds)
+        else:
+            yield Result("fail", item, f"{ended.status}; see {shown(log)}", ended.seconds)
+
+    def close(self):
+        """Removes what was made for the servers."""
+        if self.work != pathlib.Path():
+            shutil.rmtree(self.work, ignore_errors=True)
+
+
+class Kselftest(Served):
+    """Programs against the ioctls, which report in KTAP."""
+
+    parts = ("module", "kselftest")
+    # What is lost while the module is there, and with it. What nothing points to is looked for twice, since it counts only
+    # when it has not changed for a while.
+    LEAKS = r"""
+for i in 1 2; do
+    sleep 6
+    echo scan >/sys/kernel/debug/kmemleak
+done
+sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
+! grep -q . /sys/kernel/debug/kmemleak
+"""
+
+    def programs(self):
+        long = "LOFT_LONG=1 " if LONG else ""
+        for name, seconds in (words[:2] for words in table(TOP / "tests/kselftest/list")):
+            if self.selection.wants_program(f"{self.name}/{name}"):
+                yield Program(name, int(seconds) * SLOW, f"LOFT_SLOW={SLOW} {long}/kselftest/{name} {DEVICE}")
+        if HYP == "loft":
+            for program in self.whole_module():
+                if self.selection.wants(f"{self.name}/{program.name}"):
+                    yield program
+
+    def whole_module(self):
+        """Loading and unloading."""
+        times = 100 if LONG else 100 // SLOW
+        address = "cat /sys/module/loft/sections/.text >/tmp/text"
+        if DEBUG == "1":
+            yield Program("leaks", 600, f"{address}; sh /kselftest/leaks")
+        yield Program("rmmod", 20 * SLOW, "rmmod loft && test ! -e /dev/loft")
+        cycle = f"insmod /loft.ko && /kselftest/hello {DEVICE} >/tmp/hello && {address} && rmmod loft"
+        yield Program(
+            "reload", 100 * SLOW, f"rmmod loft 2>/dev/null; n=0; while [ $n -lt {times} ]; do {cycle} || exit 1; n=$((n + 1)); done"
+        )
+        if DEBUG == "1":
+            yield Program("leaks_of_unloading", 600, 'echo "@@text $(cat /tmp/text)"; sh /kselftest/leaks')
+
+    def items(self):
+        # A pattern may be of cases only, whose names nobody knows before.
+        self.list = {f"{self.name}/{program.name}": program for program in self.programs()}
+        return list(self.list)
+
+    def boot(self, programs):
+        # What the programs need is small; the headers and objects beside them are not sent along.
+        (self.work / "programs").mkdir()
+        for name in {program.name for program in programs} | {"hello"}:
+            if (OUT / "kselftest" / name).exists():
+                shutil.copy2(OUT / "kselftest" / name, self.work / "programs")
+        (self.work / "programs/leaks").write_text(self.LEAKS)
+        prelude, options = self.hypervisor()
+        self.serve(programs, prelude, [*options, "--file", f"{self.work}/programs=/kselftest", "--smp", "4"])
+
+    def judge(self, item, ended, log):
+        cases = ktap(log.read_text(errors="replace").splitlines() if log.exists() else [], item, shown(log), ended.steps)
+        yield from cases
+        if ended.status == "0" and ended.name in ("rmmod", "reload", "leaks", "leaks_of_unloading"):
+            yield Result("pass", item, "", ended.seconds)
+        elif ended.status not in ("0", "1", "4"):
+            yield Result("fail", item, f"{ended.status}; see {shown(log)}", ended.seconds)
+        elif not cases or (ended.status == "1" and not any(case.outcome == "fail" for case in cases)):
+            yield Result("fail", item, f"exit code {ended.status}; see {shown(log)}", ended.seconds)
+
+
+class Cost(Served):
+    """The cost of an exit in instructions, which one instruction a nanosecond makes the same on every machine."""
+
+    parts = ("module", "kselftest")
+
+    def programs(self):
+        return [Program("hypercall", 120, f"LOFT_MAX_COST=120 /kselftest/hypercall_cost {DEVICE}")]
+
+    def items(self):
+        self.list = {f"{self.name}/{program.name}": program for program in self.programs()}
+        return [item for item in self.list if self.selection.wants(f"{item}/with_vgic") or self.selection.wants(f"{item}/without_vgic")]
+
+    def boot(self, programs):
+        prelude, options = self.hypervisor()
+        program = f"{OUT}/kselftest/hypercall_cost=/kselftest/hypercall_cost"
+        self.serve(programs, prelude, [*options, "--cpu", "max", "--icount", "--file", program])
+
+    def judge(self, item, ended, log):
+        cases = ktap(log.read_text(errors="replace").splitlines() if log.exists() else [], item, shown(log), ended.steps)
+        yield from cases
+        if ended.status not in ("0", "1") or not cases:
+            yield Result("fail", item, f"{ended.status}; see {shown(log)}", ended.seconds)
+
+
+class Boot(Served):
+    """Programs in tests/boot, each with the launcher, a guest and the module at hand; exit code 4 is a skip."""
+
+    parts = ("module", "userspace")
+
+    def programs(self):
+        for file in sorted((TOP / "tests/boot").glob("*.sh")):
+            # The other tests of the launcher take long on a kernel that checks itself, and do nothing else to the module.
+            if not DEBUG or LONG or TEST or file.stem in ("debian_7_2", "unload"):
+                yield Program(file.stem, seconds_of(file, 120) * SLOW, f"DEVICE={DEVICE} sh /boot/{file.name}")
+
+    def boot(self, programs):
+        old = any(re.match(r"(debian_6_12|memory)\b", program.name) for program in programs)
+        self.serve(programs, *self.with_guests("7.2", *(["6.12"] if old else [])))
+
+    def judge(self, item, ended, log):
+        if ended.status == "4":
+            reason = re.search(r"^skip: (.*)", log.read_text(errors="replace"), re.M)
+            yield Result("skip", item, reason[1] if reason else "", ended.seconds)
+        else:
+            yield from super().judge(item, ended, log)
+
+
+class Machine(Served):
+    """The same guest on machines that differ: in the CPU's width of VMIDs, GICv4, SVE, pointer authentication, nested
+    virtualization, LPA2, FWB (which the kselftest `caches` is about); and in the tables from which the host knows its
+    interrupts."""
+
+    parts = ("module", "userspace", "kselftest")
+    MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full".split()
+
+    def programs(self):
+        for machine in self.MACHINES:
+            # The debug kernels have no ACPI.
+            if not DEBUG or machine != "acpi":
+                on = "taskset 0xe " if machine == "nohz_full" else ""
+                yield Program(machine, 180 * SLOW, f"DEVICE={DEVICE} {on}sh /boot/debian_7_2.sh && /kselftest/caches {DEVICE}")
+
+    def boot(self, programs):
+        prelude, options = self.with_guests("7.2")
+        options += ["--file", f"{OUT}/kselftest/caches=/kselftest/caches"]
+        for program in programs:
+            more = {
+                # Guests on CPUs without a tick, which RCU does not watch while they are in one.
+                "nohz_full": ["--cpu", "neoverse-n1", "--append", "nohz_full=1-3 rcu_nocbs=1-3"],
+                "acpi": ["--acpi"],
+            }.get(program.name, ["--cpu", program.name])
+            first = "[ -e /sys/firmware/acpi/tables/GTDT ] && " if program.name == "acpi" else ""
+            self.serve([program], first + prelude, [*options, *more])
+
+    def run(self, item):
+        # Two at a time: a boot keeps one CPU busy.
+        names = list(self.batches)
+        at = names.index(self.list[item].name)
+        for name in names[at : at + 2]:
+            self.batches[name].start()
+        yield from super().run(item)
+
+
+class Vmm(Served):
+    """VMMs of others, unmodified: programs in tests/vmm."""
+
+    parts = ("module", "userspace")
+
+    def programs(self):
+        for file in sorted((TOP / "tests/vmm").glob("*.sh")):
+            yield Program(file.stem, seconds_of(file, 300) * SLOW, f"sh /vmm/{file.name}")
+
+    def boot(self, programs):
+        prelude, options = self.with_guests("7.2")
+        image = script("vmm-image").replace(str(CACHE), "/cache", 1)
+        options += ["--file", f"{script('guest', '7.2')}/initrd=/guest/7.2/initrd", "--file", f"{TOP}/tests/vmm=/vmm"]
+        options += ["--module", "virtio_blk", "--module", "ext4"]
+        options += ["--qemu-arg", "-drive", "--qemu-arg", f"file={image},format=raw,if=virtio,readonly=on"]
+        # They open /dev/kvm.
+        self.serve(programs, prelude.replace("loft.ko", "loft.ko kvm_node=1"), options)
+
+
+class KvmSelftests(Served):
+    """Linux's own KVM selftests, unchanged, each in a mount namespace in which /dev/kvm is /dev/loft. They take long and are
+    in no hurry: they begin before the suites with guests, and run beside those."""
+
+    def rows(self):
+        """(name, seconds, words, arguments) of those that have to pass."""
+        for name, *words in table(TOP / "tests/kvm-selftests.list"):
+            words, arguments = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+            seconds = next((int(word) for word in words if word.isdigit()), int(os.environ.get("LIMIT") or 180))
+            yield name, seconds, words, " ".join(arguments)
+
+    def command(self, name, arguments):
+        """What the server runs for a test."""
+        mount = "mount --bind /dev/loft /dev/kvm && " if HYP == "loft" else ""
+        return f"unshare -m sh -c '{mount}exec /selftests/{' '.join([name, *arguments.split()])}'"
+
+    def programs(self):
+        return self.in_order([Program(name, seconds, self.command(name, arguments)) for name, seconds, _, arguments in self.rows()])
+
+    def in_order(self, programs):
+        """Those first that are in the first server."""
+        counted = self.counted()
+        return sorted(programs, key=lambda program: program.name in counted)
+
+    def counted(self):
+        """Those that measure real time: their server goes by instructions."""
+        return {name for name, _, words, _ in self.rows() if "icount" in words}
+
+    def is_left_out(self, name):
+        """Whether a test waits for LONG=1, or for being named."""
+        return not LONG and not TEST and any("long" in words for row, _, words, _ in self.rows() if row == name)
+
+    def boot(self, programs):
+        tests = script("selftests")
+        # With LPA2 the emulator takes three times as long.
+        options = ["--cpu", os.environ.get("CPU") or "max,lpa2=off", "--file", f"{tests}=/selftests"]
+        prelude = "[ -e /dev/kvm ]"
+        if HYP == "loft":
+            options += ["--file", f"{OUT}/{KERNEL}/loft.ko=/loft.ko"]
+            prelude = "insmod /loft.ko && : >/dev/kvm"
+        else:
+            options += ["--kvm"]
+        # Eight ns to an instruction are slow enough for the emulator to keep up, and fast enough for what has to happen
+        # within 10 ms.
+        counted = self.counted()
+        programs = [program for program in programs if not self.is_left_out(program.name)]
+        self.order = []
+        for group, more in ((False, []), (True, ["--icount=3"])):
+            if chosen := [program for program in programs if (program.name in counted) == group]:
+                self.order.append(self.serve(chosen, prelude, options + more))
+
+    def begin(self, items):
+        """Prepares them and boots their first server."""
+        failed = self.prepare(items)
+        if not failed and self.order:
+            self.order[0].start()
+        return failed
+
+    def run(self, item):
+        if self.is_left_out(self.list[item].name):
+            yield Result("skip", item, f"it takes minutes: LONG=1 or TEST={self.list[item].name}")
+        else:
+            yield from super().run(item)
+
+
+SUITES = {
+    "model": lambda name, selection: Cargo(name, selection, "tests/model"),
+    "userspace": lambda name, selection: Cargo(name, selection, "userspace"),
+    "scripts": Scripts,
+    "server": Server,
+    "kselftest": Kselftest,
+    "cost": Cost,
+    "boot": Boot,
+    "machine": Machine,
+    "vmm": Vmm,
+    "kvm-selftests": KvmSelftests,
+}

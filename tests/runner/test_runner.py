@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tests of the runner itself: nothing that goes wrong may look like a success. `scripts/test scripts` runs them."""
+
+import time
+
+import batch
+import pytest
+import suites
+from batch import Batch, Ended, Program
+from results import Result, cargo, ktap
+from selection import Selection
+
+
+def outcomes(results):
+    return [(result.outcome, result.name) for result in results]
+
+
+def test_ktap_cases():
+    lines = ["TAP version 13", "1..3", "ok 1 first", "# noise", "not ok 2 - second # why", "ok 3 third # SKIP no device"]
+    found = ktap(lines, "k/p", "log", [1.0, 2.0, 3.0])
+    assert outcomes(found) == [("pass", "k/p/first"), ("fail", "k/p/second"), ("skip", "k/p/third")]
+    assert found[2].reason == "no device" and found[1].seconds == 2.0
+
+
+def test_ktap_plan_that_is_not_kept():
+    assert outcomes(ktap(["1..2", "ok 1 first"], "k/p", "log")) == [("pass", "k/p/first"), ("fail", "k/p/plan")]
+
+
+def test_cargo():
+    lines = ["     Running tests/a.rs (target/debug/deps/a-0123)", "test b::c ... ok", "test d - should panic ... FAILED", "test e ... ignored, slow"]
+    assert list(cargo(lines, "model", "log")) == [
+        Result("pass", "model/a::b::c"),
+        Result("fail", "model/a::d", "see log"),
+        Result("skip", "model/a::e", "slow"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "test, name, wanted",
+    [
+        ("", "kselftest/a", True),
+        ("kselftest/a", "kselftest/a", True),
+        ("kselftest/a/case", "kselftest/a", True),
+        ("kselftest/a/case", "kselftest/b", False),
+        ("kselftest/*", "kselftest/b", True),
+        ("case", "kselftest/b", True),
+        ("boot/disk", "kselftest/a", False),
+    ],
+)
+def test_which_programs_are_run(monkeypatch, tmp_path, test, name, wanted):
+    monkeypatch.setenv("TEST", test)
+    monkeypatch.delenv("RERUN", raising=False)
+    selection = Selection(tmp_path / "failed")
+    assert (selection.wants_suite("kselftest") and selection.wants_program(name)) == wanted
+
+
+def test_what_failed_is_run_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("RERUN", "1")
+    (tmp_path / "failed").write_text("machine/max,lpa2=off\nkselftest/a/case\n")
+    selection = Selection(tmp_path / "failed")
+    assert selection.wants("machine/max,lpa2=off") and not selection.wants("machine/max")
+    assert selection.wants_program("kselftest/a") and not selection.wants_program("kselftest/b")
+    assert selection.wants_suite("machine") and not selection.wants_suite("boot")
+
+
+@pytest.fixture
+def serve(monkeypatch, tmp_path):
+    """Runs programs in a server that is a shell script: `$n` says how often it has been booted."""
+
+    def run(script, names=("a", "b", "c")):
+        (tmp_path / "scripts").mkdir()
+        server = tmp_path / "scripts/server"
+        server.write_text(f"#!/bin/bash\ncd {tmp_path}\necho >>boots\nn=$(wc -l <boots)\n{script}")
+        server.chmod(0o755)
+        monkeypatch.setattr(batch, "TOP", tmp_path)
+        monkeypatch.setattr(batch, "CACHE", tmp_path)
+        monkeypatch.setenv("BOOT_LIMIT", "2")
+        batches = Batch(tmp_path / "logs", [Program(name, -28, "true") for name in names], "true", [])
+        ended = [(one.name, one.status) for one in batches.results()]
+        assert not list((tmp_path / "run").iterdir())
+        return ended, tmp_path
+
+    return run
+
+
+def test_programs_end(serve):
+    ended, path = serve('for p in a b c; do echo "@@begin 1 $p"; echo "said $p"; echo "@@end 0"; done')
+    assert ended == [("a", "0"), ("b", "0"), ("c", "0")]
+    assert (path / "logs/b.log").read_text() == "said b\n"
+
+
+def test_a_crash_costs_only_the_program(serve):
+    ended, path = serve('[ $n = 1 ] && { echo "@@begin 1 a"; exit 125; }; for p in b c; do echo "@@begin 1 $p"; echo "@@end 0"; done')
+    assert ended == [("a", "crash"), ("b", "0"), ("c", "0")]
+
+
+def test_a_hang_costs_only_the_program(serve):
+    ended, _ = serve('[ $n = 1 ] && { echo "@@begin 1 a"; exec sleep 60; }; for p in b c; do echo "@@begin 1 $p"; echo "@@end 0"; done')
+    assert ended == [("a", "crash"), ("b", "0"), ("c", "0")]
+
+
+def test_a_server_that_never_comes_up_is_a_result(serve):
+    ended, path = serve("exec sleep 60")
+    assert ended == [("(start)", "crash")] and (path / "boots").read_text() == "\n\n"
+
+
+def test_a_prelude_that_fails_ends_it(serve):
+    ended, path = serve('echo "no device"; echo "@@prelude 1"; exit 99')
+    assert ended == [("(start)", "1")]
+    assert (path / "logs/(start).log").read_text() == "no device\n"
+
+
+def test_a_complaint_boots_the_server_again(serve):
+    ended, path = serve(
+        'case $n in 1) echo "@@begin 1 a"; echo "@@dmesg BUG"; echo "@@end 0"; echo @@again;; '
+        '*) for p in b c; do echo "@@begin 1 $p"; echo "@@end 1"; done;; esac'
+    )
+    assert ended == [("a", "0"), ("b", "1"), ("c", "1")]
+
+
+@pytest.mark.parametrize(
+    "status, log, wanted",
+    [
+        ("0", "1..1\nok 1 a\n", ["pass k/p/a"]),
+        ("1", "1..1\nnot ok 1 a\n", ["fail k/p/a"]),
+        ("1", "1..1\nok 1 a\n", ["pass k/p/a", "fail k/p"]),
+        ("0", "", ["fail k/p"]),
+        ("4", "1..1\nok 1 a # SKIP no\n", ["skip k/p/a"]),
+        ("0", "1..2\nok 1 a\n", ["pass k/p/a", "fail k/p/plan"]),
+        ("crash", "1..2\nok 1 a\n", ["pass k/p/a", "fail k/p/plan", "fail k/p"]),
+        ("timeout", "1..1\nok 1 a\n", ["pass k/p/a", "fail k/p"]),
+        ("0", "1..1\nok 1 a\n@@dmesg <4>BUG: no\n", ["pass k/p/a", "fail k/p/dmesg"]),
+    ],
+)
+def test_results_of_a_kselftest(tmp_path, status, log, wanted):
+    file = tmp_path / "p.log"
+    file.write_text(log)
+    suite = suites.Kselftest("kselftest", None)
+    found = [*suite.judge("k/p", Ended("p", status), file), *suites.complaints(file, "k/p")]
+    assert [f"{result.outcome} {result.name}" for result in found] == wanted
+
+
+def test_a_program_without_a_result_has_failed(monkeypatch, tmp_path):
+    suite = suites.Boot("boot", Selection(tmp_path / "failed"))
+    suite.list = {"boot/a": Program("a", 1, "true")}
+    lost = Batch(tmp_path, [], "true", [])
+    suite.batches, suite.results = {"a": lost}, {lost: ({}, iter(()))}
+    assert outcomes(suite.run("boot/a")) == [("fail", "boot/a")]
+
+
+def test_what_is_interrupted_leaves_nothing(monkeypatch, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    server = tmp_path / "scripts/server"
+    server.write_text(f"#!/bin/bash\ntrap 'touch {tmp_path}/cleaned; exit 130' TERM\necho '@@begin 60 a'\nsleep 60 & wait $!\n")
+    server.chmod(0o755)
+    monkeypatch.setattr(batch, "TOP", tmp_path)
+    monkeypatch.setattr(batch, "CACHE", tmp_path)
+    one = Batch(tmp_path / "logs", [Program("a", 60, "true"), Program("b", 60, "true")], "true", [])
+    one.start()
+    while not (tmp_path / "logs/a.log").exists():
+        time.sleep(0.01)
+    Batch.stop_all()
+    assert (tmp_path / "cleaned").exists() and not list((tmp_path / "run").iterdir())
+    assert list(one.results()) == []
