@@ -10,7 +10,7 @@ use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{IntId, Line};
 use crate::vcpu::Vcpu;
-use crate::vm::slots::MemSlot;
+use crate::vm::memory::MemSlot;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -141,10 +141,7 @@ fn set_memory(
     }
     let config = vm.config.lock();
     let slot = MemSlot::new(slot, ipa, size, hva, flags);
-    vm.memory
-        .set_slot(slot, config.dirty_log.initially_set, |address| {
-            vm.host_leaf_shift(address)
-        })?;
+    vm.memory.set_slot(slot, config.dirty_log.initially_set)?;
     Ok(0)
 }
 

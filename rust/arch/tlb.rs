@@ -12,19 +12,49 @@
 use super::cpu::features;
 use super::{dsb_ish, dsb_ishst, isb, write_hcr};
 use crate::host::irqflags::IrqGuard;
+use crate::model::stage2::{Geometry, Table};
 use crate::model::sysreg::regs::*;
 use core::arch::asm;
 
-/// What makes the CPU translate for one guest.
+/// What makes the CPU translate for one guest: the tables, and the VMID under which their entries are in the TLBs.
+///
+/// Opaque: it is made of tables that exist, and only its VMID can be replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Translation {
-    /// VTTBR_EL2: the VMID and the root table.
-    pub(crate) vttbr: u64,
-    /// VTCR_EL2.
-    pub(crate) vtcr: u64,
+    vttbr: u64,
+    vtcr: u64,
 }
 
 impl Translation {
+    /// Returns the translation by the tables at `root`, under VMID 0, which is the host's: no guest runs under it.
+    pub(crate) fn new(root: Table, geometry: &Geometry) -> Self {
+        let vmid_size = match features().vmid_bits {
+            16 => VTCR_EL2::VS_16BIT,
+            _ => VTCR_EL2::VS_8BIT,
+        };
+        Self {
+            vttbr: root.pa().raw(),
+            vtcr: VTCR_EL2::RES1
+                | VTCR_EL2::T0SZ.of(geometry.t0sz().into())
+                | VTCR_EL2::SL0.of(geometry.sl0().into())
+                | VTCR_EL2::PS.of(geometry.ps().into())
+                | VTCR_EL2::TG0.of(VTCR_EL2::TG0_4K)
+                | VTCR_EL2::SH0.of(VTCR_EL2::SH0_INNER)
+                | VTCR_EL2::ORGN0.of(VTCR_EL2::ORGN0_WBWA)
+                | VTCR_EL2::IRGN0.of(VTCR_EL2::IRGN0_WBWA)
+                | VTCR_EL2::VS.of(vmid_size),
+        }
+    }
+
+    /// Returns the same translation under another VMID.
+    pub(crate) fn with_vmid(self, vmid: u64) -> Self {
+        let root = self.vttbr & !VTTBR_EL2::VMID.mask();
+        Self {
+            vttbr: VTTBR_EL2::VMID.of(vmid) | root,
+            ..self
+        }
+    }
+
     /// Puts it into this CPU. The caller synchronises.
     pub(super) fn set(self) {
         write_sysreg!(VTTBR_EL2, self.vttbr);

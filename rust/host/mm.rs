@@ -36,9 +36,11 @@ impl AddressSpace {
         core::ptr::eq(unsafe { ffi::loft_current_mm() }, self.0)
     }
 
-    /// How large a leaf the host maps `address` with: log2 of the bytes; 0 if it maps nothing there right now.
+    /// Returns how large a leaf the host maps `address` with: log2 of the bytes; 0 if it maps nothing there right now.
     pub(crate) fn leaf_shift(&self, address: u64) -> u32 {
-        // SAFETY: Only called by `fault`'s caller, for the current address space, whose tables exist.
+        // SAFETY: The root of the tables lives as long as this reference. Those below it are read with interrupts off, and
+        // are unlinked before they are freed, which waits for such readers (MMU_GATHER_RCU_TABLE_FREE), also when the
+        // address space ends. Any number is an address: of each index no more bits are used than a table has entries.
         unsafe { ffi::loft_host_leaf_shift(self.0, address as usize) }
     }
 }

@@ -38,7 +38,8 @@ pub(crate) struct Registration<T: MmuNotifier> {
     #[pin]
     raw: Opaque<bindings::mmu_notifier>,
     target: Arc<T>,
-    mm: AddressSpace,
+    /// Keeps it allocated.
+    _mm: AddressSpace,
 }
 
 // SAFETY: Registering and unregistering may be done from any thread.
@@ -161,7 +162,7 @@ impl<T: MmuNotifier> Registration<T> {
                     Ok::<(), Error>(())
                 }),
                 target,
-                mm,
+                _mm: mm,
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
@@ -172,11 +173,6 @@ impl<T: MmuNotifier> Registration<T> {
             })?;
             Ok(this)
         })
-    }
-
-    /// The address space.
-    pub(crate) fn mm(&self) -> &AddressSpace {
-        &self.mm
     }
 }
 

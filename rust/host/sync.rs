@@ -11,7 +11,7 @@
 //!       VmGic::making_lpis mutex  making a block of LPIs; nothing is taken inside
 //!       Its::events  raw, irq   its translations
 //!         Gic::shared
-//!     Stage2::mmu  rwlock     page faults read, mmu notifiers and slot changes write
+//!     GuestMemory::mmu  rwlock  page faults read, mmu notifiers and slot changes write
 //!     Shared::interface  spin  the CPU interface of a vCPU that does not run; nothing is taken inside
 //!     NEXT_VMID    mutex      handing out VMIDs; interrupts all CPUs inside
 //!     Gic::shared  raw, irq   the interrupts that all vCPUs share

@@ -13,6 +13,7 @@
 
 pub mod esr;
 pub mod inject;
+pub mod invalidate;
 pub mod its;
 pub mod mops;
 pub mod onereg;

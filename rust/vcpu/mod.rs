@@ -33,7 +33,7 @@ use crate::model::sysreg::regs::SCTLR_EL1;
 use crate::model::sysreg::Reg;
 use crate::model::sysreg::{cache, table};
 use crate::model::vcpus::VcpuId;
-use crate::vm::memory::TableCache;
+use crate::vm::memory::VcpuTablePool;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::{static_lock_class, Arc};
@@ -56,7 +56,7 @@ pub(crate) struct State {
     fp: Pin<KBox<HostFp>>,
     /// Whether the guest is likely to use its floating point registers.
     fp_use: run::FpUse,
-    cache: TableCache,
+    cache: VcpuTablePool,
     /// What userspace has to have done before the guest goes on.
     answer: run::Answer,
     /// KVM_SET_SIGNAL_MASK.
@@ -79,7 +79,7 @@ impl Vcpu {
             core,
             fp: KBox::pin(HostFp::new(), GFP_KERNEL_ACCOUNT)?,
             fp_use: run::FpUse::default(),
-            cache: TableCache::new(),
+            cache: VcpuTablePool::new(),
             answer: run::Answer::None,
             signals: None,
             features: None,

@@ -313,7 +313,7 @@ impl Vcpu {
     fn host_work(
         &self,
         loaded: &mut Loaded<'_, Core>,
-        cache: &mut crate::vm::memory::TableCache,
+        cache: &mut crate::vm::memory::VcpuTablePool,
         work: HostWork,
     ) -> Result<(), Stop> {
         let mut next = Some(work);
@@ -336,7 +336,7 @@ impl Vcpu {
     fn serve(
         &self,
         loaded: &mut Loaded<'_, Core>,
-        cache: &mut crate::vm::memory::TableCache,
+        cache: &mut crate::vm::memory::VcpuTablePool,
         work: HostWork,
     ) -> Result<Option<HostWork>, Stop> {
         match work {
@@ -442,16 +442,14 @@ impl Vcpu {
     fn serve_fault(
         &self,
         loaded: &mut Loaded<'_, Core>,
-        cache: &mut crate::vm::memory::TableCache,
+        cache: &mut crate::vm::memory::VcpuTablePool,
         fault: slow::MemoryFault,
     ) -> Result<Option<HostWork>, Stop> {
         let memory = &self.vm.memory;
         if fault.access_flag && memory.make_young(fault.ipa) {
             return Ok(None);
         }
-        match memory.fault(cache, fault.ipa, fault.write, fault.exec, |address| {
-            self.vm.host_leaf_shift(address)
-        }) {
+        match memory.fault(cache, fault.ipa, fault.write, fault.exec) {
             Ok(Fault::Resolved) => {
                 self.shared.stats.count(Count::Fault);
                 Ok(None)

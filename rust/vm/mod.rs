@@ -2,13 +2,12 @@
 
 //! A virtual machine: its memory, its interrupt controller, its vCPUs and its events.
 
-mod dirty;
 pub(crate) mod events;
 pub(crate) mod gic;
 pub(crate) mod its;
 pub(crate) mod lpi;
 pub(crate) mod memory;
-pub(crate) mod slots;
+mod s2_mmu;
 pub(crate) mod timers;
 pub(crate) mod vmid;
 
@@ -38,7 +37,7 @@ pub(crate) const DEFAULT_IPA_BITS: u32 = 40;
 pub(crate) struct Vm {
     /// Its memory, while the VMM's address space is followed.
     pub(crate) memory: Arc<GuestMemory>,
-    following: Pin<KBox<Registration<GuestMemory>>>,
+    _notifier: Pin<KBox<Registration<GuestMemory>>>,
     pub(crate) ipa_bits: u32,
     /// Held while a vCPU is made, so that one is at a time.
     #[pin]
@@ -242,7 +241,7 @@ impl Vm {
     /// A VM of the current process with an IPA space of `ipa_bits` bits.
     pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
         let memory = GuestMemory::new(ipa_bits)?;
-        let following = Registration::current(memory.clone())?;
+        let notifier = Registration::current(memory.clone())?;
         let now = crate::arch::timer::counter();
         let no_vcpus = Arc::new(KVec::new(), GFP_KERNEL_ACCOUNT)?;
         let mut last_ran = KVVec::new();
@@ -252,7 +251,7 @@ impl Vm {
         Arc::pin_init(
             try_pin_init!(Self {
                 memory,
-                following,
+                _notifier: notifier,
                 ipa_bits,
                 making_vcpu <- new_mutex!((), "loft::Vm::making_vcpu"),
                 config <- new_mutex!(Config::new(*ipa_bits), "loft::Vm::config"),
@@ -297,12 +296,7 @@ impl Vm {
 
     /// Whether the current process may use the VM's files: it is the VMM, and the VM can still run.
     pub(crate) fn is_mine(&self) -> bool {
-        self.following.mm().is_current() && !self.dead.load(Relaxed)
-    }
-
-    /// How large a piece the host maps `address` with, see [`crate::host::mm::AddressSpace::leaf_shift`].
-    pub(crate) fn host_leaf_shift(&self, address: u64) -> u32 {
-        self.following.mm().leaf_shift(address)
+        self.memory.is_mine() && !self.dead.load(Relaxed)
     }
 
     /// How many vCPUs there are.

@@ -5,7 +5,7 @@
 //! A list is never changed but replaced by another, so that whoever has one needs no lock. A VMM may have tens of thousands
 //! of slots; so lists share what is the same in both, and a copy with one slot more or less costs little.
 
-use super::dirty::DirtyLog;
+use super::dirty_log::DirtyLog;
 use crate::host::ffi::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY};
 use crate::model::stage2::PAGE_SIZE;
 use crate::model::types::Ipa;
