@@ -140,7 +140,9 @@ fn set_memory(
         return Err(EINVAL);
     }
     let config = vm.config.lock();
-    let slot = MemSlot::new(slot, ipa, size, hva, flags);
+    let mut slot = MemSlot::new(slot, ipa, size, hva);
+    slot.readonly = flags & KVM_MEM_READONLY != 0;
+    slot.logs = flags & KVM_MEM_LOG_DIRTY_PAGES != 0;
     vm.memory.set_slot(slot, config.dirty_log.initially_set)?;
     Ok(0)
 }

@@ -3,7 +3,9 @@
 //! Cache maintenance for memory that a guest is given.
 
 use super::cpu::features;
+use crate::host::page::linear;
 use crate::model::sysreg::regs::CTR_EL0;
+use crate::model::types::HostPa;
 use core::arch::asm;
 
 /// The size of the smallest line of any data cache. Not only of this CPU's: maintenance by address reaches the caches of all, and
@@ -13,21 +15,41 @@ fn data_line() -> usize {
     4usize << CTR_EL0::DminLine.get(features().ctr)
 }
 
-/// Cleans and invalidates the data cache to the point of coherency for `[address, address + length)`, so that a guest
+/// Executes a data cache operation by address, `dc $operation, $at`. It changes no data. Where nothing is mapped it does
+/// nothing: the fault is passed over, by an exception table entry of the type EX_TYPE_KACCESS_ERR_ZERO that writes no
+/// registers (C header: `arch/arm64/include/asm/asm-extable.h`).
+macro_rules! dc {
+    ($operation:literal, $at:expr) => {
+        // SAFETY: As the macro's documentation says.
+        unsafe {
+            asm!(
+                concat!("2: dc ", $operation, ", {}"),
+                "3:",
+                ".pushsection __ex_table, \"a\"",
+                ".balign 4",
+                ".long 2b - .",
+                ".long 3b - .",
+                ".short 3",
+                ".short 31 << 5 | 31",
+                ".popsection",
+                in(reg) $at,
+                options(nostack, preserves_flags)
+            )
+        }
+    };
+}
+
+/// Cleans and invalidates the data cache to the point of coherency for `size` bytes of RAM from `pa` on, so that a guest
 /// whose caches are off sees what the host wrote there (DDI 0487, D7.5.9).
-///
-/// # Safety
-///
-/// The range is mapped in the kernel.
-pub(crate) unsafe fn clean_invalidate_to_poc(address: usize, length: usize) {
+pub(crate) fn clean_invalidate_to_poc(pa: HostPa, size: u64) {
     let line = data_line();
-    let end = address.wrapping_add(length);
+    let address = linear(pa);
+    let end = address.wrapping_add(size as usize);
     // Erratum 4311569 (SI L1): the first may be answered before the data is where it is to go; the second is not.
     for _ in 0..=u32::from(features().repeat_cleaning) {
         let mut at = address & !(line - 1);
         while at < end {
-            // SAFETY: The address is mapped, by the requirement; the operation changes no data.
-            unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+            dc!("civac", at);
             at = at.wrapping_add(line);
         }
     }
@@ -35,21 +57,18 @@ pub(crate) unsafe fn clean_invalidate_to_poc(address: usize, length: usize) {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// Makes what is in memory at `[address, address + length)` visible to instruction fetches: the guest may execute from
-/// there through another address than the host wrote through.
-///
-/// # Safety
-///
-/// The range is mapped in the kernel.
-pub(crate) unsafe fn sync_instructions(address: usize, length: usize) {
+/// Makes `size` bytes of RAM from `pa` on visible to instruction fetches: the guest may execute from there through another
+/// address than the host wrote through.
+pub(crate) fn sync_instructions(pa: HostPa, size: u64) {
     // What one CPU need not do, another may have to: the guest runs on all.
     let ctr = features().ctr;
     if CTR_EL0::IDC.get(ctr) == 0 {
         let line = data_line();
+        let address = linear(pa);
+        let end = address.wrapping_add(size as usize);
         let mut at = address & !(line - 1);
-        while at < address.wrapping_add(length) {
-            // SAFETY: As above.
-            unsafe { asm!("dc cvau, {}", in(reg) at, options(nostack, preserves_flags)) };
+        while at < end {
+            dc!("cvau", at);
             at = at.wrapping_add(line);
         }
     }

@@ -12,7 +12,8 @@
 use super::cpu::features;
 use super::{dsb_ish, dsb_ishst, isb, write_hcr};
 use crate::host::irqflags::IrqGuard;
-use crate::model::stage2::{Geometry, Table};
+use crate::host::page::Tables;
+use crate::model::stage2::Geometry;
 use crate::model::sysreg::regs::*;
 use core::arch::asm;
 
@@ -26,14 +27,15 @@ pub(crate) struct Translation {
 }
 
 impl Translation {
-    /// Returns the translation by the tables at `root`, under VMID 0, which is the host's: no guest runs under it.
-    pub(crate) fn new(root: Table, geometry: &Geometry) -> Self {
+    /// Returns the translation by `tables`, which are of this geometry, under VMID 0, which is the host's: no guest runs
+    /// under it.
+    pub(crate) fn new(tables: &Tables, geometry: &Geometry) -> Self {
         let vmid_size = match features().vmid_bits {
             16 => VTCR_EL2::VS_16BIT,
             _ => VTCR_EL2::VS_8BIT,
         };
         Self {
-            vttbr: root.pa().raw(),
+            vttbr: tables.root_addr().pa().raw(),
             vtcr: VTCR_EL2::RES1
                 | VTCR_EL2::T0SZ.of(geometry.t0sz().into())
                 | VTCR_EL2::SL0.of(geometry.sl0().into())

@@ -4,10 +4,10 @@
 
 use super::vmid::Vmid;
 use crate::arch::tlb::{self, Translation};
-use crate::arch::{cpu, dsb_ishst};
-use crate::host::page;
+use crate::arch::{cache, cpu, dsb_ishst};
+use crate::host::page::Tables;
 use crate::model::stage2::{
-    Coherency, Format, Geometry, Level, Memory, Slot as Entry, Stage2, Table, Tlb, PAGE_SIZE,
+    Coherency, DescriptorAddr, Format, Geometry, Level, Stage2, TableMemory, Tlb,
 };
 use crate::model::types::{HostPa, Ipa};
 use core::ops::{Deref, DerefMut, Range};
@@ -17,7 +17,7 @@ use kernel::sync::Arc;
 /// How many descriptors one step of freeing all tables looks at.
 const CHUNK: usize = 1024;
 
-/// What a CPU is given to translate by one set of tables, and the platform that the tables live on. Needs no lock.
+/// What a CPU is given to translate by one set of tables. Needs no lock.
 #[derive(Clone)]
 pub(crate) struct Regime {
     vmid: Arc<Vmid>,
@@ -55,42 +55,89 @@ impl Regime {
     }
 }
 
-impl Memory for Regime {
-    fn load(&self, entry: Entry) -> u64 {
-        page::load(entry)
+/// The machine under the tables: their memory, the TLBs and the caches.
+pub(crate) struct Platform {
+    tables: Tables,
+    regime: Regime,
+}
+
+impl TableMemory for Platform {
+    type Table = <Tables as TableMemory>::Table;
+    type Unlinked = <Tables as TableMemory>::Unlinked;
+    type Linked<'a> = <Tables as TableMemory>::Linked<'a>;
+
+    #[inline]
+    fn root(&self) -> Self::Linked<'_> {
+        self.tables.root()
     }
-    fn cmpxchg(&self, entry: Entry, old: u64, new: u64) -> Result<(), u64> {
-        page::cmpxchg(entry, old, new)
+    #[inline]
+    fn load<'a>(&'a self, at: DescriptorAddr<Self::Linked<'a>>) -> (u64, Option<Self::Linked<'a>>) {
+        self.tables.load(at)
     }
-    fn store(&self, entry: Entry, new: u64) {
-        page::store(entry, new);
+    #[inline]
+    fn cmpxchg<'a>(
+        &'a self,
+        at: DescriptorAddr<Self::Linked<'a>>,
+        old: u64,
+        new: u64,
+    ) -> core::result::Result<(), u64> {
+        self.tables.cmpxchg(at, old, new)
     }
-    fn free(&self, table: Table) {
-        page::free_tables(table, PAGE_SIZE);
+    #[inline]
+    fn store<'a>(&'a self, at: DescriptorAddr<Self::Linked<'a>>, new: u64) {
+        self.tables.store(at, new);
+    }
+    fn link<'a>(
+        &'a self,
+        at: DescriptorAddr<Self::Linked<'a>>,
+        old: u64,
+        table: Self::Table,
+    ) -> core::result::Result<(), Self::Table> {
+        self.tables.link(at, old, table)
+    }
+    fn link_parts<'a>(
+        &'a self,
+        at: DescriptorAddr<Self::Linked<'a>>,
+        old: u64,
+        table: Self::Table,
+        part: impl FnMut(u16) -> u64,
+    ) -> bool {
+        self.tables.link_parts(at, old, table, part)
+    }
+    fn unlink(&mut self, path: impl Iterator<Item = u16>, unlinked: &mut Self::Unlinked) {
+        self.tables.unlink(path, unlinked);
+    }
+    fn free(&self, unlinked: Self::Unlinked) {
+        self.tables.free(unlinked);
     }
 }
 
 /// From here on, one invalidation of everything is quicker than one for each granule.
 const FLUSH_ALL_FROM: u64 = 512;
 
-impl Tlb for Regime {
+impl Tlb for Platform {
     fn publish(&self) {
         dsb_ishst();
     }
     fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>) {
-        self.vmid.note_flush();
+        self.regime.vmid.note_flush();
         let shift = leaf.map_or(Level::L3.shift(), Level::shift);
         let count = stale.end.raw().wrapping_sub(stale.start.raw()) >> shift;
         if count >= FLUSH_ALL_FROM {
-            tlb::flush_all(self.for_flush());
+            tlb::flush_all(self.regime.for_flush());
         } else {
-            tlb::flush_ipas(self.for_flush(), stale.start.raw(), count.max(1), shift);
+            tlb::flush_ipas(
+                self.regime.for_flush(),
+                stale.start.raw(),
+                count.max(1),
+                shift,
+            );
         }
     }
     fn flush_local(&self, ipa: Ipa, level: Level) {
         // Broadcast is more than is asked for, and right.
         tlb::flush_ipas(
-            self.for_flush(),
+            self.regime.for_flush(),
             ipa.align_down(level.size()).raw(),
             1,
             level.shift(),
@@ -98,55 +145,52 @@ impl Tlb for Regime {
     }
 }
 
-impl Coherency for Regime {
+impl Coherency for Platform {
     fn before_data(&self, pa: HostPa, size: u64) {
         if !cpu::features().fwb {
-            page::clean_to_poc(pa, size);
+            cache::clean_invalidate_to_poc(pa, size);
         }
     }
     fn before_exec(&self, pa: HostPa, size: u64) {
         if !cpu::features().dic {
-            page::sync_instructions(pa, size);
+            cache::sync_instructions(pa, size);
         }
     }
     fn after_data(&self, pa: HostPa, size: u64) {
-        page::clean_to_poc(pa, size);
+        cache::clean_invalidate_to_poc(pa, size);
     }
 }
 /// The tables of one translation. They are empty, and given back, when this is dropped.
 pub(crate) struct S2Mmu {
-    stage2: Stage2<Regime>,
+    stage2: Stage2<Platform>,
 }
 
 impl S2Mmu {
     /// Returns an empty translation. May sleep. Errors: `ENOMEM`.
     pub(crate) fn new(geometry: Geometry) -> Result<Self> {
         let vmid = Arc::new(Vmid::new(), GFP_KERNEL_ACCOUNT)?;
-        let root = page::alloc_tables(geometry.root_size())?;
+        let tables = Tables::new(&geometry)?;
         let regime = Regime {
             vmid,
-            translation: Translation::new(root, &geometry),
+            translation: Translation::new(&tables, &geometry),
         };
         let format = Format {
             fwb: cpu::features().fwb,
         };
-        match Stage2::new(regime, geometry, root, format) {
-            Some(stage2) => Ok(Self { stage2 }),
-            None => {
-                page::free_tables(root, geometry.root_size());
-                Err(ENOMEM)
-            }
-        }
+        let platform = Platform { tables, regime };
+        Ok(Self {
+            stage2: Stage2::new(platform, geometry, format),
+        })
     }
 
     /// Returns what CPUs need to translate by these tables.
     pub(crate) fn regime(&self) -> &Regime {
-        self.stage2.platform()
+        &self.stage2.platform().regime
     }
 }
 
 impl Deref for S2Mmu {
-    type Target = Stage2<Regime>;
+    type Target = Stage2<Platform>;
 
     fn deref(&self) -> &Self::Target {
         &self.stage2
@@ -161,11 +205,11 @@ impl DerefMut for S2Mmu {
 
 impl Drop for S2Mmu {
     fn drop(&mut self) {
-        let geometry = *self.stage2.geometry();
+        // The root goes with the platform. What is linked below would leak.
+        let end = self.stage2.geometry().end();
         let mut next = Some(Ipa::new(0));
         while let Some(at) = next {
-            next = self.stage2.unmap(at..geometry.end(), CHUNK);
+            next = self.stage2.unmap(at..end, CHUNK);
         }
-        page::free_tables(self.stage2.root(), geometry.root_size());
     }
 }

@@ -34,17 +34,9 @@ pub struct Aged {
 impl<P: Platform> Stage2<P> {
     /// Tests, and as `what` says clears, the access flags in `range`, looking at about `limit` descriptors.
     ///
-    /// Clearing the flag needs no break-before-make. Shared lock.
-    pub fn age(&self, range: Range<Ipa>, what: Age, limit: usize) -> Aged {
-        let mut stale = Stale::new();
-        let aged = self.age_into(range, what, limit, &mut stale);
-        self.flush(stale);
-        aged
-    }
-
-    /// The same, but for the flush: what the CPUs have to forget is added to `stale`, so that one flush can do for many calls.
-    /// It does not need the lock.
-    pub fn age_into(&self, range: Range<Ipa>, what: Age, limit: usize, stale: &mut Stale) -> Aged {
+    /// Clearing the flag needs no break-before-make. What the CPUs have to forget is added to `stale`: one
+    /// [`flush`](Stage2::flush), which does not need the lock, can do for many calls. Shared lock.
+    pub fn age(&self, range: Range<Ipa>, what: Age, limit: usize, stale: &mut Stale) -> Aged {
         let mut young = false;
         let range = self.clamp(&range);
         let next = self.for_each_leaf(range, &mut Work::new(limit), |at, leaf, base, _| {

@@ -4,8 +4,8 @@
 
 use super::attributes::Leaf;
 use super::descriptor::Format;
-use super::level::{Level, ENTRIES};
-use super::platform::{Platform, Slot, Table};
+use super::level::Level;
+use super::platform::Platform;
 use super::stale::Stale;
 use super::visit::Position;
 use super::Stage2;
@@ -13,13 +13,13 @@ use crate::model::types::Ipa;
 
 impl<P: Platform> Stage2<P> {
     /// Makes the descriptor invalid and ours; `false` if it is not what it was when `at` was read.
-    pub(super) fn lock(&self, at: &Position) -> bool {
-        self.platform.cmpxchg(at.slot, at.raw, Format::LOCK).is_ok()
+    pub(super) fn lock<'a>(&'a self, at: &Position<'a, P>) -> bool {
+        self.platform.cmpxchg(at.at, at.raw, Format::LOCK).is_ok()
     }
 
     /// Writes what a locked descriptor becomes.
-    pub(super) fn unlock(&self, at: &Position, descriptor: u64) {
-        self.platform.store(at.slot, descriptor);
+    pub(super) fn unlock<'a>(&'a self, at: &Position<'a, P>, descriptor: u64) {
+        self.platform.store(at.at, descriptor);
         self.platform.publish();
     }
 
@@ -30,33 +30,36 @@ impl<P: Platform> Stage2<P> {
         stale.flush(&self.platform);
     }
 
-    /// Puts `table`, which is zeroed, in place of the block at `at`; with `keep`, filled with the block's 512 parts.
+    /// Puts `table` in place of the block at `at`; with `keep`, filled with the block's 512 parts.
     ///
-    /// `false`, and the table is still zeroed, if the descriptor is not what it was when `at` was read.
-    pub(super) fn swap_block_for_table(
-        &self,
-        at: &Position,
+    /// Errors: the table, if the descriptor is not what it was when `at` was read.
+    pub(super) fn swap_block_for_table<'a>(
+        &'a self,
+        at: &Position<'a, P>,
         block: Leaf,
         base: Ipa,
-        table: Table,
+        table: P::Table,
         keep: bool,
-    ) -> bool {
+    ) -> Result<(), P::Table> {
         let Some(level) = at.level.next() else {
-            return false;
+            return Err(table);
         };
         if !self.lock(at) {
-            return false;
+            return Err(table);
         }
         self.flush_leaf(at.level, base);
-        if keep {
-            let mut part = Leaf { level, ..block };
-            for index in 0..ENTRIES {
-                self.platform
-                    .store(Slot::new(table, index), self.format.leaf(part));
-                part.pa = part.pa.wrapping_add(level.size());
-            }
-        }
-        self.unlock(at, Format::table(table));
-        true
+        let linked = if keep {
+            self.platform
+                .link_parts(at.at, Format::LOCK, table, |index| {
+                    let offset = u64::from(index).wrapping_mul(level.size());
+                    let pa = block.pa.wrapping_add(offset);
+                    self.format.leaf(Leaf { level, pa, ..block })
+                })
+        } else {
+            self.platform.link(at.at, Format::LOCK, table).is_ok()
+        };
+        debug_assert!(linked, "a locked descriptor was changed");
+        self.platform.publish();
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@
 
 use super::attributes::{Attributes, Leaf, MemType, Perm};
 use super::level::Level;
-use super::platform::Table;
+use super::platform::TableAddr;
 use crate::model::types::HostPa;
 
 /// Some bits of a descriptor.
@@ -83,9 +83,9 @@ const MEM_NORMAL_WB: u64 = 0b1111;
 /// MemAttr with FEAT_S2FWB: Normal write-back whatever stage 1 says.
 const MEM_FORCE_WB: u64 = 0b0110;
 
-/// What a descriptor says.
+/// What a descriptor says; `T` is what one that leads to a table says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum Entry<T> {
     /// Nothing is here.
     Empty,
     /// Someone is changing it under the shared lock: come again.
@@ -93,7 +93,7 @@ pub(super) enum Entry {
     /// Unmapped under the exclusive lock, awaiting cache maintenance.
     Dead(Leaf),
     /// The next table.
-    Table(Table),
+    Table(T),
     /// A block or page.
     Leaf(Leaf),
 }
@@ -113,9 +113,21 @@ impl Format {
     /// The marker of a descriptor that is being changed.
     pub(super) const LOCK: u64 = LOCKED;
 
-    /// A descriptor that points at `table`.
-    pub(super) const fn table(table: Table) -> u64 {
+    /// Returns the descriptor that leads to `table`.
+    pub const fn table(table: TableAddr) -> u64 {
         VALID | TABLE_OR_PAGE | (table.pa().raw() & OUTPUT)
+    }
+
+    /// Returns the table that `descriptor`, of a table of `level`, leads to, if it does: the reverse of
+    /// [`table`](Self::table).
+    pub const fn next_table(level: Level, descriptor: u64) -> Option<TableAddr> {
+        let leads = VALID | TABLE_OR_PAGE;
+        match level {
+            Level::L0 | Level::L1 | Level::L2 if descriptor & leads == leads => {
+                Some(TableAddr::from_output(HostPa::new(descriptor & OUTPUT)))
+            }
+            _ => None,
+        }
     }
 
     /// The block or page descriptor.
@@ -149,10 +161,10 @@ impl Format {
         (self.leaf(leaf) & !VALID) | DEAD
     }
 
-    /// What `descriptor`, found in a table of `level`, says.
+    /// Returns what `descriptor`, found in a table of `level`, says. It leads to no table.
     ///
     /// An encoding that the architecture reserves at this level is empty, as it is for the CPU.
-    pub(super) const fn decode(self, level: Level, descriptor: u64) -> Entry {
+    pub(super) const fn decode<T>(self, level: Level, descriptor: u64) -> Entry<T> {
         let next_or_page = descriptor & TABLE_OR_PAGE != 0;
         if descriptor & VALID == 0 {
             return if descriptor & LOCKED != 0 {
@@ -167,9 +179,6 @@ impl Format {
             Level::L3 if next_or_page => Entry::Leaf(self.decode_leaf(level, descriptor)),
             Level::L1 | Level::L2 if !next_or_page => {
                 Entry::Leaf(self.decode_leaf(level, descriptor))
-            }
-            Level::L0 | Level::L1 | Level::L2 if next_or_page => {
-                Entry::Table(Table::from_output(HostPa::new(descriptor & OUTPUT)))
             }
             _ => Entry::Empty,
         }
@@ -202,6 +211,8 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    type Entry = super::Entry<()>;
 
     const FWB: Format = Format { fwb: true };
     const NO_FWB: Format = Format { fwb: false };
@@ -244,7 +255,7 @@ mod tests {
             (1 << 54) | (1 << 30) | 0x400 | 0x300 | 0xc0 | 0x14 | 0b01
         );
         assert_eq!(
-            Some(Format::table(Table::from_output(HostPa::new(0x5000)))),
+            Some(Format::table(TableAddr::from_output(HostPa::new(0x5000)))),
             Some(0x5003)
         );
     }
@@ -274,14 +285,17 @@ mod tests {
 
     #[test]
     fn tables_and_markers() {
-        let table = Table::from_output(HostPa::new(0x8000_1000));
+        let table = TableAddr::from_output(HostPa::new(0x8000_1000));
         for level in [Level::L0, Level::L1, Level::L2] {
-            assert_eq!(FWB.decode(level, Format::table(table)), Entry::Table(table));
+            assert_eq!(Format::next_table(level, Format::table(table)), Some(table));
+            assert_eq!(Format::next_table(level, Format::table(table) & !2), None);
+            assert_eq!(Format::next_table(level, Format::LOCK), None);
         }
         for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
             assert_eq!(FWB.decode(level, Format::LOCK), Entry::Locked);
             assert_eq!(FWB.decode(level, Format::EMPTY), Entry::Empty);
         }
+        assert_eq!(Format::next_table(Level::L3, Format::table(table)), None);
         assert_eq!(Format::LOCK & 1, 0);
     }
 

@@ -16,7 +16,6 @@
 //! bits to at most 48 bits. A CPU with larger physical addresses works; memory above 2^48 cannot be mapped on it.
 
 use super::level::{Level, ENTRIES, INDEX_BITS, PAGE_SIZE};
-use super::platform::{Slot, Table};
 use crate::model::types::{HostPa, Ipa};
 
 /// The largest input and output address, in bits, that a 4 KiB granule has without FEAT_LPA2.
@@ -126,7 +125,7 @@ impl Geometry {
         (self.root_tables() as u64).wrapping_mul(PAGE_SIZE)
     }
 
-    /// The most tables that one [`map`](super::Stage2::map) takes from its cache.
+    /// The most tables that one [`map`](super::Stage2::map) takes from its pool.
     pub const fn tables_per_map(&self) -> usize {
         3u8.wrapping_sub(self.start.number()) as usize
     }
@@ -145,10 +144,17 @@ impl Geometry {
         }
     }
 
-    /// The root's descriptor for `ipa`, which lies in the IPA space.
-    pub(super) fn root_slot(&self, root: Table, ipa: Ipa) -> Slot {
-        let index = ipa.raw() >> self.start.shift();
-        let table = (index >> INDEX_BITS) & (self.root_tables() as u64).wrapping_sub(1);
-        Slot::new(root.nth(table), index as u16 & (ENTRIES - 1))
+    /// Returns the index in the root of the descriptor for `ipa`, which lies in the IPA space.
+    pub(super) const fn root_index(&self, ipa: Ipa) -> u16 {
+        let descriptors = ENTRIES << (self.root_bits & 15);
+        (ipa.raw() >> self.start.shift()) as u16 & descriptors.wrapping_sub(1)
+    }
+
+    /// Returns the indices, from the root on, of the descriptors on the way to the one of `level` for `ipa`, that included.
+    pub(super) fn path(&self, ipa: Ipa, level: Level) -> impl Iterator<Item = u16> {
+        let levels = [Level::L1, Level::L2, Level::L3];
+        let start = self.start;
+        let below = levels.into_iter().filter(move |&l| start < l && l <= level);
+        core::iter::once(self.root_index(ipa)).chain(below.map(move |level| level.index(ipa)))
     }
 }

@@ -61,6 +61,16 @@ impl Level {
         }
     }
 
+    /// Returns the level whose table descriptors point at tables of this one.
+    pub(super) const fn above(self) -> Option<Level> {
+        match self {
+            Level::L0 => None,
+            Level::L1 => Some(Level::L0),
+            Level::L2 => Some(Level::L1),
+            Level::L3 => Some(Level::L2),
+        }
+    }
+
     /// Whether a descriptor of this level can map memory.
     pub const fn maps(self) -> bool {
         !matches!(self, Level::L0)

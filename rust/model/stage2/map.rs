@@ -3,9 +3,9 @@
 //! Mapping a page or block, and adding permissions to one: what a stage-2 fault asks for. Runs under the shared lock.
 
 use super::attributes::{Attributes, Leaf, MemType, Perm};
-use super::descriptor::{Entry, Format};
+use super::descriptor::Entry;
 use super::level::Level;
-use super::platform::{Cache, Platform, Slot};
+use super::platform::{Platform, TablePool};
 use super::visit::Position;
 use super::Stage2;
 use crate::model::types::{HostPa, Ipa};
@@ -55,16 +55,12 @@ pub enum Mapped {
 /// Why there is no such mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
-    /// A table is needed: fill the cache, without the lock, and come again.
-    CacheEmpty,
+    /// A table is needed: fill the pool, without the lock, and come again.
+    PoolEmpty,
     /// Another vCPU is changing the same descriptor: let the guest try again; it faults again if it must.
     Busy,
     /// A table is where the block should be. Map a smaller piece, or [`unmap`](Stage2::unmap) all of the block's addresses first.
     TableInTheWay,
-    /// The leaf that is there is larger than the piece that permissions are to be added to: `map` splits it.
-    BlockInTheWay,
-    /// Nothing is mapped there to add permissions to.
-    NotMapped,
     /// An address is not aligned to the level's size.
     Misaligned,
     /// The guest's address is outside the IPA space.
@@ -95,51 +91,30 @@ impl<P: Platform> Stage2<P> {
     /// the other parts stay mapped. Whatever else is there is replaced. Permissions are only ever added.
     ///
     /// The caller holds the shared lock and has checked, under it, that the host still maps `want.pa` there.
-    pub fn map(&self, cache: &mut impl Cache, want: &Mapping) -> Result<Mapped, MapError> {
+    pub fn map(
+        &self,
+        pool: &mut impl TablePool<P::Table>,
+        want: &Mapping,
+    ) -> Result<Mapped, MapError> {
         self.check(want)?;
         let mut at = self.read_root(want.ipa);
         for _ in 0..ATTEMPTS {
             let step = match at.entry {
                 Entry::Table(table) => match at.level.next() {
                     Some(level) if at.level < want.level => {
-                        at = self.read(level, Slot::new(table, level.index(want.ipa)));
+                        at = self.read(level, table, level.index(want.ipa));
                         continue;
                     }
                     _ => return Err(MapError::TableInTheWay),
                 },
-                Entry::Leaf(leaf) => self.map_over(cache, want, &at, leaf)?,
-                Entry::Empty if at.level < want.level => self.grow(cache, &at)?,
+                Entry::Leaf(leaf) => self.map_over(pool, want, &at, leaf)?,
+                Entry::Empty if at.level < want.level => self.grow(pool, &at)?,
                 Entry::Empty => self.fill(&at, want),
                 Entry::Locked | Entry::Dead(_) => return Err(MapError::Busy),
             };
             match step {
                 Step::Done(mapped) => return Ok(mapped),
                 Step::Again => at = self.read_again(&at),
-            }
-        }
-        Err(MapError::Busy)
-    }
-
-    /// Adds `perm` to the leaf that maps `ipa`, if that is no larger than `level`, all of which may have it.
-    ///
-    /// For a permission fault whose cause the caller knows to be gone, without knowing the host's address. Shared lock.
-    pub fn relax(&self, ipa: Ipa, level: Level, perm: Perm) -> Result<Mapped, MapError> {
-        if ipa >= self.geometry.end() {
-            return Err(MapError::IpaTooLarge);
-        }
-        for _ in 0..ATTEMPTS {
-            let at = self.descend(ipa, Level::L3);
-            match at.entry {
-                Entry::Leaf(leaf) if leaf.level < level => return Err(MapError::BlockInTheWay),
-                Entry::Leaf(leaf) if perm.x && leaf.attributes.mem != MemType::Normal => {
-                    return Err(MapError::BadPerm)
-                }
-                Entry::Leaf(leaf) => match self.add(&at, leaf, perm, ipa) {
-                    Step::Done(mapped) => return Ok(mapped),
-                    Step::Again => {}
-                },
-                Entry::Locked => return Err(MapError::Busy),
-                _ => return Err(MapError::NotMapped),
             }
         }
         Err(MapError::Busy)
@@ -178,11 +153,11 @@ impl<P: Platform> Stage2<P> {
     }
 
     /// A leaf is at `at`, where `want` should be or above.
-    fn map_over(
-        &self,
-        cache: &mut impl Cache,
+    fn map_over<'a>(
+        &'a self,
+        pool: &mut impl TablePool<P::Table>,
         want: &Mapping,
-        at: &Position,
+        at: &Position<'a, P>,
         leaf: Leaf,
     ) -> Result<Step, MapError> {
         let same = leaf.output(want.ipa) == want.pa && leaf.attributes.mem == want.mem;
@@ -193,23 +168,23 @@ impl<P: Platform> Stage2<P> {
             return Ok(self.swap_leaf(at, leaf, want));
         }
         // Part of a block. The rest of it is still right if this part is, and is worth keeping.
-        let table = cache.take().ok_or(MapError::CacheEmpty)?;
-        if !self.swap_block_for_table(at, leaf, want.ipa, table, same) {
-            cache.put(table);
+        let table = pool.take().ok_or(MapError::PoolEmpty)?;
+        if let Err(table) = self.swap_block_for_table(at, leaf, want.ipa, table, same) {
+            pool.put(table);
         }
         Ok(Step::Again)
     }
 
     /// Puts an empty table where nothing is.
-    fn grow(&self, cache: &mut impl Cache, at: &Position) -> Result<Step, MapError> {
-        let table = cache.take().ok_or(MapError::CacheEmpty)?;
+    fn grow<'a>(
+        &'a self,
+        pool: &mut impl TablePool<P::Table>,
+        at: &Position<'a, P>,
+    ) -> Result<Step, MapError> {
+        let table = pool.take().ok_or(MapError::PoolEmpty)?;
         // Release: whoever sees the descriptor, CPU or walker, sees the table's zeroes.
-        if self
-            .platform
-            .cmpxchg(at.slot, at.raw, Format::table(table))
-            .is_err()
-        {
-            cache.put(table);
+        if let Err(table) = self.platform.link(at.at, at.raw, table) {
+            pool.put(table);
         }
         Ok(Step::Again)
     }
@@ -217,7 +192,7 @@ impl<P: Platform> Stage2<P> {
     /// Maps `want` where nothing is.
     ///
     /// The descriptor is locked meanwhile so that of several vCPUs that fault on a block only one cleans its caches.
-    fn fill(&self, at: &Position, want: &Mapping) -> Step {
+    fn fill<'a>(&'a self, at: &Position<'a, P>, want: &Mapping) -> Step {
         if !self.lock(at) {
             return Step::Again;
         }
@@ -227,7 +202,7 @@ impl<P: Platform> Stage2<P> {
     }
 
     /// Maps `want` in place of `old`, which has the same size: break, then make.
-    fn swap_leaf(&self, at: &Position, old: Leaf, want: &Mapping) -> Step {
+    fn swap_leaf<'a>(&'a self, at: &Position<'a, P>, old: Leaf, want: &Mapping) -> Step {
         if !self.lock(at) {
             return Step::Again;
         }
@@ -238,7 +213,7 @@ impl<P: Platform> Stage2<P> {
     }
 
     /// Adds permissions, and the access flag: in place, since neither needs break-before-make.
-    fn add(&self, at: &Position, leaf: Leaf, perm: Perm, ipa: Ipa) -> Step {
+    fn add<'a>(&'a self, at: &Position<'a, P>, leaf: Leaf, perm: Perm, ipa: Ipa) -> Step {
         let attributes = leaf.attributes;
         let new = leaf.with_perm(attributes.perm.union(perm)).with_young(true);
         let relaxed = new.attributes.perm != attributes.perm;
@@ -248,7 +223,7 @@ impl<P: Platform> Stage2<P> {
         if new != leaf {
             if self
                 .platform
-                .cmpxchg(at.slot, at.raw, self.format.leaf(new))
+                .cmpxchg(at.at, at.raw, self.format.leaf(new))
                 .is_err()
             {
                 return Step::Again;

@@ -18,13 +18,12 @@
 //! One reader-writer lock per VM, which is Rust's own rule for references: methods that take `&self` run under the shared
 //! lock, those that take `&mut self` under the exclusive one.
 //!
-//! - Shared: faults ([`map`](Stage2::map), [`relax`](Stage2::relax), [`make_young`](Stage2::make_young)), ageing,
-//!   splitting, looking. vCPUs that fault at once, at boot all the time, do not wait for each other.
+//! - Shared: faults ([`map`](Stage2::map), [`make_young`](Stage2::make_young)), ageing, looking. vCPUs that fault at once, at boot all the time, do not wait for each other.
 //! - Exclusive: what takes something away ([`unmap`](Stage2::unmap), [`write_protect`](Stage2::write_protect)), the tables that
 //!   become empty included.
 //!
 //! So **under the shared lock no table is freed or unlinked**. A table that was reached once may be used until the lock is
-//! dropped; there is no reference count and no RCU.
+//! dropped; there is no reference count and no RCU. The compiler checks that: see [`TableMemory`], which owns the tables.
 //!
 //! # The life of a descriptor
 //!
@@ -46,7 +45,7 @@
 //! - `LOCKED` is an invalid descriptor: walkers fault on it, which brings their vCPU here, where it is told
 //!   [`MapError::Busy`] and tries again by running the guest. The locker holds the shared lock all the while, with
 //!   preemption off, does a bounded amount of work, and never gives up halfway: what can fail (taking a table from the
-//!   cache) is done before. So under the exclusive lock nothing is locked.
+//!   pool) is done before. So under the exclusive lock nothing is locked.
 //! - A leaf that is already there and allows what is wanted is a success: another vCPU was quicker, or a CPU's TLB was old.
 //!
 //! # Break-before-make
@@ -57,7 +56,7 @@
 //!
 //! | change | where | how |
 //! |---|---|---|
-//! | block to table | `map`, `split` | `LOCKED`, flush of the block, store |
+//! | block to table | `map` | `LOCKED`, flush of the block, store |
 //! | other output or type | `map` | `LOCKED`, flush of the leaf, store |
 //! | table to block | `unmap`, `map` | exclusive: empty, flush of all below; then shared |
 //! | unmap | `unmap` | exclusive: empty, flush |
@@ -93,8 +92,8 @@
 //! A stage-2 TLBI cannot name entries that combine both stages ("Invalidation of TLB entries from stage 2 translations"):
 //! each sequence ends in dropping all of the guest's stage-1 entries. So the number of sequences is what counts, and each
 //! call makes one, over the hull of what it changed; two without FEAT_S2FWB, where the host's caches must be cleaned between
-//! making the leaves invalid and forgetting where they led. Tables that wait for the flush are chained through themselves.
-//! Calls are bounded, and say where to go on.
+//! making the leaves invalid and forgetting where they led. Tables that were unlinked
+//! wait for the flush ([`TableMemory::Unlinked`]). Calls are bounded, and say where to go on.
 //!
 //! # Rejected
 //!
@@ -121,9 +120,7 @@ mod level;
 mod map;
 mod platform;
 mod protect;
-mod split;
 mod stale;
-mod tlbi;
 mod unmap;
 mod visit;
 mod walk;
@@ -134,10 +131,8 @@ pub use descriptor::Format;
 pub use geometry::{Geometry, GeometryError, MAX_ADDRESS_BITS, MIN_IPA_BITS};
 pub use level::{Level, PAGE_SHIFT, PAGE_SIZE};
 pub use map::{MapError, Mapped, Mapping};
-pub use platform::{Cache, Coherency, Memory, Platform, Slot, Table, Tlb};
-pub use split::Split;
+pub use platform::{Coherency, DescriptorAddr, Platform, TableAddr, TableMemory, TablePool, Tlb};
 pub use stale::Stale;
-pub use tlbi::{TlbFeatures, Tlbi, Tlbis, MAX_TLBIS};
 
 /// The stage-2 translation of one VM.
 ///
@@ -146,36 +141,27 @@ pub use tlbi::{TlbFeatures, Tlbi, Tlbis, MAX_TLBIS};
 ///
 /// # Invariants
 ///
-/// - A table is linked from exactly one descriptor, or from none if it is a part of the root.
-/// - Under the exclusive lock no descriptor is locked, and outside of one call none is dead.
+/// Under the exclusive lock no descriptor is locked, and outside of one call none is dead. Which table is linked where is
+/// [`TableMemory`]'s to keep.
 pub struct Stage2<P> {
     platform: P,
     geometry: Geometry,
-    root: Table,
     format: Format,
 }
 
 impl<P: Platform> Stage2<P> {
-    /// An empty translation. The root is `geometry.root_size()` bytes of zeroes, and stays the caller's.
-    ///
-    /// `None` if the root is not aligned to its size.
-    pub fn new(platform: P, geometry: Geometry, root: Table, format: Format) -> Option<Self> {
-        root.pa().is_aligned(geometry.root_size()).then_some(Self {
+    /// Returns the translation by the tables of `platform`, which are those of an empty one: a root of zeroes.
+    pub fn new(platform: P, geometry: Geometry, format: Format) -> Self {
+        Self {
             platform,
             geometry,
-            root,
             format,
-        })
+        }
     }
 
     /// The shape of the translation.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
-    }
-
-    /// What VTTBR_EL2.BADDR is to hold.
-    pub fn root(&self) -> Table {
-        self.root
     }
 
     /// The machine that the tables live on.

@@ -8,12 +8,13 @@ use super::level::{Level, ENTRIES, PAGE_SIZE};
 use crate::model::types::{HostPa, Ipa};
 use core::ops::Range;
 
-/// The physical address of a translation table: 512 descriptors, 4 KiB aligned, below 2^48.
+/// The physical address of a translation table: 512 descriptors, 4 KiB aligned, below 2^48. An address only: it gives no
+/// access to the table, and does not keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Table(HostPa);
+pub struct TableAddr(HostPa);
 
-impl Table {
-    /// The table at `pa`; `None` if no table can be there.
+impl TableAddr {
+    /// Returns the address `pa`, or `None` if no table can be there.
     pub const fn new(pa: HostPa) -> Option<Self> {
         if pa.is_aligned(PAGE_SIZE) && pa.raw() >> super::geometry::MAX_ADDRESS_BITS == 0 {
             Some(Self(pa))
@@ -22,88 +23,116 @@ impl Table {
         }
     }
 
-    /// Where it is.
+    /// Returns the address as a number.
     pub const fn pa(self) -> HostPa {
         self.0
     }
 
-    /// The `n`th of the tables that lie side by side from here.
-    pub(super) const fn nth(self, n: u64) -> Self {
-        Self(self.0.wrapping_add(n.wrapping_mul(PAGE_SIZE)))
-    }
-
-    /// From the output field of a descriptor, which cannot hold anything else.
+    /// Returns the address in the output field of a descriptor, which cannot hold anything else.
     pub(super) const fn from_output(pa: HostPa) -> Self {
         Self(pa)
     }
 }
 
-/// Where a descriptor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot {
-    table: Table,
-    index: u16,
+/// Where a descriptor is: the `index`th of `table`, which is a [`TableMemory::Linked`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorAddr<T> {
+    /// The table. For the root, the tables that lie side by side there are one.
+    pub table: T,
+    /// Which of the table's descriptors.
+    pub index: u16,
 }
 
-impl Slot {
-    /// Descriptor `index`, modulo 512, of `table`.
-    pub const fn new(table: Table, index: u16) -> Self {
-        Self {
-            table,
-            index: index & (ENTRIES - 1),
-        }
-    }
-
-    /// The table.
-    pub const fn table(self) -> Table {
-        self.table
-    }
-
-    /// Which of the table's descriptors, below 512.
-    pub const fn index(self) -> usize {
-        self.index as usize
-    }
-
-    /// The descriptor's physical address, 8-byte aligned.
-    pub const fn pa(self) -> HostPa {
-        self.table.pa().wrapping_add((self.index as u64) << 3)
-    }
-
-    /// The descriptor after this one in the same table.
+impl<T: Copy> DescriptorAddr<T> {
+    /// Returns the next descriptor of the same table; of the same 512 descriptors, where several tables are the root.
     pub(super) const fn following(self) -> Option<Self> {
-        if self.index < ENTRIES - 1 {
-            Some(Self {
-                table: self.table,
-                index: self.index.wrapping_add(1),
-            })
-        } else {
-            None
+        let index = self.index.wrapping_add(1);
+        if index & (ENTRIES - 1) == 0 {
+            return None;
         }
+        Some(Self { index, ..self })
     }
 }
 
-/// The memory that holds the tables. Every access is one single-copy-atomic 64-bit access.
-pub trait Memory {
-    /// Reads a descriptor, with acquire ordering: what was written to the table that it points at is seen too.
-    fn load(&self, slot: Slot) -> u64;
+/// The memory that holds the tables of one translation, and who owns which table.
+///
+/// A table belongs to whoever has its [`Table`](Self::Table), until [`link`](Self::link) gives it to the descriptor that leads
+/// to it. From there [`unlink`](Self::unlink) moves it to an [`Unlinked`](Self::Unlinked), and [`free`](Self::free) ends it.
+/// Linked tables are reached from the root only, by references that borrow this: under a shared borrow they may be followed
+/// and more tables linked; to unlink one takes an exclusive borrow, so nobody has a reference to it any more. So no order
+/// of calls makes software use a table that is freed. That the table *walkers* do not is up to whoever calls `free`.
+///
+/// Every access to a descriptor is one single-copy-atomic 64-bit access.
+pub trait TableMemory {
+    /// A table that its owner alone reaches: 512 descriptors of zero.
+    type Table;
 
-    /// Writes `new` if the descriptor is `old`, with acquire and release ordering; `Err` has what was there instead.
-    fn cmpxchg(&self, slot: Slot, old: u64, new: u64) -> Result<(), u64>;
+    /// Tables that were unlinked, which CPUs may still be walking. They leak if this is dropped.
+    type Unlinked: Default;
 
-    /// Writes a descriptor, with release ordering.
-    fn store(&self, slot: Slot, new: u64);
+    /// A table that is linked, or the root.
+    type Linked<'a>: Copy
+    where
+        Self: 'a;
 
-    /// Gives back a table that [`Cache::take`] gave. No CPU can reach it any more; its contents are arbitrary.
-    fn free(&self, table: Table);
+    /// Returns the root.
+    fn root(&self) -> Self::Linked<'_>;
+
+    /// Reads a descriptor, and returns the table that it leads to, if it does
+    /// ([`Format::next_table`](super::Format::next_table)).
+    ///
+    /// Acquire ordering: what was written to that table before it was linked is seen too.
+    fn load<'a>(&'a self, at: DescriptorAddr<Self::Linked<'a>>) -> (u64, Option<Self::Linked<'a>>);
+
+    /// Writes `new`, which leads to no table, if the descriptor is `old`, with acquire and release ordering.
+    ///
+    /// Errors: what was there instead.
+    fn cmpxchg<'a>(
+        &'a self,
+        at: DescriptorAddr<Self::Linked<'a>>,
+        old: u64,
+        new: u64,
+    ) -> Result<(), u64>;
+
+    /// Writes a descriptor that leads to no table, in place of another such, with release ordering.
+    fn store<'a>(&'a self, at: DescriptorAddr<Self::Linked<'a>>, new: u64);
+
+    /// Makes the descriptor lead to `table` if it is `old`, which leads to no table, with acquire and release ordering.
+    ///
+    /// Errors: the table, if the descriptor is another one.
+    fn link<'a>(
+        &'a self,
+        at: DescriptorAddr<Self::Linked<'a>>,
+        old: u64,
+        table: Self::Table,
+    ) -> Result<(), Self::Table>;
+
+    /// The same, but of the table's descriptors each becomes what `part` returns for its index, and leads to no table.
+    ///
+    /// Returns whether the descriptor was `old`; if not, the table is freed.
+    fn link_parts<'a>(
+        &'a self,
+        at: DescriptorAddr<Self::Linked<'a>>,
+        old: u64,
+        table: Self::Table,
+        part: impl FnMut(u16) -> u64,
+    ) -> bool;
+
+    /// Clears the descriptor at the end of `path`, the indices from the root on, and adds the table that it led to to
+    /// `unlinked`. Does nothing if it leads to none. Tables that are linked in that table leak.
+    fn unlink(&mut self, path: impl Iterator<Item = u16>, unlinked: &mut Self::Unlinked);
+
+    /// Frees tables. No CPU walks them any more.
+    fn free(&self, unlinked: Self::Unlinked);
 }
 
 /// Tables that were allocated before the lock was taken: under the lock nothing allocates.
-pub trait Cache {
-    /// A table of 512 zeroes, or `None` if there is none left.
-    fn take(&mut self) -> Option<Table>;
+pub trait TablePool<T> {
+    /// Takes a table, if there is one left.
+    fn take(&mut self) -> Option<T>;
 
-    /// Gives back a table that was taken and is still zeroed. There is room: it came from here.
-    fn put(&mut self, table: Table);
+    /// Puts back a table that was taken. There is room: it came from here.
+    fn put(&mut self, table: T);
 }
 
 /// TLB maintenance for the VMID of these tables.
@@ -160,6 +189,6 @@ pub trait Coherency {
 }
 
 /// All of it.
-pub trait Platform: Memory + Tlb + Coherency {}
+pub trait Platform: TableMemory + Tlb + Coherency {}
 
-impl<T: Memory + Tlb + Coherency> Platform for T {}
+impl<T: TableMemory + Tlb + Coherency> Platform for T {}

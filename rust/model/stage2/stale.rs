@@ -2,10 +2,9 @@
 
 //! What must happen between making descriptors invalid and reusing what they led to.
 
-use super::descriptor::Format;
 use super::level::{Level, PAGE_SIZE};
-use super::platform::{Memory, Slot, Table, Tlb};
-use crate::model::types::{HostPa, Ipa};
+use super::platform::Tlb;
+use crate::model::types::Ipa;
 use core::ops::Range;
 
 /// Addresses whose translation some CPU may still have in its TLB after the descriptors have changed.
@@ -73,43 +72,5 @@ impl Stale {
 impl Default for Stale {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Tables that are unlinked but that a CPU may still be walking.
-///
-/// They are chained through their own first descriptor. A walker that comes there through a stale copy of the unlinked
-/// descriptor reads a page aligned address, whose bit 0 says invalid, and faults, as it may.
-#[must_use = "the tables leak unless they are released after a flush"]
-pub(super) struct Graveyard {
-    newest: Option<Table>,
-}
-
-impl Graveyard {
-    pub(super) const fn new() -> Self {
-        Self { newest: None }
-    }
-
-    /// Adds `table`, which no descriptor points at any more. Its first descriptor is overwritten.
-    pub(super) fn bury(&mut self, memory: &impl Memory, table: Table) {
-        let link = match self.newest {
-            Some(older) => older.pa().raw(),
-            None => Format::EMPTY,
-        };
-        memory.store(Slot::new(table, 0), link);
-        self.newest = Some(table);
-    }
-
-    /// Frees them all. The addresses that they translated were flushed.
-    pub(super) fn release(self, memory: &impl Memory) {
-        let mut table = self.newest;
-        while let Some(this) = table {
-            let link = memory.load(Slot::new(this, 0));
-            memory.free(this);
-            table = match link {
-                Format::EMPTY => None,
-                older => Table::new(HostPa::new(older)),
-            };
-        }
     }
 }

@@ -5,9 +5,9 @@
 use super::attributes::MemType;
 use super::descriptor::{Entry, Format};
 use super::level::{Level, ENTRIES, PAGE_SHIFT};
-use super::platform::{Platform, Slot, Table};
-use super::stale::{Graveyard, Stale};
-use super::visit::{Position, Work};
+use super::platform::{DescriptorAddr, Platform};
+use super::stale::Stale;
+use super::visit::{Linked, Position, Work};
 use super::Stage2;
 use crate::model::types::Ipa;
 use core::ops::{ControlFlow, Range};
@@ -73,7 +73,7 @@ impl<P: Platform> Stage2<P> {
             count += 1;
             next = self.for_each_leaf(range.clone(), work, |at, leaf, base, work| {
                 if leaf.attributes.mem == MemType::Normal {
-                    self.platform.store(at.slot, self.format.dead(leaf));
+                    self.platform.store(at.at, self.format.dead(leaf));
                     stale.add_leaf(base, leaf.level);
                     // Its pages will have to be cleaned, which takes longer than looking at a descriptor.
                     work.spend((leaf.level.size() >> PAGE_SHIFT) as usize);
@@ -92,7 +92,7 @@ impl<P: Platform> Stage2<P> {
     /// further than `end` in the last range.
     fn unlink(&mut self, ranges: &mut [Range<Ipa>], end: Ipa, work: &mut Work) -> bool {
         let mut stale = Stale::new();
-        let mut graves = Graveyard::new();
+        let mut unlinked = P::Unlinked::default();
         let mut done = true;
         let last = ranges.len().wrapping_sub(1);
         for (n, range) in ranges.iter_mut().enumerate() {
@@ -101,7 +101,7 @@ impl<P: Platform> Stage2<P> {
             } else {
                 range.end
             };
-            let next = self.unlink_range(range.start..end, work, &mut stale, &mut graves);
+            let next = self.unlink_range(range.start..end, work, &mut stale, &mut unlinked);
             range.start = next.unwrap_or(end);
             if next.is_some() {
                 done = false;
@@ -109,7 +109,7 @@ impl<P: Platform> Stage2<P> {
             }
         }
         stale.flush(&self.platform);
-        graves.release(&self.platform);
+        self.platform.free(unlinked);
         done
     }
 
@@ -118,7 +118,7 @@ impl<P: Platform> Stage2<P> {
         range: Range<Ipa>,
         work: &mut Work,
         stale: &mut Stale,
-        graves: &mut Graveyard,
+        unlinked: &mut P::Unlinked,
     ) -> Option<Ipa> {
         let end = range.end;
         let mut ipa = range.start;
@@ -137,14 +137,24 @@ impl<P: Platform> Stage2<P> {
                 work.spend(1);
                 let base = ipa.align_down(at.level.size());
                 ipa = base.wrapping_add(at.level.size());
-                self.unlink_one(&at, base, stale, graves);
+                if let Entry::Table(table) = at.entry {
+                    let level = at.level;
+                    if !self.format.fwb {
+                        self.clean_pages(table);
+                    }
+                    stale.add_table(base..ipa);
+                    self.platform
+                        .unlink(self.geometry.path(base, level), unlinked);
+                    at = self.descend(base, level);
+                } else {
+                    self.empty_leaf(&at, base, stale);
+                }
                 if ipa >= end || work.is_spent() {
                     break base;
                 }
-                let Some(slot) = at.slot.following() else {
+                let Some(next) = self.read_following(&at) else {
                     break base;
                 };
-                let next = self.read(at.level, slot);
                 if let Entry::Table(_) = next.entry {
                     if at.level != Level::L2 || !covers(Level::L2, ipa, end) {
                         break base;
@@ -152,72 +162,67 @@ impl<P: Platform> Stage2<P> {
                 }
                 at = next;
             };
-            self.prune(&at, last, stale, graves);
+            let (level, empty) = (at.level, self.is_empty(&at));
+            self.prune(last, level, empty, stale, unlinked);
         }
         None
     }
 
-    /// Empties the descriptor at `at`, which begins at `base`. If it is a table it is one of level 3.
-    fn unlink_one(&self, at: &Position, base: Ipa, stale: &mut Stale, graves: &mut Graveyard) {
+    /// Empties the descriptor at `at`, which begins at `base` and leads to no table.
+    fn empty_leaf<'a>(&'a self, at: &Position<'a, P>, base: Ipa, stale: &mut Stale) {
         match at.entry {
             Entry::Leaf(leaf) => {
-                self.platform.store(at.slot, Format::EMPTY);
+                self.platform.store(at.at, Format::EMPTY);
                 stale.add_leaf(base, leaf.level);
             }
             Entry::Dead(leaf) => {
                 self.platform.after_data(leaf.pa, leaf.level.size());
-                self.platform.store(at.slot, Format::EMPTY);
+                self.platform.store(at.at, Format::EMPTY);
             }
-            Entry::Table(table) => {
-                self.platform.store(at.slot, Format::EMPTY);
-                stale.add_table(base..base.wrapping_add(at.level.size()));
-                if !self.format.fwb {
-                    self.clean_pages(table);
-                }
-                graves.bury(&self.platform, table);
+            Entry::Empty => {}
+            Entry::Locked | Entry::Table(_) => {
+                debug_assert!(false, "locked under the exclusive lock, or a table");
             }
-            // Nobody else holds a lock, so nothing can be locked.
-            Entry::Empty | Entry::Locked => {}
         }
     }
 
-    /// Frees the table of `at`, and those above it, as far as they are empty. `ipa` is translated by `at`.
+    /// If it is `empty`, unlinks the table of `level` that translates `ipa`, and those above it as far as they are empty then.
     ///
     /// Whether a table is empty is found out by looking, beginning behind the descriptors that were just emptied: there
     /// the next mapping usually is. A count per table would cost every `map` a second atomic operation, on a cache line
     /// that all vCPUs share.
-    fn prune(&self, at: &Position, ipa: Ipa, stale: &mut Stale, graves: &mut Graveyard) {
-        let mut at = *at;
-        while at.level > self.geometry.start_level() && self.is_empty(&at) {
-            let above = match at.level {
-                Level::L3 => Level::L2,
-                Level::L2 => Level::L1,
-                Level::L1 | Level::L0 => Level::L0,
-            };
-            let parent = self.descend(ipa, above);
-            if parent.entry != Entry::Table(at.slot.table()) {
-                return;
-            }
-            self.platform.store(parent.slot, Format::EMPTY);
+    fn prune(
+        &mut self,
+        ipa: Ipa,
+        level: Level,
+        empty: bool,
+        stale: &mut Stale,
+        unlinked: &mut P::Unlinked,
+    ) {
+        let (mut level, mut empty) = (level, empty);
+        while let (true, Some(above)) = (empty, level.above()) {
+            self.platform
+                .unlink(self.geometry.path(ipa, above), unlinked);
             stale.add_empty_table(ipa);
-            graves.bury(&self.platform, at.slot.table());
-            at = parent;
+            let parent = self.descend(ipa, above);
+            (level, empty) = (above, self.is_empty(&parent));
         }
     }
 
-    /// Whether all descriptors of the table of `at` are empty.
-    fn is_empty(&self, at: &Position) -> bool {
-        let first = (at.slot.index() as u16).wrapping_add(1);
-        (0..ENTRIES).all(|i| {
-            let slot = Slot::new(at.slot.table(), first.wrapping_add(i));
-            self.platform.load(slot) == Format::EMPTY
-        })
+    /// Whether all descriptors of the table of `at` are empty. The root stays: it never is.
+    fn is_empty<'a>(&'a self, at: &Position<'a, P>) -> bool {
+        let (table, first) = (at.at.table, at.at.index.wrapping_add(1));
+        at.level > self.geometry.start_level()
+            && (0..ENTRIES).all(|i| {
+                let index = first.wrapping_add(i) & (ENTRIES - 1);
+                self.platform.load(DescriptorAddr { table, index }).0 == Format::EMPTY
+            })
     }
 
     /// Cleans the dead pages of a level 3 table.
-    fn clean_pages(&self, table: Table) {
+    fn clean_pages<'a>(&'a self, table: Linked<'a, P>) {
         for index in 0..ENTRIES {
-            if let Entry::Dead(leaf) = self.read(Level::L3, Slot::new(table, index)).entry {
+            if let Entry::Dead(leaf) = self.read(Level::L3, table, index).entry {
                 self.platform.after_data(leaf.pa, leaf.level.size());
             }
         }

@@ -5,18 +5,20 @@
 use super::attributes::Leaf;
 use super::descriptor::Entry;
 use super::level::{Level, PAGE_SIZE};
-use super::platform::{Platform, Slot};
+use super::platform::{DescriptorAddr, Platform, TableMemory};
 use super::Stage2;
 use crate::model::types::Ipa;
 use core::ops::{ControlFlow, Range};
 
+/// A table that is linked, in the memory of the platform `P`.
+pub(super) type Linked<'a, P> = <P as TableMemory>::Linked<'a>;
+
 /// A descriptor that was read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Position {
+pub(super) struct Position<'a, P: Platform + 'a> {
     pub(super) level: Level,
-    pub(super) slot: Slot,
+    pub(super) at: DescriptorAddr<Linked<'a, P>>,
     pub(super) raw: u64,
-    pub(super) entry: Entry,
+    pub(super) entry: Entry<Linked<'a, P>>,
 }
 
 /// How many more descriptors may be looked at before the caller gets a chance to drop its lock.
@@ -42,38 +44,54 @@ impl Work {
 }
 
 impl<P: Platform> Stage2<P> {
-    pub(super) fn read(&self, level: Level, slot: Slot) -> Position {
-        let raw = self.platform.load(slot);
+    pub(super) fn read<'a>(
+        &'a self,
+        level: Level,
+        table: Linked<'a, P>,
+        index: u16,
+    ) -> Position<'a, P> {
+        let at = DescriptorAddr { table, index };
+        let (raw, next) = self.platform.load(at);
         Position {
             level,
-            slot,
+            at,
             raw,
-            entry: self.format.decode(level, raw),
+            entry: match next {
+                Some(table) => Entry::Table(table),
+                None => self.format.decode(level, raw),
+            },
         }
     }
 
     /// The same descriptor, as it is now.
-    pub(super) fn read_again(&self, at: &Position) -> Position {
-        self.read(at.level, at.slot)
+    pub(super) fn read_again<'a>(&'a self, at: &Position<'a, P>) -> Position<'a, P> {
+        self.read(at.level, at.at.table, at.at.index)
     }
 
-    pub(super) fn read_root(&self, ipa: Ipa) -> Position {
+    pub(super) fn read_root(&self, ipa: Ipa) -> Position<'_, P> {
         self.read(
             self.geometry.start_level(),
-            self.geometry.root_slot(self.root, ipa),
+            self.platform.root(),
+            self.geometry.root_index(ipa),
         )
     }
 
     /// The descriptor that ends the lookup of `ipa`, or the one at `deepest` that would carry it on.
-    pub(super) fn descend(&self, ipa: Ipa, deepest: Level) -> Position {
+    pub(super) fn descend(&self, ipa: Ipa, deepest: Level) -> Position<'_, P> {
         let mut at = self.read_root(ipa);
         while at.level < deepest {
             let (Entry::Table(table), Some(level)) = (at.entry, at.level.next()) else {
                 break;
             };
-            at = self.read(level, Slot::new(table, level.index(ipa)));
+            at = self.read(level, table, level.index(ipa));
         }
         at
+    }
+
+    /// The descriptor after this one in the same table.
+    pub(super) fn read_following<'a>(&'a self, at: &Position<'a, P>) -> Option<Position<'a, P>> {
+        let next = at.at.following()?;
+        Some(self.read(at.level, next.table, next.index))
     }
 
     /// The pages that `range` touches, as far as there are any.
@@ -85,11 +103,11 @@ impl<P: Platform> Stage2<P> {
     /// Calls `visit` with every leaf that maps a part of `range`, in order, and with the first address it maps.
     ///
     /// Returns where to go on if the work ran out; `None` when through, or when `visit` said to stop.
-    pub(super) fn for_each_leaf(
-        &self,
+    pub(super) fn for_each_leaf<'a>(
+        &'a self,
         range: Range<Ipa>,
         work: &mut Work,
-        mut visit: impl FnMut(&Position, Leaf, Ipa, &mut Work) -> ControlFlow<()>,
+        mut visit: impl FnMut(&Position<'a, P>, Leaf, Ipa, &mut Work) -> ControlFlow<()>,
     ) -> Option<Ipa> {
         let mut ipa = range.start;
         while ipa < range.end {
@@ -110,13 +128,13 @@ impl<P: Platform> Stage2<P> {
                 if ipa >= range.end || work.is_spent() {
                     break;
                 }
-                let Some(slot) = at.slot.following() else {
+                let Some(next) = self.read_following(&at) else {
                     break;
                 };
-                at = self.read(at.level, slot);
-                if let Entry::Table(_) = at.entry {
+                if let Entry::Table(_) = next.entry {
                     break;
                 }
+                at = next;
             }
         }
         None
@@ -145,9 +163,9 @@ impl<P: Platform> Stage2<P> {
     ///
     /// The CPU may set the access flag meanwhile (VTCR_EL2.HA), and under the shared lock others may do more: then `change`
     /// is asked again. `None` if it leaves the leaf as it is, or if the leaf is gone.
-    pub(super) fn rewrite(
-        &self,
-        at: &Position,
+    pub(super) fn rewrite<'a>(
+        &'a self,
+        at: &Position<'a, P>,
         leaf: Leaf,
         mut change: impl FnMut(Leaf) -> Leaf,
     ) -> Option<Leaf> {
@@ -157,11 +175,11 @@ impl<P: Platform> Stage2<P> {
             if new == leaf {
                 return None;
             }
-            match self.platform.cmpxchg(at.slot, raw, self.format.leaf(new)) {
+            match self.platform.cmpxchg(at.at, raw, self.format.leaf(new)) {
                 Ok(()) => return Some(leaf),
                 Err(now) => raw = now,
             }
-            match self.format.decode(at.level, raw) {
+            match self.format.decode::<()>(at.level, raw) {
                 Entry::Leaf(now) => leaf = now,
                 _ => return None,
             }

@@ -32,14 +32,14 @@ impl GuestMemory {
         write: bool,
         exec: bool,
     ) -> Result<Fault> {
-        pool.fill()?;
+        pool.fill(self.geometry.tables_per_map())?;
         // First of all: whatever is looked at from here on is at least as new as this.
         let seq = self.mmu.read().invalidate.seq();
         let slots = self.slots();
         let Some(slot) = slots.find(ipa) else {
             return Ok(Fault::Device);
         };
-        if write && slot.readonly() {
+        if write && slot.readonly {
             return Ok(Fault::Device);
         }
         let address = slot.address(ipa) & !(PAGE_SIZE - 1);
@@ -71,7 +71,7 @@ impl GuestMemory {
             level,
             perm: Perm::new(
                 true,
-                host_page.writable() && !slot.readonly() && (write || !logs),
+                host_page.writable() && !slot.readonly && (write || !logs),
                 host_page.mem() == MemType::Normal && (exec || cpu::features().dic),
             ),
             mem: host_page.mem(),
@@ -101,7 +101,7 @@ impl GuestMemory {
                 self.unmap(want.ipa..want.ipa.wrapping_add(level.size()), true);
                 Ok(Fault::Resolved)
             }
-            Err(MapError::CacheEmpty | MapError::Busy) => Ok(Fault::Resolved),
+            Err(MapError::PoolEmpty | MapError::Busy) => Ok(Fault::Resolved),
             Err(MapError::IpaTooLarge) => Ok(Fault::Device),
             Err(_) => Err(EFAULT),
         }

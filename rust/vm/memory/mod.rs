@@ -23,8 +23,8 @@ pub(crate) use table_pool::VcpuTablePool;
 use super::s2_mmu::{Regime, S2Mmu};
 use crate::arch::cpu;
 use crate::arch::tlb::{self, Translation};
-use crate::host::preempt::PreemptDisabled;
 use crate::host::mm::AddressSpace;
+use crate::host::preempt::PreemptDisabled;
 use crate::host::rcu_arc::RcuArc;
 use crate::host::rwlock::RwLock;
 use crate::model::invalidate::InvalidateState;
@@ -147,14 +147,14 @@ impl GuestMemory {
     /// Where the VMM has the guest's memory at `ipa`, if there is any, and the guest may write it where that is wanted.
     pub(crate) fn address(&self, ipa: u64, write: bool) -> Option<usize> {
         let slots = self.slots();
-        let slot = slots.find(ipa).filter(|slot| !write || !slot.readonly())?;
+        let slot = slots.find(ipa).filter(|slot| !write || !slot.readonly)?;
         Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
     }
 
     /// Whether `ipa` is a device's for the guest: there is no memory, or memory that is only to be read and `write`.
     pub(crate) fn is_device(&self, preempt: PreemptDisabled<'_>, ipa: u64, write: bool) -> bool {
         self.slots.read_sched(preempt, |slots| {
-            slots.find(ipa).is_none_or(|slot| write && slot.readonly())
+            slots.find(ipa).is_none_or(|slot| write && slot.readonly)
         })
     }
 

@@ -60,7 +60,7 @@ impl GuestMemory {
                 while let Some(at) = next {
                     let mmu = self.mmu.read();
                     let rest = at..range.end;
-                    let aged = mmu.stage2.age_into(rest, what, CHUNK, &mut stale);
+                    let aged = mmu.stage2.age(rest, what, CHUNK, &mut stale);
                     young |= aged.young;
                     next = aged.next;
                 }

@@ -18,7 +18,6 @@ impl GuestMemory {
     /// `EFAULT` if the guest has no such addresses, `EEXIST` if another slot has them, `EINTR` if the process is being
     /// killed, `ENOMEM`.
     pub(crate) fn set_slot(&self, mut new: MemSlot, all_dirty: bool) -> Result {
-        use crate::host::ffi::KVM_MEM_READONLY;
         let slots = self.slots();
         let old = slots.by_id(new.id);
         if new.size == 0 {
@@ -34,21 +33,18 @@ impl GuestMemory {
         }
         if let Some(old) = old {
             // A slot can be moved, and change its flags, but not its size, its memory or its being read-only.
-            if old.size != new.size
-                || old.hva != new.hva
-                || (old.flags ^ new.flags) & KVM_MEM_READONLY != 0
-            {
+            if old.size != new.size || old.hva != new.hva || old.readonly != new.readonly {
                 return Err(EINVAL);
             }
-            if old.ipa == new.ipa && old.flags == new.flags {
+            if old.ipa == new.ipa && old.logs == new.logs {
                 return Ok(());
             }
         }
         if slots.collide(&new) {
             return Err(EEXIST);
         }
-        mm::check_memory(new.hva, new.size, new.logs(), has_cacheable_pfnmap())?;
-        if new.logs() {
+        mm::check_memory(new.hva, new.size, new.logs, has_cacheable_pfnmap())?;
+        if new.logs {
             new.log = match old.and_then(|old| old.log.clone()) {
                 None => Some(Arc::new(
                     DirtyLog::new(new.size / PAGE_SIZE, all_dirty)?,
@@ -57,9 +53,9 @@ impl GuestMemory {
                 log => log,
             };
         }
-        let begins = |old: &MemSlot| old.ipa == new.ipa && new.logs() && !old.logs();
+        let begins = |old: &MemSlot| old.ipa == new.ipa && new.logs && !old.logs;
         if !old.is_some_and(begins) {
-            let ends = old.is_some_and(|old| old.ipa == new.ipa && old.logs() && !new.logs());
+            let ends = old.is_some_and(|old| old.ipa == new.ipa && old.logs && !new.logs);
             let unlogged = ends.then(|| new.clone());
             self.replace(&slots, old, Some(new))?;
             if let Some(slot) = unlogged {

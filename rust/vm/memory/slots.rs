@@ -6,7 +6,6 @@
 //! of slots; so lists share what is the same in both, and a copy with one slot more or less costs little.
 
 use super::dirty_log::DirtyLog;
-use crate::host::ffi::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY};
 use crate::model::stage2::PAGE_SIZE;
 use crate::model::types::Ipa;
 use core::marker::PhantomData;
@@ -17,37 +16,39 @@ use kernel::sync::Arc;
 /// One memory slot.
 #[derive(Clone)]
 pub(crate) struct MemSlot {
+    /// The number that userspace gave it.
     pub(crate) id: u32,
+    /// Where the guest has it.
     pub(crate) ipa: u64,
+    /// Bytes.
     pub(crate) size: u64,
+    /// Where the VMM has it.
     pub(crate) hva: u64,
-    pub(crate) flags: u32,
+    /// The guest may not write it (KVM_MEM_READONLY).
+    pub(crate) readonly: bool,
+    /// It has a dirty log (KVM_MEM_LOG_DIRTY_PAGES).
+    pub(crate) logs: bool,
     /// It is being deleted or moved: the guest does not find it any more, but may have it mapped still.
     pub(super) dying: bool,
-    /// With KVM_MEM_LOG_DIRTY_PAGES: which of its pages have been written.
+    /// If `logs`, from when the slot is listed: which of its pages have been written.
     pub(super) log: Option<Arc<DirtyLog>>,
 }
 
 impl MemSlot {
-    /// Guest memory at `ipa` that is the VMM's at `hva`, `size` bytes of it; `flags` as in KVM_SET_USER_MEMORY_REGION.
-    pub(crate) fn new(id: u32, ipa: u64, size: u64, hva: u64, flags: u32) -> Self {
+    /// Returns a slot of `size` bytes of guest memory at `ipa`, which is the VMM's at `hva`; writable, without a log.
+    pub(crate) fn new(id: u32, ipa: u64, size: u64, hva: u64) -> Self {
         Self {
             id,
             ipa,
             size,
             hva,
-            flags,
+            readonly: false,
+            logs: false,
             dying: false,
             log: None,
         }
     }
 
-    pub(crate) fn readonly(&self) -> bool {
-        self.flags & KVM_MEM_READONLY != 0
-    }
-    pub(super) fn logs(&self) -> bool {
-        self.flags & KVM_MEM_LOG_DIRTY_PAGES != 0
-    }
     pub(super) fn end(&self) -> u64 {
         self.ipa.wrapping_add(self.size)
     }

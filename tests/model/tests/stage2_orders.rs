@@ -9,7 +9,7 @@ mod stage2_machine;
 use loft_model::model::stage2::*;
 use loft_model::model::types::{HostPa, Ipa};
 use stage2_machine::gate::every_order;
-use stage2_machine::{Found, Machine};
+use stage2_machine::{age, Found, Machine};
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;
@@ -50,14 +50,14 @@ fn faults(
         let stage2 = Arc::new(machine.stage2());
         for mapping in setup {
             stage2
-                .map(&mut machine.cache(8), mapping)
+                .map(&mut machine.pool(8), mapping)
                 .expect("nobody is in the way");
         }
         let bodies = vcpus
             .iter()
             .map(|&mapping| {
                 let (machine, stage2) = (machine.clone(), stage2.clone());
-                let body = move || stage2.map(&mut machine.cache(8), &mapping);
+                let body = move || stage2.map(&mut machine.pool(8), &mapping);
                 Box::new(body) as Box<dyn FnOnce() -> Outcome + Send>
             })
             .collect();
@@ -67,7 +67,7 @@ fn faults(
             for (mapping, outcome) in vcpus.iter().zip(&outcomes) {
                 if *outcome == Err(MapError::Busy) {
                     stage2
-                        .map(&mut machine.cache(8), mapping)
+                        .map(&mut machine.pool(8), mapping)
                         .expect("nobody is in the way any more");
                 }
             }
@@ -224,7 +224,7 @@ fn meet<A, B>(
         let machine = Machine::gated(geometry, Format { fwb: true }, Some(gate));
         let stage2 = Arc::new(machine.stage2());
         stage2
-            .map(&mut machine.cache(8), &block(RAM, Perm::R))
+            .map(&mut machine.pool(8), &block(RAM, Perm::R))
             .expect("nobody is in the way");
         let (m1, s1, m2, s2) = (
             machine.clone(),
@@ -233,8 +233,8 @@ fn meet<A, B>(
             stage2.clone(),
         );
         let bodies: Vec<Box<dyn FnOnce() -> Either<A, B> + Send>> = vec![
-            Box::new(move || Either::First(first(&s1, &mut || m1.cache(8)))),
-            Box::new(move || Either::Second(second(&s2, &mut || m2.cache(8)))),
+            Box::new(move || Either::First(first(&s1, &mut || m1.pool(8)))),
+            Box::new(move || Either::Second(second(&s2, &mut || m2.pool(8)))),
         ];
         let check = &check;
         let end = move |results: Vec<Either<A, B>>| {
@@ -260,8 +260,8 @@ fn all() -> std::ops::Range<Ipa> {
 #[test]
 fn ageing_and_relaxing() {
     meet(
-        |stage2, _| stage2.age(all(), Age::Clear, 100),
-        |stage2, cache| stage2.map(&mut cache(), &block(RAM, Perm::RW)),
+        |stage2, _| age(stage2, all(), Age::Clear, 100),
+        |stage2, pool| stage2.map(&mut pool(), &block(RAM, Perm::RW)),
         |aged, mapped, contents| {
             assert!(aged.young);
             assert_eq!(mapped, Ok(Mapped::Relaxed));
@@ -274,13 +274,14 @@ fn ageing_and_relaxing() {
 fn ageing_and_splitting() {
     meet(
         |stage2, _| {
-            stage2.age(
+            age(
+                stage2,
                 Ipa::new(RAM)..Ipa::new(RAM + 3 * PAGE),
                 Age::ClearAndFlush,
                 600,
             )
         },
-        |stage2, cache| stage2.map(&mut cache(), &page(RAM + PAGE, Perm::RW)),
+        |stage2, pool| stage2.map(&mut pool(), &page(RAM + PAGE, Perm::RW)),
         |_, mapped, contents| {
             assert_eq!(mapped, Ok(Mapped::Relaxed));
             assert_eq!(contents.len(), 512);
@@ -294,37 +295,11 @@ fn ageing_and_splitting() {
 #[test]
 fn ageing_twice_finds_it_young_once() {
     meet(
-        |stage2, _| stage2.age(all(), Age::Clear, 100),
-        |stage2, _| stage2.age(all(), Age::Clear, 100),
+        |stage2, _| age(stage2, all(), Age::Clear, 100),
+        |stage2, _| age(stage2, all(), Age::Clear, 100),
         |one, other, contents| {
             assert!(one.young != other.young);
             assert!(!contents[0].young);
-        },
-    );
-}
-
-#[test]
-fn splitting_ahead_and_by_a_fault() {
-    meet(
-        |stage2, cache| {
-            let mut cache = cache();
-            let came = stage2.split(
-                &mut cache,
-                Ipa::new(RAM)..Ipa::new(RAM + 3 * PAGE),
-                Level::L3,
-                10_000,
-            );
-            (came, cache.left)
-        },
-        |stage2, cache| stage2.map(&mut cache(), &page(RAM + PAGE, Perm::RW)),
-        |(came, left), mapped, contents| {
-            assert_eq!(came, Split::Done);
-            assert!(left >= 7);
-            assert!(
-                matches!(mapped, Ok(Mapped::Relaxed) | Err(MapError::Busy)),
-                "{mapped:?}"
-            );
-            assert_eq!(contents.len(), 512);
         },
     );
 }

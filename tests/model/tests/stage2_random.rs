@@ -8,7 +8,7 @@ use loft_model::model::stage2::*;
 use loft_model::model::types::{HostPa, Ipa};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use stage2_machine::{Found, Machine};
+use stage2_machine::{age, Found, Machine};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -25,11 +25,6 @@ enum Op {
     UnmapEach {
         ranges: Vec<Range<u64>>,
         limit: usize,
-    },
-    Relax {
-        ipa: u64,
-        level: Level,
-        perm: Perm,
     },
     Unmap {
         range: Range<u64>,
@@ -50,12 +45,6 @@ enum Op {
     },
     Young {
         ipa: u64,
-    },
-    Split {
-        range: Range<u64>,
-        level: Level,
-        limit: usize,
-        tables: usize,
     },
 }
 
@@ -133,7 +122,6 @@ fn limit() -> impl Strategy<Value = usize> {
 
 fn op(geometry: &Geometry) -> impl Strategy<Value = Op> {
     let g = geometry;
-    let small = range(g).prop_map(|r| r.start..r.end.min(r.start + (4 << 20)));
     let age = proptest::sample::select(vec![Age::Test, Age::Clear, Age::ClearAndFlush]);
     prop_oneof![
         12 => (place(g), level(g), perm(), mem(), 0..3u64, prop_oneof![4 => Just(8), 1 => 0usize..3]).prop_map(
@@ -148,14 +136,11 @@ fn op(geometry: &Geometry) -> impl Strategy<Value = Op> {
         ),
         2 => (prop::collection::vec(range(g), 0..4), limit())
             .prop_map(|(ranges, limit)| Op::UnmapEach { ranges, limit }),
-        2 => (place(g), level(g), perm()).prop_map(|(ipa, level, perm)| Op::Relax { ipa, level, perm }),
         4 => (range(g), limit()).prop_map(|(range, limit)| Op::Unmap { range, limit }),
         2 => (range(g), limit()).prop_map(|(range, limit)| Op::Protect { range, limit }),
         1 => (place(g), any::<u64>(), any::<u64>()).prop_map(|(base, a, b)| Op::ProtectMask { base, mask: a & b }),
         2 => (range(g), age, limit()).prop_map(|(range, what, limit)| Op::Age { range, what, limit }),
         1 => place(g).prop_map(|ipa| Op::Young { ipa }),
-        1 => (small, level(g), limit(), 0usize..6)
-            .prop_map(|(range, level, limit, tables)| Op::Split { range, level, limit, tables }),
     ]
 }
 
@@ -301,7 +286,6 @@ impl Run {
                 tables,
             } => self.map(ipa, level, perm, mem, variant, tables),
             Op::UnmapEach { ranges, limit } => self.unmap_each(&ranges, limit),
-            Op::Relax { ipa, level, perm } => self.relax(ipa, level, perm),
             Op::Unmap { range, limit } => self.unmap(range, limit),
             Op::Protect { range, limit } => self.protect(range, limit),
             Op::ProtectMask { base, mask } => self.protect_mask(base, mask),
@@ -320,12 +304,6 @@ impl Run {
                 }
                 assert_eq!(self.machine.counts().flushes, 0);
             }
-            Op::Split {
-                range,
-                level,
-                limit,
-                tables,
-            } => self.split(range, level, limit, tables),
         }
         self.machine.at_rest(matches!(op, Op::Unmap { .. }));
         if self.hardware_af {
@@ -362,9 +340,9 @@ impl Run {
             perm,
             mem,
         };
-        let mut cache = self.machine.cache(tables);
-        let result = self.stage2.map(&mut cache, &want);
-        let used = tables - cache.left;
+        let mut pool = self.machine.pool(tables);
+        let result = self.stage2.map(&mut pool, &want);
+        let used = tables - pool.left;
         let flushes = self.machine.counts().flushes;
         match result {
             Ok(mapped) => {
@@ -389,8 +367,8 @@ impl Run {
                 assert_eq!(leaf.output(want.ipa), want.pa);
                 assert!(leaf.attributes.perm.contains(perm) && leaf.attributes.young);
             }
-            Err(MapError::CacheEmpty) => {
-                assert_eq!(cache.left, 0);
+            Err(MapError::PoolEmpty) => {
+                assert_eq!(pool.left, 0);
                 assert!(tables < self.stage2.geometry().tables_per_map());
                 // The tables that there were are put to use, and stay for the next attempt.
                 self.follow_splits(ipa, want);
@@ -409,38 +387,6 @@ impl Run {
             let same = block.pa + (ipa - base) == want.pa.raw() && block.mem == want.mem;
             split(&mut self.model, base, same);
         }
-    }
-
-    fn relax(&mut self, ipa: u64, level: Level, perm: Perm) {
-        let result = self.stage2.relax(Ipa::new(ipa), level, perm);
-        match covering(&self.model, ipa) {
-            None => assert_eq!(result, Err(MapError::NotMapped)),
-            Some((_, block)) if block.level < level => {
-                assert_eq!(result, Err(MapError::BlockInTheWay))
-            }
-            Some((_, block)) if perm.x && block.mem != MemType::Normal => {
-                assert_eq!(result, Err(MapError::BadPerm))
-            }
-            Some((base, block)) => {
-                let perm = block.perm.union(perm);
-                let expected = if perm == block.perm {
-                    Mapped::Already
-                } else {
-                    Mapped::Relaxed
-                };
-                assert_eq!(result, Ok(expected));
-                self.model.insert(
-                    base,
-                    Block {
-                        perm,
-                        young: true,
-                        ..block
-                    },
-                );
-                assert_eq!(self.machine.counts().local_flushes, 1);
-            }
-        }
-        assert_eq!(self.machine.counts().flushes, 0);
     }
 
     fn unmap(&mut self, range: Range<u64>, limit: usize) {
@@ -539,9 +485,8 @@ impl Run {
     }
 
     fn age(&mut self, range: Range<u64>, what: Age, limit: usize) {
-        let aged = self
-            .stage2
-            .age(Ipa::new(range.start)..Ipa::new(range.end), what, limit);
+        let ipas = Ipa::new(range.start)..Ipa::new(range.end);
+        let aged = age(&self.stage2, ipas, what, limit);
         let done = self.done(&range, aged.next);
         let mut young = false;
         for base in touching(&self.model, &done) {
@@ -555,39 +500,6 @@ impl Run {
                 self.machine.counts().flushes,
                 usize::from(young && what == Age::ClearAndFlush)
             );
-        }
-    }
-
-    fn split(&mut self, range: Range<u64>, level: Level, limit: usize, tables: usize) {
-        let mut cache = self.machine.cache(tables);
-        let came = self.stage2.split(
-            &mut cache,
-            Ipa::new(range.start)..Ipa::new(range.end),
-            level,
-            limit,
-        );
-        let used = tables - cache.left;
-        assert_eq!(self.machine.counts().flushes, used);
-        for _ in 0..used {
-            // In order, each down to the last level before the next.
-            let first = touching(&self.model, &self.done(&range, None))
-                .into_iter()
-                .find(|b| self.model[b].level < level);
-            split(&mut self.model, first.expect("nothing to split"), true);
-        }
-        let left = touching(&self.model, &self.done(&range, None))
-            .into_iter()
-            .find(|b| self.model[b].level < level);
-        match came {
-            Split::Done => assert_eq!(left, None),
-            Split::More(next) => {
-                assert!(left.is_none_or(|left| left + self.model[&left].level.size() > next.raw()))
-            }
-            Split::CacheEmpty(next) => {
-                assert_eq!(cache.left, 0);
-                let left = left.expect("nothing left to split");
-                assert!((left..left + self.model[&left].level.size()).contains(&next.raw()));
-            }
         }
     }
 

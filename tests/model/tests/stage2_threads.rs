@@ -28,30 +28,32 @@ impl Arena {
         }
     }
 
-    fn word(&self, slot: Slot) -> &AtomicU64 {
-        let index = (slot.pa().raw() - BASE) / 8;
+    fn word(&self, at: DescriptorAddr<Linked>) -> &AtomicU64 {
+        let index = at.table.number * 512 + usize::from(at.index);
         assert!(
-            self.used[index as usize / 512].load(Ordering::Relaxed),
-            "{:?} is in no table",
-            slot
+            self.used[index / 512].load(Ordering::Relaxed),
+            "{at:?} is in no table"
         );
-        &self.words[index as usize]
+        &self.words[index]
     }
 
-    fn number(table: Table) -> usize {
-        ((table.pa().raw() - BASE) / 4096) as usize
-    }
-
-    fn take(&self) -> Table {
+    fn take(&self) -> Owned {
         loop {
             let n = self.next.fetch_add(1, Ordering::Relaxed) % TABLES;
             if !self.used[n].swap(true, Ordering::AcqRel) {
                 for word in &self.words[n * 512..][..512] {
                     word.store(0, Ordering::Relaxed);
                 }
-                return Table::new(HostPa::new(BASE + n as u64 * 4096)).expect("aligned");
+                return Owned(n);
             }
         }
+    }
+
+    fn give_back(&self, table: Owned) {
+        assert!(
+            self.used[table.0].swap(false, Ordering::AcqRel),
+            "freed twice"
+        );
     }
 
     fn in_use(&self) -> usize {
@@ -62,26 +64,101 @@ impl Arena {
     }
 }
 
-impl Memory for &Arena {
-    fn load(&self, slot: Slot) -> u64 {
-        self.word(slot).load(Ordering::Acquire)
+/// The number of a table that its holder owns.
+#[derive(Debug)]
+struct Owned(usize);
+
+impl Owned {
+    fn descriptor(&self) -> u64 {
+        let pa = HostPa::new(BASE + self.0 as u64 * 4096);
+        Format::table(TableAddr::new(pa).expect("aligned"))
+    }
+}
+
+/// The number of a table that is linked, and its level. The root's tables lie side by side at the start.
+#[derive(Clone, Copy, Debug)]
+struct Linked {
+    number: usize,
+    level: Level,
+}
+
+impl Linked {
+    fn next(self, descriptor: u64) -> Option<Linked> {
+        let addr = Format::next_table(self.level, descriptor)?;
+        Some(Linked {
+            number: ((addr.pa().raw() - BASE) / 4096) as usize,
+            level: self.level.next()?,
+        })
+    }
+}
+
+const ROOT: Linked = Linked {
+    number: 0,
+    level: Level::L1,
+};
+
+impl TableMemory for &Arena {
+    type Table = Owned;
+    type Unlinked = Vec<Owned>;
+    type Linked<'a>
+        = Linked
+    where
+        Self: 'a;
+
+    fn root(&self) -> Linked {
+        ROOT
     }
 
-    fn cmpxchg(&self, slot: Slot, old: u64, new: u64) -> Result<(), u64> {
-        self.word(slot)
+    fn load<'a>(&'a self, at: DescriptorAddr<Linked>) -> (u64, Option<Linked>) {
+        let raw = self.word(at).load(Ordering::Acquire);
+        (raw, at.table.next(raw))
+    }
+
+    fn cmpxchg<'a>(&'a self, at: DescriptorAddr<Linked>, old: u64, new: u64) -> Result<(), u64> {
+        self.word(at)
             .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
     }
 
-    fn store(&self, slot: Slot, new: u64) {
-        self.word(slot).store(new, Ordering::Release);
+    fn store<'a>(&'a self, at: DescriptorAddr<Linked>, new: u64) {
+        self.word(at).store(new, Ordering::Release);
     }
 
-    fn free(&self, table: Table) {
-        assert!(
-            self.used[Arena::number(table)].swap(false, Ordering::AcqRel),
-            "freed twice"
-        );
+    fn link<'a>(&'a self, at: DescriptorAddr<Linked>, old: u64, table: Owned) -> Result<(), Owned> {
+        self.cmpxchg(at, old, table.descriptor()).map_err(|_| table)
+    }
+
+    fn link_parts<'a>(
+        &'a self,
+        at: DescriptorAddr<Linked>,
+        old: u64,
+        table: Owned,
+        mut part: impl FnMut(u16) -> u64,
+    ) -> bool {
+        for (index, word) in (0..).zip(&self.words[table.0 * 512..][..512]) {
+            word.store(part(index), Ordering::Relaxed);
+        }
+        self.link(at, old, table).is_ok()
+    }
+
+    fn unlink(&mut self, path: impl Iterator<Item = u16>, unlinked: &mut Vec<Owned>) {
+        let (mut table, mut end) = (Some(ROOT), None);
+        for index in path {
+            let at = DescriptorAddr {
+                table: table.expect("the path leads through tables"),
+                index,
+            };
+            table = self.load(at).1;
+            end = Some(at);
+        }
+        self.store(end.expect("a path"), 0);
+        unlinked.push(Owned(table.expect("the path leads to a table").number));
+    }
+
+    fn free(&self, unlinked: Vec<Owned>) {
+        for table in unlinked {
+            self.give_back(table);
+        }
     }
 }
 
@@ -99,13 +176,13 @@ impl Coherency for &Arena {
 
 struct Fresh<'a>(&'a Arena);
 
-impl Cache for Fresh<'_> {
-    fn take(&mut self) -> Option<Table> {
+impl TablePool<Owned> for Fresh<'_> {
+    fn take(&mut self) -> Option<Owned> {
         Some(self.0.take())
     }
 
-    fn put(&mut self, table: Table) {
-        (&self.0).free(table);
+    fn put(&mut self, table: Owned) {
+        self.0.give_back(table);
     }
 }
 
@@ -161,9 +238,8 @@ fn faults_ageing_and_unmapping_at_once() {
     let arena = Arena::new();
     let geometry = Geometry::new(40, 48).expect("a good geometry");
     // The two root tables lie side by side at the start.
-    let root = arena.take();
-    arena.take();
-    let stage2 = Stage2::new(&arena, geometry, root, Format { fwb: true }).expect("aligned");
+    assert_eq!((arena.take().0, arena.take().0), (0, 1));
+    let stage2 = Stage2::new(&arena, geometry, Format { fwb: true });
     let stage2 = RwLock::new(stage2);
     let (rounds, everything) = (30_000, Ipa::new(0)..geometry.end());
     thread::scope(|scope| {
@@ -183,11 +259,12 @@ fn faults_ageing_and_unmapping_at_once() {
                 let range = Ipa::new(start)..Ipa::new(start + (dice.below(600) << 12));
                 match dice.below(4) {
                     0 => {
-                        let _ =
-                            stage2
-                                .read()
-                                .expect("no thread has failed")
-                                .age(range, Age::Clear, 50);
+                        let _ = stage2.read().expect("no thread has failed").age(
+                            range,
+                            Age::Clear,
+                            50,
+                            &mut Stale::new(),
+                        );
                     }
                     1 => {
                         let _ = stage2

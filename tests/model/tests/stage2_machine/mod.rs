@@ -60,16 +60,15 @@ impl Machine {
 
     /// Empty tables on this machine.
     pub fn stage2(&self) -> Stage2<Machine> {
-        let (geometry, fwb, root) = {
+        let (geometry, fwb) = {
             let state = self.state();
-            (state.geometry, state.fwb, state.root)
+            (state.geometry, state.fwb)
         };
-        let root = Table::new(HostPa::new(root)).expect("the root is aligned");
-        Stage2::new(self.clone(), geometry, root, Format { fwb }).expect("the root is aligned")
+        Stage2::new(self.clone(), geometry, Format { fwb })
     }
 
-    /// A cache of `tables` tables.
-    pub fn cache(&self, tables: usize) -> Pool {
+    /// A pool of `tables` tables.
+    pub fn pool(&self, tables: usize) -> Pool {
         Pool {
             machine: self.clone(),
             left: tables,
@@ -127,42 +126,139 @@ impl Machine {
     }
 
     /// The same for an access to a table, which others may see: a thread may have to wait for its turn first.
-    fn turn(&self, table: Option<Table>) -> MutexGuard<'_, State> {
+    fn turn(&self) -> MutexGuard<'_, State> {
         if let Some(gate) = &self.0.gate {
-            if table.is_none_or(|table| !self.state().is_private(table.pa().raw())) {
-                gate.pass();
-            }
+            gate.pass();
         }
         self.state()
     }
 }
 
-impl Memory for Machine {
-    fn load(&self, slot: Slot) -> u64 {
-        let mut state = self.turn(Some(slot.table()));
-        state.counts.loads += 1;
-        state.maybe_set_access_flag(slot.table().pa().raw(), slot.index());
-        state.read(slot.table().pa().raw(), slot.index())
+/// A table that its holder owns.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Owned(u64);
+
+/// A table that is linked, and its level. Of the root it is the first one.
+#[derive(Clone, Copy, Debug)]
+pub struct Linked {
+    pa: u64,
+    level: u8,
+}
+
+impl Linked {
+    /// Where the machine has the descriptor.
+    fn place(at: DescriptorAddr<Linked>) -> (u64, usize) {
+        let index = u64::from(at.index);
+        (at.table.pa + index / 512 * 4096, (index % 512) as usize)
     }
 
-    fn cmpxchg(&self, slot: Slot, old: u64, new: u64) -> Result<(), u64> {
-        let mut state = self.turn(Some(slot.table()));
-        state.maybe_set_access_flag(slot.table().pa().raw(), slot.index());
-        let now = state.read(slot.table().pa().raw(), slot.index());
+    fn next(self, descriptor: u64) -> Option<Linked> {
+        match bits::kind(self.level, descriptor) {
+            bits::Kind::Table(pa) => Some(Linked {
+                pa,
+                level: self.level + 1,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl TableMemory for Machine {
+    type Table = Owned;
+    type Unlinked = Vec<Owned>;
+    type Linked<'a> = Linked;
+
+    fn root(&self) -> Linked {
+        let state = self.state();
+        Linked {
+            pa: state.root,
+            level: state.geometry.start_level().number(),
+        }
+    }
+
+    fn load(&self, at: DescriptorAddr<Linked>) -> (u64, Option<Linked>) {
+        let (pa, index) = Linked::place(at);
+        let mut state = self.turn();
+        state.counts.loads += 1;
+        state.maybe_set_access_flag(pa, index);
+        let raw = state.read(pa, index);
+        (raw, at.table.next(raw))
+    }
+
+    fn cmpxchg(&self, at: DescriptorAddr<Linked>, old: u64, new: u64) -> Result<(), u64> {
+        assert!(at.table.next(new).is_none(), "a table that nobody owns");
+        let (pa, index) = Linked::place(at);
+        let mut state = self.turn();
+        state.maybe_set_access_flag(pa, index);
+        let now = state.read(pa, index);
         if now != old {
             return Err(now);
         }
-        state.write(slot.table().pa().raw(), slot.index(), new);
+        state.write(pa, index, new);
         Ok(())
     }
 
-    fn store(&self, slot: Slot, new: u64) {
-        self.turn(Some(slot.table()))
-            .write(slot.table().pa().raw(), slot.index(), new);
+    fn store(&self, at: DescriptorAddr<Linked>, new: u64) {
+        assert!(at.table.next(new).is_none(), "a table that nobody owns");
+        let (pa, index) = Linked::place(at);
+        self.turn().write(pa, index, new);
     }
 
-    fn free(&self, table: Table) {
-        self.state().free(table.pa().raw());
+    fn link(&self, at: DescriptorAddr<Linked>, old: u64, table: Owned) -> Result<(), Owned> {
+        let addr = TableAddr::new(HostPa::new(table.0)).expect("aligned");
+        let (pa, index) = Linked::place(at);
+        let mut state = self.turn();
+        assert!(at.table.next(old).is_none(), "a table would be lost");
+        if state.read(pa, index) != old {
+            return Err(table);
+        }
+        state.write(pa, index, Format::table(addr));
+        Ok(())
+    }
+
+    fn link_parts(
+        &self,
+        at: DescriptorAddr<Linked>,
+        old: u64,
+        table: Owned,
+        mut part: impl FnMut(u16) -> u64,
+    ) -> bool {
+        {
+            let mut state = self.state();
+            assert!(state.is_private(table.0));
+            for index in 0..512 {
+                state.write(table.0, index.into(), part(index));
+            }
+        }
+        self.link(at, old, table).is_ok()
+    }
+
+    fn unlink(&mut self, path: impl Iterator<Item = u16>, unlinked: &mut Vec<Owned>) {
+        let mut state = self.state();
+        let mut table = Some(Linked {
+            pa: state.root,
+            level: state.geometry.start_level().number(),
+        });
+        let mut end = None;
+        for index in path {
+            let above = table.expect("the path leads through tables");
+            let place = Linked::place(DescriptorAddr {
+                table: above,
+                index,
+            });
+            state.counts.loads += 1;
+            table = above.next(state.read(place.0, place.1));
+            end = Some(place);
+        }
+        let (pa, index) = end.expect("a path");
+        state.write(pa, index, 0);
+        unlinked.push(Owned(table.expect("the path leads to a table").pa));
+    }
+
+    fn free(&self, unlinked: Vec<Owned>) {
+        for table in unlinked {
+            self.state().free(table.0);
+        }
     }
 }
 
@@ -170,7 +266,7 @@ impl Tlb for Machine {
     fn publish(&self) {}
 
     fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>) {
-        self.turn(None)
+        self.turn()
             .flush(stale.start.raw()..stale.end.raw(), leaf.map(Level::number));
     }
 
@@ -194,21 +290,28 @@ impl Coherency for Machine {
     }
 }
 
-/// A cache of tables.
+/// Ages `range`, and flushes what that asks for.
+pub fn age(stage2: &Stage2<Machine>, range: Range<Ipa>, what: Age, limit: usize) -> Aged {
+    let mut stale = Stale::new();
+    let aged = stage2.age(range, what, limit, &mut stale);
+    stage2.flush(stale);
+    aged
+}
+
+/// A pool of tables.
 pub struct Pool {
     machine: Machine,
     pub left: usize,
 }
 
-impl Cache for Pool {
-    fn take(&mut self) -> Option<Table> {
+impl TablePool<Owned> for Pool {
+    fn take(&mut self) -> Option<Owned> {
         self.left = self.left.checked_sub(1)?;
-        let pa = self.machine.state().allocate();
-        Table::new(HostPa::new(pa))
+        Some(Owned(self.machine.state().allocate()))
     }
 
-    fn put(&mut self, table: Table) {
+    fn put(&mut self, table: Owned) {
         self.left += 1;
-        self.machine.state().put_back(table.pa().raw());
+        self.machine.state().put_back(table.0);
     }
 }
