@@ -13,7 +13,7 @@ use super::cpu::features;
 use super::{dsb_ish, dsb_ishst, isb, write_hcr};
 use crate::host::irqflags::IrqGuard;
 use crate::host::page::Tables;
-use crate::model::stage2::Geometry;
+use crate::model::stage2::{Geometry, Granule};
 use crate::model::sysreg::regs::*;
 use core::arch::asm;
 
@@ -30,6 +30,11 @@ impl Translation {
     /// Returns the translation by `tables`, which are of this geometry, under VMID 0, which is the host's: no guest runs
     /// under it.
     pub(crate) fn new(tables: &Tables, geometry: &Geometry) -> Self {
+        let granule = match geometry.granule() {
+            Granule::K4 => VTCR_EL2::TG0_4K,
+            Granule::K16 => VTCR_EL2::TG0_16K,
+            Granule::K64 => VTCR_EL2::TG0_64K,
+        };
         let vmid_size = match features().vmid_bits {
             16 => VTCR_EL2::VS_16BIT,
             _ => VTCR_EL2::VS_8BIT,
@@ -40,7 +45,7 @@ impl Translation {
                 | VTCR_EL2::T0SZ.of(geometry.t0sz().into())
                 | VTCR_EL2::SL0.of(geometry.sl0().into())
                 | VTCR_EL2::PS.of(geometry.ps().into())
-                | VTCR_EL2::TG0.of(VTCR_EL2::TG0_4K)
+                | VTCR_EL2::TG0.of(granule)
                 | VTCR_EL2::SH0.of(VTCR_EL2::SH0_INNER)
                 | VTCR_EL2::ORGN0.of(VTCR_EL2::ORGN0_WBWA)
                 | VTCR_EL2::IRGN0.of(VTCR_EL2::IRGN0_WBWA)
@@ -124,6 +129,7 @@ pub(crate) fn flush_ipas(guest: Translation, ipa: u64, count: u64, shift: u32) {
     with_guest(guest, || {
         let mut at = ipa;
         for _ in 0..count {
+            // Whatever the granule, the operand is the address in units of 4 KiB.
             let operand = at >> 12;
             // SAFETY: As above.
             unsafe {

@@ -8,15 +8,27 @@
 
 use super::ffi;
 use crate::model::stage2::{
-    DescriptorAddr, Format, Geometry, Level, TableAddr, TableMemory, PAGE_SIZE,
+    DescriptorAddr, Format, Geometry, Granule, Level, TableAddr, TableMemory,
 };
 use crate::model::types::HostPa;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::prelude::*;
 
+/// The granule of stage 2: its pages are those of the host.
+pub(crate) const GRANULE: Granule = match kernel::page::PAGE_SHIFT {
+    14 => Granule::K16,
+    16 => Granule::K64,
+    _ => Granule::K4,
+};
+
+/// Bytes in a page.
+pub(crate) const PAGE_SIZE: u64 = GRANULE.page_size();
+
+const _: () = assert!(PAGE_SIZE == kernel::page::PAGE_SIZE as u64);
+
 /// Descriptors in a page.
-const DESCRIPTORS: usize = PAGE_SIZE as usize / 8;
+const DESCRIPTORS: usize = GRANULE.entries() as usize;
 
 /// Returns the kernel's address of a page.
 ///
@@ -51,7 +63,7 @@ impl Pages {
         }
         // SAFETY: The page was just allocated.
         let pa = unsafe { ffi::loft_page_to_phys(page) };
-        match TableAddr::new(HostPa::new(pa)) {
+        match TableAddr::new(GRANULE, HostPa::new(pa)) {
             // INVARIANT: Just allocated; the page allocator aligns blocks to their size.
             Some(addr) => Ok(Self { addr, order }),
             None => {
@@ -211,6 +223,8 @@ fn install(at: DescriptorAddr<Linked<'_>>, old: u64, page: Pages) -> Result<(), 
 }
 
 impl TableMemory for Tables {
+    const GRANULE: Granule = GRANULE;
+
     type Table = Table;
     type Unlinked = Unlinked;
     type Linked<'a> = Linked<'a>;
@@ -342,7 +356,7 @@ impl TableMemory for Tables {
                 .map_or(0, |first| first.load(Ordering::Relaxed));
             next = match older {
                 0 => None,
-                older => TableAddr::new(HostPa::new(older)),
+                older => TableAddr::new(GRANULE, HostPa::new(older)),
             };
         }
     }

@@ -5,9 +5,9 @@
 use super::vmid::Vmid;
 use crate::arch::tlb::{self, Translation};
 use crate::arch::{cache, cpu, dsb_ishst};
-use crate::host::page::Tables;
+use crate::host::page::{Tables, GRANULE};
 use crate::model::stage2::{
-    Coherency, DescriptorAddr, Format, Geometry, Level, Stage2, TableMemory, Tlb,
+    Coherency, DescriptorAddr, Format, Geometry, Granule, Level, Stage2, TableMemory, Tlb,
 };
 use crate::model::types::{HostPa, Ipa};
 use core::ops::{Deref, DerefMut, Range};
@@ -62,6 +62,8 @@ pub(crate) struct Platform {
 }
 
 impl TableMemory for Platform {
+    const GRANULE: Granule = Tables::GRANULE;
+
     type Table = <Tables as TableMemory>::Table;
     type Unlinked = <Tables as TableMemory>::Unlinked;
     type Linked<'a> = <Tables as TableMemory>::Linked<'a>;
@@ -121,7 +123,7 @@ impl Tlb for Platform {
     }
     fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>) {
         self.regime.vmid.note_flush();
-        let shift = leaf.map_or(Level::L3.shift(), Level::shift);
+        let shift = GRANULE.shift(leaf.unwrap_or(Level::L3));
         let count = stale.end.raw().wrapping_sub(stale.start.raw()) >> shift;
         if count >= FLUSH_ALL_FROM {
             tlb::flush_all(self.regime.for_flush());
@@ -138,9 +140,9 @@ impl Tlb for Platform {
         // Broadcast is more than is asked for, and right.
         tlb::flush_ipas(
             self.regime.for_flush(),
-            ipa.align_down(level.size()).raw(),
+            ipa.align_down(GRANULE.size(level)).raw(),
             1,
-            level.shift(),
+            GRANULE.shift(level),
         );
     }
 }

@@ -54,7 +54,7 @@ impl<P: Platform> Stage2<P> {
             {
                 young = true;
                 if what == Age::ClearAndFlush {
-                    stale.add_leaf(base, at.level);
+                    stale.add_leaf(P::GRANULE, base, at.level);
                 }
             }
             ControlFlow::Continue(())

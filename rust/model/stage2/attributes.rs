@@ -2,7 +2,7 @@
 
 //! What a mapping allows, in the hypervisor's own words; [`super::descriptor`] has the architecture's.
 
-use super::level::Level;
+use super::level::{Granule, Level};
 use crate::model::types::{HostPa, Ipa};
 
 /// What a guest may do with a page. Stage 1 can only take away from it.
@@ -79,8 +79,9 @@ pub struct Leaf {
 
 impl Leaf {
     /// Where `ipa`, which this leaf translates, leads.
-    pub const fn output(&self, ipa: Ipa) -> HostPa {
-        self.pa.wrapping_add(ipa.offset_in(self.level.size()))
+    pub const fn output(&self, granule: Granule, ipa: Ipa) -> HostPa {
+        self.pa
+            .wrapping_add(ipa.offset_in(granule.size(self.level)))
     }
 
     /// The same with other permissions.

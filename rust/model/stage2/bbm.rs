@@ -26,11 +26,11 @@ impl<P: Platform> Stage2<P> {
     /// Makes all CPUs forget the leaf of `level` that mapped `ipa`.
     pub(super) fn flush_leaf(&self, level: Level, ipa: Ipa) {
         let mut stale = Stale::new();
-        stale.add_leaf(ipa.align_down(level.size()), level);
+        stale.add_leaf(P::GRANULE, ipa.align_down(P::GRANULE.size(level)), level);
         stale.flush(&self.platform);
     }
 
-    /// Puts `table` in place of the block at `at`; with `keep`, filled with the block's 512 parts.
+    /// Puts `table` in place of the block at `at`; with `keep`, filled with the parts of the block.
     ///
     /// Errors: the table, if the descriptor is not what it was when `at` was read.
     pub(super) fn swap_block_for_table<'a>(
@@ -51,7 +51,7 @@ impl<P: Platform> Stage2<P> {
         let linked = if keep {
             self.platform
                 .link_parts(at.at, Format::LOCK, table, |index| {
-                    let offset = u64::from(index).wrapping_mul(level.size());
+                    let offset = u64::from(index).wrapping_mul(P::GRANULE.size(level));
                     let pa = block.pa.wrapping_add(offset);
                     self.format.leaf(Leaf { level, pa, ..block })
                 })

@@ -188,7 +188,7 @@ impl Format {
         let access = S2AP.get(descriptor);
         Leaf {
             level,
-            pa: HostPa::new(descriptor & OUTPUT).align_down(level.size()),
+            pa: HostPa::new(descriptor & OUTPUT),
             attributes: Attributes {
                 perm: Perm {
                     r: access & S2AP_READ != 0,
@@ -211,6 +211,8 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::model::stage2::Granule;
 
     type Entry = super::Entry<()>;
 
@@ -269,7 +271,7 @@ mod tests {
                         let perm = Perm::new(bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
                         let leaf = leaf(
                             level,
-                            0xabc0_0000_0000 + level.size(),
+                            0xabc0_0000_0000 + Granule::K4.size(level),
                             perm,
                             mem,
                             bits & 8 != 0,

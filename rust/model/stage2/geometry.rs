@@ -4,21 +4,26 @@
 //!
 //! Stage 2 may concatenate up to 16 tables at the start level (DDI 0487, D8.2, "Concatenated translation tables"), which
 //! resolves four more bits there. The fewest levels that can hold the IPA space are used: a level less is a memory access
-//! less for every TLB miss of the guest, and the root, at most 64 KiB, is allocated once per VM.
+//! less for every TLB miss of the guest, and the root, at most 16 pages, is allocated once per VM.
 //!
-//! | IPA bits | start level | root tables |
-//! |---|---|---|
-//! | 32..=34 | 2 | 4..=16 |
-//! | 35..=43 | 1 | 1..=16 |
-//! | 44..=48 | 0 | 1 |
+//! | granule | IPA bits | start level | root tables |
+//! |---|---|---|---|
+//! | 4 KiB | 32..=34 | 2 | 4..=16 |
+//! | | 35..=43 | 1 | 1..=16 |
+//! | | 44..=48 | 0 | 1 |
+//! | 16 KiB | 32..=40 | 2 | 1..=16 |
+//! | | 41..=48 | 1 | 1..=2 |
+//! | 64 KiB | 32..=33 | 3 | 8..=16 |
+//! | | 34..=46 | 2 | 1..=16 |
+//! | | 47..=48 | 1 | 1 |
 //!
-//! 48 is the end of it: without FEAT_LPA2's VTCR_EL2.DS, which loft does not set, the 4 KiB granule translates at most 48
-//! bits to at most 48 bits. A CPU with larger physical addresses works; memory above 2^48 cannot be mapped on it.
+//! 48 is the end of it: without FEAT_LPA2's VTCR_EL2.DS, which loft does not set, and without the larger addresses that
+//! FEAT_LPA gives the 64 KiB granule, 48 bits are translated to at most 48 bits. A CPU with larger physical addresses works; memory above 2^48 cannot be mapped on it.
 
-use super::level::{Level, ENTRIES, INDEX_BITS, PAGE_SIZE};
+use super::level::{Granule, Level};
 use crate::model::types::{HostPa, Ipa};
 
-/// The largest input and output address, in bits, that a 4 KiB granule has without FEAT_LPA2.
+/// The largest input and output address, in bits, without FEAT_LPA and FEAT_LPA2.
 pub const MAX_ADDRESS_BITS: u32 = 48;
 
 /// The smallest IPA space that loft offers, in bits.
@@ -41,6 +46,7 @@ pub enum GeometryError {
 /// The shape of a stage-2 translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
+    granule: Granule,
     ipa_bits: u32,
     pa_bits: u32,
     ps: u8,
@@ -49,8 +55,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// An IPA space of `ipa_bits` bits on a CPU with `pa_bits` bits of physical address.
-    pub const fn new(ipa_bits: u32, pa_bits: u32) -> Result<Self, GeometryError> {
+    /// An IPA space of `ipa_bits` bits, in pages of `granule`, on a CPU with `pa_bits` bits of physical address.
+    pub const fn new(granule: Granule, ipa_bits: u32, pa_bits: u32) -> Result<Self, GeometryError> {
         // VTCR_EL2.PS has the encoding of PARange. What lies above 48 bits is not reachable, see the top of this file.
         let (ps, pa_bits) = match pa_bits {
             32 => (0, 32),
@@ -69,20 +75,42 @@ impl Geometry {
         if ipa_bits > pa_bits {
             return Err(GeometryError::TooLarge);
         }
-        let start = if ipa_bits <= Level::L1.shift() + MAX_CONCATENATION_BITS {
+        // A table of a level resolves what one descriptor of the level above covers.
+        let start = if ipa_bits
+            <= granule
+                .shift(Level::L2)
+                .wrapping_add(MAX_CONCATENATION_BITS)
+        {
+            Level::L3
+        } else if ipa_bits
+            <= granule
+                .shift(Level::L1)
+                .wrapping_add(MAX_CONCATENATION_BITS)
+        {
             Level::L2
-        } else if ipa_bits <= Level::L0.shift() + MAX_CONCATENATION_BITS {
+        } else if ipa_bits
+            <= granule
+                .shift(Level::L0)
+                .wrapping_add(MAX_CONCATENATION_BITS)
+        {
             Level::L1
         } else {
             Level::L0
         };
         Ok(Self {
+            granule,
             ipa_bits,
             pa_bits,
             ps,
             start,
-            root_bits: ipa_bits.saturating_sub(start.shift() + INDEX_BITS),
+            root_bits: ipa_bits
+                .saturating_sub(granule.shift(start).wrapping_add(granule.index_bits())),
         })
+    }
+
+    /// The size of pages and tables.
+    pub const fn granule(&self) -> Granule {
+        self.granule
     }
 
     /// Bits of the IPA space.
@@ -100,9 +128,13 @@ impl Geometry {
         64u32.wrapping_sub(self.ipa_bits) as u8
     }
 
-    /// VTCR_EL2.SL0 for the 4 KiB granule: the start levels 2, 1, 0 are 0, 1, 2.
+    /// VTCR_EL2.SL0: with the 4 KiB granule the start levels 2, 1, 0 are 0, 1, 2, with others 3, 2, 1 are.
     pub const fn sl0(&self) -> u8 {
-        2u8.wrapping_sub(self.start.number())
+        let last = match self.granule {
+            Granule::K4 => Level::L2,
+            Granule::K16 | Granule::K64 => Level::L3,
+        };
+        last.number().wrapping_sub(self.start.number())
     }
 
     /// VTCR_EL2.PS.
@@ -122,7 +154,7 @@ impl Geometry {
 
     /// Bytes of the root, which is also the alignment that VTTBR_EL2.BADDR wants of it.
     pub const fn root_size(&self) -> u64 {
-        (self.root_tables() as u64).wrapping_mul(PAGE_SIZE)
+        (self.root_tables() as u64).wrapping_mul(self.granule.page_size())
     }
 
     /// The most tables that one [`map`](super::Stage2::map) takes from its pool.
@@ -146,15 +178,17 @@ impl Geometry {
 
     /// Returns the index in the root of the descriptor for `ipa`, which lies in the IPA space.
     pub(super) const fn root_index(&self, ipa: Ipa) -> u16 {
-        let descriptors = ENTRIES << (self.root_bits & 15);
-        (ipa.raw() >> self.start.shift()) as u16 & descriptors.wrapping_sub(1)
+        let bits = self.granule.index_bits().wrapping_add(self.root_bits);
+        let index = ipa.raw() >> (self.granule.shift(self.start) & 63);
+        (index & !(u64::MAX << (bits & 63))) as u16
     }
 
     /// Returns the indices, from the root on, of the descriptors on the way to the one of `level` for `ipa`, that included.
     pub(super) fn path(&self, ipa: Ipa, level: Level) -> impl Iterator<Item = u16> {
         let levels = [Level::L1, Level::L2, Level::L3];
-        let start = self.start;
+        let (granule, start) = (self.granule, self.start);
         let below = levels.into_iter().filter(move |&l| start < l && l <= level);
-        core::iter::once(self.root_index(ipa)).chain(below.map(move |level| level.index(ipa)))
+        core::iter::once(self.root_index(ipa))
+            .chain(below.map(move |level| granule.index(level, ipa)))
     }
 }

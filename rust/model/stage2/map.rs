@@ -17,7 +17,7 @@ pub struct Mapping {
     pub ipa: Ipa,
     /// Where it is, aligned to the level's size.
     pub pa: HostPa,
-    /// How large it is: 1 GiB, 2 MiB or 4 KiB.
+    /// How large it is.
     pub level: Level,
     /// What the guest may do. Something, and execution from Normal memory only.
     pub perm: Perm,
@@ -102,7 +102,7 @@ impl<P: Platform> Stage2<P> {
             let step = match at.entry {
                 Entry::Table(table) => match at.level.next() {
                     Some(level) if at.level < want.level => {
-                        at = self.read(level, table, level.index(want.ipa));
+                        at = self.read(level, table, P::GRANULE.index(level, want.ipa));
                         continue;
                     }
                     _ => return Err(MapError::TableInTheWay),
@@ -136,8 +136,8 @@ impl<P: Platform> Stage2<P> {
     }
 
     fn check(&self, want: &Mapping) -> Result<(), MapError> {
-        let size = want.level.size();
-        if !want.level.maps() || want.level < self.geometry.start_level() {
+        let size = P::GRANULE.size(want.level);
+        if !P::GRANULE.maps(want.level) || want.level < self.geometry.start_level() {
             Err(MapError::BadLevel)
         } else if !want.ipa.is_aligned(size) || !want.pa.is_aligned(size) {
             Err(MapError::Misaligned)
@@ -160,7 +160,7 @@ impl<P: Platform> Stage2<P> {
         at: &Position<'a, P>,
         leaf: Leaf,
     ) -> Result<Step, MapError> {
-        let same = leaf.output(want.ipa) == want.pa && leaf.attributes.mem == want.mem;
+        let same = leaf.output(P::GRANULE, want.ipa) == want.pa && leaf.attributes.mem == want.mem;
         if same && (at.level == want.level || leaf.attributes.perm.contains(want.perm)) {
             return Ok(self.add(at, leaf, want.perm, want.ipa));
         }
@@ -218,7 +218,8 @@ impl<P: Platform> Stage2<P> {
         let new = leaf.with_perm(attributes.perm.union(perm)).with_young(true);
         let relaxed = new.attributes.perm != attributes.perm;
         if perm.x && !attributes.perm.x {
-            self.platform.before_exec(leaf.pa, leaf.level.size());
+            self.platform
+                .before_exec(leaf.pa, P::GRANULE.size(leaf.level));
         }
         if new != leaf {
             if self
@@ -233,7 +234,7 @@ impl<P: Platform> Stage2<P> {
         // Even if nothing was changed: it may be an old entry in this CPU's TLB, after another vCPU added permissions, that
         // made this one fault, and it would fault for ever.
         self.platform
-            .flush_local(ipa.align_down(leaf.level.size()), leaf.level);
+            .flush_local(ipa.align_down(P::GRANULE.size(leaf.level)), leaf.level);
         Step::Done(if relaxed {
             Mapped::Relaxed
         } else {
@@ -242,7 +243,7 @@ impl<P: Platform> Stage2<P> {
     }
 
     fn make_coherent(&self, want: &Mapping) {
-        let size = want.level.size();
+        let size = P::GRANULE.size(want.level);
         if want.mem == MemType::Normal {
             self.platform.before_data(want.pa, size);
         }

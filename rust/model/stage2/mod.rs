@@ -129,7 +129,7 @@ pub use age::{Age, Aged};
 pub use attributes::{Attributes, Leaf, MemType, Perm};
 pub use descriptor::Format;
 pub use geometry::{Geometry, GeometryError, MAX_ADDRESS_BITS, MIN_IPA_BITS};
-pub use level::{Level, PAGE_SHIFT, PAGE_SIZE};
+pub use level::{Granule, Level};
 pub use map::{MapError, Mapped, Mapping};
 pub use platform::{Coherency, DescriptorAddr, Platform, TableAddr, TableMemory, TablePool, Tlb};
 pub use stale::Stale;
@@ -152,6 +152,7 @@ pub struct Stage2<P> {
 impl<P: Platform> Stage2<P> {
     /// Returns the translation by the tables of `platform`, which are those of an empty one: a root of zeroes.
     pub fn new(platform: P, geometry: Geometry, format: Format) -> Self {
+        debug_assert!(geometry.granule() == P::GRANULE, "another size of page");
         Self {
             platform,
             geometry,

@@ -4,19 +4,20 @@
 //!
 //! In the module these are a few instructions each; in the tests they are a fake machine that checks the rules.
 
-use super::level::{Level, ENTRIES, PAGE_SIZE};
+use super::level::{Granule, Level};
 use crate::model::types::{HostPa, Ipa};
 use core::ops::Range;
 
-/// The physical address of a translation table: 512 descriptors, 4 KiB aligned, below 2^48. An address only: it gives no
+/// The physical address of a translation table: aligned to a page, below 2^48. An address only: it gives no
 /// access to the table, and does not keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableAddr(HostPa);
 
 impl TableAddr {
     /// Returns the address `pa`, or `None` if no table can be there.
-    pub const fn new(pa: HostPa) -> Option<Self> {
-        if pa.is_aligned(PAGE_SIZE) && pa.raw() >> super::geometry::MAX_ADDRESS_BITS == 0 {
+    pub const fn new(granule: Granule, pa: HostPa) -> Option<Self> {
+        if pa.is_aligned(granule.page_size()) && pa.raw() >> super::geometry::MAX_ADDRESS_BITS == 0
+        {
             Some(Self(pa))
         } else {
             None
@@ -44,10 +45,10 @@ pub struct DescriptorAddr<T> {
 }
 
 impl<T: Copy> DescriptorAddr<T> {
-    /// Returns the next descriptor of the same table; of the same 512 descriptors, where several tables are the root.
-    pub(super) const fn following(self) -> Option<Self> {
+    /// Returns the next descriptor of the same table, also where several tables are the root.
+    pub(super) const fn following(self, granule: Granule) -> Option<Self> {
         let index = self.index.wrapping_add(1);
-        if index & (ENTRIES - 1) == 0 {
+        if index & granule.entries().wrapping_sub(1) == 0 {
             return None;
         }
         Some(Self { index, ..self })
@@ -64,7 +65,10 @@ impl<T: Copy> DescriptorAddr<T> {
 ///
 /// Every access to a descriptor is one single-copy-atomic 64-bit access.
 pub trait TableMemory {
-    /// A table that its owner alone reaches: 512 descriptors of zero.
+    /// The size of pages and tables.
+    const GRANULE: Granule;
+
+    /// A table that its owner alone reaches: descriptors of zero.
     type Table;
 
     /// Tables that were unlinked, which CPUs may still be walking. They leak if this is dropped.

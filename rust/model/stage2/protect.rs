@@ -5,7 +5,6 @@
 //! Blocks are protected as a whole, also where only a part of them is meant, and are not split: the next write to one
 //! faults, and [`map`](Stage2::map) then splits it if a page is all that may be written.
 
-use super::level::PAGE_SHIFT;
 use super::platform::Platform;
 use super::stale::Stale;
 use super::visit::Work;
@@ -36,8 +35,8 @@ impl<P: Platform> Stage2<P> {
         while mask != 0 {
             let first = mask.trailing_zeros();
             let run = (mask >> (first & 63)).trailing_ones();
-            let start = base.wrapping_add(u64::from(first) << PAGE_SHIFT);
-            let range = start..start.wrapping_add(u64::from(run) << PAGE_SHIFT);
+            let start = base.wrapping_add(u64::from(first) << P::GRANULE.page_shift());
+            let range = start..start.wrapping_add(u64::from(run) << P::GRANULE.page_shift());
             let range = self.clamp(&range);
             let _ = self.protect(range, &mut work, stale);
             let end = first.wrapping_add(run);
@@ -62,7 +61,7 @@ impl<P: Platform> Stage2<P> {
                 leaf.with_perm(perm)
             });
             if protected.is_some() {
-                stale.add_leaf(base, at.level);
+                stale.add_leaf(P::GRANULE, base, at.level);
             }
             ControlFlow::Continue(())
         })

@@ -2,7 +2,7 @@
 
 //! What must happen between making descriptors invalid and reusing what they led to.
 
-use super::level::{Level, PAGE_SIZE};
+use super::level::{Granule, Level};
 use super::platform::Tlb;
 use crate::model::types::Ipa;
 use core::ops::Range;
@@ -34,8 +34,8 @@ impl Stale {
     }
 
     /// The leaf of `level` that maps `base`.
-    pub(super) fn add_leaf(&mut self, base: Ipa, level: Level) {
-        self.add(base..base.wrapping_add(level.size()), Some(level));
+    pub(super) fn add_leaf(&mut self, granule: Granule, base: Ipa, level: Level) {
+        self.add(base..base.wrapping_add(granule.size(level)), Some(level));
     }
 
     /// A table that was unlinked while some of the leaves below it, all in `range`, were still valid.
@@ -46,9 +46,9 @@ impl Stale {
     /// An empty table that was unlinked; `ipa` is one of the addresses that it would have translated.
     ///
     /// One address is enough: TLBI IPAS2E1IS drops the descriptors of all levels on the way to it, and there was no leaf.
-    pub(super) fn add_empty_table(&mut self, ipa: Ipa) {
-        let page = ipa.align_down(PAGE_SIZE);
-        self.add(page..page.wrapping_add(PAGE_SIZE), None);
+    pub(super) fn add_empty_table(&mut self, granule: Granule, ipa: Ipa) {
+        let page = ipa.align_down(granule.page_size());
+        self.add(page..page.wrapping_add(granule.page_size()), None);
     }
 
     fn add(&mut self, more: Range<Ipa>, leaf: Option<Level>) {

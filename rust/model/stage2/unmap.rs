@@ -4,7 +4,7 @@
 
 use super::attributes::MemType;
 use super::descriptor::{Entry, Format};
-use super::level::{Level, ENTRIES, PAGE_SHIFT};
+use super::level::Level;
 use super::platform::{DescriptorAddr, Platform};
 use super::stale::Stale;
 use super::visit::{Linked, Position, Work};
@@ -12,12 +12,9 @@ use super::Stage2;
 use crate::model::types::Ipa;
 use core::ops::{ControlFlow, Range};
 
-/// Whether the descriptor of `level` that `ipa` begins translates nothing outside of `ipa..end`.
-fn covers(level: Level, ipa: Ipa, end: Ipa) -> bool {
-    ipa.is_aligned(level.size())
-        && end
-            .checked_sub(ipa)
-            .is_some_and(|bytes| bytes >= level.size())
+/// Whether a descriptor that covers `size` bytes, and that `ipa` begins, translates nothing outside of `ipa..end`.
+fn covers(size: u64, ipa: Ipa, end: Ipa) -> bool {
+    ipa.is_aligned(size) && end.checked_sub(ipa).is_some_and(|bytes| bytes >= size)
 }
 
 impl<P: Platform> Stage2<P> {
@@ -74,9 +71,9 @@ impl<P: Platform> Stage2<P> {
             next = self.for_each_leaf(range.clone(), work, |at, leaf, base, work| {
                 if leaf.attributes.mem == MemType::Normal {
                     self.platform.store(at.at, self.format.dead(leaf));
-                    stale.add_leaf(base, leaf.level);
+                    stale.add_leaf(P::GRANULE, base, leaf.level);
                     // Its pages will have to be cleaned, which takes longer than looking at a descriptor.
-                    work.spend((leaf.level.size() >> PAGE_SHIFT) as usize);
+                    work.spend((P::GRANULE.size(leaf.level) >> P::GRANULE.page_shift()) as usize);
                 }
                 ControlFlow::Continue(())
             });
@@ -126,8 +123,8 @@ impl<P: Platform> Stage2<P> {
             if work.is_spent() {
                 return Some(ipa);
             }
-            // A level 3 table that goes as a whole is unlinked without a look at its 512 descriptors.
-            let deepest = if covers(Level::L2, ipa, end) {
+            // A level 3 table that goes as a whole is unlinked without a look at its descriptors.
+            let deepest = if covers(P::GRANULE.size(Level::L2), ipa, end) {
                 Level::L2
             } else {
                 Level::L3
@@ -135,8 +132,8 @@ impl<P: Platform> Stage2<P> {
             let mut at = self.descend(ipa, deepest);
             let last = loop {
                 work.spend(1);
-                let base = ipa.align_down(at.level.size());
-                ipa = base.wrapping_add(at.level.size());
+                let base = ipa.align_down(P::GRANULE.size(at.level));
+                ipa = base.wrapping_add(P::GRANULE.size(at.level));
                 if let Entry::Table(table) = at.entry {
                     let level = at.level;
                     if !self.format.fwb {
@@ -156,7 +153,7 @@ impl<P: Platform> Stage2<P> {
                     break base;
                 };
                 if let Entry::Table(_) = next.entry {
-                    if at.level != Level::L2 || !covers(Level::L2, ipa, end) {
+                    if at.level != Level::L2 || !covers(P::GRANULE.size(Level::L2), ipa, end) {
                         break base;
                     }
                 }
@@ -173,10 +170,11 @@ impl<P: Platform> Stage2<P> {
         match at.entry {
             Entry::Leaf(leaf) => {
                 self.platform.store(at.at, Format::EMPTY);
-                stale.add_leaf(base, leaf.level);
+                stale.add_leaf(P::GRANULE, base, leaf.level);
             }
             Entry::Dead(leaf) => {
-                self.platform.after_data(leaf.pa, leaf.level.size());
+                self.platform
+                    .after_data(leaf.pa, P::GRANULE.size(leaf.level));
                 self.platform.store(at.at, Format::EMPTY);
             }
             Entry::Empty => {}
@@ -203,7 +201,7 @@ impl<P: Platform> Stage2<P> {
         while let (true, Some(above)) = (empty, level.above()) {
             self.platform
                 .unlink(self.geometry.path(ipa, above), unlinked);
-            stale.add_empty_table(ipa);
+            stale.add_empty_table(P::GRANULE, ipa);
             let parent = self.descend(ipa, above);
             (level, empty) = (above, self.is_empty(&parent));
         }
@@ -213,17 +211,18 @@ impl<P: Platform> Stage2<P> {
     fn is_empty<'a>(&'a self, at: &Position<'a, P>) -> bool {
         let (table, first) = (at.at.table, at.at.index.wrapping_add(1));
         at.level > self.geometry.start_level()
-            && (0..ENTRIES).all(|i| {
-                let index = first.wrapping_add(i) & (ENTRIES - 1);
+            && (0..P::GRANULE.entries()).all(|i| {
+                let index = first.wrapping_add(i) & P::GRANULE.entries().wrapping_sub(1);
                 self.platform.load(DescriptorAddr { table, index }).0 == Format::EMPTY
             })
     }
 
     /// Cleans the dead pages of a level 3 table.
     fn clean_pages<'a>(&'a self, table: Linked<'a, P>) {
-        for index in 0..ENTRIES {
+        for index in 0..P::GRANULE.entries() {
             if let Entry::Dead(leaf) = self.read(Level::L3, table, index).entry {
-                self.platform.after_data(leaf.pa, leaf.level.size());
+                self.platform
+                    .after_data(leaf.pa, P::GRANULE.size(leaf.level));
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use super::attributes::Leaf;
 use super::descriptor::Entry;
-use super::level::{Level, PAGE_SIZE};
+use super::level::Level;
 use super::platform::{DescriptorAddr, Platform, TableMemory};
 use super::Stage2;
 use crate::model::types::Ipa;
@@ -83,21 +83,22 @@ impl<P: Platform> Stage2<P> {
             let (Entry::Table(table), Some(level)) = (at.entry, at.level.next()) else {
                 break;
             };
-            at = self.read(level, table, level.index(ipa));
+            at = self.read(level, table, P::GRANULE.index(level, ipa));
         }
         at
     }
 
     /// The descriptor after this one in the same table.
     pub(super) fn read_following<'a>(&'a self, at: &Position<'a, P>) -> Option<Position<'a, P>> {
-        let next = at.at.following()?;
+        let next = at.at.following(P::GRANULE)?;
         Some(self.read(at.level, next.table, next.index))
     }
 
     /// The pages that `range` touches, as far as there are any.
     pub(super) fn clamp(&self, range: &Range<Ipa>) -> Range<Ipa> {
         let end = self.geometry.end();
-        range.start.align_down(PAGE_SIZE)..range.end.align_up(PAGE_SIZE).map_or(end, |e| e.min(end))
+        let page = P::GRANULE.page_size();
+        range.start.align_down(page)..range.end.align_up(page).map_or(end, |e| e.min(end))
     }
 
     /// Calls `visit` with every leaf that maps a part of `range`, in order, and with the first address it maps.
@@ -118,8 +119,8 @@ impl<P: Platform> Stage2<P> {
             // Neighbours in the same table are read without a new descent.
             loop {
                 work.spend(1);
-                let base = ipa.align_down(at.level.size());
-                ipa = base.wrapping_add(at.level.size());
+                let base = ipa.align_down(P::GRANULE.size(at.level));
+                ipa = base.wrapping_add(P::GRANULE.size(at.level));
                 if let Entry::Leaf(leaf) = at.entry {
                     if visit(&at, leaf, base, work).is_break() {
                         return None;
@@ -140,8 +141,8 @@ impl<P: Platform> Stage2<P> {
         None
     }
 
-    /// The first 2 MiB in `range` that are mapped in pages, by a table of their own, looking at about `limit` descriptors; and
-    /// where to go on if there are none before. `None` at the end. Shared lock.
+    /// The first block of level 2 in `range` that is mapped in pages, by a table of its own, looking at about `limit` descriptors; and
+    /// where to go on if there is none before. `None` at the end. Shared lock.
     pub fn next_pages(&self, range: Range<Ipa>, limit: usize) -> Option<Result<Ipa, Ipa>> {
         let range = self.clamp(&range);
         let mut ipa = range.start;
@@ -150,11 +151,11 @@ impl<P: Platform> Stage2<P> {
                 return None;
             }
             let at = self.descend(ipa, Level::L2);
-            let base = ipa.align_down(at.level.size());
+            let base = ipa.align_down(P::GRANULE.size(at.level));
             if let (Level::L2, Entry::Table(_)) = (at.level, at.entry) {
                 return Some(Ok(base));
             }
-            ipa = base.wrapping_add(at.level.size());
+            ipa = base.wrapping_add(P::GRANULE.size(at.level));
         }
         Some(Err(ipa))
     }

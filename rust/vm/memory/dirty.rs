@@ -5,7 +5,8 @@
 use super::dirty_log::DirtyLog;
 use super::slots::MemSlot;
 use super::{let_others_run, GuestMemory, CHUNK};
-use crate::model::stage2::{Stale, PAGE_SIZE};
+use crate::host::page::PAGE_SIZE;
+use crate::model::stage2::Stale;
 use crate::model::types::Ipa;
 use core::ops::Range;
 use kernel::prelude::*;

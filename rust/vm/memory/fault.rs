@@ -8,7 +8,8 @@ use crate::arch::cpu;
 use crate::host::errno::ehwpoison;
 use crate::host::gup::HostPage;
 use crate::host::memory_failure;
-use crate::model::stage2::{Level, MapError, Mapping, MemType, Perm, PAGE_SIZE};
+use crate::host::page::{GRANULE, PAGE_SIZE};
+use crate::model::stage2::{Level, MapError, Mapping, MemType, Perm};
 use crate::model::types::{HostPa, Ipa};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -66,8 +67,8 @@ impl GuestMemory {
             false => self.level(slot, ipa, address, self.mm.leaf_shift(address)),
         };
         let want = Mapping {
-            ipa: Ipa::new(ipa).align_down(level.size()),
-            pa: host_page.pa().align_down(level.size()),
+            ipa: Ipa::new(ipa).align_down(GRANULE.size(level)),
+            pa: host_page.pa().align_down(GRANULE.size(level)),
             level,
             perm: Perm::new(
                 true,
@@ -81,8 +82,8 @@ impl GuestMemory {
         }
         // Whoever finds the page mapped has seen the store, by this lock.
         let mmu = self.mmu.read();
-        let start = address & !(level.size() - 1);
-        let range = start..start.saturating_add(level.size());
+        let start = address & !(GRANULE.size(level) - 1);
+        let range = start..start.saturating_add(GRANULE.size(level));
         if mmu.invalidate.must_retry(&range, seq) {
             return Ok(Fault::Resolved); // the guest faults again, and then sees what has changed
         }
@@ -98,7 +99,7 @@ impl GuestMemory {
                 // Pages from before the host made a block of them, or from a vCPU that had found the slot while it was still
                 // logged. They go; the guest faults again, and then gets the block.
                 drop(mmu);
-                self.unmap(want.ipa..want.ipa.wrapping_add(level.size()), true);
+                self.unmap(want.ipa..want.ipa.wrapping_add(GRANULE.size(level)), true);
                 Ok(Fault::Resolved)
             }
             Err(MapError::PoolEmpty | MapError::Busy) => Ok(Fault::Resolved),
@@ -115,17 +116,18 @@ impl GuestMemory {
     /// The largest leaf that can map `ipa`, of a slot, where the host maps its `address` with one of `1 << shift` bytes.
     pub(super) fn level(&self, slot: &MemSlot, ipa: u64, address: u64, shift: u32) -> Level {
         let fits = |level: Level| {
-            let size = level.size();
+            let size = GRANULE.size(level);
             let start = ipa & !(size - 1);
             let host_start = address & !(size - 1);
-            level >= self.geometry.start_level()
+            GRANULE.maps(level)
+                && level >= self.geometry.start_level()
                 && start >= slot.ipa
                 && start.checked_add(size).is_some_and(|end| end <= slot.end())
                 && start.wrapping_sub(slot.ipa) == host_start.wrapping_sub(slot.hva)
         };
         [Level::L1, Level::L2]
             .into_iter()
-            .find(|&level| shift >= level.shift() && fits(level))
+            .find(|&level| shift >= GRANULE.shift(level) && fits(level))
             .unwrap_or(Level::L3)
     }
 
@@ -148,6 +150,6 @@ impl GuestMemory {
         self.reports
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer)
             .ok()?;
-        Some(leaf.output(ipa))
+        Some(leaf.output(GRANULE, ipa))
     }
 }

@@ -24,6 +24,7 @@ use super::s2_mmu::{Regime, S2Mmu};
 use crate::arch::cpu;
 use crate::arch::tlb::{self, Translation};
 use crate::host::mm::AddressSpace;
+use crate::host::page::GRANULE;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::rcu_arc::RcuArc;
 use crate::host::rwlock::RwLock;
@@ -87,12 +88,13 @@ impl GuestMemory {
     ///
     /// Errors: `EINVAL` if the CPU has no such IPA space, `ENOMEM`.
     pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
-        let geometry =
-            Geometry::new(ipa_bits, cpu::features().pa_bits).map_err(|error| match error {
+        let geometry = Geometry::new(GRANULE, ipa_bits, cpu::features().pa_bits).map_err(
+            |error| match error {
                 GeometryError::TooSmall | GeometryError::TooLarge | GeometryError::BadPaBits => {
                     EINVAL
                 }
-            })?;
+            },
+        )?;
         let stage2 = S2Mmu::new(geometry)?;
         let regime = stage2.regime().clone();
         let mm = AddressSpace::current()?;

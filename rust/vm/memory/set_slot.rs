@@ -6,7 +6,8 @@ use super::dirty_log::DirtyLog;
 use super::slots::{MemSlot, Slots};
 use super::{has_cacheable_pfnmap, GuestMemory, CHUNK};
 use crate::host::mm;
-use crate::model::stage2::{Level, PAGE_SIZE};
+use crate::host::page::{GRANULE, PAGE_SIZE};
+use crate::model::stage2::Level;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -118,13 +119,13 @@ impl GuestMemory {
                     let ipa = table.max(all.start).raw();
                     let address = slot.address(ipa);
                     match self.level(slot, ipa, address, self.mm.leaf_shift(address)) {
-                        Level::L3 => table.wrapping_add(Level::L2.size()),
+                        Level::L3 => table.wrapping_add(GRANULE.size(Level::L2)),
                         level => {
-                            let block = table.align_down(level.size());
+                            let block = table.align_down(GRANULE.size(level));
                             if block != pages.end {
                                 self.unmap(core::mem::replace(&mut pages, block..block), true);
                             }
-                            pages.end = block.wrapping_add(level.size());
+                            pages.end = block.wrapping_add(GRANULE.size(level));
                             pages.end
                         }
                     }

@@ -6,7 +6,7 @@
 //! of slots; so lists share what is the same in both, and a copy with one slot more or less costs little.
 
 use super::dirty_log::DirtyLog;
-use crate::model::stage2::PAGE_SIZE;
+use crate::host::page::PAGE_SIZE;
 use crate::model::types::Ipa;
 use core::marker::PhantomData;
 use core::ops::Range;

@@ -15,7 +15,10 @@ const RAM: u64 = 1 << 30;
 const FWB: Format = Format { fwb: true };
 
 fn machine(ipa_bits: u32) -> Machine {
-    Machine::new(Geometry::new(ipa_bits, 44).expect("a good geometry"), FWB)
+    Machine::new(
+        Geometry::new(Granule::K4, ipa_bits, 44).expect("a good geometry"),
+        FWB,
+    )
 }
 
 fn page(ipa: u64) -> Mapping {
@@ -176,7 +179,7 @@ fn the_last_page_and_the_last_output_are_good() {
     assert_eq!(stage2.map(&mut machine.pool(8), &output), Ok(Mapped::New));
     let leaf = stage2.walk(Ipa::new(RAM + BLOCK - 1)).expect("mapped");
     assert_eq!(
-        leaf.output(Ipa::new(RAM + BLOCK - 1)),
+        leaf.output(Granule::K4, Ipa::new(RAM + BLOCK - 1)),
         HostPa::new((1 << 44) - 1)
     );
 }
@@ -202,9 +205,9 @@ fn addresses_outside_are_not_mapped() {
 
 #[test]
 fn no_table_is_where_a_descriptor_cannot_lead() {
-    assert!(TableAddr::new(HostPa::new(0x8000)).is_some());
-    assert_eq!(TableAddr::new(HostPa::new(0x8001)), None);
-    assert_eq!(TableAddr::new(HostPa::new(1 << 48)), None);
+    assert!(TableAddr::new(Granule::K4, HostPa::new(0x8000)).is_some());
+    assert_eq!(TableAddr::new(Granule::K4, HostPa::new(0x8001)), None);
+    assert_eq!(TableAddr::new(Granule::K4, HostPa::new(1 << 48)), None);
 }
 
 #[test]
@@ -355,7 +358,7 @@ fn pages_are_found_however_far_apart() {
 fn aliases_share_a_flush() {
     const PLACES: u64 = 100;
     for fwb in [true, false] {
-        let geometry = Geometry::new(40, 44).expect("a good geometry");
+        let geometry = Geometry::new(Granule::K4, 40, 44).expect("a good geometry");
         let machine = Machine::new(geometry, Format { fwb });
         let mut stage2 = machine.stage2();
         let place = |n: u64| range(RAM + n * BLOCK, PAGE);

@@ -45,7 +45,7 @@ fn faults(
     check: impl Fn(&[Outcome], &[Found]),
 ) {
     let orders = every_order(vcpus.len(), preemptions, |gate| {
-        let geometry = Geometry::new(40, 48).expect("a good geometry");
+        let geometry = Geometry::new(Granule::K4, 40, 48).expect("a good geometry");
         let machine = Machine::gated(geometry, Format { fwb: true }, Some(gate));
         let stage2 = Arc::new(machine.stage2());
         for mapping in setup {
@@ -220,7 +220,7 @@ fn meet<A, B>(
         Second(B),
     }
     let orders = every_order(2, 6, |gate| {
-        let geometry = Geometry::new(40, 48).expect("a good geometry");
+        let geometry = Geometry::new(Granule::K4, 40, 48).expect("a good geometry");
         let machine = Machine::gated(geometry, Format { fwb: true }, Some(gate));
         let stage2 = Arc::new(machine.stage2());
         stage2

@@ -8,7 +8,7 @@ use loft_model::model::stage2::*;
 use loft_model::model::types::{HostPa, Ipa};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use stage2_machine::{age, Found, Machine};
+use stage2_machine::{age, Found, MachineOf};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -49,7 +49,10 @@ enum Op {
 }
 
 /// What should be mapped: by first address.
-type Model = BTreeMap<u64, Block>;
+struct Model {
+    granule: Granule,
+    blocks: BTreeMap<u64, Block>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Block {
@@ -62,27 +65,29 @@ struct Block {
 
 /// Few places, so that the operations meet: some around boundaries of tables of all levels, the last at the very end.
 fn place(geometry: &Geometry) -> impl Strategy<Value = u64> {
-    let end = geometry.end().raw();
-    let hubs = [
-        0,
-        1 << 21,
-        1 << 30,
-        (1 << 30) + (1 << 21),
-        3 << 30,
-        1 << 39,
-        end - (1 << 30),
-        end,
-    ]
-    .into_iter()
-    .filter(move |&hub| hub <= end)
-    .collect::<Vec<_>>();
-    let near = prop_oneof![-3i64..4, 508i64..516, Just(-512), Just(1024)];
-    (proptest::sample::select(hubs), near)
-        .prop_map(move |(hub, pages)| hub.saturating_add_signed(pages * 4096).min(end - 4096))
+    let (g, end) = (geometry.granule(), geometry.end().raw());
+    let (page, entries) = (g.page_size(), i64::from(g.entries()));
+    let [l0, l1, l2] = [Level::L0, Level::L1, Level::L2].map(|level| g.size(level));
+    let hubs = [0, l2, l1, l1 + l2, 3 * l1, l0, end.saturating_sub(l1), end]
+        .into_iter()
+        .filter(move |&hub| hub <= end)
+        .collect::<Vec<_>>();
+    let near = prop_oneof![
+        -3i64..4,
+        entries - 4..entries + 4,
+        Just(-entries),
+        Just(2 * entries)
+    ];
+    (proptest::sample::select(hubs), near).prop_map(move |(hub, pages)| {
+        hub.saturating_add_signed(pages * page as i64)
+            .min(end - page)
+    })
 }
 
 fn level(geometry: &Geometry) -> impl Strategy<Value = Level> {
-    if geometry.start_level() == Level::L2 {
+    if geometry.start_level() == Level::L3 {
+        Just(Level::L3).boxed()
+    } else if geometry.start_level() == Level::L2 || !geometry.granule().maps(Level::L1) {
         prop_oneof![6 => Just(Level::L3), 3 => Just(Level::L2)].boxed()
     } else {
         prop_oneof![6 => Just(Level::L3), 3 => Just(Level::L2), 1 => Just(Level::L1)].boxed()
@@ -99,20 +104,22 @@ fn mem() -> impl Strategy<Value = MemType> {
 
 fn range(geometry: &Geometry) -> impl Strategy<Value = Range<u64>> {
     let end = geometry.end().raw();
+    let g = geometry.granule();
+    let [l1, l2, page] = [Level::L1, Level::L2, Level::L3].map(|level| g.size(level));
     let sizes = vec![
         1,
-        4096,
-        4097,
-        3 * 4096,
-        2 << 20,
-        (2 << 20) + 4096,
-        5 << 20,
-        1 << 30,
-        3 << 30,
+        page,
+        page + 1,
+        3 * page,
+        l2,
+        l2 + page,
+        2 * l2 + l2 / 2,
+        l1,
+        3 * l1,
         u64::MAX,
     ];
     (place(geometry), proptest::sample::select(sizes), 0..2u64).prop_map(
-        move |(start, size, odd)| start + odd..(start + odd).saturating_add(size).min(end + 4096),
+        move |(start, size, odd)| start + odd..(start + odd).saturating_add(size).min(end + page),
     )
 }
 
@@ -121,12 +128,12 @@ fn limit() -> impl Strategy<Value = usize> {
 }
 
 fn op(geometry: &Geometry) -> impl Strategy<Value = Op> {
-    let g = geometry;
+    let (g, granule) = (geometry, geometry.granule());
     let age = proptest::sample::select(vec![Age::Test, Age::Clear, Age::ClearAndFlush]);
     prop_oneof![
         12 => (place(g), level(g), perm(), mem(), 0..3u64, prop_oneof![4 => Just(8), 1 => 0usize..3]).prop_map(
-            |(ipa, level, perm, mem, variant, tables)| Op::Map {
-                ipa: ipa & !(level.size() - 1),
+            move |(ipa, level, perm, mem, variant, tables)| Op::Map {
+                ipa: ipa & !(granule.size(level) - 1),
                 level,
                 perm: Perm { x: perm.x && mem == MemType::Normal, ..perm },
                 mem,
@@ -151,8 +158,8 @@ fn output(ipa: u64, variant: u64) -> u64 {
 }
 
 fn covering(model: &Model, ipa: u64) -> Option<(u64, Block)> {
-    let (&base, &block) = model.range(..=ipa).next_back()?;
-    (ipa < base + block.level.size()).then_some((base, block))
+    let (&base, &block) = model.blocks.range(..=ipa).next_back()?;
+    (ipa < base + model.granule.size(block.level)).then_some((base, block))
 }
 
 /// The blocks that touch `range`.
@@ -162,21 +169,22 @@ fn touching(model: &Model, range: &Range<u64>) -> Vec<u64> {
     }
     let first = covering(model, range.start).map_or(range.start, |(base, _)| base);
     model
+        .blocks
         .range(first..range.end)
         .map(|(&base, _)| base)
         .collect()
 }
 
-/// Replaces a block by its 512 parts, or removes it.
+/// Replaces a block by its parts, or removes it.
 fn split(model: &mut Model, base: u64, keep: bool) {
-    let Some(block) = model.remove(&base) else {
+    let Some(block) = model.blocks.remove(&base) else {
         return;
     };
     let level = block.level.next().expect("a page was split");
     if keep {
-        for n in 0..512 {
-            let offset = n * level.size();
-            model.insert(
+        for n in 0..u64::from(model.granule.entries()) {
+            let offset = n * model.granule.size(level);
+            model.blocks.insert(
                 base + offset,
                 Block {
                     level,
@@ -192,13 +200,13 @@ fn split(model: &mut Model, base: u64, keep: bool) {
 fn model_map(model: &mut Model, ipa: u64, want: Block) -> Mapped {
     loop {
         let Some((base, block)) = covering(model, ipa) else {
-            model.insert(ipa, want);
+            model.blocks.insert(ipa, want);
             return Mapped::New;
         };
         let same = block.pa + (ipa - base) == want.pa && block.mem == want.mem;
         if same && (block.level == want.level || block.perm.contains(want.perm)) {
             let perm = block.perm.union(want.perm);
-            model.insert(
+            model.blocks.insert(
                 base,
                 Block {
                     perm,
@@ -213,15 +221,16 @@ fn model_map(model: &mut Model, ipa: u64, want: Block) -> Mapped {
             };
         }
         if block.level == want.level {
-            model.insert(base, want);
+            model.blocks.insert(base, want);
             return Mapped::Replaced;
         }
         split(model, base, same);
     }
 }
 
-fn compare(machine: &Machine, model: &Model, fwb: bool) {
+fn compare<const SHIFT: u32>(machine: &MachineOf<SHIFT>, model: &Model, fwb: bool) {
     let expected: Vec<Found> = model
+        .blocks
         .iter()
         .map(|(&base, block)| Found {
             base,
@@ -245,16 +254,16 @@ fn compare(machine: &Machine, model: &Model, fwb: bool) {
     }
 }
 
-struct Run {
-    machine: Machine,
-    stage2: Stage2<Machine>,
+struct Run<const SHIFT: u32> {
+    machine: MachineOf<SHIFT>,
+    stage2: Stage2<MachineOf<SHIFT>>,
     model: Model,
     hardware_af: bool,
 }
 
-impl Run {
+impl<const SHIFT: u32> Run<SHIFT> {
     fn new(geometry: Geometry, fwb: bool, hardware_af: bool) -> Self {
-        let machine = Machine::new(geometry, Format { fwb });
+        let machine = MachineOf::new(geometry, Format { fwb });
         if hardware_af {
             machine.set_hardware_access_flag();
         }
@@ -262,7 +271,10 @@ impl Run {
         Run {
             machine,
             stage2,
-            model: Model::new(),
+            model: Model {
+                granule: geometry.granule(),
+                blocks: BTreeMap::new(),
+            },
             hardware_af,
         }
     }
@@ -272,7 +284,11 @@ impl Run {
         if self.hardware_af {
             // What the CPU has made young meanwhile is young.
             for found in self.machine.contents() {
-                let block = self.model.get_mut(&found.base).expect("compared before");
+                let block = self
+                    .model
+                    .blocks
+                    .get_mut(&found.base)
+                    .expect("compared before");
                 block.young |= found.young;
             }
         }
@@ -294,7 +310,7 @@ impl Run {
                 let there = covering(&self.model, ipa);
                 assert_eq!(self.stage2.make_young(Ipa::new(ipa)), there.is_some());
                 if let Some((base, block)) = there {
-                    self.model.insert(
+                    self.model.blocks.insert(
                         base,
                         Block {
                             young: true,
@@ -308,7 +324,7 @@ impl Run {
         self.machine.at_rest(matches!(op, Op::Unmap { .. }));
         if self.hardware_af {
             for found in self.machine.contents() {
-                if let Some(block) = self.model.get_mut(&found.base) {
+                if let Some(block) = self.model.blocks.get_mut(&found.base) {
                     assert!(
                         found.young || !block.young || matches!(op, Op::Age { .. }),
                         "lost {found:x?}"
@@ -318,6 +334,10 @@ impl Run {
             }
         }
         compare(&self.machine, &self.model, self.fwb());
+    }
+
+    fn size(&self, level: Level) -> u64 {
+        self.model.granule.size(level)
     }
 
     fn fwb(&self) -> bool {
@@ -364,7 +384,7 @@ impl Run {
                     usize::from(matches!(mapped, Mapped::Already | Mapped::Relaxed))
                 );
                 let leaf = self.stage2.walk(want.ipa).expect("just mapped");
-                assert_eq!(leaf.output(want.ipa), want.pa);
+                assert_eq!(leaf.output(self.model.granule, want.ipa), want.pa);
                 assert!(leaf.attributes.perm.contains(perm) && leaf.attributes.young);
             }
             Err(MapError::PoolEmpty) => {
@@ -403,8 +423,11 @@ impl Run {
         if let (Some(&first), Some(last)) = (gone.first(), gone.last()) {
             assert_ne!(counts.flushes, 0);
             let hull = (
-                done.start.min(first)..done.end.max(last + self.model[last].level.size()),
-                2 << 20,
+                done.start.min(first)
+                    ..done
+                        .end
+                        .max(last + self.size(self.model.blocks[last].level)),
+                self.size(Level::L2),
             );
             assert!(
                 counts.flushed_bytes <= 2 * (hull.0.end - hull.0.start + hull.1),
@@ -412,11 +435,14 @@ impl Run {
             );
         }
         for base in gone {
-            self.model.remove(&base);
+            self.model.blocks.remove(&base);
         }
         // About `limit` descriptors, a search for neighbours in each table, and the way down to each.
         if next.is_some() && limit > 1 {
-            assert!(counts.loads <= 4 * limit + 4096, "{counts:?} for {limit}");
+            assert!(
+                counts.loads <= 4 * limit + 8 * usize::from(self.model.granule.entries()),
+                "{counts:?} for {limit}"
+            );
         }
     }
 
@@ -431,17 +457,19 @@ impl Run {
         let most = if self.fwb() { 1 } else { 2 };
         assert!(self.machine.counts().flushes <= most);
         for (range, left) in ranges.iter().zip(left) {
-            let start = range.start & !4095;
+            let start = range.start & !(self.size(Level::L3) - 1);
             for base in touching(&self.model, &(start..left.start.raw())) {
-                self.model.remove(&base);
+                self.model.blocks.remove(&base);
             }
         }
     }
 
     /// The part of `range` that a call has done, given where it says to go on.
     fn done(&self, range: &Range<u64>, next: Option<Ipa>) -> Range<u64> {
-        let end = (range.end.saturating_add(4095) & !4095).min(self.stage2.geometry().end().raw());
-        let start = range.start & !4095;
+        let page = self.size(Level::L3);
+        let end = (range.end.saturating_add(page - 1) & !(page - 1))
+            .min(self.stage2.geometry().end().raw());
+        let start = range.start & !(self.size(Level::L3) - 1);
         match next {
             None => start..end,
             Some(next) => {
@@ -460,7 +488,7 @@ impl Run {
             .write_protect(Ipa::new(range.start)..Ipa::new(range.end), limit);
         let mut writable = 0;
         for base in touching(&self.model, &self.done(&range, next)) {
-            let block = self.model.get_mut(&base).expect("just found");
+            let block = self.model.blocks.get_mut(&base).expect("just found");
             writable += usize::from(block.perm.w);
             block.perm.w = false;
         }
@@ -474,9 +502,9 @@ impl Run {
         assert_eq!(self.machine.counts().flushes, 0);
         let mut writable = 0;
         for bit in (0..64).filter(|bit| (mask >> bit) & 1 != 0) {
-            if let Some((base, block)) = covering(&self.model, base + bit * 4096) {
+            if let Some((base, block)) = covering(&self.model, base + bit * self.size(Level::L3)) {
                 writable += usize::from(block.perm.w);
-                self.model.get_mut(&base).expect("just found").perm.w = false;
+                self.model.blocks.get_mut(&base).expect("just found").perm.w = false;
             }
         }
         assert_eq!(stale.is_empty(), writable == 0);
@@ -490,7 +518,7 @@ impl Run {
         let done = self.done(&range, aged.next);
         let mut young = false;
         for base in touching(&self.model, &done) {
-            let block = self.model.get_mut(&base).expect("just found");
+            let block = self.model.blocks.get_mut(&base).expect("just found");
             young |= block.young;
             block.young &= what == Age::Test;
         }
@@ -518,50 +546,78 @@ impl Run {
     }
 }
 
-fn run(ipa_bits: u32, fwb: bool, hardware_af: bool, ops: &[Op]) {
-    let mut run = Run::new(
-        Geometry::new(ipa_bits, 48).expect("a good geometry"),
-        fwb,
-        hardware_af,
-    );
+fn geometry<const SHIFT: u32>(ipa_bits: u32) -> Geometry {
+    let granule = <MachineOf<SHIFT> as TableMemory>::GRANULE;
+    Geometry::new(granule, ipa_bits, 48).expect("a good geometry")
+}
+
+fn run<const SHIFT: u32>(ipa_bits: u32, fwb: bool, hardware_af: bool, ops: &[Op]) {
+    let mut run = Run::<SHIFT>::new(geometry::<SHIFT>(ipa_bits), fwb, hardware_af);
     for op in ops {
         run.apply(op);
     }
     run.destroy();
 }
 
-fn ops(ipa_bits: u32) -> impl Strategy<Value = Vec<Op>> {
-    vec(
-        op(&Geometry::new(ipa_bits, 48).expect("a good geometry")),
-        1..40,
-    )
+fn ops<const SHIFT: u32>(ipa_bits: u32) -> impl Strategy<Value = Vec<Op>> {
+    vec(op(&geometry::<SHIFT>(ipa_bits)), 1..40)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
-    fn start_at_level_1_fwb(ops in ops(40)) {
-        run(40, true, false, &ops);
+    fn start_at_level_1_fwb(ops in ops::<12>(40)) {
+        run::<12>(40, true, false, &ops);
     }
 
     #[test]
-    fn start_at_level_1_without_fwb(ops in ops(40)) {
-        run(40, false, false, &ops);
+    fn start_at_level_1_without_fwb(ops in ops::<12>(40)) {
+        run::<12>(40, false, false, &ops);
     }
 
     #[test]
-    fn start_at_level_2(ops in ops(33), fwb: bool) {
-        run(33, fwb, false, &ops);
+    fn start_at_level_2(ops in ops::<12>(33), fwb: bool) {
+        run::<12>(33, fwb, false, &ops);
     }
 
     #[test]
-    fn start_at_level_0(ops in ops(48), fwb: bool) {
-        run(48, fwb, false, &ops);
+    fn start_at_level_0(ops in ops::<12>(48), fwb: bool) {
+        run::<12>(48, fwb, false, &ops);
     }
 
     #[test]
-    fn hardware_sets_access_flags(ops in ops(40), fwb: bool) {
-        run(40, fwb, true, &ops);
+    fn hardware_sets_access_flags(ops in ops::<12>(40), fwb: bool) {
+        run::<12>(40, fwb, true, &ops);
+    }
+}
+
+// Larger pages: the tables have more descriptors, and every look at all of them takes longer.
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+
+    #[test]
+    fn pages_of_16_kib_start_at_level_2(ops in ops::<14>(40), fwb: bool) {
+        run::<14>(40, fwb, false, &ops);
+    }
+
+    #[test]
+    fn pages_of_16_kib_start_at_level_1(ops in ops::<14>(48), fwb: bool) {
+        run::<14>(48, fwb, true, &ops);
+    }
+
+    #[test]
+    fn pages_of_64_kib_start_at_level_3(ops in ops::<16>(32), fwb: bool) {
+        run::<16>(32, fwb, false, &ops);
+    }
+
+    #[test]
+    fn pages_of_64_kib_start_at_level_2(ops in ops::<16>(40), fwb: bool) {
+        run::<16>(40, fwb, false, &ops);
+    }
+
+    #[test]
+    fn pages_of_64_kib_start_at_level_1(ops in ops::<16>(48), fwb: bool) {
+        run::<16>(48, fwb, true, &ops);
     }
 }

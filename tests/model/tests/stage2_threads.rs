@@ -71,7 +71,7 @@ struct Owned(usize);
 impl Owned {
     fn descriptor(&self) -> u64 {
         let pa = HostPa::new(BASE + self.0 as u64 * 4096);
-        Format::table(TableAddr::new(pa).expect("aligned"))
+        Format::table(TableAddr::new(Granule::K4, pa).expect("aligned"))
     }
 }
 
@@ -98,6 +98,8 @@ const ROOT: Linked = Linked {
 };
 
 impl TableMemory for &Arena {
+    const GRANULE: Granule = Granule::K4;
+
     type Table = Owned;
     type Unlinked = Vec<Owned>;
     type Linked<'a>
@@ -209,7 +211,8 @@ fn fault(stage2: &RwLock<Stage2<&Arena>>, arena: &Arena, dice: &mut Dice) {
     } else {
         Level::L3
     };
-    let ipa = (dice.below(3) * level.size() * 512 + dice.below(24) * 4096) & !(level.size() - 1);
+    let ipa = (dice.below(3) * Granule::K4.size(level) * 512 + dice.below(24) * 4096)
+        & !(Granule::K4.size(level) - 1);
     let perm = Perm::new(true, dice.below(2) == 0, dice.below(2) == 0);
     let want = Mapping {
         ipa: Ipa::new(ipa),
@@ -224,7 +227,7 @@ fn fault(stage2: &RwLock<Stage2<&Arena>>, arena: &Arena, dice: &mut Dice) {
             assert_ne!(mapped, Mapped::Replaced, "every page has one place");
             // Another vCPU may just be splitting the block that it is in.
             if let Some(leaf) = stage2.walk(want.ipa) {
-                assert_eq!(leaf.output(want.ipa), want.pa);
+                assert_eq!(leaf.output(Granule::K4, want.ipa), want.pa);
                 assert!(leaf.attributes.perm.contains(perm));
             }
         }
@@ -236,7 +239,7 @@ fn fault(stage2: &RwLock<Stage2<&Arena>>, arena: &Arena, dice: &mut Dice) {
 #[test]
 fn faults_ageing_and_unmapping_at_once() {
     let arena = Arena::new();
-    let geometry = Geometry::new(40, 48).expect("a good geometry");
+    let geometry = Geometry::new(Granule::K4, 40, 48).expect("a good geometry");
     // The two root tables lie side by side at the start.
     assert_eq!((arena.take().0, arena.take().0), (0, 1));
     let stage2 = Stage2::new(&arena, geometry, Format { fwb: true });

@@ -15,14 +15,16 @@ pub enum Kind {
     Leaf(u64),
 }
 
-pub const fn size(level: u8) -> u64 {
-    1 << (39 - 9 * level as u32)
+/// Bytes that a descriptor covers, by log2 of the bytes of a page: a table resolves three bits less than a page.
+pub const fn size(shift: u32, level: u8) -> u64 {
+    1 << (shift + (shift - 3) * (3 - level as u32))
 }
 
-pub fn kind(level: u8, descriptor: u64) -> Kind {
+pub fn kind(shift: u32, level: u8, descriptor: u64) -> Kind {
     match (level, descriptor & 0b11) {
         (0..=2, 0b11) => Kind::Table(descriptor & ADDRESS),
-        (1..=2, 0b01) | (3, 0b11) => Kind::Leaf(descriptor & ADDRESS),
+        (2, 0b01) | (3, 0b11) => Kind::Leaf(descriptor & ADDRESS),
+        (1, 0b01) if shift == 12 => Kind::Leaf(descriptor & ADDRESS),
         (_, 0b00) | (_, 0b10) => Kind::Invalid,
         _ => panic!("{descriptor:#x} is reserved at level {level}"),
     }

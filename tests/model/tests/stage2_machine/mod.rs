@@ -27,9 +27,12 @@ use state::State;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The machine; clones are the same machine.
+/// A machine with pages of `1 << SHIFT` bytes; clones are the same machine.
 #[derive(Clone)]
-pub struct Machine(Arc<Shared>);
+pub struct MachineOf<const SHIFT: u32>(Arc<Shared>);
+
+/// One with pages of 4 KiB.
+pub type Machine = MachineOf<12>;
 
 struct Shared {
     state: Mutex<State>,
@@ -45,7 +48,7 @@ pub struct Counts {
     pub flushed_bytes: u64,
 }
 
-impl Machine {
+impl<const SHIFT: u32> MachineOf<SHIFT> {
     pub fn new(geometry: Geometry, format: Format) -> Self {
         Self::gated(geometry, format, None)
     }
@@ -59,7 +62,7 @@ impl Machine {
     }
 
     /// Empty tables on this machine.
-    pub fn stage2(&self) -> Stage2<Machine> {
+    pub fn stage2(&self) -> Stage2<Self> {
         let (geometry, fwb) = {
             let state = self.state();
             (state.geometry, state.fwb)
@@ -68,7 +71,7 @@ impl Machine {
     }
 
     /// A pool of `tables` tables.
-    pub fn pool(&self, tables: usize) -> Pool {
+    pub fn pool(&self, tables: usize) -> Pool<SHIFT> {
         Pool {
             machine: self.clone(),
             left: tables,
@@ -147,13 +150,14 @@ pub struct Linked {
 
 impl Linked {
     /// Where the machine has the descriptor.
-    fn place(at: DescriptorAddr<Linked>) -> (u64, usize) {
-        let index = u64::from(at.index);
-        (at.table.pa + index / 512 * 4096, (index % 512) as usize)
+    fn place(shift: u32, at: DescriptorAddr<Linked>) -> (u64, usize) {
+        let (index, bits) = (u64::from(at.index), shift - 3);
+        let table = at.table.pa + (index >> bits << shift);
+        (table, (index % (1 << bits)) as usize)
     }
 
-    fn next(self, descriptor: u64) -> Option<Linked> {
-        match bits::kind(self.level, descriptor) {
+    fn next(self, shift: u32, descriptor: u64) -> Option<Linked> {
+        match bits::kind(shift, self.level, descriptor) {
             bits::Kind::Table(pa) => Some(Linked {
                 pa,
                 level: self.level + 1,
@@ -163,7 +167,13 @@ impl Linked {
     }
 }
 
-impl TableMemory for Machine {
+impl<const SHIFT: u32> TableMemory for MachineOf<SHIFT> {
+    const GRANULE: Granule = match SHIFT {
+        12 => Granule::K4,
+        14 => Granule::K16,
+        _ => Granule::K64,
+    };
+
     type Table = Owned;
     type Unlinked = Vec<Owned>;
     type Linked<'a> = Linked;
@@ -177,17 +187,20 @@ impl TableMemory for Machine {
     }
 
     fn load(&self, at: DescriptorAddr<Linked>) -> (u64, Option<Linked>) {
-        let (pa, index) = Linked::place(at);
+        let (pa, index) = Linked::place(SHIFT, at);
         let mut state = self.turn();
         state.counts.loads += 1;
         state.maybe_set_access_flag(pa, index);
         let raw = state.read(pa, index);
-        (raw, at.table.next(raw))
+        (raw, at.table.next(SHIFT, raw))
     }
 
     fn cmpxchg(&self, at: DescriptorAddr<Linked>, old: u64, new: u64) -> Result<(), u64> {
-        assert!(at.table.next(new).is_none(), "a table that nobody owns");
-        let (pa, index) = Linked::place(at);
+        assert!(
+            at.table.next(SHIFT, new).is_none(),
+            "a table that nobody owns"
+        );
+        let (pa, index) = Linked::place(SHIFT, at);
         let mut state = self.turn();
         state.maybe_set_access_flag(pa, index);
         let now = state.read(pa, index);
@@ -199,16 +212,19 @@ impl TableMemory for Machine {
     }
 
     fn store(&self, at: DescriptorAddr<Linked>, new: u64) {
-        assert!(at.table.next(new).is_none(), "a table that nobody owns");
-        let (pa, index) = Linked::place(at);
+        assert!(
+            at.table.next(SHIFT, new).is_none(),
+            "a table that nobody owns"
+        );
+        let (pa, index) = Linked::place(SHIFT, at);
         self.turn().write(pa, index, new);
     }
 
     fn link(&self, at: DescriptorAddr<Linked>, old: u64, table: Owned) -> Result<(), Owned> {
-        let addr = TableAddr::new(HostPa::new(table.0)).expect("aligned");
-        let (pa, index) = Linked::place(at);
+        let addr = TableAddr::new(Self::GRANULE, HostPa::new(table.0)).expect("aligned");
+        let (pa, index) = Linked::place(SHIFT, at);
         let mut state = self.turn();
-        assert!(at.table.next(old).is_none(), "a table would be lost");
+        assert!(at.table.next(SHIFT, old).is_none(), "a table would be lost");
         if state.read(pa, index) != old {
             return Err(table);
         }
@@ -226,7 +242,7 @@ impl TableMemory for Machine {
         {
             let mut state = self.state();
             assert!(state.is_private(table.0));
-            for index in 0..512 {
+            for index in 0..Self::GRANULE.entries() {
                 state.write(table.0, index.into(), part(index));
             }
         }
@@ -242,12 +258,15 @@ impl TableMemory for Machine {
         let mut end = None;
         for index in path {
             let above = table.expect("the path leads through tables");
-            let place = Linked::place(DescriptorAddr {
-                table: above,
-                index,
-            });
+            let place = Linked::place(
+                SHIFT,
+                DescriptorAddr {
+                    table: above,
+                    index,
+                },
+            );
             state.counts.loads += 1;
-            table = above.next(state.read(place.0, place.1));
+            table = above.next(SHIFT, state.read(place.0, place.1));
             end = Some(place);
         }
         let (pa, index) = end.expect("a path");
@@ -262,7 +281,7 @@ impl TableMemory for Machine {
     }
 }
 
-impl Tlb for Machine {
+impl<const SHIFT: u32> Tlb for MachineOf<SHIFT> {
     fn publish(&self) {}
 
     fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>) {
@@ -271,12 +290,12 @@ impl Tlb for Machine {
     }
 
     fn flush_local(&self, ipa: Ipa, level: Level) {
-        assert!(ipa.is_aligned(level.size()));
+        assert!(ipa.is_aligned(Self::GRANULE.size(level)));
         self.state().counts.local_flushes += 1;
     }
 }
 
-impl Coherency for Machine {
+impl<const SHIFT: u32> Coherency for MachineOf<SHIFT> {
     fn before_data(&self, pa: HostPa, size: u64) {
         self.state().prepared.push(pa.raw()..pa.raw() + size);
     }
@@ -291,7 +310,7 @@ impl Coherency for Machine {
 }
 
 /// Ages `range`, and flushes what that asks for.
-pub fn age(stage2: &Stage2<Machine>, range: Range<Ipa>, what: Age, limit: usize) -> Aged {
+pub fn age<P: Platform>(stage2: &Stage2<P>, range: Range<Ipa>, what: Age, limit: usize) -> Aged {
     let mut stale = Stale::new();
     let aged = stage2.age(range, what, limit, &mut stale);
     stage2.flush(stale);
@@ -299,12 +318,12 @@ pub fn age(stage2: &Stage2<Machine>, range: Range<Ipa>, what: Age, limit: usize)
 }
 
 /// A pool of tables.
-pub struct Pool {
-    machine: Machine,
+pub struct Pool<const SHIFT: u32 = 12> {
+    machine: MachineOf<SHIFT>,
     pub left: usize,
 }
 
-impl TablePool<Owned> for Pool {
+impl<const SHIFT: u32> TablePool<Owned> for Pool<SHIFT> {
     fn take(&mut self) -> Option<Owned> {
         self.left = self.left.checked_sub(1)?;
         Some(Owned(self.machine.state().allocate()))

@@ -46,18 +46,20 @@ struct Cached {
 }
 
 impl Cached {
-    fn overlaps(&self, range: &Range<u64>) -> bool {
-        self.base < range.end && range.start < self.base + bits::size(self.level)
+    fn overlaps(&self, shift: u32, range: &Range<u64>) -> bool {
+        self.base < range.end && range.start < self.base + bits::size(shift, self.level)
     }
 
-    fn kind(&self) -> Kind {
-        bits::kind(self.level, self.descriptor)
+    fn kind(&self, shift: u32) -> Kind {
+        bits::kind(shift, self.level, self.descriptor)
     }
 }
 
 pub struct State {
     pub geometry: Geometry,
     pub fwb: bool,
+    /// log2 of the bytes in a page.
+    pub shift: u32,
     pub root: u64,
     pub tables: BTreeMap<u64, TableState>,
     pub counts: Counts,
@@ -78,6 +80,7 @@ impl State {
         let mut state = State {
             geometry,
             fwb,
+            shift: geometry.granule().page_shift(),
             root,
             tables: BTreeMap::new(),
             counts: Counts::default(),
@@ -90,13 +93,17 @@ impl State {
             freed: Vec::new(),
             dice: 1,
         };
-        let level = geometry.start_level();
+        let (level, shift) = (
+            geometry.start_level().number(),
+            geometry.granule().page_shift(),
+        );
+        let entries = 1 << (shift - 3);
         for n in 0..geometry.root_tables() as u64 {
-            let place = Place::Linked(level.number(), n * 512 * level.size());
+            let place = Place::Linked(level, n * entries * bits::size(shift, level));
             state.tables.insert(
-                root + n * 4096,
+                root + (n << shift),
                 TableState {
-                    words: vec![0; 512],
+                    words: vec![0; entries as usize],
                     place,
                 },
             );
@@ -107,11 +114,11 @@ impl State {
     pub fn allocate(&mut self) -> u64 {
         // A table that was freed comes back soon, as it does from a real allocator.
         let pa = self.freed.pop().unwrap_or_else(|| {
-            self.next += 4096;
+            self.next += 1 << self.shift;
             self.next
         });
         let table = TableState {
-            words: vec![0; 512],
+            words: vec![0; 1 << (self.shift - 3)],
             place: Place::Private,
         };
         assert!(
@@ -139,6 +146,7 @@ impl State {
     }
 
     pub fn free(&mut self, pa: u64) {
+        let shift = self.shift;
         let table = self
             .tables
             .remove(&pa)
@@ -150,7 +158,7 @@ impl State {
         );
         for cached in &self.cached {
             assert_ne!(
-                cached.kind(),
+                cached.kind(shift),
                 Kind::Table(pa),
                 "freed a table that the TLB leads to: {cached:x?}"
             );
@@ -178,6 +186,7 @@ impl State {
     }
 
     pub fn write(&mut self, pa: u64, index: usize, new: u64) {
+        let shift = self.shift;
         let table = self
             .tables
             .get_mut(&pa)
@@ -189,7 +198,7 @@ impl State {
                 assert_eq!(new & 1, 0, "made a descriptor valid in an unlinked table")
             }
             Place::Linked(level, base) => {
-                let base = base + index as u64 * bits::size(level);
+                let base = base + index as u64 * bits::size(shift, level);
                 self.changed(level, base, old, new);
             }
         }
@@ -197,8 +206,9 @@ impl State {
 
     /// A descriptor that walks can reach has changed.
     fn changed(&mut self, level: u8, base: u64, old: u64, new: u64) {
-        let span = base..base + bits::size(level);
-        match (bits::kind(level, old), bits::kind(level, new)) {
+        let shift = self.shift;
+        let span = base..base + bits::size(shift, level);
+        match (bits::kind(shift, level, old), bits::kind(shift, level, new)) {
             (Kind::Invalid, Kind::Invalid) => {}
             (Kind::Leaf(_), Kind::Leaf(_)) => {
                 assert!(
@@ -210,9 +220,9 @@ impl State {
             }
             (Kind::Invalid, Kind::Leaf(pa)) => {
                 self.check_make(&span, new);
-                assert_eq!(pa % bits::size(level), 0);
+                assert_eq!(pa % bits::size(shift, level), 0);
                 if bits::is_ram(new, self.fwb) {
-                    let need = pa..pa + bits::size(level);
+                    let need = pa..pa + bits::size(shift, level);
                     assert!(
                         self.prepared.contains(&need),
                         "{need:x?} was not made coherent"
@@ -227,7 +237,7 @@ impl State {
             (Kind::Leaf(pa), Kind::Invalid) => {
                 self.cache(level, base, old, None);
                 if bits::is_ram(old, self.fwb) && !self.fwb {
-                    self.owed.push(pa..pa + bits::size(level));
+                    self.owed.push(pa..pa + bits::size(shift, level));
                 }
             }
             (Kind::Table(table), Kind::Invalid) => {
@@ -241,17 +251,23 @@ impl State {
     }
 
     fn check_make(&self, span: &Range<u64>, new: u64) {
-        if let Some(cached) = self.cached.iter().find(|cached| cached.overlaps(span)) {
+        let shift = self.shift;
+        if let Some(cached) = self
+            .cached
+            .iter()
+            .find(|cached| cached.overlaps(shift, span))
+        {
             panic!("made {new:#x} at {span:x?} while the TLB has {cached:x?}");
         }
     }
 
     fn check_exec(&self, level: u8, old: u64, new: u64) {
+        let shift = self.shift;
         if bits::perm(new).2 && !bits::perm(old).2 {
-            let Kind::Leaf(pa) = bits::kind(level, new) else {
+            let Kind::Leaf(pa) = bits::kind(shift, level, new) else {
                 return;
             };
-            let need = pa..pa + bits::size(level);
+            let need = pa..pa + bits::size(shift, level);
             assert!(
                 self.executable.contains(&need),
                 "{need:x?} was not prepared for execution"
@@ -260,6 +276,7 @@ impl State {
     }
 
     fn cache(&mut self, level: u8, base: u64, descriptor: u64, through: Option<u64>) {
+        let shift = self.shift;
         let cached = Cached {
             level,
             base,
@@ -267,13 +284,14 @@ impl State {
             through,
         };
         // A leaf whose access flag is clear is never cached.
-        let old = matches!(cached.kind(), Kind::Leaf(_)) && descriptor & bits::AF == 0;
+        let old = matches!(cached.kind(shift), Kind::Leaf(_)) && descriptor & bits::AF == 0;
         if !old && !self.cached.contains(&cached) {
             self.cached.push(cached);
         }
     }
 
     fn link(&mut self, pa: u64, level: u8, base: u64) {
+        let shift = self.shift;
         let table = self
             .tables
             .get_mut(&pa)
@@ -282,7 +300,7 @@ impl State {
         table.place = Place::Linked(level, base);
         for word in table.words.clone() {
             assert!(
-                !matches!(bits::kind(level, word), Kind::Table(_)),
+                !matches!(bits::kind(shift, level, word), Kind::Table(_)),
                 "linked a table with tables below"
             );
         }
@@ -290,6 +308,7 @@ impl State {
 
     /// Everything below `pa` stays as the TLB may have seen it.
     fn unlink(&mut self, pa: u64) {
+        let shift = self.shift;
         let table = self
             .tables
             .get_mut(&pa)
@@ -299,8 +318,8 @@ impl State {
         };
         table.place = Place::Unlinked;
         for (index, word) in table.words.clone().into_iter().enumerate() {
-            let base = base + index as u64 * bits::size(level);
-            match bits::kind(level, word) {
+            let base = base + index as u64 * bits::size(shift, level);
+            match bits::kind(shift, level, word) {
                 Kind::Invalid => {}
                 Kind::Leaf(_) => self.cache(level, base, word, Some(pa)),
                 Kind::Table(below) => {
@@ -312,7 +331,8 @@ impl State {
     }
 
     pub fn flush(&mut self, range: Range<u64>, leaf: Option<u8>) {
-        let unit = leaf.map_or(4096, bits::size);
+        let shift = self.shift;
+        let unit = leaf.map_or(1 << shift, |level| bits::size(shift, level));
         assert!(range.start < range.end, "empty flush {range:x?}");
         assert!(
             range.start % unit == 0 && range.end % unit == 0,
@@ -322,8 +342,8 @@ impl State {
         self.counts.flushes += 1;
         self.counts.flushed_bytes += range.end - range.start;
         let gone = |cached: &Cached| {
-            cached.overlaps(&range)
-                && match (cached.kind(), leaf) {
+            cached.overlaps(shift, &range)
+                && match (cached.kind(shift), leaf) {
                     (_, None) => true,
                     (Kind::Leaf(_), Some(level)) => cached.level == level,
                     // The last-level form leaves table descriptors alone.
@@ -334,7 +354,7 @@ impl State {
             .cached
             .iter()
             .filter(|cached| !gone(cached))
-            .filter_map(|cached| match cached.kind() {
+            .filter_map(|cached| match cached.kind(shift) {
                 Kind::Table(pa) => Some(pa),
                 _ => None,
             })
@@ -344,10 +364,12 @@ impl State {
     }
 
     pub fn after_data(&mut self, range: Range<u64>) {
+        let shift = self.shift;
         assert!(!self.fwb, "cleaned for nothing");
         for cached in &self.cached {
-            if let Kind::Leaf(pa) = cached.kind() {
-                let reachable = pa < range.end && range.start < pa + bits::size(cached.level);
+            if let Kind::Leaf(pa) = cached.kind(shift) {
+                let reachable =
+                    pa < range.end && range.start < pa + bits::size(shift, cached.level);
                 assert!(
                     !reachable,
                     "cleaned {range:x?} while the TLB has {cached:x?}"
@@ -361,6 +383,7 @@ impl State {
 
     /// Now and then the CPU sets the access flag of a leaf in the tables.
     pub fn maybe_set_access_flag(&mut self, pa: u64, index: usize) {
+        let shift = self.shift;
         if !self.hardware_af {
             return;
         }
@@ -371,7 +394,7 @@ impl State {
             return;
         };
         if let (0, Place::Linked(level, _)) = (self.dice % 2, table.place) {
-            if let Kind::Leaf(_) = bits::kind(level, table.words[index]) {
+            if let Kind::Leaf(_) = bits::kind(shift, level, table.words[index]) {
                 table.words[index] |= bits::AF;
             }
         }
@@ -379,14 +402,15 @@ impl State {
 
     /// The descriptor that ends the lookup of `ipa`: its level, base and value.
     fn lookup(&self, ipa: u64) -> (u8, u64, u64) {
+        let shift = self.shift;
         let mut level = self.geometry.start_level().number();
-        let mut pa = self.root + (ipa / bits::size(level) / 512) * 4096;
+        let mut pa = self.root + ((ipa / bits::size(shift, level)) >> (shift - 3) << shift);
         loop {
-            let index = ipa / bits::size(level) % 512;
+            let index = ipa / bits::size(shift, level) % (1 << (shift - 3));
             let word = self.read(pa, index as usize);
-            match bits::kind(level, word) {
+            match bits::kind(shift, level, word) {
                 Kind::Table(below) => (level, pa) = (level + 1, below),
-                _ => return (level, ipa & !(bits::size(level) - 1), word),
+                _ => return (level, ipa & !(bits::size(shift, level) - 1), word),
             }
         }
     }
@@ -396,15 +420,16 @@ impl State {
     }
 
     pub fn contents(&self) -> Vec<Found> {
+        let shift = self.shift;
         let mut found = Vec::new();
         for table in self.tables.values() {
             let Place::Linked(level, base) = table.place else {
                 continue;
             };
             for (index, &word) in table.words.iter().enumerate() {
-                if let Kind::Leaf(pa) = bits::kind(level, word) {
+                if let Kind::Leaf(pa) = bits::kind(shift, level, word) {
                     found.push(Found {
-                        base: base + index as u64 * bits::size(level),
+                        base: base + index as u64 * bits::size(shift, level),
                         level,
                         pa,
                         perm: bits::perm(word),
@@ -419,13 +444,14 @@ impl State {
     }
 
     pub fn at_rest(&mut self, after_unmap: bool) {
+        let shift = self.shift;
         let mut linked = Vec::new();
         for (pa, table) in &self.tables {
             let Place::Linked(level, _) = table.place else {
                 panic!("table {pa:#x} leaks: {:?}", table.place);
             };
             for &word in &table.words {
-                match bits::kind(level, word) {
+                match bits::kind(shift, level, word) {
                     Kind::Invalid => assert_eq!(word, 0, "a marker was left behind"),
                     Kind::Table(below) => linked.push(below),
                     Kind::Leaf(_) => {}
