@@ -104,7 +104,12 @@ impl GuestMemory {
             }
             Err(MapError::PoolEmpty | MapError::Busy) => Ok(Fault::Resolved),
             Err(MapError::IpaTooLarge) => Ok(Fault::Device),
-            Err(_) => Err(EFAULT),
+            Err(MapError::PaTooLarge) => Err(EFAULT),
+            Err(MapError::Misaligned | MapError::BadLevel | MapError::BadPerm) => {
+                // `want` was made for `level`, which this translation has.
+                kernel::warn_on!(true);
+                Err(EFAULT)
+            }
         }
     }
 

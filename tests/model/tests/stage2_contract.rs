@@ -393,3 +393,28 @@ fn aliases_share_a_flush() {
         assert_eq!(machine.counts().flushes, most);
     }
 }
+
+#[test]
+fn next_pages_finds_tables_of_pages_and_says_where_to_go_on() {
+    let machine = machine(40);
+    let mut stage2 = machine.stage2();
+    let end = stage2.geometry().end();
+    assert_eq!(stage2.next_pages(Ipa::new(0)..end, usize::MAX), None);
+    for mapping in [block(RAM), page(RAM + 3 * BLOCK + PAGE)] {
+        assert_eq!(stage2.map(&mut machine.pool(8), &mapping), Ok(Mapped::New));
+    }
+    let table = Ipa::new(RAM + 3 * BLOCK);
+    assert_eq!(
+        stage2.next_pages(Ipa::new(0)..end, usize::MAX),
+        Some(Ok(table))
+    );
+    // From within it is found by its first address; before it the range is over.
+    let within = range(RAM + 3 * BLOCK + 7 * PAGE, PAGE);
+    assert_eq!(stage2.next_pages(within, 1), Some(Ok(table)));
+    assert_eq!(stage2.next_pages(range(RAM, 3 * BLOCK), 100), None);
+    // One look: at the block.
+    let next = Ipa::new(RAM + BLOCK);
+    assert_eq!(stage2.next_pages(range(RAM, 9 * BLOCK), 1), Some(Err(next)));
+    assert_eq!(stage2.unmap(range(RAM, 9 * BLOCK), 10_000), None);
+    assert_eq!(stage2.next_pages(Ipa::new(0)..end, usize::MAX), None);
+}
