@@ -17,6 +17,13 @@ loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk,ro" --device
 says "$(cat "$dir/out")" '^kept$'
 [ "$before" = "$(md5sum <"$disk")" ] || fail "a read-only disk has changed"
 
+# A snapshot can be written, and is forgotten.
+loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk,snapshot,serial=S-1" --device "$DEVICE" \
+    -- sh -c 'echo written >/root/file; sync; echo 3 >/proc/sys/vm/drop_caches; cat /root/file /sys/block/vda/serial' >"$dir/out" 2>&1 </dev/null ||
+    { cat "$dir/out"; fail "exit code $?"; }
+[ "$(cat "$dir/out")" = "$(printf 'written\nS-1')" ] || { cat "$dir/out"; fail "it is not what was written"; }
+[ "$before" = "$(md5sum <"$disk")" ] || fail "a disk with a snapshot has changed"
+
 loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk" --device "$DEVICE" -- sleep 40 >/dev/null 2>&1 </dev/null &
 first=$!
 # It has the disk from when it holds its lock.

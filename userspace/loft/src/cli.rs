@@ -78,7 +78,7 @@ Exit codes:
 Examples:
   loft run -k vmlinuz -d disk.img                            boot a disk
   loft run -k vmlinuz -d disk.img -- uname -a                run a command, get its exit code
-  loft run -k vmlinuz -d disk.img,ro -c 4 -m 2G -- make test
+  loft run -k vmlinuz -d disk.img,snapshot -c 4 -m 2G -- make test        and the disk stays as it is
   loft run -k Image -i initrd.img -p 'rdinit=/bin/sh'        boot an initial RAM disk
   loft run -k vmlinuz -d disk.img -n tap=tap0 --device /dev/kvm";
 
@@ -94,8 +94,9 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
 
-    /// A disk: a raw image or a block device; ",ro" makes it read-only. The first is /dev/vda
-    #[arg(short, long = "disk", value_name = "FILE[,ro]")]
+    /// A disk: a raw image or a block device. ",ro" makes it read-only; with ",snapshot" what the guest writes is thrown away;
+    /// ",serial=TEXT" is its serial number. The first is /dev/vda
+    #[arg(short, long = "disk", value_name = "FILE[,ro|,snapshot]")]
     pub disks: Vec<DiskArg>,
 
     /// A network card on the tap device NAME (make it with: ip tuntap add NAME mode tap)
@@ -271,21 +272,43 @@ pub struct DiskArg {
     pub path: PathBuf,
     /// Whether the guest may not write.
     pub read_only: bool,
+    /// Whether what the guest writes is thrown away.
+    pub snapshot: bool,
+    /// Its serial number.
+    pub serial: Option<String>,
 }
+
+/// The longest serial number of a virtio disk.
+const MAX_SERIAL: usize = 20;
 
 impl std::str::FromStr for DiskArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (path, read_only) = match text.rsplit_once(',') {
-            Some((path, "ro")) => (path, true),
-            Some((path, "rw")) => (path, false),
-            _ => (text, false),
-        };
+        let mut disk = Self { path: PathBuf::new(), read_only: false, snapshot: false, serial: None };
+        let mut path = text;
+        // What is no option belongs to the name.
+        while let Some((before, word)) = path.rsplit_once(',') {
+            match (word, word.split_once('=')) {
+                ("ro", _) => disk.read_only = true,
+                ("rw", _) => disk.read_only = false,
+                ("snapshot", _) => disk.snapshot = true,
+                (_, Some(("serial", serial))) if serial.len() > MAX_SERIAL => {
+                    return Err(format!("a disk's serial number has at most {MAX_SERIAL} bytes"));
+                }
+                (_, Some(("serial", serial))) => disk.serial = Some(serial.to_owned()),
+                _ => break,
+            }
+            path = before;
+        }
         if path.is_empty() {
             return Err("the name of the file is missing; write FILE or FILE,ro".into());
         }
-        Ok(Self { path: path.into(), read_only })
+        if disk.read_only && disk.snapshot {
+            return Err("a disk is read-only or a snapshot; leave out ro, or snapshot".into());
+        }
+        disk.path = path.into();
+        Ok(disk)
     }
 }
 
@@ -376,8 +399,10 @@ mod tests {
             "/",
         ])
         .unwrap();
-        assert_eq!(args.disks[0], DiskArg { path: "a.img".into(), read_only: false });
-        assert_eq!(args.disks[1], DiskArg { path: "b,c.img".into(), read_only: true });
+        assert_eq!(args.disks[0], DiskArg { path: "a.img".into(), read_only: false, snapshot: false, serial: None });
+        assert_eq!(args.disks[1], DiskArg { path: "b,c.img".into(), read_only: true, snapshot: false, serial: None });
+        let disk: DiskArg = "a,b,snapshot,serial=X1".parse().unwrap();
+        assert_eq!((disk.path, disk.snapshot, disk.serial), ("a,b".into(), true, Some("X1".to_owned())));
         assert_eq!(args.nets[0], NetArg { tap: "t0".into(), mac: Some([0x52, 0x54, 0, 0, 0, 1]) });
         assert_eq!((args.cpus, args.memory, args.vsock), (4, 2 << 30, Some(5)));
         assert_eq!(args.append, ["-x y", "z"]);
@@ -409,7 +434,9 @@ mod tests {
         for cpus in ["0", "-1", "513", "many"] {
             assert!(text(&["-k", "x", "-c", cpus]).contains(cpus), "{cpus}");
         }
-        assert!(run(&["-k", "x", "-d", ",ro"]).is_err());
+        for disk in [",ro", "x,ro,snapshot", "x,serial=0123456789abcdefghijk"] {
+            assert!(run(&["-k", "x", "-d", disk]).is_err(), "{disk}");
+        }
         assert!(run(&["-k", "x", "--name", "a/b"]).is_err());
         for net in [
             "eth0",

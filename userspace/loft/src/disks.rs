@@ -63,7 +63,7 @@ pub fn check(arg: &DiskArg) -> Result<Found> {
 fn open_error(path: &Path, error: &std::io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
         std::io::ErrorKind::NotFound if path.to_string_lossy().contains(',') => {
-            "; what may follow a comma is ro or rw, as in FILE,ro"
+            "; what may follow a comma is ro, rw, snapshot or serial=TEXT, as in FILE,ro"
         }
         std::io::ErrorKind::NotFound => "; make one with: truncate --size 1G FILE && mkfs.ext4 FILE",
         std::io::ErrorKind::PermissionDenied => "; run as its owner, or as root",
@@ -104,7 +104,7 @@ mod tests {
             Self(path)
         }
         fn arg(&self) -> DiskArg {
-            DiskArg { path: self.0.clone(), read_only: true }
+            DiskArg { path: self.0.clone(), read_only: true, snapshot: false, serial: None }
         }
         fn error(&self) -> String {
             let text = check(&self.arg()).unwrap_err().to_string();
@@ -151,9 +151,10 @@ mod tests {
     #[test]
     fn not_raw_and_not_there() {
         assert!(Temporary::new("qcow2", b"QFI\xfb and more").error().contains("qemu-img convert -f qcow2"));
-        let missing = DiskArg { path: "/nonexistent/disk".into(), read_only: false };
+        let named = |path: &str| path.parse::<DiskArg>().unwrap();
+        let missing = named("/nonexistent/disk");
         assert!(check(&missing).unwrap_err().to_string().contains("/nonexistent/disk"));
-        let directory = DiskArg { path: std::env::temp_dir(), read_only: false };
+        let directory = named(&std::env::temp_dir().to_string_lossy());
         assert!(check(&directory).unwrap_err().to_string().contains("is a directory"));
     }
 

@@ -230,7 +230,8 @@ fn explain(ending: &Ending, command: bool, verbose: bool, record: &Record) {
 fn devices(args: &RunArgs) -> Result<Vec<Box<dyn Device>>> {
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
     for (n, disk) in args.disks.iter().enumerate() {
-        let options = BlockOptions { read_only: disk.read_only, serial: Some(format!("loft-{n}")) };
+        let serial = disk.serial.clone().unwrap_or_else(|| format!("loft-{n}"));
+        let options = BlockOptions { read_only: disk.read_only, snapshot: disk.snapshot, serial: Some(serial) };
         devices.push(Box::new(Block::open(&disk.path, &options)?));
     }
     for net in &args.nets {

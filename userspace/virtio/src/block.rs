@@ -3,6 +3,7 @@
 
 mod disk;
 mod iovec;
+mod overlay;
 mod request;
 
 use std::fs::File;
@@ -37,8 +38,17 @@ const PHYSICAL_BLOCK_EXP: u8 = 3;
 pub struct BlockOptions {
     /// The guest may not write, and several guests may use the file at once.
     pub read_only: bool,
+    /// What the guest writes is thrown away when the device is dropped; several guests may use the file at once.
+    pub snapshot: bool,
     /// What the guest sees as the disk's serial number, cut to 20 bytes; the file's name if there is none.
     pub serial: Option<String>,
+}
+
+impl BlockOptions {
+    /// Whether the file itself is left as it is.
+    fn keeps_file(&self) -> bool {
+        self.read_only || self.snapshot
+    }
 }
 
 /// A block device.
@@ -50,7 +60,7 @@ pub struct Block {
 
 impl Block {
     /// Opens the image at `path` and locks it: until the device is dropped nobody else can open it for writing, and unless it
-    /// is read-only nobody else can open it at all, provided that they lock too, as QEMU does.
+    /// stays as it is nobody else can open it at all, provided that they lock too, as QEMU does.
     pub fn open(path: &Path, options: &BlockOptions) -> Result<Self, BlockError> {
         Ok(Self { disk: Arc::new(Disk::open(path, options)?), worker: None })
     }

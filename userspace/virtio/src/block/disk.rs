@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 use vm_memory::VolatileSlice;
 
-use super::{iovec, BlockOptions, SECTOR};
+use super::{iovec, overlay::Overlay, BlockOptions, SECTOR};
 
 /// The length of a disk's serial number.
 pub const ID_BYTES: usize = VIRTIO_BLK_ID_BYTES as usize;
@@ -57,6 +57,14 @@ pub enum BlockError {
         /// Its size in bytes.
         size: u64,
     },
+    /// What is written to it has no place.
+    #[error("disk {}: there is no place for what a guest writes to it ({reason}); give one that has room: TMPDIR=DIRECTORY", .path.display())]
+    Overlay {
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        reason: io::Error,
+    },
     /// It has no bytes.
     #[error("disk {}: it is empty; make it larger with truncate --size", .0.display())]
     Empty(PathBuf),
@@ -66,6 +74,8 @@ pub enum BlockError {
 #[derive(Debug)]
 pub struct Disk {
     file: File,
+    /// What was written, where the file is to stay as it is.
+    overlay: Option<Overlay>,
     size: u64,
     read_only: bool,
     id: [u8; ID_BYTES],
@@ -82,10 +92,10 @@ impl Disk {
             kind(&std::fs::metadata(path).map_err(failed)?).ok_or_else(|| BlockError::NotADisk(path.to_owned()))?;
         // O_NONBLOCK: should the path have become a pipe since, then opening it does not wait. O_EXCL on a block device: it
         // fails where the device is mounted, and the host would not see what the guest writes.
-        let exclusive = if block_device && !options.read_only { libc::O_EXCL } else { 0 };
+        let exclusive = if block_device && !options.keeps_file() { libc::O_EXCL } else { 0 };
         let file = OpenOptions::new()
             .read(true)
-            .write(!options.read_only)
+            .write(!options.keeps_file())
             .custom_flags(libc::O_NONBLOCK | exclusive)
             .open(path)
             .map_err(failed)?;
@@ -97,7 +107,7 @@ impl Disk {
         let failed =
             |reason: io::Error| BlockError::Open { path: path.to_owned(), hint: hint(&reason, options), reason };
         kind(&file.metadata().map_err(failed)?).ok_or_else(|| BlockError::NotADisk(path.to_owned()))?;
-        lock(&file, options.read_only).map_err(|reason| match reason {
+        lock(&file, options.keeps_file()).map_err(|reason| match reason {
             nix::Error::EAGAIN | nix::Error::EACCES => BlockError::InUse(path.to_owned()),
             _ => BlockError::Lock { path: path.to_owned(), reason: reason.into() },
         })?;
@@ -109,8 +119,10 @@ impl Disk {
         if size % SECTOR != 0 {
             return Err(BlockError::Size { path: path.to_owned(), size });
         }
+        let overlay = options.snapshot.then(|| Overlay::new(size)).transpose();
+        let overlay = overlay.map_err(|reason| BlockError::Overlay { path: path.to_owned(), reason })?;
         let (id, path, told) = (id(path, options), path.to_owned(), AtomicBool::new(false));
-        Ok(Self { file, size, read_only: options.read_only, id, path, told })
+        Ok(Self { file, overlay, size, read_only: options.read_only, id, path, told })
     }
 
     pub fn sectors(&self) -> u64 {
@@ -133,15 +145,37 @@ impl Disk {
     }
 
     pub fn read<'m>(&self, offset: u64, to: impl Iterator<Item = &'m VolatileSlice<'m>>) -> io::Result<()> {
-        self.noted(iovec::read_at(&self.file, offset, to))
+        self.noted(match &self.overlay {
+            Some(overlay) => overlay.read(&self.file, offset, to),
+            None => iovec::read_at(&self.file, offset, to),
+        })
     }
 
     pub fn write<'m>(&self, offset: u64, from: impl Iterator<Item = &'m VolatileSlice<'m>>) -> io::Result<()> {
-        self.noted(iovec::write_at(&self.file, offset, from))
+        let mut length = 0;
+        let from = from.inspect(|slice| length += slice.len() as u64);
+        self.noted(iovec::write_at(self.target(), offset, from))?;
+        self.take(offset, length);
+        Ok(())
+    }
+
+    /// The file that is written to.
+    fn target(&self) -> &File {
+        self.overlay.as_ref().map_or(&self.file, Overlay::file)
+    }
+
+    /// Takes note that a range of that file has become the disk's.
+    fn take(&self, offset: u64, length: u64) {
+        if let Some(overlay) = &self.overlay {
+            overlay.take(offset, length);
+        }
     }
 
     /// Everything that was written is on stable storage when this returns.
     pub fn flush(&self) -> io::Result<()> {
+        if self.overlay.is_some() {
+            return Ok(());
+        }
         self.noted(self.file.sync_data())
     }
 
@@ -174,11 +208,15 @@ impl Disk {
             return Ok(());
         }
         loop {
-            match fallocate(&self.file, how | FallocateFlags::KEEP_SIZE, offset, length) {
+            match fallocate(self.target(), how | FallocateFlags::KEEP_SIZE, offset, length) {
                 Err(Errno::INTR) => {}
                 // Some block devices say EINVAL where they mean that they cannot.
                 Err(Errno::NOSYS | Errno::OPNOTSUPP) => return Err(io::ErrorKind::Unsupported.into()),
-                result => return self.noted(result.map_err(io::Error::from)),
+                result => {
+                    self.noted(result.map_err(io::Error::from))?;
+                    self.take(offset, length);
+                    return Ok(());
+                }
             }
         }
     }
@@ -187,7 +225,8 @@ impl Disk {
         static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
         while length > 0 {
             let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROES.len());
-            self.noted(self.file.write_all_at(ZEROES.get(..part).unwrap_or(&[]), offset))?;
+            self.noted(self.target().write_all_at(ZEROES.get(..part).unwrap_or(&[]), offset))?;
+            self.take(offset, part as u64);
             offset += part as u64;
             length -= part as u64;
         }
@@ -204,7 +243,7 @@ fn kind(metadata: &std::fs::Metadata) -> Option<bool> {
 fn hint(reason: &io::Error, options: &BlockOptions) -> &'static str {
     match reason.kind() {
         io::ErrorKind::NotFound => "; check the path, or make an image with truncate --size",
-        io::ErrorKind::PermissionDenied if options.read_only => "; you need permission to read it",
+        io::ErrorKind::PermissionDenied if options.keeps_file() => "; you need permission to read it",
         io::ErrorKind::PermissionDenied => "; you need permission to write it, or give it as read-only",
         io::ErrorKind::ReadOnlyFilesystem => "; give it as read-only",
         io::ErrorKind::ResourceBusy => {

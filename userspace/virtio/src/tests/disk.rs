@@ -3,12 +3,15 @@
 
 use std::path::Path;
 
+use crate::block::Disk;
 use crate::{Block, BlockError, BlockOptions};
+use vm_memory::VolatileSlice;
 use vmm_sys_util::tempdir::TempDir;
 use vmm_sys_util::tempfile::TempFile;
 
-const RO: BlockOptions = BlockOptions { read_only: true, serial: None };
-const RW: BlockOptions = BlockOptions { read_only: false, serial: None };
+const RW: BlockOptions = BlockOptions { read_only: false, snapshot: false, serial: None };
+const RO: BlockOptions = BlockOptions { read_only: true, ..RW };
+const SNAPSHOT: BlockOptions = BlockOptions { snapshot: true, ..RW };
 
 fn image(size: u64) -> TempFile {
     let image = TempFile::new().unwrap();
@@ -98,4 +101,41 @@ fn the_user_learns_once_that_the_host_has_no_space() {
     let ours: Vec<_> = logged.iter().filter(|l| l.contains("/disks/full.img")).collect();
     assert_eq!(ours.len(), 1, "{ours:?}");
     assert!(ours[0].contains("not permitted") && ours[0].contains("I/O errors"), "{ours:?}");
+}
+
+#[test]
+fn a_snapshot_leaves_the_file_as_it_is() {
+    let image = image(64 << 10);
+    let base: Vec<u8> = (0..64 << 10).map(|n| (n / 512) as u8 | 0x80).collect();
+    std::fs::write(image.as_path(), &base).unwrap();
+    let open = || Disk::open(image.as_path(), &SNAPSHOT).unwrap();
+    let (disk, other) = (open(), open());
+    assert!(matches!(Block::open(image.as_path(), &RW), Err(BlockError::InUse(_))));
+    let mut expected = base.clone();
+    let mut write = |offset: usize, length: usize, byte: u8| {
+        let mut bytes = vec![byte; length];
+        let (one, two) = bytes.split_at_mut(length / 3);
+        disk.write(offset as u64, [VolatileSlice::from(one), VolatileSlice::from(two)].iter()).unwrap();
+        expected[offset..offset + length].fill(byte);
+    };
+    write(512, 1024, 1);
+    write(1024, 2048, 2);
+    write(63 << 10, 1024, 3);
+    disk.punch(4096, 1024).unwrap();
+    disk.zero(8192, 512, true).unwrap();
+    disk.zero(1024, 512, false).unwrap();
+    disk.flush().unwrap();
+    for range in [4096..5120, 8192..8704, 1024..1536] {
+        expected[range].fill(0);
+    }
+    let read = |disk: &Disk, offset: usize, length: usize| {
+        let mut bytes = vec![0xff; length];
+        let (one, two) = bytes.split_at_mut(length / 7);
+        disk.read(offset as u64, [VolatileSlice::from(one), VolatileSlice::from(two)].iter()).unwrap();
+        bytes
+    };
+    for (offset, length) in [(0, 64 << 10), (512, 512), (1024, 4096), (4608, 3584), (60 << 10, 4096)] {
+        assert!(read(&disk, offset, length) == expected[offset..offset + length], "{length} bytes at {offset}");
+    }
+    assert!(read(&other, 0, 64 << 10) == base && std::fs::read(image.as_path()).unwrap() == base);
 }
