@@ -39,8 +39,9 @@ pub enum Frame {
     StderrGone,
     /// Launcher: run this command, a [`crate::task::Command`] in JSON.
     Run(Vec<u8>),
-    /// Launcher, on the first service port: end the command of the service port with this index.
-    Kill(u8),
+    /// Launcher, on the first service port: end a command, if it still runs: the service port with this index, and the how many-th
+    /// [`Frame::Run`] on that it was.
+    Kill(u8, u32),
     /// Launcher, on the first service port: switch the guest off.
     PowerOff,
     /// Launcher, on the first service port: restart the guest.
@@ -58,7 +59,7 @@ pub struct BadFrame {
 impl Frame {
     /// The frame's bytes. Contents longer than [`MAX_CONTENT`] must be cut by the caller.
     pub fn encode(&self) -> Vec<u8> {
-        let size;
+        let (size, which);
         let (kind, content): (u8, &[u8]) = match self {
             Self::Hello => (1, &[]),
             Self::Stdin(bytes) => (2, bytes),
@@ -77,7 +78,11 @@ impl Frame {
             Self::StdoutGone => (11, &[]),
             Self::StderrGone => (12, &[]),
             Self::Run(bytes) => (13, bytes),
-            Self::Kill(port) => (14, std::slice::from_ref(port)),
+            Self::Kill(port, run) => {
+                let [r0, r1, r2, r3] = run.to_le_bytes();
+                which = [*port, r0, r1, r2, r3];
+                (14, &which)
+            }
             Self::PowerOff => (15, &[]),
             Self::Reboot => (16, &[]),
         };
@@ -104,7 +109,7 @@ impl Frame {
             (11, []) => Self::StdoutGone,
             (12, []) => Self::StderrGone,
             (13, bytes) => Self::Run(bytes.to_vec()),
-            (14, &[port]) => Self::Kill(port),
+            (14, &[port, r0, r1, r2, r3]) => Self::Kill(port, u32::from_le_bytes([r0, r1, r2, r3])),
             (15, []) => Self::PowerOff,
             (16, []) => Self::Reboot,
             _ => return Err(BadFrame { kind, length: content.len() }),
@@ -181,7 +186,7 @@ mod tests {
             Frame::StdoutGone,
             Frame::StderrGone,
             Frame::Run(b"{}".to_vec()),
-            Frame::Kill(3),
+            Frame::Kill(3, 70_000),
             Frame::PowerOff,
             Frame::Reboot,
         ]

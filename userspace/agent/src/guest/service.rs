@@ -14,8 +14,16 @@ use nix::unistd::{fork, setsid, ForkResult, Pid};
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The command of each port. Its process is not waited for as long as it is here, so that the number is nobody else's.
-type Commands = Arc<[Mutex<Option<Pid>>; SERVICE_PORTS.len()]>;
+/// What a port runs.
+#[derive(Default)]
+struct Current {
+    /// How many commands there have been, with this one.
+    run: u32,
+    /// The process. It is not waited for as long as it is here, so that the number is nobody else's.
+    pid: Option<Pid>,
+}
+
+type Commands = Arc<[Mutex<Current>; SERVICE_PORTS.len()]>;
 
 /// Starts the process. To be called before this one has threads, with the root file system in place. A guest whose launcher
 /// offers no ports goes without.
@@ -57,9 +65,12 @@ fn serve_port(mut input: File, index: usize, commands: &Commands) {
     let result = receive(&mut input, |frame| {
         match frame {
             Frame::Run(json) => launcher = run(&json, &out, index, commands),
-            Frame::Kill(port) => {
-                if let Some(pid) = commands.get(usize::from(port)).and_then(|command| *locked(command)) {
-                    let _ = killpg(pid, Signal::SIGKILL);
+            Frame::Kill(port, run) => {
+                if let Some(current) = commands.get(usize::from(port)).map(locked) {
+                    // Another command may have taken the place of the one that is meant.
+                    if let Some(pid) = current.pid.filter(|_| current.run == run) {
+                        let _ = killpg(pid, Signal::SIGKILL);
+                    }
                 }
             }
             Frame::PowerOff => requests::ask(requests::Request::Off),
@@ -75,6 +86,9 @@ fn serve_port(mut input: File, index: usize, commands: &Commands) {
 
 /// Runs a command; a thread sends how it ended.
 fn run(json: &[u8], out: &exec::Port, index: usize, commands: &Commands) -> Launcher {
+    let mut current = locked(&commands[index]);
+    current.run = current.run.wrapping_add(1);
+    drop(current);
     let started = serde_json::from_slice::<Command>(json)
         .map_err(|e| (exec::CANNOT_EXECUTE, format!("the command is not understood: {e}")))
         .and_then(|command| exec::start(&command))
@@ -93,7 +107,7 @@ fn run(json: &[u8], out: &exec::Port, index: usize, commands: &Commands) -> Laun
             return Launcher::default();
         }
     };
-    *locked(&commands[index]) = Some(pid);
+    locked(&commands[index]).pid = Some(pid);
     let (out, commands) = (out.clone(), commands.clone());
     std::thread::spawn(move || {
         // As with ssh, a command has ended when its outputs are closed as well.
@@ -105,11 +119,11 @@ fn run(json: &[u8], out: &exec::Port, index: usize, commands: &Commands) -> Laun
     launcher
 }
 
-/// Waits for `pid`, and takes it out of `command`; its exit code, as a shell says it.
-fn wait_for(pid: Pid, command: &Mutex<Option<Pid>>) -> u8 {
+/// Waits for `pid`, the process of `command`; its exit code, as a shell says it.
+fn wait_for(pid: Pid, command: &Mutex<Current>) -> u8 {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     while waitid(Id::Pid(pid), flags) == Err(Errno::EINTR) {}
-    *locked(command) = None;
+    locked(command).pid = None;
     match waitpid(pid, None) {
         Ok(WaitStatus::Exited(_, code)) => code as u8,
         Ok(WaitStatus::Signaled(_, signal, _)) => 128u8.wrapping_add(signal as u8),
@@ -117,6 +131,6 @@ fn wait_for(pid: Pid, command: &Mutex<Option<Pid>>) -> u8 {
     }
 }
 
-fn locked(command: &Mutex<Option<Pid>>) -> MutexGuard<'_, Option<Pid>> {
+fn locked(command: &Mutex<Current>) -> MutexGuard<'_, Current> {
     command.lock().unwrap_or_else(|e| e.into_inner())
 }

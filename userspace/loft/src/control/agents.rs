@@ -12,23 +12,23 @@ use std::sync::{Mutex, MutexGuard};
 pub struct Agents {
     /// The first, for what concerns the guest or another port.
     first: Mutex<UnixStream>,
-    /// Those that run no command, with their indices.
-    free: Mutex<Vec<(u8, UnixStream)>>,
+    /// Those that run no command.
+    free: Mutex<Vec<Port>>,
 }
 
-/// A port, for one command.
-struct Taken<'a> {
-    agents: &'a Agents,
+/// A port for commands.
+struct Port {
     index: u8,
     stream: UnixStream,
-    /// It can be given back.
-    done: bool,
+    /// How many commands there have been.
+    run: u32,
 }
 
 impl Agents {
     /// Takes the launcher's ends, in the order of [`task::SERVICE_PORTS`].
     pub fn new(first: UnixStream, others: Vec<UnixStream>) -> Self {
-        Self { first: first.into(), free: Mutex::new((1..).zip(others).collect()) }
+        let ports = (1..).zip(others).map(|(index, stream)| Port { index, stream, run: 0 });
+        Self { first: first.into(), free: Mutex::new(ports.collect()) }
     }
 
     /// Asks the guest to switch itself off.
@@ -53,10 +53,12 @@ impl Agents {
         early: &[u8],
         begun: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), Busy> {
-        let (index, stream) = locked(&self.free).pop().ok_or(Busy)?;
-        let mut taken = Taken { agents: self, index, stream, done: false };
-        // What fails from here on fails because one side has gone away: the client sees it, or does not care.
-        let _ = taken.run(command, client, early, begun);
+        let mut port = locked(&self.free).pop().ok_or(Busy)?;
+        // What fails fails because one side has gone away: the client sees it, or does not care. Where it is the guest there is
+        // nothing more that the port can be used for.
+        if port.run(self, command, client, early, begun).is_ok() {
+            locked(&self.free).push(port);
+        }
         Ok(())
     }
 }
@@ -65,17 +67,21 @@ impl Agents {
 #[derive(Debug)]
 pub struct Busy;
 
-impl Taken<'_> {
+impl Port {
+    /// Runs `command` for `client` to its end; an error if that cannot be known.
     fn run(
         &mut self,
+        agents: &Agents,
         command: &task::Command,
         client: &UnixStream,
         early: &[u8],
         begun: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let json = serde_json::to_vec(command)?;
-        Frame::Run(json).send(&mut self.stream)?;
         let (mut input, mut to_guest) = (client.try_clone()?, self.stream.try_clone()?);
+        self.run = self.run.wrapping_add(1);
+        let kill = Frame::Kill(self.index, self.run);
+        Frame::Run(json).send(&mut self.stream)?;
         let told = begun();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -94,7 +100,7 @@ impl Taken<'_> {
                     });
                 }
                 // Over another port: this one may be full of what the command does not read.
-                let _ = self.agents.say(&Frame::Kill(self.index));
+                let _ = agents.say(&kill);
                 let _ = Frame::StdoutGone.send(&mut to_guest);
                 let _ = Frame::StderrGone.send(&mut to_guest);
             });
@@ -102,19 +108,7 @@ impl Taken<'_> {
             // This ends the thread, even where the client stays.
             let _ = client.shutdown(Shutdown::Read);
             result
-        })?;
-        self.done = true;
-        told
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if self.done {
-            if let Ok(stream) = self.stream.try_clone() {
-                locked(&self.agents.free).push((self.index, stream));
-            }
-        }
+        })
     }
 }
 

@@ -6,6 +6,9 @@ use std::io;
 use std::sync::Mutex;
 use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 
+/// Messages that may wait before input is lost.
+const WAITING: usize = 64;
+
 /// Something for the session to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
@@ -30,9 +33,14 @@ impl Mailbox {
         Ok(Self { event: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?, messages: Mutex::default() })
     }
 
-    /// Puts `message` in.
+    /// Puts `message` in. Input that nobody takes is lost in the end, as on a terminal.
     pub fn send(&self, message: Message) {
-        self.messages.lock().unwrap_or_else(|e| e.into_inner()).push_back(message);
+        let mut messages = self.messages.lock().unwrap_or_else(|e| e.into_inner());
+        if messages.len() >= WAITING && matches!(message, Message::Input(_)) {
+            return;
+        }
+        messages.push_back(message);
+        drop(messages);
         let _ = self.event.write(1);
     }
 

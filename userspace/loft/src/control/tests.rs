@@ -138,12 +138,18 @@ fn a_command_has_the_connection_and_ends_with_it() {
     assert_eq!(got, [Frame::Stdout(b"out".to_vec()), Frame::Exit(7)]);
 
     // The client goes away: the command is ended, by its index, and the port is free again.
-    assert_eq!(frame(&theirs[0]), Frame::Kill(2));
+    assert_eq!(frame(&theirs[0]), Frame::Kill(2, 1));
     drop(second);
-    assert_eq!(frame(&theirs[0]), Frame::Kill(1));
+    assert_eq!(frame(&theirs[0]), Frame::Kill(1, 1));
     Frame::Exit(137).send(&mut &theirs[1]).unwrap();
-    let again = || ask(&UnixStream::connect(&path).unwrap(), run).ok;
-    while !again() {
+    let third = loop {
+        let client = UnixStream::connect(&path).unwrap();
+        if ask(&client, run).ok {
+            break client;
+        }
         std::thread::yield_now();
-    }
+    };
+    drop(third);
+    // The next one on that port is another one.
+    assert!(matches!(frame(&theirs[0]), Frame::Kill(_, 2)));
 }
