@@ -177,21 +177,29 @@ TEST(sgi_all)
 #define ALL_LINES 992 /* the most that KVM takes */
 
 /*
- * spis_all: an SGI of the vCPU's own, when all SPIs that KVM gives a guest are pending for it, the more urgent ones last, and none
- * is taken: from the write until the next instruction. What is in the list registers goes back to them and the first ones are
- * found again, with the host's interrupts off. One CPU.
+ * spis_*: an SGI of the vCPU's own, from the write until the next instruction, when the guest has made of all SPIs that KVM gives
+ * it what is worst, and takes none. What is in the list registers goes back to them and the first ones are found again, with the
+ * host's interrupts off. One CPU.
  */
-static void guest_spis_all(u64 arg)
+static void all_spis(u64 reg)
+{
+	for (u32 n = 1; n < ALL_LINES / 32; n++)
+		mmio_write32(GUEST_GICD + reg + 4 * n, ~0U);
+}
+
+/* The more urgent ones come last. */
+static void spis_up(void)
 {
 	bench_gic_up(0, 1);
 	for (u32 intid = 32; intid < ALL_LINES; intid++)
 		gic_priority(intid, 0xf8 - (intid / 32) * 8);
-	for (u32 n = 1; n < ALL_LINES / 32; n++) {
-		mmio_write32(GUEST_GICD + GICD_ISENABLER + 4 * n, ~0U);
-		mmio_write32(GUEST_GICD + GICD_ISPENDR + 4 * n, ~0U);
-	}
+	all_spis(GICD_ISENABLER);
 	for (u32 n = 0; n < SGIS; n++)
 		gic_enable(n + 1);
+}
+
+static void send_to_self(void)
+{
 	for (u64 n = 0; n < SGIS; n++) {
 		u64 after, before = send((n + 1) << 24 | 1, &after);
 
@@ -199,15 +207,56 @@ static void guest_spis_all(u64 arg)
 	}
 }
 
-TEST(spis_all)
+static void guest_spis_all(u64 arg)
 {
-	struct vm *vm = bench_vm(.main = guest_spis_all, .no_gic_init = true);
+	spis_up();
+	all_spis(GICD_ISPENDR);
+	send_to_self();
+}
+
+static void guest_spis_active(u64 arg)
+{
+	spis_up();
+	all_spis(GICD_ISACTIVER);
+	send_to_self();
+}
+
+/* In EOImode 1 an interrupt stays active until it is deactivated, and others of any priority can be acknowledged. */
+static void guest_spis_mixed(u64 arg)
+{
+	spis_up();
+	gic_split_eoi(true);
+	all_spis(GICD_ISPENDR);
+	for (u32 n = 0; n < 100; n++)
+		gic_eoi(gic_ack());
+	for (u32 n = 1; n < ALL_LINES / 32; n += 2)
+		mmio_write32(GUEST_GICD + GICD_ISACTIVER + 4 * n, ~0U);
+	all_spis(GICD_ISPENDR);
+	send_to_self();
+}
+
+static void measure_spis(const char *name, void (*guest)(u64))
+{
+	struct vm *vm = bench_vm(.main = guest, .no_gic_init = true);
 	u32 lines = ALL_LINES;
 
 	CHECK_OK(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines));
 	CHECK_OK(attr_set(vm->gic, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL));
 	vcpu_done(&vm->vcpus[0]);
-	bench_report("spis_all", 1, SGIS, VM_GLOBAL(vm, bench_ticks)[0]);
+	bench_report(name, 1, SGIS, VM_GLOBAL(vm, bench_ticks)[0]);
+}
+
+/* spis_all: all are pending. */
+TEST(spis_all)
+{
+	measure_spis("spis_all", guest_spis_all);
+}
+
+/* spis_active: all are active; spis_mixed: all are pending, and more than half of them active. */
+TEST(spis_active)
+{
+	measure_spis("spis_active", guest_spis_active);
+	measure_spis("spis_mixed", guest_spis_mixed);
 }
 
 /*
