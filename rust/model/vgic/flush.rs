@@ -69,7 +69,7 @@ impl<const CAP: usize> Best<CAP> {
     }
 
     /// Their INTIDs, the first one first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
         self.keys.iter().take(self.total).map(|key| key & 0xffff)
     }
 }
@@ -96,18 +96,26 @@ impl View<'_> {
 
     fn fill(&mut self, cpu: VcpuId, file: &mut LrFile, active_timers: TimerSet) {
         let mut pending = Best::<MAX_LRS>::new();
-        let mut active = Best::<MAX_LRS>::new();
+        let (mut actives, mut active) = (0usize, None);
         let enables = self.dist.enables();
         let all = self.each_work(cpu, |id, irq| {
             if irq.active {
-                active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
+                actives = actives.saturating_add(1);
+                active = Some(id);
             } else if irq.raised() && forwards(enables, irq.group1) {
                 let held_back = !group_enabled(file.vmcr, irq.group1);
                 pending.add(held_back.into(), irq.priority, id.get());
             }
         });
         if !all {
-            self.add_crowd(cpu, enables, file.vmcr, &mut pending, &mut active);
+            self.add_crowd(cpu, enables, file.vmcr, &mut pending);
+        }
+        // Where there is one only, there is no order.
+        let mut several = None;
+        if actives > 1 || !all && self.any_spi_is_active() {
+            let set = self.active(cpu);
+            actives = set.len();
+            several = Some(set);
         }
 
         let held_back = !group_enabled(file.vmcr, true);
@@ -120,10 +128,15 @@ impl View<'_> {
 
         let room = file.limit();
         let kept = usize::from(room > 1).max(room.saturating_sub(pending.total));
-        let actives = active.total.min(kept).min(room);
-        let pendings = pending.total.min(room.saturating_sub(actives));
-        for id in active.iter().take(actives).filter_map(IntId::new) {
-            let again = pending.total == pendings;
+        let inside = actives.min(kept).min(room);
+        let pendings = pending.total.min(room.saturating_sub(inside));
+        let again = pending.total == pendings;
+        if let Some(several) = several {
+            let order = self.in_order_of_end(cpu, several);
+            for id in order.iter().take(inside).filter_map(IntId::new) {
+                self.load(cpu, id, file, again, enables, active_timers);
+            }
+        } else if let Some(id) = active.filter(|_| inside != 0) {
             self.load(cpu, id, file, again, enables, active_timers);
         }
         for intid in pending.iter().take(pendings) {
@@ -137,12 +150,12 @@ impl View<'_> {
         if pending.total > pendings {
             file.hcr |= hcr::NPIE;
         }
-        if active.total > actives {
+        if actives > inside {
             file.hcr |= hcr::LRENPIE;
             // What it counts may be a shared one.
             file.has_spis = self.shared.is_some();
         }
-        if pending.total > pendings || active.total > actives {
+        if pending.total > pendings || actives > inside {
             // A group that the guest disables now may be what fills the list registers.
             file.hcr |= disable_events(file.vmcr);
         }
@@ -151,24 +164,14 @@ impl View<'_> {
         }
     }
 
-    /// Adds the shared interrupts where there are too many to look at each: of those that are pending the first ones, and how many
-    /// more there are.
+    /// Adds the pending shared interrupts where there are too many to look at each: the first ones, and
+    /// how many more there are.
     #[cold]
     #[inline(never)]
-    fn add_crowd(
-        &self,
-        cpu: VcpuId,
-        enables: u32,
-        vmcr: u64,
-        pending: &mut Best<MAX_LRS>,
-        active: &mut Best<MAX_LRS>,
-    ) {
+    fn add_crowd(&self, cpu: VcpuId, enables: u32, vmcr: u64, pending: &mut Best<MAX_LRS>) {
         let Some(spis) = self.spi_work(cpu) else {
             return;
         };
-        spis.each_active(|id, irq| {
-            active.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
-        });
         // The CPU interface and the distributor have their enables in the same bits.
         let on = vmcr as u32;
         let mut beyond = 0usize;

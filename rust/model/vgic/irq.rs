@@ -32,8 +32,6 @@ pub struct Irq {
     pub(super) holder: Option<VcpuId>,
     pub(super) lr: Option<InLr>,
     pub(super) priority: u8,
-    /// While it is active: how many interrupts were active on the vCPU when it was acknowledged. 0 if it never was.
-    pub(super) depth: u8,
     pub(super) enabled: bool,
     pub(super) group1: bool,
     /// Edge-triggered, otherwise level-sensitive.
@@ -43,6 +41,8 @@ pub struct Irq {
     /// Pending by an edge or by a write to ISPENDR.
     pub(super) latch: bool,
     pub(super) active: bool,
+    /// While it is active: its holder has acknowledged it, and has it in its [`Nest`](super::active).
+    pub(super) acknowledged: bool,
     /// Somebody waits for the guest to deactivate it.
     pub(super) watched: bool,
 }
@@ -57,13 +57,13 @@ impl Default for Irq {
             holder: None,
             lr: None,
             priority: 0,
-            depth: 0,
             enabled: false,
             group1: true,
             edge: true,
             line: false,
             latch: false,
             active: false,
+            acknowledged: false,
             watched: false,
         }
     }

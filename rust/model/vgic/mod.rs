@@ -16,7 +16,7 @@
 //! interrupt brings that set up to date at once (`View::place`), so that an entry looks at those only, and costs nothing when
 //! there are none. Groups, priorities and masks are looked at when the LRs are filled.
 //!
-//! The guest can make all SPIs pending for one vCPU. So that an entry is short even then, there is a set of all SPIs of each
+//! The guest can make all SPIs pending or active for one vCPU. So that an entry is short even then, there is a set of all SPIs of each
 //! priority, one of those in group 0, and one of those that are active: what comes first is found by their words, and the rest is
 //! counted only. They are brought up to date where an interrupt's priority, group or active state is written.
 //!
@@ -68,6 +68,7 @@
 //! Methods do not sleep and are bounded, most of them by little; those that look at all vCPUs say so. Locks may be taken where a
 //! device interrupt of the host raises a line, so with interrupts off: [`Lock`] is the caller's.
 
+mod active;
 mod config;
 mod cpuif;
 mod flush;

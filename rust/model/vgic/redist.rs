@@ -2,6 +2,7 @@
 
 //! One vCPU's side of the interrupt controller.
 
+use super::active::Nest;
 use super::intid::IntId;
 use super::irq::Irq;
 use super::lpi::RedistLpis;
@@ -46,6 +47,11 @@ impl WorkSet {
         }
     }
 
+    pub(super) fn contains(&self, id: IntId) -> bool {
+        let word = self.words.get(id.index() / 64).copied().unwrap_or(0);
+        word & 1 << (id.index() % 64) != 0
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.summary == 0
     }
@@ -82,9 +88,13 @@ impl WorkSet {
 
     /// What is in `other`, too, or what is not.
     pub(super) fn part(&self, other: &Self, within: bool) -> Self {
-        let flip = if within { 0 } else { u64::MAX };
+        let (flip, summary) = if within {
+            (0, self.summary & other.summary)
+        } else {
+            (u64::MAX, self.summary)
+        };
         let mut part = Self::default();
-        for n in bits(u64::from(self.summary)) {
+        for n in bits(u64::from(summary)) {
             let common = self.word(n) & (other.word(n) ^ flip);
             if let Some(word) = part.words.get_mut(n as usize).filter(|_| common != 0) {
                 *word = common;
@@ -226,6 +236,8 @@ pub struct Bank {
     /// What the timers' interrupts are linked to, by [`TimerId`].
     pub(super) timers: [Option<HwMap>; 2],
     pub(super) lpis: RedistLpis,
+    /// What the vCPU has acknowledged.
+    pub(super) nest: Nest,
     pub(super) private: [Irq; IntId::PRIVATE as usize],
 }
 
@@ -241,6 +253,7 @@ impl Bank {
                 pendbaser: regs::TABLE_AT_RESET,
                 ..RedistLpis::default()
             },
+            nest: Nest::default(),
             private: [Irq::default(); IntId::PRIVATE as usize],
         };
         bank.reset_private(vcpu);

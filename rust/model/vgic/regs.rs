@@ -418,7 +418,7 @@ pub(super) fn set_active(
     for line in access.lines_in(value) {
         if let Some(irq) = gic.irq_mut(line) {
             if !irq.active {
-                irq.depth = 0;
+                irq.acknowledged = false;
             }
             irq.active = true;
             gic.note_active(line, true);

@@ -153,6 +153,19 @@ impl SharedView<'_> {
         self.works.get(at)
     }
 
+    /// The shared interrupts in a set, with their priorities: the more urgent ones come first, and among
+    /// them the lower INTIDs.
+    pub(super) fn by_priority<'a>(
+        &'a self,
+        set: &'a WorkSet,
+    ) -> impl Iterator<Item = (u8, IntId)> + 'a {
+        let levels = (0..=u8::MAX).step_by(8).filter_map(|priority| {
+            let level = self.kind(Kind::Priority(priority))?;
+            Some((priority, level))
+        });
+        levels.flat_map(|(priority, level)| set.common(level).map(move |id| (priority, id)))
+    }
+
     /// Notes whether a shared interrupt is of a kind.
     fn note(&mut self, kind: Kind, id: IntId, is: bool) {
         let at = self.works.len().wrapping_sub(kind.back_index());
@@ -187,16 +200,10 @@ pub(super) struct SpiWork<'a> {
 }
 
 impl SpiWork<'_> {
-    /// Calls `each` for those that are active.
-    pub(super) fn each_active(&self, mut each: impl FnMut(IntId, &Irq)) {
-        let Some(active) = self.shared.kind(Kind::Active) else {
-            return;
-        };
-        for id in self.work.common(active) {
-            if let Some(irq) = self.shared.spis.get(spi_index(id)) {
-                each(id, irq);
-            }
-        }
+    /// Those that are active.
+    pub(super) fn active(&self) -> WorkSet {
+        let active = self.shared.kind(Kind::Active);
+        active.map_or(WorkSet::default(), |active| self.work.part(active, true))
     }
 
     /// Calls `each` for the first `most` of those that are not active and in one of these groups, told as in GICD_CTLR; the more
@@ -221,14 +228,9 @@ impl SpiWork<'_> {
             (false, false) => return 0,
             (only, _) => found = found.part(group0, only),
         }
-        let levels = (0..=u8::MAX).step_by(8).filter_map(|priority| {
-            let level = self.shared.kind(Kind::Priority(priority))?;
-            Some((priority, level))
-        });
-        levels
-            .flat_map(|(priority, level)| found.common(level).map(move |id| (priority, id)))
-            .take(most)
-            .for_each(|(priority, id)| each(priority, id));
+        for (priority, id) in self.shared.by_priority(&found).take(most) {
+            each(priority, id);
+        }
         found.len()
     }
 }
@@ -322,7 +324,6 @@ impl View<'_> {
     }
 
     /// Whether any shared interrupt is active, if they are locked.
-    #[inline]
     pub(super) fn any_spi_is_active(&self) -> bool {
         let shared = self.shared.as_ref();
         let active = shared.and_then(|shared| shared.kind(Kind::Active));

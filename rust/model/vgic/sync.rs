@@ -2,11 +2,12 @@
 
 //! From the list registers back into the model, after an exit.
 
+use super::active::MOST;
 use super::flush::Best;
 use super::intid::{IntId, Line};
 use super::irq::Irq;
 use super::lpi::LpiId;
-use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile};
+use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile, MAX_LRS};
 use super::state::View;
 use super::{Error, Notify, Stale};
 use crate::model::timer::TimerSet;
@@ -35,14 +36,12 @@ impl View<'_> {
             }
             _ => return report,
         }
-        // Found while the notes still tell what was outside.
-        let outside = (file.needs_hcr() && file.eoi_count() > 0).then(|| self.active_outside(cpu));
-        let mut depth = None;
+        // Those that were outside at the entry, before what was inside has changed.
+        let outside =
+            (file.needs_hcr() && file.eoi_count() > 0).then(|| self.active_outside(cpu, file));
+        let mut acknowledged = None;
         for &value in file.lr.iter().take(file.count.into()) {
-            if value & lr::STATE == lr::ACTIVE && depth.is_none() {
-                depth = Some(self.next_depth(cpu));
-            }
-            let ended = self.fold(cpu, value, depth.unwrap_or(0), notify);
+            let ended = self.fold(cpu, value, &mut acknowledged, notify);
             report.deactivated = report.deactivated.union(ended);
         }
         if let Some(outside) = outside {
@@ -52,50 +51,35 @@ impl View<'_> {
                 self.hand_over(cpu, line, notify);
             }
         }
+        if let Some(acknowledged) = acknowledged {
+            self.nest(cpu, &acknowledged);
+        }
         file.hcr &= !(hcr::EOICOUNT_MASK << hcr::EOICOUNT_SHIFT);
         report
     }
 
     /// The active interrupts that are in no list register, in the order in which they end. Only EOImode 0 counts, since DIR
-    /// traps; it deactivates in the reverse order of acknowledgement, and what was acknowledged within one run of the guest
-    /// must have preempted in the order of priority.
+    /// traps.
     #[cold]
-    fn active_outside(&self, cpu: VcpuId) -> Best<{ hcr::EOICOUNT_MASK as usize }> {
-        let mut outside = Best::new();
-        self.each_active(cpu, |id, irq| {
-            if irq.lr.is_none() {
-                outside.add(u8::MAX.wrapping_sub(irq.depth), irq.priority, id.get());
+    fn active_outside(&self, cpu: VcpuId, file: &LrFile) -> Best<{ MOST }> {
+        let mut active = self.active(cpu);
+        for &value in file.lr.iter().take(file.count.into()) {
+            if let Some(id) = IntId::new((value & 0xffff_ffff) as u32) {
+                active.remove(id);
             }
-        });
-        outside
-    }
-
-    /// The depth of what the guest has acknowledged in its last run and not ended: behind all that are active still, which
-    /// is what matters.
-    #[inline(never)]
-    fn next_depth(&self, cpu: VcpuId) -> u8 {
-        let mut deepest = 0_u8;
-        self.each_active(cpu, |_, irq| deepest = irq.depth.max(deepest));
-        deepest.saturating_add(1)
-    }
-
-    fn each_active(&self, cpu: VcpuId, mut f: impl FnMut(IntId, &Irq)) {
-        self.each_private(cpu, |id, irq| {
-            if irq.active {
-                f(id, irq);
-            }
-        });
-        if !self.any_spi_is_active() {
-            return;
         }
-        if let Some(spis) = self.spi_work(cpu) {
-            spis.each_active(f);
-        }
+        self.in_order_of_end(cpu, active)
     }
 
-    /// Takes over what the guest made of one list register; `depth` is for an interrupt that it has acknowledged and not
-    /// ended. Returns the timer whose linked physical interrupt was deactivated.
-    fn fold(&mut self, cpu: VcpuId, value: u64, depth: u8, notify: &mut dyn Notify) -> TimerSet {
+    /// Takes over what the guest made of one list register, and adds an interrupt that it has
+    /// acknowledged and not ended. Returns the timer whose linked physical interrupt was deactivated.
+    fn fold(
+        &mut self,
+        cpu: VcpuId,
+        value: u64,
+        nested: &mut Option<Best<MAX_LRS>>,
+        notify: &mut dyn Notify,
+    ) -> TimerSet {
         let intid = (value & 0xffff_ffff) as u32;
         let Some(id) = IntId::new(intid) else {
             if let Some(id) = LpiId::new(intid) {
@@ -113,10 +97,14 @@ impl View<'_> {
         let pending = value & lr::PENDING != 0;
         let acknowledged = note.pending && !pending;
         let ended = value & lr::STATE == 0 && (irq.active || acknowledged);
-        if acknowledged {
-            irq.depth = depth;
-        }
         let active = value & lr::ACTIVE != 0;
+        if acknowledged && active {
+            let priority = (value >> lr::PRIORITY_SHIFT) as u8;
+            irq.acknowledged = false;
+            nested
+                .get_or_insert_with(Best::new)
+                .add(0, priority, id.get());
+        }
         let turned = irq.active != active;
         irq.active = active;
         if note.latched {

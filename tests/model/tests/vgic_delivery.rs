@@ -312,6 +312,62 @@ fn rewritten_priorities_do_not_confuse_the_order_of_ends() {
 }
 
 #[test]
+fn what_was_acknowledged_ends_before_what_was_made_active() {
+    for lrs in [1, 2, 4, 16] {
+        let mut m = Machine::new(1, lrs);
+        // More, and more urgent, than anybody looks at one by one.
+        for n in 40..96 {
+            m.set_priority(0, 0, n, 0);
+            m.write_bit(0, 0x300, 0, n);
+        }
+        // One of each priority but the two outermost.
+        let nested: Vec<u32> = (0..8).chain(16..32).chain(34..40).collect();
+        for (&n, priority) in nested.iter().zip((1..31).rev()) {
+            m.set_priority(0, 0, n, priority * 8);
+            m.write_bit(0, 0x200, 0, n);
+            assert_eq!(m.acknowledge(0), n);
+        }
+        for (left, &n) in nested.iter().enumerate().rev() {
+            m.eoi(0, n);
+            m.exit(0);
+            for (k, &other) in nested.iter().enumerate() {
+                let active = m.gic.is_active(line(0, other));
+                assert_eq!(
+                    active,
+                    k < left,
+                    "{lrs} list registers, end of {n}: {other}"
+                );
+            }
+            assert!((40..96).all(|n| m.gic.is_active(line(0, n))));
+            m.enter(0);
+        }
+    }
+}
+
+#[test]
+fn a_restored_nest_ends_by_priority() {
+    for lrs in [1, 2, 4] {
+        let mut m = Machine::new(1, lrs);
+        let nested: Vec<u32> = [20, 40, 3, 60, 33, 9].to_vec();
+        for (&n, priority) in nested.iter().zip((1..30).rev()) {
+            m.set_priority(0, 0, n, priority * 8);
+            m.write_bit(0, 0x300, 0, n);
+            let running = m.cpus[0].group_priority(true, priority * 8);
+            m.cpus[0].active.push((true, running));
+        }
+        m.bounce(0);
+        for (left, &n) in nested.iter().enumerate().rev() {
+            m.eoi(0, n);
+            m.exit(0);
+            let active = |&n: &u32| m.gic.is_active(line(0, n));
+            assert!(nested[..left].iter().all(active), "{lrs}: end of {n}");
+            assert!(!nested[left..].iter().any(active), "{lrs}: end of {n}");
+            m.enter(0);
+        }
+    }
+}
+
+#[test]
 fn split_eoi_ends_in_any_order_and_on_any_vcpu() {
     for lrs in LIST_REGISTERS {
         let mut m = Machine::new(2, lrs);

@@ -654,10 +654,16 @@ fn run(cpus: usize, list_registers: usize, split: Option<bool>, ops: &[Op]) {
     test.drain();
 }
 
-/// As [`run`], with nearly all of many shared interrupts pending from the start, of these priorities and groups.
-fn run_crowd(list_registers: usize, split: Option<bool>, kinds: &[(u8, bool)], ops: &[Op]) {
+/// As [`run`], with nearly all of many shared interrupts pending from the start, of these priorities
+/// and groups, and some of them active: what the guest has written so and does not end.
+fn run_crowd(list_registers: usize, split: Option<bool>, kinds: &[(u8, bool, bool)], ops: &[Op]) {
     let mut test = Test::new(2, list_registers, split, CROWD);
-    for (n, &(priority, group1)) in kinds.iter().enumerate() {
+    for (n, &(priority, group1, active)) in kinds.iter().enumerate() {
+        if active {
+            let intid = test.spi(n);
+            test.reference.irq(0, intid).active = true;
+            test.m.write_bit(0, 0x300, 0, intid);
+        }
         let (by, cpu, device) = (0, 0, 16 + PPIS.len() + n);
         let kind = [
             Op::Priority {
@@ -703,9 +709,21 @@ proptest! {
     fn many_pending(
         lrs in prop::sample::select(vec![1, 2, 4, 16]),
         split in prop::sample::select(vec![None, Some(true)]),
-        kinds in prop::collection::vec((any::<u8>(), prop::bool::weighted(0.6)), CROWD.len()),
+        kinds in prop::collection::vec((any::<u8>(), prop::bool::weighted(0.6), Just(false)), CROWD.len()),
         ops in prop::collection::vec(op(), 1..200),
     ) {
+        run_crowd(lrs, split, &kinds, &ops);
+    }
+
+    #[test]
+    fn many_active(
+        lrs in prop::sample::select(vec![1, 2, 4, 16]),
+        split in prop::sample::select(vec![None, Some(true)]),
+        active in prop::sample::select(vec![0.2, 0.5, 0.95]),
+        seed in prop::collection::vec((any::<u8>(), prop::bool::weighted(0.6), 0.0..1.0), CROWD.len()),
+        ops in prop::collection::vec(op(), 1..200),
+    ) {
+        let kinds: Vec<_> = seed.iter().map(|&(priority, group1, n)| (priority, group1, n < active)).collect();
         run_crowd(lrs, split, &kinds, &ops);
     }
 
