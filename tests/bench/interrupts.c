@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Interrupts between vCPUs, of the timer, and their end. Every vCPU has a CPU of its own. The counter is read in the guest. */
+#include "abi.h"
 #include "bench.h"
 #include "timer.h"
 
@@ -142,6 +143,68 @@ TEST_SECONDS(sgi_broadcast_idle, 120)
 	measure(NULL, "sgi_broadcast_idle", ALL, guest_all_idle);
 }
 
+static void send_and_wait(u64 index)
+{
+	volatile u64 *count = &bench_cpus[index].count;
+	u64 before = *count;
+
+	gic_sgi(0, 1 << (index ^ 1));
+	BENCH_UNTIL(*count != before);
+}
+
+/* vCPUs 2n and 2n + 1 send each other an SGI in turns, until vCPU 0 has counted. */
+static void exchange(u64 index, u32 vcpus)
+{
+	bench_gic_up(index, vcpus);
+	irq_enable();
+	if (index & 1)
+		BENCH_UNTIL(READ_ONCE(bench_cpus[index].count));
+	if (index)
+		for (;;)
+			send_and_wait(index);
+	BENCH_EACH(round, BENCH_ROUNDS) {
+		u64 before = guest_now();
+
+		for (u32 i = 0; i < OPERATIONS; i++)
+			send_and_wait(index);
+		bench_ticks[0][round] = guest_now() - before;
+	}
+}
+
+static void guest_pair(u64 index)
+{
+	exchange(index, 2);
+}
+
+static void guest_pairs(u64 index)
+{
+	exchange(index, 4);
+}
+
+/*
+ * sgi_pair: two vCPUs send each other an SGI, there and back; sgi_pairs: two such pairs next to each
+ * other, for each exchange of either. All CPUs. If an exchange took the lock that a VM's vCPUs share,
+ * it would show in the figures only where one had to wait, which in an emulator is seldom: so it is
+ * counted.
+ */
+static void measure_pairs(const char *name, u32 pairs, void (*guest)(u64))
+{
+	struct vm *vm = bench_vm(.main = guest, .vcpus = 2 * pairs);
+	const u32 exchanges = OPERATIONS * pairs;
+
+	bench_run_all(vm);
+	/* Setting up takes some. */
+	if (!ktap_on_kvm())
+		CHECK_EQ(stats_counter(stats_of(vm->fd), "gic_shared_locks") / (exchanges * BENCH_ROUNDS), 0);
+	bench_report(name, exchanges, BENCH_ROUNDS, VM_GLOBAL(vm, bench_ticks)[0]);
+}
+
+TEST(sgi_pairs)
+{
+	measure_pairs("sgi_pair", 1, guest_pair);
+	measure_pairs("sgi_pairs", 2, guest_pairs);
+}
+
 /*
  * sgi_all_N: an SGI to all others of N vCPUs, none of which is in the guest: the sender's side, for each of the others. Each SGI is
  * sent once, for there it stays pending. With this many the guest does not get on until all have it; the time that it takes on
@@ -177,9 +240,9 @@ TEST(sgi_all)
 #define ALL_LINES 992 /* the most that KVM takes */
 
 /*
- * spis_*: an SGI of the vCPU's own, from the write until the next instruction, when the guest has made of all SPIs that KVM gives
- * it what is worst, and takes none. What is in the list registers goes back to them and the first ones are found again, with the
- * host's interrupts off. One CPU.
+ * spis_*: an SGI of the vCPU's own, from the write until the next instruction, when the guest has made
+ * of all SPIs that KVM gives it what is worst, and takes none. What is in the list registers goes back
+ * to them and the first ones are found again, with the host's interrupts off. One CPU.
  */
 static void all_spis(u64 reg)
 {
@@ -221,7 +284,7 @@ static void guest_spis_active(u64 arg)
 	send_to_self();
 }
 
-/* In EOImode 1 an interrupt stays active until it is deactivated, and others of any priority can be acknowledged. */
+/* In EOImode 1 an interrupt that has been ended stays active, and any other can be acknowledged. */
 static void guest_spis_mixed(u64 arg)
 {
 	spis_up();

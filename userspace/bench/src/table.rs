@@ -47,7 +47,7 @@ pub fn table(report: &Report) -> String {
     ));
     for row in &report.rows {
         let ratio = row.ratio().map(|ratio| format!("{ratio:.3}")).unwrap_or_default();
-        let (bar, verdict) = row.bar();
+        let (bar, verdict) = report.bar(row);
         let verdict = match verdict {
             Verdict::Met => "met".into(),
             Verdict::Missed(times) => format!("NOT MET, {times:.2} times that"),
