@@ -234,6 +234,8 @@ TEST(nr_irqs)
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, BAD_POINTER), EFAULT);
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 32 }), EINVAL);
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 65 }), EINVAL);
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 1023 }), EINVAL);
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 1024 }), EINVAL);
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 1056 }), EINVAL);
 	EXPECT_OK(attr_get(fd, NR_IRQS, 0, &n));
 	EXPECT_EQ(n, 32); /* the private ones are always there */
@@ -241,6 +243,23 @@ TEST(nr_irqs)
 	EXPECT_OK(attr_get(fd, NR_IRQS, 0, &n));
 	EXPECT_EQ(n, 96);
 	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 96 }), EBUSY);
+	EXPECT_ERRNO(attr_set(fd, NR_IRQS, 0, &(u32){ 1024 }), EINVAL);
+}
+
+TEST(nr_irqs_limits)
+{
+	u32 n = 0;
+
+	for (u32 i = 0; i < 2; i++) {
+		u32 limit = i ? 992 : 64;
+		struct vm *vm = bare_gic(1);
+
+		EXPECT_ERRNO(attr_set(vm->gic, NR_IRQS, 0, &(u32){ i ? 1024 : 32 }), EINVAL);
+		EXPECT_OK(attr_set(vm->gic, NR_IRQS, 0, &limit));
+		EXPECT_OK(attr_set(vm->gic, GIC_CTRL, INIT, NULL));
+		EXPECT_OK(attr_get(vm->gic, NR_IRQS, 0, &n));
+		EXPECT_EQ(n, limit);
+	}
 }
 
 TEST(init)
