@@ -129,7 +129,11 @@ pub(super) fn vcpu_set(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
         KVM_ARM_VCPU_PVTIME_CTRL => {
             stolen_time(attr)?;
             let ipa: u64 = user::read(attr.addr as usize)?;
-            vcpu.state.lock()?.core().stolen.set_ipa(&vcpu.vm, ipa)?;
+            vcpu.state
+                .lock()?
+                .core()
+                .steal_time
+                .set_ipa(&vcpu.vm, ipa)?;
         }
         _ => return Err(ENXIO),
     }
@@ -146,7 +150,13 @@ pub(super) fn vcpu_get(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
         }
         KVM_ARM_VCPU_PVTIME_CTRL => {
             stolen_time(attr)?;
-            let ipa = vcpu.state.lock()?.core().stolen.ipa().unwrap_or(NOWHERE);
+            let ipa = vcpu
+                .state
+                .lock()?
+                .core()
+                .steal_time
+                .ipa()
+                .unwrap_or(NOWHERE);
             user::write(attr.addr as usize, &ipa)?;
         }
         _ => return Err(ENXIO),

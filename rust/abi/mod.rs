@@ -8,6 +8,7 @@ mod capability;
 mod device;
 mod event;
 mod its;
+mod run_page;
 mod stats;
 mod system;
 mod user;

@@ -4,8 +4,8 @@
 
 use crate::host::ffi::*;
 use crate::host::{anon_inode::new_fd, file::FileObject};
-use crate::vcpu::shared::Shared;
-use crate::vcpu::stats::{self, Kind, Row};
+use crate::vm::vcpu_handle::VcpuHandle;
+use crate::vm::vcpu_stats::{self as stats, Kind, Row};
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::str::CString;
@@ -27,7 +27,7 @@ const VM_ROWS: [Row; 3] = [
 /// Whose counters they are.
 enum Of {
     Vm(Arc<Vm>),
-    Vcpu(Arc<Shared>),
+    Vcpu(Arc<VcpuHandle>),
 }
 
 /// An open file of counters.
@@ -43,7 +43,7 @@ pub(super) fn of_vm(vm: &Arc<Vm>) -> Result<isize> {
 }
 
 /// A vCPU's.
-pub(super) fn of_vcpu(vcpu: &Arc<Shared>) -> Result<isize> {
+pub(super) fn of_vcpu(vcpu: &Arc<VcpuHandle>) -> Result<isize> {
     open(Of::Vcpu(vcpu.clone()))
 }
 

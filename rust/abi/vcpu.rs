@@ -2,16 +2,16 @@
 
 //! The ioctls of a vCPU.
 
-use super::{device, stats, user, vcpu_events};
+use super::{device, run_page, stats, user, vcpu_events};
 use crate::arch::cpu;
 use crate::arch::debug::{External, Points};
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
 use crate::host::sigmask::SignalMask;
 use crate::model::psci;
-use crate::vcpu::debugger::Debugger;
-use crate::vcpu::shared::Power;
+use crate::vcpu::debug::Debugger;
 use crate::vcpu::{onereg, Vcpu};
+use crate::vm::vcpu_handle::Power;
 use core::ffi::c_int;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
@@ -25,7 +25,7 @@ impl FileObject for Vcpu {
             return Err(EIO);
         }
         match command {
-            LOFT_KVM_RUN if argument == 0 => this.run(),
+            LOFT_KVM_RUN if argument == 0 => run_page::run(this),
             LOFT_KVM_RUN => Err(EINVAL),
             LOFT_KVM_ARM_VCPU_INIT => init(this, user::read(argument)?),
             LOFT_KVM_ARM_VCPU_FINALIZE => {
@@ -38,7 +38,7 @@ impl FileObject for Vcpu {
             LOFT_KVM_SET_ONE_REG => onereg::set(this, user::read(argument)?),
             LOFT_KVM_GET_REG_LIST => onereg::list(this, argument),
             LOFT_KVM_GET_MP_STATE => {
-                let mp_state = match this.shared.power() {
+                let mp_state = match this.handle.power() {
                     Power::On | Power::OnPending(_) => KVM_MP_STATE_RUNNABLE,
                     Power::Off => KVM_MP_STATE_STOPPED,
                     Power::Suspended => KVM_MP_STATE_SUSPENDED,
@@ -49,9 +49,9 @@ impl FileObject for Vcpu {
             }
             LOFT_KVM_SET_MP_STATE => {
                 let state: kvm_mp_state = user::read(argument)?;
-                this.shared.set_power(match state.mp_state {
+                this.handle.set_power(match state.mp_state {
                     // CPU_ON has been called for it: it stays as runnable as that.
-                    KVM_MP_STATE_RUNNABLE if matches!(this.shared.power(), Power::OnPending(_)) => {
+                    KVM_MP_STATE_RUNNABLE if matches!(this.handle.power(), Power::OnPending(_)) => {
                         return Ok(0)
                     }
                     KVM_MP_STATE_RUNNABLE => Power::On,
@@ -68,7 +68,7 @@ impl FileObject for Vcpu {
             LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
             LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
             LOFT_KVM_SET_GUEST_DEBUG => set_guest_debug(this, user::read(argument)?),
-            LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.shared),
+            LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.handle),
             _ => Err(EINVAL),
         }
     }
@@ -162,7 +162,7 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
         vcpu.vm.memory.make_coherent();
     }
     state.reset();
-    vcpu.shared.set_power(if features & POWER_OFF != 0 {
+    vcpu.handle.set_power(if features & POWER_OFF != 0 {
         Power::Off
     } else {
         Power::On

@@ -103,12 +103,12 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     let id = VcpuId::new(vm.vcpu_count()).ok_or(EINVAL)?;
     drop(config);
     let vcpu = Vcpu::new(vm.clone(), id, number)?;
-    let shared = vcpu.shared.clone();
+    let handle = vcpu.handle.clone();
     let fd = NewFd::prepare(vcpu)?;
     let config = vm.config.lock();
     // The interrupt controller may have been initialised meanwhile, for the vCPUs that there were.
     vm.gic.admit(vm)?;
-    vm.add_vcpu(shared)?;
+    vm.add_vcpu(handle)?;
     drop(config);
     Ok(fd.install())
 }

@@ -6,13 +6,6 @@ use super::cpu::features;
 use crate::host::fpsimd::FpOwned;
 use core::arch::asm;
 
-/// Whether a guest may run while its FP/SIMD registers are not here, and accesses to them trap: not in streaming mode, or
-/// with the matrix storage on, whichever program of the host's has left that behind (SVCR.SM and ZA).
-#[inline]
-pub(crate) fn may_be_away() -> bool {
-    !features().sme || read_sysreg!(SVCR) == 0
-}
-
 /// V0 to V31, FPSR and FPCR.
 #[repr(C, align(16))]
 #[derive(Clone)]
@@ -20,6 +13,8 @@ pub(crate) struct Fp {
     pub(crate) v: [u128; 32],
     pub(crate) fpsr: u64,
     pub(crate) fpcr: u64,
+    /// They are in the CPU, and stale here.
+    loaded: bool,
 }
 
 impl Fp {
@@ -28,11 +23,27 @@ impl Fp {
             v: [0; 32],
             fpsr: 0,
             fpcr: 0,
+            loaded: false,
         }
     }
 
+    /// Whether they are in the CPU. The guest's accesses to them trap otherwise.
+    #[inline]
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Whether the guest may run: its registers are here, or its accesses to them can be trapped. They
+    /// cannot be in streaming mode, or with the matrix storage on (SVCR.SM and ZA), whichever program of
+    /// the host's has left that behind.
+    #[inline]
+    pub(crate) fn may_run(&self) -> bool {
+        self.loaded || !features().sme || read_sysreg!(SVCR) == 0
+    }
+
     /// Puts them into the CPU.
-    pub(crate) fn load(&self, _fp: FpOwned<'_>) {
+    pub(crate) fn load(&mut self, _fp: FpOwned<'_>) {
+        self.loaded = true;
         // SAFETY: Reads 512 bytes of `self`. The registers are not the compiler's: the kernel is built without FP.
         unsafe {
             asm!(
@@ -68,5 +79,6 @@ impl Fp {
         }
         self.fpsr = s;
         self.fpcr = c;
+        self.loaded = false;
     }
 }

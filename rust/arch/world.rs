@@ -16,7 +16,7 @@ use crate::host::context_tracking::InGuest;
 use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Field};
 use crate::vcpu::core::Core;
-use crate::vcpu::fast;
+use crate::vcpu::exit::fast;
 use core::marker::PhantomData;
 
 /// What is the same for each run of a vCPU.
@@ -205,7 +205,7 @@ pub(crate) fn run_core(core: &mut Core) -> u64 {
     let mdscr = read_sysreg!(MDSCR_EL1);
     let dit = if features().dit { read_sysreg!(DIT) } else { 0 };
     // Without its floating point registers in the CPU the guest's first access to them traps.
-    let fp = if core.fp_is_here { 3 } else { 0 };
+    let fp = if core.fp.is_loaded() { 3 } else { 0 };
     write_sysreg!(
         CPTR_EL2,
         CPACR_EL1::FPEN.of(fp) | CPACR_EL1::TTA.mask() | CPTR_TAM.mask()

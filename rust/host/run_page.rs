@@ -3,7 +3,6 @@
 //! `struct kvm_run`: the page that a vCPU shares with its VMM.
 
 use super::ffi::kvm_run;
-use core::mem::offset_of;
 use kernel::mm::virt::VmaNew;
 use kernel::page::{Page, PAGE_SIZE};
 use kernel::prelude::*;
@@ -69,19 +68,3 @@ impl RunPage {
         access(unsafe { base.add(offset) }.cast::<T>())
     }
 }
-
-/// Offsets of the fields of `struct kvm_run` that loft uses.
-pub(crate) mod field {
-    use super::*;
-    pub(crate) const IMMEDIATE_EXIT: usize = offset_of!(kvm_run, immediate_exit__unsafe);
-    pub(crate) const EXIT_REASON: usize = offset_of!(kvm_run, exit_reason);
-    pub(crate) const FLAGS: usize = offset_of!(kvm_run, flags);
-    /// The union of what each exit reason tells.
-    pub(crate) const DETAIL: usize = offset_of!(kvm_run, __bindgen_anon_1);
-    /// `mmio.data`, behind `mmio.phys_addr`.
-    pub(crate) const MMIO_DATA: usize = DETAIL + 8;
-    /// `hypercall.flags`, behind the number, six arguments and the result.
-    pub(crate) const HYPERCALL_FLAGS: usize = DETAIL + 64;
-}
-
-const _: () = assert!(field::MMIO_DATA == field::DETAIL + 8);

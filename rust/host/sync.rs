@@ -12,7 +12,7 @@
 //!       Its::events  raw, irq   its translations
 //!         Gic::shared
 //!     GuestMemory::mmu  rwlock  page faults read, mmu notifiers and slot changes write
-//!     Shared::interface  spin  the CPU interface of a vCPU that does not run; nothing is taken inside
+//!     VcpuHandle::interface  spin  a stopped vCPU's CPU interface; nothing is taken inside
 //!     NEXT_VMID    mutex      handing out VMIDs; interrupts all CPUs inside
 //!     Gic::shared  raw, irq   the interrupts that all vCPUs share
 //!       Gic::bank  raw, irq   one vCPU's interrupts; never two of them, nothing is taken inside. Both also in a fast exit

@@ -2,12 +2,10 @@
 
 //! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
 
-use super::debugger::Debugger;
+use super::debug::{self, Debugger};
+use super::frozen::FastIds;
 use super::halt::Halt;
-use super::shared::{Interface, Shared};
-use super::stats::Count;
-use super::stolen::StolenTime;
-use super::sysreg::QuickIds;
+use super::steal_time::StealTime;
 use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::EntryFrame;
@@ -24,16 +22,18 @@ use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::mops::MemoryOperation;
 use crate::model::smccc::Firmware;
-use crate::model::sysreg::cache::Geometries;
+use crate::model::sysreg::cache::{self, Geometries};
 use crate::model::sysreg::idregs::IdRegs;
-use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
-use crate::model::sysreg::table::Features;
-use crate::model::sysreg::Reg;
+use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
+use crate::model::sysreg::table::{self, Features};
+use crate::model::sysreg::{IdReg, Reg};
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, GicFrame, Line, LrFile};
 use crate::vm::gic::{After, Map, Model};
 use crate::vm::timers::TimerPpis;
+use crate::vm::vcpu_handle::{Interface, Start, VcpuHandle};
+use crate::vm::vcpu_stats::Count;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -46,15 +46,13 @@ pub(crate) struct Core {
     /// First, so that the vector's handlers find the rest behind it (`arch::world`).
     pub(crate) frame: EntryFrame,
     pub(crate) fp: Fp,
-    /// They are in the CPU.
-    pub(crate) fp_is_here: bool,
     pub(crate) saved: Saved,
     control: Control,
     /// What the host had in the CPU; there while the vCPU is loaded.
     host: Option<HostWorld>,
     pub(crate) id: VcpuId,
     pub(crate) vm: Arc<Vm>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: Arc<VcpuHandle>,
     /// Which registers the guest has.
     pub(crate) features: Features,
     /// The address of the last abort, where HPFAR_EL2 does not have it.
@@ -91,7 +89,7 @@ pub(crate) struct Core {
     /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
     pub(crate) gic: Option<Arc<Model>>,
     frames: Option<Arc<Map>>,
-    pub(crate) peers: Option<Arc<KVec<Arc<Shared>>>>,
+    pub(crate) peers: Option<Arc<KVec<Arc<VcpuHandle>>>>,
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
     /// See [`Vm::firmware`].
@@ -99,23 +97,21 @@ pub(crate) struct Core {
     /// The registers that tell one vCPU from another have been reset once: they may have been set since.
     pub(crate) identified: bool,
     /// The identification registers, for the vector.
-    pub(crate) ids: QuickIds,
+    pub(crate) fast_ids: FastIds,
     /// This VM's HCR_EL2.
     hcr: u64,
     /// See [`Core::watches_caches`].
     caches_watched: bool,
     /// The vector answers firmware calls: nobody in userspace has a say in them.
-    pub(crate) quick_calls: bool,
+    pub(crate) fast_calls: bool,
     /// The timers' interrupts.
     timers: TimerPpis,
-    pub(crate) stolen: StolenTime,
+    pub(crate) steal_time: StealTime,
     /// Exits are answered in the vector where that is possible.
     pub(crate) fast: bool,
     /// What makes the CPU that the vCPU is loaded on leave its guest.
     pub(crate) kick: Sgi,
-    /// How long a WFI looks for something to do before it sleeps.
-    pub(super) polling: super::run::Polling,
-    /// Whether it waits in the vector.
+    /// Whether a WFI waits in the vector.
     pub(super) halt: Halt,
     /// How many WFEs in a row have been skipped.
     wfes: u32,
@@ -124,14 +120,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, handle: Arc<VcpuHandle>) -> Self {
         let cpu = cpu::features();
         let (firmware, firmware_changes) = vm.firmware();
         let (vmid, translation) = vm.memory.translation();
         Self {
             frame: EntryFrame::new(cpu.pauth),
             fp: Fp::new(),
-            fp_is_here: false,
             saved: Saved::new(),
             control: Control {
                 translation,
@@ -144,7 +139,7 @@ impl Core {
             host: None,
             id,
             vm,
-            shared,
+            handle,
             features: Features::default(),
             walked_ipa: None,
             lists: LrFile::new(cpu.list_registers),
@@ -163,21 +158,60 @@ impl Core {
             gic: None,
             frames: None,
             peers: None,
-            ids: QuickIds::new(),
+            fast_ids: FastIds::new(),
             firmware,
             firmware_changes,
             identified: false,
             hcr: 0,
             caches_watched: false,
-            quick_calls: false,
+            fast_calls: false,
             timers: TimerPpis::NEW,
-            stolen: StolenTime::default(),
+            steal_time: StealTime::default(),
             fast: crate::host::module::fast_exits(),
             kick: Sgi(0),
-            polling: super::run::Polling::default(),
             halt: Halt::default(),
             wfes: 0,
             debugger: None,
+        }
+    }
+
+    /// Out of reset. Where to start comes from CPU_ON, or is userspace's to set.
+    pub(crate) fn reset(&mut self, start: Option<Start>) {
+        self.frame.x = [0; 31];
+        self.frame.sp_el0 = 0;
+        // Nothing of the one before is to be seen, although the architecture would allow it.
+        self.fp = Fp::new();
+        self.spsr_aarch32 = [0; 4];
+        self.frame.pc = start.map_or(0, |start| start.pc);
+        self.frame.pstate = table::RESET_PSTATE;
+        if let (Some(start), Some(x0)) = (start, self.frame.x.first_mut()) {
+            *x0 = start.context;
+        }
+        // What identifies the vCPU stays as userspace has set it.
+        let values = table::reset_values(self.handle.number, self.cache_type(), !self.identified);
+        for (reg, value) in values {
+            self.set(reg, value);
+        }
+        if start.is_some_and(|start| start.big_endian) {
+            let sctlr = self.get(Reg::SCTLR_EL1);
+            self.set(Reg::SCTLR_EL1, SCTLR_EL1::EE.with(sctlr, 1));
+        }
+        self.watch_caches(!cpu::features().fwb);
+        self.reset_timers();
+        self.serror = None;
+        self.identified = true;
+    }
+
+    /// CTR_EL0 as the guest sees it.
+    pub(crate) fn cache_type(&self) -> u64 {
+        IdReg::new(CTR_EL0::ENCODING).map_or(0, |id| self.vm.with_ids(|ids| ids.get(id)))
+    }
+
+    /// CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.
+    pub(crate) fn cache_geometry(&self, ctr: u64, csselr: u64) -> u64 {
+        match &self.caches {
+            Some(caches) => caches.get(ctr, csselr),
+            None => cache::ccsidr(ctr, csselr),
         }
     }
 
@@ -221,7 +255,7 @@ impl Core {
     /// One more of these; see [`super::stats`].
     #[inline(always)]
     pub(crate) fn count(&self, what: Count) {
-        self.shared.stats.count(what);
+        self.handle.stats.count(what);
     }
 
     /// General-purpose register `n`; 31 is XZR.
@@ -327,7 +361,7 @@ impl Core {
     }
 
     fn renew_hcr(&mut self) {
-        self.frame.guest_hcr = self.hcr | self.shared.lines();
+        self.frame.guest_hcr = self.hcr | self.handle.lines();
     }
 
     /// Whether the guest's caches are watched, or shall be; it takes effect when the guest is entered anew.
@@ -391,7 +425,7 @@ impl Core {
         let caches_on = caches_are_on(self.get(Reg::SCTLR_EL1));
         self.watch_caches(!cpu::features().fwb && !caches_on);
         let filtered = self.vm.smccc_filter.as_ref();
-        self.quick_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());
+        self.fast_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());
         self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
         self.features = self
             .vm
@@ -399,13 +433,16 @@ impl Core {
         self.gic = self.vm.gic.model().cloned();
         self.frames = self.vm.gic.map_of_frames();
         self.peers = Some(self.vm.vcpus());
-        self.ids = QuickIds::fill(self);
+        self.fast_ids = match self.vm.ids.as_ref() {
+            Some(ids) => FastIds::fill(self.features, ids),
+            None => FastIds::new(),
+        };
         (self.firmware, self.firmware_changes) = self.vm.firmware();
     }
 
     /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
     pub(crate) fn take_interface(&mut self) {
-        if let Some(interface) = self.shared.take_interface() {
+        if let Some(interface) = self.handle.take_interface() {
             self.lists.vmcr = interface.vmcr;
             self.interface = interface.registers.clone();
             self.given = interface;
@@ -427,7 +464,7 @@ impl Core {
                 vmcr: self.lists.vmcr,
                 registers: self.interface.clone(),
             };
-            self.shared.give_interface(self.given.clone());
+            self.handle.give_interface(self.given.clone());
         }
     }
 
@@ -604,7 +641,7 @@ impl Core {
     /// and they are looked at after the clearing.
     pub(crate) fn kicked(&mut self) -> bool {
         percpu_irq::clear_kick();
-        !entry_virt::work_pending() && self.shared.take_interrupt() && self.refresh_lists()
+        !entry_virt::work_pending() && self.handle.take_interrupt() && self.refresh_lists()
     }
 
     /// In a fast exit: a timer's physical interrupt is pending, and becomes the guest's.
@@ -705,7 +742,7 @@ impl Core {
     pub(crate) fn has_interrupt(&mut self) -> bool {
         self.update_timers();
         let vmcr = self.lists.vmcr;
-        self.shared.lines() != 0
+        self.handle.lines() != 0
             || self
                 .gic
                 .as_ref()
@@ -722,6 +759,48 @@ impl Core {
     pub(crate) fn reset_timers(&mut self) {
         for timer in TimerId::ALL {
             self.set_timer(timer, Timer::default());
+        }
+    }
+
+    /// There is this debugger from now on, or none.
+    pub(crate) fn set_debugger(&mut self, mut new: Option<KBox<Debugger>>) {
+        if let Some(new) = &mut new {
+            new.replace(self.debugger.as_deref());
+        }
+        self.debugger = new;
+    }
+
+    /// KVM_RUN begins.
+    pub(super) fn begin_debugging(&mut self) {
+        if let Some(debugger) = &mut self.debugger {
+            debugger.begin(&mut self.frame.pstate);
+        }
+    }
+
+    /// KVM_RUN ends.
+    pub(super) fn end_debugging(&mut self) {
+        if let Some(debugger) = &mut self.debugger {
+            debugger.end(&mut self.frame.pstate);
+        }
+    }
+
+    /// The debugger is about to be told: the step, if it was one, is over.
+    pub(super) fn end_step(&mut self) {
+        self.frame.pstate |= debug::SS;
+    }
+
+    /// In a fast exit for an instruction of pointer authentication that traps: SPSR_EL2 becomes right.
+    ///
+    /// Cortex-A510's erratum 2077057: where a step was expected of that instruction, SPSR_EL2 is a copy of
+    /// the guest's SPSR_EL1, so what the guest likes. The instruction has not been executed, and nothing has
+    /// since the guest was entered with PSTATE.SS set: with one instruction done, the step itself would have
+    /// come first. So PSTATE is what it was then.
+    #[cold]
+    pub(super) fn repair_stepped_pstate(&mut self) {
+        let pstate = self.frame.pstate;
+        let debugger = self.debugger.as_ref();
+        if cpu::features().step_loses_pstate && debugger.is_some_and(|d| d.steps(pstate)) {
+            world::set_pstate(pstate);
         }
     }
 
@@ -745,8 +824,8 @@ impl Resident for Core {
         gic::load(self.lists.vmcr, &self.interface);
         // The list registers here are another vCPU's.
         self.lists.moved(gic::lists_are_empty());
-        if self.stolen.is_due() {
-            self.shared.note_power();
+        if self.steal_time.is_due() {
+            self.handle.note_power();
         }
         for timer in TimerId::ALL {
             let value = match timer {

@@ -2,48 +2,43 @@
 
 //! A virtual CPU.
 //!
-//! [`Vcpu`] is the file that userspace has. [`core::Core`] is what moves into the CPU and out of it. [`shared::Shared`] is
-//! what the rest of the VM reaches. The run loop is in [`run`]; exits are answered by [`fast`] in the vector, else by
-//! [`slow`], else by userspace.
+//! [`Vcpu`] is the file that userspace has. [`core::Core`] is what moves into the CPU and out of it.
+//! [`VcpuHandle`] is what the rest of the VM reaches. The run loop is in [`run`]; exits are answered by
+//! [`exit::fast`] in the vector, else by [`exit::slow`], else by userspace.
 
 pub(crate) mod core;
-pub(crate) mod debugger;
-pub(crate) mod fast;
+pub(crate) mod debug;
+pub(crate) mod exit;
+mod fpsimd;
+mod frozen;
 mod halt;
-mod mmio;
+mod halt_poll;
 pub(crate) mod onereg;
-mod run;
-pub(crate) mod shared;
-mod slow;
-mod smc;
-pub(crate) mod stats;
-pub(crate) mod stolen;
-mod sysreg;
+pub(crate) mod run;
+mod steal_time;
 
 use self::core::Core;
-use crate::arch::cpu;
-use crate::arch::fp::Fp;
-use crate::host::fpsimd::HostFp;
+use self::exit::Answer;
+use self::fpsimd::Fpsimd;
+use self::halt_poll::HaltPoll;
 use crate::host::killable_mutex::KillableMutex;
 use crate::host::preempt_notifier::Scheduled;
 use crate::host::run_page::RunPage;
 use crate::host::sigmask::SignalMask;
 use crate::model::esr::FaultStatus;
-use crate::model::sysreg::regs::SCTLR_EL1;
-use crate::model::sysreg::Reg;
-use crate::model::sysreg::{cache, table};
+use crate::model::sysreg::table;
 use crate::model::vcpus::VcpuId;
 use crate::vm::memory::VcpuTablePool;
+use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::{static_lock_class, Arc};
-use shared::{Power, Shared, Start};
 
 /// A vCPU, as userspace has it open.
 #[pin_data]
 pub(crate) struct Vcpu {
     pub(crate) vm: Arc<Vm>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: Arc<VcpuHandle>,
     pub(crate) run_page: RunPage,
     /// One ioctl at a time.
     #[pin]
@@ -53,12 +48,11 @@ pub(crate) struct Vcpu {
 /// What the ioctls of a vCPU work on.
 pub(crate) struct State {
     core: Pin<KBox<Scheduled<Core>>>,
-    fp: Pin<KBox<HostFp>>,
-    /// Whether the guest is likely to use its floating point registers.
-    fp_use: run::FpUse,
+    fpsimd: Fpsimd,
+    halt_poll: HaltPoll,
     cache: VcpuTablePool,
     /// What userspace has to have done before the guest goes on.
-    answer: run::Answer,
+    answer: Answer,
     /// KVM_SET_SIGNAL_MASK.
     pub(crate) signals: Option<SignalMask>,
     /// KVM_ARM_VCPU_INIT's features; `None` before.
@@ -70,17 +64,17 @@ impl Vcpu {
     /// A vCPU that userspace numbers `number`, for index `id`.
     pub(crate) fn new(vm: Arc<Vm>, id: VcpuId, number: u32) -> Result<Arc<Self>> {
         let mpidr = table::mpidr(number);
-        let shared = Shared::new(id, number, mpidr & crate::model::psci::AFFINITY)?;
+        let handle = VcpuHandle::new(id, number, mpidr & crate::model::psci::AFFINITY)?;
         let core = KBox::pin_init(
-            Scheduled::new(Core::new(id, vm.clone(), shared.clone())),
+            Scheduled::new(Core::new(id, vm.clone(), handle.clone())),
             GFP_KERNEL_ACCOUNT,
         )?;
         let state = State {
             core,
-            fp: KBox::pin(HostFp::new(), GFP_KERNEL_ACCOUNT)?,
-            fp_use: run::FpUse::default(),
+            fpsimd: Fpsimd::new()?,
+            halt_poll: HaltPoll::default(),
             cache: VcpuTablePool::new(),
-            answer: run::Answer::None,
+            answer: Answer::None,
             signals: None,
             features: None,
             started: false,
@@ -88,7 +82,7 @@ impl Vcpu {
         Arc::pin_init(
             try_pin_init!(Self {
                 vm,
-                shared,
+                handle,
                 run_page: RunPage::new()?,
                 state <- KillableMutex::new(state, c"loft::Vcpu::state", static_lock_class!()),
             }? Error),
@@ -105,13 +99,13 @@ impl State {
 
     /// KVM_ARM_VCPU_INIT: out of reset. An access that userspace has not finished is dropped.
     pub(crate) fn reset(&mut self) {
-        self.answer = run::Answer::None;
+        self.answer = Answer::None;
         self.core().reset(None);
     }
 
     /// Gives the guest an external abort for its last data access; an access that userspace has not finished is dropped.
     pub(crate) fn abort(&mut self) {
-        self.answer = run::Answer::None;
+        self.answer = Answer::None;
         let core = self.core();
         core.inject_abort(false, FaultStatus::External, core.frame.syndrome.far);
     }
@@ -120,52 +114,4 @@ impl State {
     pub(crate) fn has_run(&self) -> bool {
         self.started
     }
-}
-
-impl Core {
-    /// Out of reset. Where to start comes from CPU_ON, or is userspace's to set.
-    pub(crate) fn reset(&mut self, start: Option<Start>) {
-        self.frame.x = [0; 31];
-        self.frame.sp_el0 = 0;
-        // Nothing of the one before is to be seen, although the architecture would allow it.
-        self.fp = Fp::new();
-        self.spsr_aarch32 = [0; 4];
-        self.frame.pc = start.map_or(0, |start| start.pc);
-        self.frame.pstate = table::RESET_PSTATE;
-        if let (Some(start), Some(x0)) = (start, self.frame.x.first_mut()) {
-            *x0 = start.context;
-        }
-        // What identifies the vCPU stays as userspace has set it.
-        let values = table::reset_values(self.shared.number, self.cache_type(), !self.identified);
-        for (reg, value) in values {
-            self.set(reg, value);
-        }
-        if start.is_some_and(|start| start.big_endian) {
-            let sctlr = self.get(Reg::SCTLR_EL1);
-            self.set(Reg::SCTLR_EL1, SCTLR_EL1::EE.with(sctlr, 1));
-        }
-        self.watch_caches(!cpu::features().fwb);
-        self.reset_timers();
-        self.serror = None;
-        self.identified = true;
-    }
-
-    /// CTR_EL0 as the guest sees it.
-    pub(crate) fn cache_type(&self) -> u64 {
-        use crate::model::sysreg::{regs::CTR_EL0, IdReg};
-        IdReg::new(CTR_EL0::ENCODING).map_or(0, |id| self.vm.with_ids(|ids| ids.get(id)))
-    }
-
-    /// CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.
-    pub(crate) fn cache_geometry(&self, ctr: u64, csselr: u64) -> u64 {
-        match &self.caches {
-            Some(caches) => caches.get(ctr, csselr),
-            None => cache::ccsidr(ctr, csselr),
-        }
-    }
-}
-
-/// Whether PSCI takes this state for on.
-pub(crate) fn counts_as_on(power: Power) -> bool {
-    !matches!(power, Power::Off)
 }

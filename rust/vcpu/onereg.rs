@@ -38,8 +38,8 @@ fn features(vcpu: &Vcpu, state: &mut State) -> Result<Features> {
 /// A CPU_ON that the vCPU has not noticed yet takes effect: its reset comes before what userspace does to the registers.
 fn reset_if_started(vcpu: &Vcpu, state: &mut State) {
     // CPU_ON asks the vCPU to look at its power, and that is not taken back before it has.
-    if vcpu.shared.has_requests() {
-        if let Some(start) = vcpu.shared.take_start() {
+    if vcpu.handle.has_requests() {
+        if let Some(start) = vcpu.handle.take_start() {
             state.core().reset(Some(start));
         }
     }
@@ -196,7 +196,7 @@ fn get_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
         | Storage::Debug(reg)
         | Storage::Memory(reg) => core.get(reg),
         Storage::Id(id) => vcpu.vm.with_ids(|ids| ids.get(id)),
-        Storage::Timer(reg) => super::sysreg::read_timer(core, reg),
+        Storage::Timer(reg) => super::exit::sysreg::read_timer(core, reg),
         Storage::Const(value) => value,
         Storage::CacheGeometry | Storage::Gic(_) | Storage::OsLock | Storage::SetWay => {
             return Err(ENOENT)
@@ -245,9 +245,9 @@ fn set_sysreg(
             Some(reg) => {
                 core.set(reg, value);
                 if reg == Reg::MPIDR_EL1 {
-                    vcpu.shared.set_affinity(value & AFFINITY);
+                    vcpu.handle.set_affinity(value & AFFINITY);
                     if let Some(model) = vcpu.vm.gic.model() {
-                        model.set_affinity(vcpu.shared.id, (value & 0xff_ffff) as u32);
+                        model.set_affinity(vcpu.handle.id, (value & 0xff_ffff) as u32);
                     }
                 }
             }

@@ -5,6 +5,7 @@
 mod layout;
 
 use super::lpi::LpiBlocks;
+use super::vcpu_handle::VcpuHandle;
 use super::Vm;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vcpus::{VcpuId, VcpuSet};
@@ -12,7 +13,6 @@ use crate::model::vgic::{
     Bank, Config, Error as GicError, Gic, IntId, Irq, Line, Lock, LpiId, LpiWork, NotRaised,
     Notify, Redist, Shared as SharedIrqs, Storage, WorkSet,
 };
-use crate::vcpu::shared::Shared;
 use core::ops::DerefMut;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
@@ -63,7 +63,7 @@ pub(crate) struct Setup {
 pub(crate) struct VmGic {
     model: SetOnce<Arc<Model>>,
     /// The VM's vCPUs, in their order: there will be no more once there is a model.
-    vcpus: SetOnce<Arc<KVec<Arc<Shared>>>>,
+    vcpus: SetOnce<Arc<KVec<Arc<VcpuHandle>>>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
     /// Held while a block of LPIs is made.
@@ -274,7 +274,7 @@ impl Vm {
         loop {
             match attempt() {
                 Ok(done) => {
-                    self.each(&out, Shared::release);
+                    self.each(&out, VcpuHandle::release);
                     return done;
                 }
                 Err(more) => {
@@ -296,7 +296,7 @@ impl Vm {
         }
     }
 
-    fn each(&self, vcpus: &VcpuSet, mut each: impl FnMut(&Shared)) {
+    fn each(&self, vcpus: &VcpuSet, mut each: impl FnMut(&VcpuHandle)) {
         for vcpu in vcpus.iter().filter_map(|id| self.vcpu(id)) {
             each(&vcpu);
         }

@@ -9,6 +9,8 @@ pub(crate) mod lpi;
 pub(crate) mod memory;
 mod s2_mmu;
 pub(crate) mod timers;
+pub(crate) mod vcpu_handle;
+pub(crate) mod vcpu_stats;
 pub(crate) mod vmid;
 
 use crate::arch::cpu::{self, Flaws};
@@ -22,12 +24,12 @@ use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
 use crate::model::sysreg::regs::ID_AA64PFR1_EL1;
 use crate::model::sysreg::{regs, IdReg, IdRegs};
 use crate::model::vcpus::VcpuId;
-use crate::vcpu::shared::Shared;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use memory::GuestMemory;
 use timers::TimerPpis;
+use vcpu_handle::VcpuHandle;
 
 /// The IPA size of a VM whose maker does not say one, as KVM's.
 pub(crate) const DEFAULT_IPA_BITS: u32 = 40;
@@ -47,7 +49,7 @@ pub(crate) struct Vm {
     pub(crate) config: Mutex<Config>,
     /// The vCPUs, in the order they were made; only ever added to. Also looked through in interrupts, by irqfds.
     #[pin]
-    vcpus: RawSpinLock<Arc<KVec<Arc<Shared>>>>,
+    vcpus: RawSpinLock<Arc<KVec<Arc<VcpuHandle>>>>,
     /// The interrupt controller.
     #[pin]
     pub(crate) gic: gic::VmGic,
@@ -305,13 +307,13 @@ impl Vm {
     }
 
     /// Adds a vCPU; the caller holds `config`, so that indices are given out one at a time.
-    pub(crate) fn add_vcpu(&self, shared: Arc<Shared>) -> Result {
+    pub(crate) fn add_vcpu(&self, handle: Arc<VcpuHandle>) -> Result {
         let old = self.vcpus();
         let mut list = KVec::with_capacity(old.len().saturating_add(1), GFP_KERNEL_ACCOUNT)?;
         for vcpu in old.iter() {
             list.push_within_capacity(vcpu.clone())?;
         }
-        list.push_within_capacity(shared)?;
+        list.push_within_capacity(handle)?;
         let list = Arc::new(list, GFP_KERNEL_ACCOUNT)?;
         let replaced = core::mem::replace(&mut *self.vcpus.lock(), list);
         drop(replaced);
@@ -319,17 +321,17 @@ impl Vm {
     }
 
     /// The vCPUs that there are.
-    pub(crate) fn vcpus(&self) -> Arc<KVec<Arc<Shared>>> {
+    pub(crate) fn vcpus(&self) -> Arc<KVec<Arc<VcpuHandle>>> {
         self.vcpus.lock().clone()
     }
 
     /// The vCPU with this index.
-    pub(crate) fn vcpu(&self, id: VcpuId) -> Option<Arc<Shared>> {
+    pub(crate) fn vcpu(&self, id: VcpuId) -> Option<Arc<VcpuHandle>> {
         self.vcpus.lock().get(id.index()).cloned()
     }
 
     /// The vCPU that userspace made under this number.
-    pub(crate) fn vcpu_by_number(&self, number: u32) -> Option<Arc<Shared>> {
+    pub(crate) fn vcpu_by_number(&self, number: u32) -> Option<Arc<VcpuHandle>> {
         self.vcpus
             .lock()
             .iter()
@@ -338,7 +340,7 @@ impl Vm {
     }
 
     /// The vCPU with this MPIDR_EL1 affinity.
-    pub(crate) fn vcpu_by_affinity(&self, affinity: u64) -> Option<Arc<Shared>> {
+    pub(crate) fn vcpu_by_affinity(&self, affinity: u64) -> Option<Arc<VcpuHandle>> {
         self.vcpus
             .lock()
             .iter()
@@ -347,7 +349,7 @@ impl Vm {
     }
 
     /// Calls `each` for every vCPU.
-    pub(crate) fn for_each_vcpu(&self, each: impl FnMut(&Shared)) {
+    pub(crate) fn for_each_vcpu(&self, each: impl FnMut(&VcpuHandle)) {
         self.vcpus().iter().map(|vcpu| &**vcpu).for_each(each);
     }
 
@@ -424,7 +426,7 @@ impl Vm {
             busy |= vcpu.is_running();
         });
         let result = if busy { Err(EBUSY) } else { Ok(body()) };
-        self.for_each_vcpu(Shared::release);
+        self.for_each_vcpu(VcpuHandle::release);
         result
     }
 

@@ -8,9 +8,9 @@ use super::super::user;
 use crate::host::ffi::*;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{CpuIf, Error as GicError, GicFrame};
-use crate::vcpu::shared::Shared;
 use crate::vm::gic::{gic_errno, After, Model};
 use crate::vm::lpi::Host;
+use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -25,7 +25,7 @@ enum Target {
     /// The lines of 32 interrupts, the first of which is `first`; `kind` says what of them.
     Lines { vcpu: VcpuId, kind: u32, first: u32 },
     /// A system register of a vCPU's CPU interface, by its encoding.
-    Interface(Arc<Shared>, u16),
+    Interface(Arc<VcpuHandle>, u16),
 }
 
 impl Target {

@@ -59,7 +59,7 @@
 //!
 //! The work sets are told apart by the lock that they are under, and what an entry has to know of both is in words that it reads
 //! without any ([`Gic::has_work`]). Who gives a vCPU something writes there before the kick; the vCPU looks after it has said
-//! that it is on its way. So it sees it, or is seen by the kick: `vcpu::shared` has the proof. An entry that sees no SPI takes
+//! that it is on its way. So it sees it, or is seen by the kick: `vm::vcpu_handle` has the proof. An entry that sees no SPI takes
 //! its own lock only, and one that sees nothing takes none. What an exit has to lock is known from the entry before it.
 //!
 //! Registers that are read for every interrupt, like GICD_CTLR, are atomic: see [`Gic::set_ctlr`] for the order. An LPI is

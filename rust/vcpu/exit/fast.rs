@@ -7,65 +7,22 @@
 //! meanwhile ([`RcuActive`]), which on some CPUs it does not while they run a guest. A pending interrupt of the host's does
 //! not wait: the guest takes its exit for it right after the ERET.
 
-use super::core::Core;
-use super::shared::Shared;
-use super::stats::Count;
-use super::sysreg::{self, Outcome};
-use crate::arch::{gic, relax, wait, world};
+use super::{gic, sysreg, Leave, Outcome};
+use crate::arch::gic as cpu_gic;
+use crate::arch::{relax, wait, world};
 use crate::host::context_tracking::{InGuest, RcuActive};
 use crate::host::{ffi, percpu_irq, sched};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
 use crate::model::smccc;
 use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
-use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{Notify, SgiReg};
-use crate::vm::gic::After;
-use kernel::sync::Arc;
+use crate::vcpu::core::Core;
+use crate::vm::vcpu_stats::Count;
 
 /// Into the guest again; x19 to x28 are as it left them.
 const RESUME: u64 = ffi::FRAME_RESUME as u64;
 /// Into the guest again, with all registers from the frame.
 const RESUME_ALL: u64 = ffi::FRAME_RESUME_ALL as u64;
-
-/// Why the guest was left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Leave {
-    /// A synchronous exit that needs the host.
-    Sync,
-    /// A store to what is neither memory that the guest has got so far nor the interrupt controller: perhaps an ioeventfd
-    /// waits for it. Otherwise it is like [`Leave::Sync`].
-    Store,
-    /// An interrupt for the host, or a vCPU that has to be told something.
-    Interrupt,
-    /// An SError.
-    SError,
-    /// The host took an exception in a fast exit: the guest cannot go on.
-    HostException,
-}
-
-const _: () = assert!(Leave::Interrupt.code() == ffi::FRAME_LEAVE_INTERRUPT as u64);
-
-impl Leave {
-    const fn code(self) -> u64 {
-        ffi::FRAME_LEAVE as u64 + self as u64
-    }
-
-    /// From what `world::run_core` returned.
-    pub(crate) fn new(code: u64) -> Self {
-        const SYNC: u64 = Leave::Sync.code();
-        const STORE: u64 = Leave::Store.code();
-        const INTERRUPT: u64 = Leave::Interrupt.code();
-        const SERROR: u64 = Leave::SError.code();
-        match code {
-            SYNC => Self::Sync,
-            STORE => Self::Store,
-            INTERRUPT => Self::Interrupt,
-            SERROR => Self::SError,
-            _ => Self::HostException,
-        }
-    }
-}
 
 /// A synchronous exit. The kinds are functions of their own, or the shortest would save the registers that the longest needs.
 #[inline]
@@ -74,7 +31,7 @@ pub(crate) fn sync(core: &mut Core, esr: u64, guest: InGuest<'_>) -> u64 {
     match esr.class() {
         ExceptionClass::Hvc => {
             core.count(Count::Hvc);
-            if core.quick_calls {
+            if core.fast_calls {
                 hypercall(core)
             } else {
                 Leave::Sync.code()
@@ -150,7 +107,7 @@ fn resume(rt: u8) -> u64 {
 #[inline(always)]
 fn system_register(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     let access = esr.sysreg();
-    if let Some(value) = core.ids.read(access) {
+    if let Some(value) = core.fast_ids.read(access) {
         core.set_x(access.rt(), value);
         world::skip_instruction();
         return resume(access.rt());
@@ -161,44 +118,14 @@ fn system_register(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     emulated_register(core, esr, guest)
 }
 
-/// Tells the vCPUs that an SGI goes to, each as soon as it has it; who cannot be told in a fast exit is told after it.
-struct Tell<'a> {
-    from: VcpuId,
-    peers: &'a [Arc<Shared>],
-    after: &'a mut After,
-}
-
-impl Notify for Tell<'_> {
-    #[inline]
-    fn kick(&mut self, vcpu: VcpuId) {
-        let told = vcpu != self.from
-            && self
-                .peers
-                .get(vcpu.index())
-                .is_some_and(|peer| peer.interrupt_running());
-        if !told {
-            self.after.kicks.insert(vcpu);
-        }
-    }
-}
-
-/// ICC_SGI1R_EL1, as [`emulated_register`] would have it, without looking for it.
+/// A write to ICC_SGI1R_EL1, as [`emulated_register`] would do it, without looking the register up.
 #[inline(never)]
 fn send_sgi(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     let value = core.x(esr.sysreg().rt());
-    let (Some(gic), Some(peers)) = (&core.gic, &core.peers) else {
-        return emulated_register(core, esr, guest);
-    };
-    if gic.most_targets(value) > sysreg::SGIS_AT_ONCE {
+    let _watched = RcuActive::new(guest);
+    if gic::send_sgi1_fast(core, value) != Outcome::Done {
         return Leave::Sync.code();
     }
-    let _watched = RcuActive::new(guest);
-    let mut tell = Tell {
-        from: core.id,
-        peers,
-        after: &mut core.after,
-    };
-    gic.sgi(core.id, SgiReg::Sgi1, value, &mut tell);
     world::skip_instruction();
     if finish(core) {
         RESUME
@@ -292,12 +219,12 @@ fn mmio(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
             Leave::Sync.code()
         };
     };
-    // AArch32 has no business here, and who accesses memory with the most significant byte first is served the long way.
+    // AArch32 and big-endian accesses take the slow path.
     let big_endian = SCTLR_EL1::EE.mask() | SCTLR_EL1::E0E.mask();
     if core.get(Reg::SCTLR_EL1) & big_endian != 0 || SPSR_EL1::nRW.is_set(world::pstate()) {
         return Leave::Sync.code();
     }
-    let (rt, size, id) = (abort.register(), abort.size(), core.id);
+    let (rt, size) = (abort.register(), abort.size());
     if frame.is_ctlr(offset, size) {
         // A write looks at all vCPUs.
         let Some(ctlr) = core.gicd_ctlr().filter(|_| !abort.is_write()) else {
@@ -311,28 +238,17 @@ fn mmio(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     if frame.shows_lines(offset) {
         core.update_timers();
     }
-    let Some(gic) = &core.gic else {
+    // The bytes are in the device's order already, see above.
+    if gic::access(core, &abort, frame, offset, |_, value| value).is_err() {
         return Leave::Sync.code();
-    };
-    if abort.is_write() {
-        let value = core.frame.x.get(usize::from(rt)).copied().unwrap_or(0);
-        let done = gic.mmio_write(id, frame, offset, size, value, &mut core.after);
-        if done.is_err() {
-            return Leave::Sync.code();
-        }
-        world::skip_instruction();
-        if finish(core) {
-            RESUME
-        } else {
-            Leave::Interrupt.code()
-        }
-    } else {
-        let Ok(value) = gic.mmio_read(id, frame, offset, size) else {
-            return Leave::Sync.code();
-        };
-        core.set_x(rt, super::mmio::extend(value, &abort));
-        world::skip_instruction();
+    }
+    world::skip_instruction();
+    if !abort.is_write() {
         resume(rt)
+    } else if finish(core) {
+        RESUME
+    } else {
+        Leave::Interrupt.code()
     }
 }
 
@@ -354,11 +270,11 @@ fn wfx(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
     Leave::Sync.code()
 }
 
-/// WFI that waits here, for at most about `ticks` of the counter (see [`super::halt`]).
+/// WFI that waits here, for at most about `ticks` of the counter (see [`crate::vcpu::halt`]).
 fn halt(core: &mut Core, ticks: u64, guest: InGuest<'_>) -> u64 {
     core.count(Count::HaltHere);
     wait::for_interrupt(ticks);
-    let pending = gic::pending();
+    let pending = cpu_gic::pending();
     if !is_guests(pending) {
         // The host's, or none: the thread sleeps when that is done.
         core.halt.failed();
@@ -373,7 +289,7 @@ fn halt(core: &mut Core, ticks: u64, guest: InGuest<'_>) -> u64 {
 /// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
 pub(crate) fn irq(core: &mut Core, guest: InGuest<'_>) -> u64 {
     core.count(Count::Irq);
-    let pending = gic::pending();
+    let pending = cpu_gic::pending();
     if is_guests(pending) {
         take(core, pending, guest)
     } else {

@@ -2,22 +2,14 @@
 
 //! Firmware calls (SMCCC): those that the vector did not answer.
 
-use super::core::Core;
-use super::run::{Answer, Exit, HostWork};
-use super::shared::{Power, Start};
-use super::slow::Next;
-use crate::host::ffi::{
-    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2, KVM_SYSTEM_EVENT_SHUTDOWN,
-    KVM_SYSTEM_EVENT_SUSPEND,
-};
+use super::{leave, mmio, DeferredWork, Exit, Next};
 use crate::host::time;
 use crate::model::esr::{Esr, ExceptionClass};
-use crate::model::psci::{self, code, Action, CpuOnOutcome, SystemEvent};
+use crate::model::psci::{self, code, Action, CpuOnOutcome};
 use crate::model::smccc::{self, filter, trng, Call, Counter};
 use crate::model::vcpus::VcpuId;
-
-/// KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2.
-const SHUTDOWN_FLAG_PSCI_OFF2: u64 = 1;
+use crate::vcpu::core::Core;
+use crate::vm::vcpu_handle::{Power, Start};
 
 /// A call by HVC or SMC; the PC is behind the instruction.
 pub(super) fn call(core: &mut Core) -> Next {
@@ -35,17 +27,13 @@ pub(super) fn call(core: &mut Core) -> Next {
             return Next::Resume;
         }
         filter::Action::Forward => {
-            let smc = Esr::new(core.frame.syndrome.esr).class() == ExceptionClass::Smc;
-            return Next::Host(HostWork::Leave(
-                Exit::Hypercall {
-                    function: function as u32,
-                    smc,
-                },
-                Answer::None,
-            ));
+            return leave(Exit::Hypercall {
+                function: function as u32,
+                smc: Esr::new(core.frame.syndrome.esr).class() == ExceptionClass::Smc,
+            });
         }
     }
-    let stolen_time = core.stolen.ipa().is_some();
+    let stolen_time = core.steal_time.ipa().is_some();
     let answer = match smccc::decide(&core.firmware, function as u32, [x1, x2, x3], stolen_time) {
         Call::Return(values) => values,
         Call::Psci(action) => return power(core, action),
@@ -56,7 +44,7 @@ pub(super) fn call(core: &mut Core) -> Next {
         }
         Call::StolenTime => {
             set_result(core, [smccc::NOT_SUPPORTED, 0, 0, 0]);
-            return Next::Host(HostWork::StolenTime);
+            return Next::Defer(DeferredWork::StolenTime);
         }
         Call::Ptp(counter) => {
             let offset = match counter {
@@ -93,10 +81,10 @@ fn power(core: &mut Core, action: Action) -> Next {
         Action::Return(code) => value(core, code),
         Action::Suspend => {
             set_result(core, [code::SUCCESS as u64, 0, 0, 0]);
-            Next::Host(HostWork::Wait)
+            Next::Defer(DeferredWork::Wait)
         }
         Action::CpuOff => {
-            core.shared.set_power(Power::Off);
+            core.handle.set_power(Power::Off);
             value(core, code::SUCCESS)
         }
         Action::CpuOn {
@@ -104,7 +92,7 @@ fn power(core: &mut Core, action: Action) -> Next {
             entry,
             context,
         } => {
-            let big_endian = super::mmio::is_big_endian(core, core.frame.pstate);
+            let big_endian = mmio::is_big_endian(core, core.frame.pstate);
             let outcome = match core.vm.vcpu_by_affinity(target) {
                 None => CpuOnOutcome::NoSuchCpu,
                 Some(vcpu)
@@ -130,36 +118,15 @@ fn power(core: &mut Core, action: Action) -> Next {
             let code = psci::affinity_info(
                 mask,
                 affinity,
-                vcpus.map(|vcpu| (vcpu.affinity(), super::counts_as_on(vcpu.power()))),
+                vcpus.map(|vcpu| (vcpu.affinity(), vcpu.power() != Power::Off)),
             );
             value(core, code)
         }
         Action::System(event) => {
             core.vm.for_each_vcpu(|vcpu| vcpu.set_power(Power::Off));
             set_result(core, [code::INTERNAL_FAILURE as u64, 0, 0, 0]);
-            let (kind, flags) = match event {
-                SystemEvent::Off => (KVM_SYSTEM_EVENT_SHUTDOWN, 0),
-                SystemEvent::Off2 => (KVM_SYSTEM_EVENT_SHUTDOWN, SHUTDOWN_FLAG_PSCI_OFF2),
-                SystemEvent::Reset => (KVM_SYSTEM_EVENT_RESET, 0),
-                SystemEvent::Reset2 => (
-                    KVM_SYSTEM_EVENT_RESET,
-                    KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2.into(),
-                ),
-            };
-            Next::Host(HostWork::Leave(
-                Exit::System {
-                    kind,
-                    flags: Some(flags),
-                },
-                Answer::None,
-            ))
+            leave(Exit::System(event))
         }
-        Action::SystemSuspend => Next::Host(HostWork::Leave(
-            Exit::System {
-                kind: KVM_SYSTEM_EVENT_SUSPEND,
-                flags: None,
-            },
-            Answer::None,
-        )),
+        Action::SystemSuspend => leave(Exit::Suspend),
     }
 }

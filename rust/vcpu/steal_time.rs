@@ -15,14 +15,14 @@ const TIME: u64 = 8;
 
 /// A vCPU's stolen time.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct StolenTime {
+pub(crate) struct StealTime {
     /// Where in the guest's memory it is, once userspace has said (KVM_ARM_VCPU_PVTIME_IPA).
     ipa: Option<u64>,
     /// How long the thread had waited for a CPU, in nanoseconds, when the guest's memory was last updated.
     seen: Option<u64>,
 }
 
-impl StolenTime {
+impl StealTime {
     /// The structure's address.
     pub(crate) fn ipa(&self) -> Option<u64> {
         self.ipa

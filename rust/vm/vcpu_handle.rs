@@ -21,11 +21,12 @@
 //! the entry takes that lock, and has all that was done under it. What is taken away from a vCPU needs no kick: that B still
 //! sees it costs a look, that it does not costs nothing.
 //!
-//! A fast exit may take the interrupt back, if interrupts for the guest are all that is asked for ([`Shared::take_interrupt`]):
-//! first the interrupt is cleared, which is complete before the look at the requests; so what is asked after that look has
-//! an interrupt of its own, which is still to come.
+//! A fast exit may take the interrupt back, if interrupts for the guest are all that is asked for
+//! ([`VcpuHandle::take_interrupt`]): first the interrupt is cleared, which is complete before the
+//! look at the requests; so what is asked after that look has an interrupt of its own, which is still
+//! to come.
 
-use super::stats::Stats;
+use super::vcpu_stats::Stats;
 use crate::arch::cpu;
 use crate::arch::gic::Sgi;
 use crate::host::rcuwait::Waiter;
@@ -80,7 +81,7 @@ pub(crate) struct Interface {
 
 impl Interface {
     /// Out of reset.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             vmcr: 0,
             registers: CpuIf::new(cpu::features().vtr),
@@ -90,7 +91,7 @@ impl Interface {
 
 /// The part of a vCPU that all of the VM reaches.
 #[pin_data]
-pub(crate) struct Shared {
+pub(crate) struct VcpuHandle {
     /// Its index in the VM.
     pub(crate) id: VcpuId,
     /// The number that userspace gave it.
@@ -118,7 +119,7 @@ pub(crate) struct Shared {
     power: SpinLock<Power>,
 }
 
-impl Shared {
+impl VcpuHandle {
     pub(crate) fn new(id: VcpuId, number: u32, affinity: u64) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -129,12 +130,12 @@ impl Shared {
                 requests: AtomicU32::new(0),
                 holds: AtomicU32::new(0),
                 running: AtomicBool::new(false),
-                interface <- new_spinlock!(Interface::new(), "loft::Shared::interface"),
+                interface <- new_spinlock!(Interface::new(), "loft::VcpuHandle::interface"),
                 interface_set: AtomicBool::new(false),
                 lines: AtomicU64::new(0),
                 stats: Stats::new(),
                 waiter <- Waiter::new(),
-                power <- new_spinlock!(Power::On, "loft::Shared::power"),
+                power <- new_spinlock!(Power::On, "loft::VcpuHandle::power"),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -185,7 +186,7 @@ impl Shared {
     }
 
     /// The same from a fast exit of another vCPU, where nobody can be woken: true if this vCPU is in a guest and has been
-    /// interrupted, false if it needs [`Shared::interrupt`].
+    /// interrupted, false if it needs [`VcpuHandle::interrupt`].
     pub(crate) fn interrupt_running(&self) -> bool {
         self.requests
             .fetch_or(Request::Interrupt as u32, Ordering::Relaxed);
@@ -233,13 +234,13 @@ impl Shared {
         self.requests.swap(0, Ordering::Acquire)
     }
 
-    /// Keeps the vCPU out of the guest until [`Shared::release`]; it may still be on its way out.
+    /// Keeps the vCPU out of the guest until [`VcpuHandle::release`]; it may still be on its way out.
     pub(crate) fn hold(&self) {
         self.holds.fetch_add(1, Ordering::Relaxed);
         self.tell();
     }
 
-    /// Undoes one [`Shared::hold`].
+    /// Undoes one [`VcpuHandle::hold`].
     pub(crate) fn release(&self) {
         self.holds.fetch_sub(1, Ordering::Release);
         self.waiter.wake();
@@ -257,7 +258,8 @@ impl Shared {
         self.running.load(Ordering::Acquire)
     }
 
-    /// KVM_RUN begins: the CPU interface, if userspace has set it since [`Shared::give_interface`], or the levels of lines.
+    /// KVM_RUN begins: takes the CPU interface, if userspace has set it or the levels of lines since
+    /// [`VcpuHandle::give_interface`].
     pub(crate) fn take_interface(&self) -> Option<Interface> {
         self.interface_set
             .swap(false, Ordering::Acquire)

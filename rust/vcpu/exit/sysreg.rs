@@ -2,84 +2,17 @@
 
 //! Trapped system registers: the table's rows put into effect. Used by the fast exits and by the slow ones alike.
 
-use super::core::{caches_are_on, Core};
+use super::{gic, Outcome};
 use crate::arch::cpu;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Storage, TimerReg};
-use crate::model::sysreg::{lookup, regs, Encoding, IdReg, Reg};
+use crate::model::sysreg::{lookup, regs, IdReg, Reg};
 use crate::model::timer::TimerId;
-use crate::model::vgic::{Error as GicError, SgiReg};
-
-/// What became of an access.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
-    /// It is done; the PC is still at the instruction.
-    Done,
-    /// It is done, and takes effect when the guest is entered anew; the PC is still at the instruction.
-    Reload,
-    /// The guest must take an exception instead.
-    Undefined,
-    /// It has not been done: it cannot be in a fast exit, and the guest's memory has to be cleaned from the caches then.
-    NeedsClean,
-    /// It has not been done: it takes longer than a fast exit may.
-    NeedsHost,
-    /// The interrupt that ICC_DIR_EL1 is to deactivate is in another vCPU's list registers.
-    NeedsOthers { deactivate: u64 },
-}
-
-/// The registers that TID3 traps (op0 = 3, op1 = 0, CRn = 0, CRm from 1 to 7) and that are what they are: a guest's kernel
-/// and its programs read them all the time.
-pub(crate) struct QuickIds {
-    values: [u64; QuickIds::COUNT],
-    /// Bit n: `values[n]` is what the guest reads.
-    known: u64,
-}
-
-impl QuickIds {
-    const COUNT: usize = 64;
-
-    /// None of them.
-    pub(super) const fn new() -> Self {
-        Self {
-            values: [0; Self::COUNT],
-            known: 0,
-        }
-    }
-
-    /// Those of this vCPU, which do not change any more.
-    pub(super) fn fill(core: &mut Core) -> Self {
-        let mut this = Self::new();
-        for (n, slot) in (8u8..).zip(this.values.iter_mut().skip(8)) {
-            let encoding = Encoding::new(3, 0, 0, n >> 3, n & 7);
-            let Some(row) = lookup(encoding)
-                .filter(|row| row.exists(core.features) && !row.guest.is_undefined(false))
-            else {
-                continue;
-            };
-            *slot = match row.storage {
-                _ if row.guest == Guest::RazWi => 0,
-                Storage::Id(id) => id_register(core, id),
-                Storage::Const(value) => value,
-                _ => continue,
-            };
-            this.known |= 1 << n;
-        }
-        this
-    }
-
-    /// The value of a register that an access reads, if it is one of these.
-    #[inline(always)]
-    pub(super) fn read(&self, access: SysregAccess) -> Option<u64> {
-        let n = access.feature_id()?;
-        if self.known >> n & 1 == 0 {
-            return None;
-        }
-        self.values.get(usize::from(n)).copied()
-    }
-}
+use crate::model::vgic::SgiReg;
+use crate::vcpu::core::{caches_are_on, Core};
 
 /// Does the access.
-pub(crate) fn access(core: &mut Core, access: SysregAccess) -> Outcome {
+pub(super) fn access(core: &mut Core, access: SysregAccess) -> Outcome {
     let write = !access.is_read();
     let Some(row) = lookup(access.encoding())
         .filter(|row| row.exists(core.features) && !row.guest.is_undefined(write))
@@ -170,7 +103,7 @@ fn store_watched(core: &mut Core, reg: Reg, value: u64) -> Outcome {
 }
 
 /// Does the access that [`Outcome::NeedsClean`] was said of. What remains is to clean the guest's memory.
-pub(crate) fn before_clean(core: &mut Core, access: SysregAccess) {
+pub(super) fn before_clean(core: &mut Core, access: SysregAccess) {
     match lookup(access.encoding()).map(|row| row.storage) {
         Some(Storage::Loaded(reg)) => {
             let value = core.x(access.rt());
@@ -183,10 +116,6 @@ pub(crate) fn before_clean(core: &mut Core, access: SysregAccess) {
     }
 }
 
-/// For how many vCPUs a fast exit raises an SGI: interrupts are off until all of them are told. The host does it for more with
-/// interrupts on, between one vCPU and the next.
-pub(super) const SGIS_AT_ONCE: usize = 64;
-
 fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
     let sgi = match reg {
         GicReg::Sgi1 => SgiReg::Sgi1,
@@ -195,34 +124,26 @@ fn interrupt_controller(core: &mut Core, reg: GicReg, value: u64) -> Outcome {
         GicReg::Sre => return Outcome::Done,
         GicReg::Dir => return deactivate(core, value),
     };
-    if let Some(gic) = &core.gic {
-        if core.is_entered() && gic.most_targets(value) > SGIS_AT_ONCE {
-            return Outcome::NeedsHost;
-        }
-        gic.sgi(core.id, sgi, value, &mut core.after);
-    }
-    Outcome::Done
+    gic::send_sgi(core, sgi, value)
 }
 
 /// ICC_DIR_EL1, which traps while the model has to know of deactivations.
 fn deactivate(core: &mut Core, value: u64) -> Outcome {
+    if core.gic.is_none() {
+        return Outcome::Undefined;
+    }
     let vmcr = core.give_lists_back();
-    let done = match core.vm.gic.model() {
-        Some(model) => model.deactivate(core.id, value, vmcr, &mut core.after),
-        None => return Outcome::Undefined,
-    };
+    let done = gic::deactivate(core, value, vmcr);
     // Back into the list registers, where the fast exit has them.
     core.after.kicks.insert(core.id);
     match done {
-        Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => {
-            Outcome::NeedsOthers { deactivate: value }
-        }
-        _ => Outcome::Done,
+        Ok(()) => Outcome::Done,
+        Err(_) => Outcome::NeedsOthers { deactivate: value },
     }
 }
 
 /// Reads a timer's register: for userspace, or where the physical timer traps.
-pub(super) fn read_timer(core: &mut Core, reg: TimerReg) -> u64 {
+pub(in crate::vcpu) fn read_timer(core: &mut Core, reg: TimerReg) -> u64 {
     let (virtual_now, physical_now) = (core.virtual_counter(), core.physical_counter());
     let (virtual_, physical) = (core.timer(TimerId::Virtual), core.timer(TimerId::Physical));
     match reg {

@@ -194,7 +194,7 @@ impl Stats {
 
     /// How often that was.
     #[inline(always)]
-    pub(super) fn get(&self, what: Count) -> u64 {
+    pub(crate) fn get(&self, what: Count) -> u64 {
         let counter = self.counts.get(what as usize);
         counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
@@ -209,14 +209,14 @@ impl Stats {
     }
 
     /// The vCPU begins to wait, or has ended it.
-    pub(super) fn waits(&self, waits: bool) {
+    pub(crate) fn waits(&self, waits: bool) {
         if let Some(blocking) = self.counts.get(Count::Blocking as usize) {
             blocking.store(waits.into(), Ordering::Relaxed);
         }
     }
 
     /// A wait looked for its end for `ns`, and found it, or was too short for that.
-    pub(super) fn polled(&self, ns: u64, found: bool) {
+    pub(crate) fn polled(&self, ns: u64, found: bool) {
         self.count(Count::PollAttempted);
         if found {
             self.count(Count::PollSuccessful);
@@ -229,7 +229,7 @@ impl Stats {
     }
 
     /// The thread slept for `ns`. `woken`: for the vCPU's sake, not for a signal's.
-    pub(super) fn slept(&self, ns: u64, woken: bool) {
+    pub(crate) fn slept(&self, ns: u64, woken: bool) {
         if woken {
             self.count(Count::Wakeup);
         }

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Accesses to addresses that are not memory: whose they are, and what the register gets.
+
+use super::{Answer, DeviceNext, Exit, GicAccess, ItsAccess, Load, MemoryFault, Stop, WalkedOut};
+use crate::host::preempt::PreemptDisabled;
+use crate::host::preempt_notifier::Loaded;
+use crate::model::esr::{Abort, Esr, FaultStatus};
+use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
+use crate::model::sysreg::Reg;
+use crate::vcpu::core::Core;
+use crate::vcpu::Vcpu;
+use crate::vm::vcpu_stats::Count;
+
+/// An access to what is not memory.
+pub(super) fn device_access(
+    core: &mut Core,
+    preempt: PreemptDisabled<'_>,
+    fault: MemoryFault,
+) -> DeviceNext {
+    let abort = fault.abort;
+    if fault.exec || abort.is_on_walk() {
+        return nothing_there(core, abort, fault.ipa, fault.far);
+    }
+    if abort.is_cache_maintenance() {
+        core.skip();
+        return DeviceNext::Resume;
+    }
+    let ipa = fault.ipa;
+    if !abort.is_described() {
+        if core.vm.tells_undescribed() {
+            let iss = abort.undescribed_iss();
+            return DeviceNext::Stop(Exit::NoSyndrome { iss, ipa }.into());
+        }
+        return DeviceNext::Stop(crate::host::errno::enosys().into());
+    }
+    if let Some((frame, offset)) = core.gic_frame(ipa) {
+        return DeviceNext::Gic(GicAccess::Register {
+            abort,
+            frame,
+            offset,
+        });
+    }
+    if let Some((number, offset)) = core.vm.its.find(preempt, ipa) {
+        return DeviceNext::Its(ItsAccess {
+            abort,
+            number,
+            offset,
+        });
+    }
+    let (size, rt) = (abort.size(), abort.register());
+    if abort.is_write() {
+        let data = guest_order(core, core.frame.pstate, core.x(rt), size);
+        if !fault.offered && core.vm.events.store(preempt, ipa, data, size, || true) {
+            core.count(Count::Ioeventfd);
+            core.count(Count::MmioKernel);
+            core.skip();
+            return DeviceNext::Resume;
+        }
+        let (exit, answer) = (
+            Exit::Mmio {
+                ipa,
+                data,
+                size,
+                write: true,
+            },
+            Answer::Skip,
+        );
+        DeviceNext::Stop(Stop { exit, answer })
+    } else {
+        let (exit, answer) = (
+            Exit::Mmio {
+                ipa,
+                data: 0,
+                size,
+                write: false,
+            },
+            Answer::Load(Load { abort }),
+        );
+        DeviceNext::Stop(Stop { exit, answer })
+    }
+}
+
+/// Answers as a bus without anything at `ipa`: with an external abort. Where the guest's tables are
+/// there, the abort says at which level the walk for `far` came upon it; stage 2's fault does not know.
+pub(super) fn nothing_there(core: &mut Core, abort: Abort, ipa: u64, far: u64) -> DeviceNext {
+    let instruction = abort.is_instruction();
+    if abort.is_on_walk() {
+        return DeviceNext::WalkedOut(WalkedOut {
+            instruction,
+            ipa,
+            far,
+        });
+    }
+    core.inject_abort(instruction, FaultStatus::External, far);
+    DeviceNext::Resume
+}
+
+/// Signals the ioeventfd that waits for the store that was trapped, if there is one, and goes on behind
+/// the instruction. Interrupts are off, and the guest's registers in the CPU.
+pub(in crate::vcpu) fn store(core: &mut Core, preempt: PreemptDisabled<'_>) -> bool {
+    let abort = Esr::new(core.frame.syndrome.esr).abort();
+    let ipa = core.fault_ipa();
+    let size = abort.size();
+    let value = guest_order(core, core.frame.pstate, core.x(abort.register()), size);
+    // Memory that the guest has not touched so far looks the same.
+    let vm = &core.vm;
+    let device = || vm.memory.is_device(preempt, ipa, true);
+    if SPSR_EL1::nRW.is_set(core.frame.pstate)
+        || !vm.events.store(preempt, ipa, value, size, device)
+    {
+        return false;
+    }
+    core.skip();
+    true
+}
+
+impl Load {
+    /// The value has come: it goes into the register, and the guest goes on behind the instruction.
+    pub(in crate::vcpu) fn complete(self, core: &mut Core, value: u64) {
+        let value = guest_order(core, core.frame.pstate, value, self.abort.size());
+        core.set_x(self.abort.register(), extend(value, &self.abort));
+        core.skip();
+    }
+}
+
+/// What the register holds after loading `value`: cut to the access's size, and sign-extended if the instruction does.
+pub(super) fn extend(value: u64, abort: &Abort) -> u64 {
+    let unused = 64u32
+        .saturating_sub(u32::from(abort.size()).saturating_mul(8))
+        .min(63);
+    let value = if abort.is_sign_extended() {
+        ((value << unused) as i64 >> unused) as u64
+    } else {
+        value << unused >> unused
+    };
+    if abort.is_64bit() {
+        value
+    } else {
+        value & u64::from(u32::MAX)
+    }
+}
+
+/// Whether the guest accesses memory with the most significant byte first, with this PSTATE.
+pub(super) fn is_big_endian(core: &mut Core, pstate: u64) -> bool {
+    let sctlr = core.get(Reg::SCTLR_EL1);
+    if SPSR_EL1::M.get(pstate) == SPSR_EL1::M_EL0t {
+        SCTLR_EL1::E0E.is_set(sctlr)
+    } else {
+        SCTLR_EL1::EE.is_set(sctlr)
+    }
+}
+
+/// Devices, and userspace for them, have the least significant byte first: from their order of a value of `size` bytes to
+/// the guest's, or back.
+pub(super) fn guest_order(core: &mut Core, pstate: u64, value: u64, size: u8) -> u64 {
+    let unused = 64u32
+        .saturating_sub(u32::from(size).saturating_mul(8))
+        .min(63);
+    if is_big_endian(core, pstate) {
+        value.swap_bytes() >> unused
+    } else {
+        value << unused >> unused
+    }
+}
+
+impl ItsAccess {
+    /// The size in bytes.
+    fn size(self) -> u8 {
+        self.abort.size()
+    }
+
+    /// Returns what is stored; `None` for a load.
+    fn store(self, core: &mut Core) -> Option<u64> {
+        self.abort.is_write().then(|| {
+            let value = core.x(self.abort.register());
+            guest_order(core, core.frame.pstate, value, self.size())
+        })
+    }
+
+    /// Completes a load with its value.
+    fn complete(self, core: &mut Core, value: u64) {
+        Load { abort: self.abort }.complete(core, value);
+    }
+}
+
+impl Vcpu {
+    /// An access to an ITS. Commands run before the write that started them is done.
+    pub(in crate::vcpu) fn serve_its(&self, loaded: &mut Loaded<'_, Core>, access: ItsAccess) {
+        let Some(its) = self.vm.its.get(access.number) else {
+            return;
+        };
+        self.handle.stats.count(Count::MmioKernel);
+        match loaded.with(|core| access.store(core)) {
+            Some(value) => {
+                its.write(&self.vm, access.offset, access.size(), value);
+                loaded.with(Core::skip);
+            }
+            None => {
+                let value = its.read(access.offset, access.size());
+                loaded.with(|core| access.complete(core, value));
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! WFI: polling for an interrupt, then sleeping.
+
+use super::core::Core;
+use crate::arch::cpu::features;
+use crate::host::preempt_notifier::Loaded;
+use crate::host::{rcuwait, sched, time};
+use crate::model::timer::Frequency;
+use crate::vm::vcpu_handle::VcpuHandle;
+use crate::vm::Vm;
+use kernel::prelude::*;
+
+/// How long a waiting vCPU polls before it gives its CPU away: to sleep and to be woken takes longer than
+/// many waits. What could wait in the vector has done so already ([`super::halt`]).
+#[derive(Clone, Copy, Default)]
+pub(super) struct HaltPoll {
+    /// In nanoseconds; 0: not at all.
+    ns: i64,
+}
+
+impl HaltPoll {
+    /// The shortest time that it is worth, in nanoseconds.
+    const FIRST: i64 = 5_000;
+
+    /// Whether it polls at all.
+    fn polls(self) -> bool {
+        self.ns > 0
+    }
+
+    /// Polls for its time, but not beyond `deadline` (CLOCK_MONOTONIC). True: there is something to do.
+    fn poll(self, handle: &VcpuHandle, begun: i64, deadline: i64) -> bool {
+        let until = begun.saturating_add(self.ns).min(deadline);
+        while time::monotonic_ns() < until && sched::has_no_other_thread() {
+            // Whoever has something for this vCPU says so here, too.
+            if handle.has_requests() {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        false
+    }
+
+    /// The time for the next wait, after one of `waited` nanoseconds that this time was too short for: a
+    /// longer one would have done, or none will do.
+    fn after(self, waited: i64, most: u64) -> Self {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let ns = if waited > most {
+            0
+        } else {
+            self.ns.saturating_mul(2).max(Self::FIRST).min(most)
+        };
+        Self { ns }
+    }
+
+    /// WFI: sleeps until the guest has an interrupt or its vCPU a request, having polled for that first.
+    /// `EINTR`: a signal is pending.
+    pub(super) fn wait(
+        &mut self,
+        vm: &Vm,
+        handle: &VcpuHandle,
+        loaded: &mut Loaded<'_, Core>,
+    ) -> Result {
+        if handle.has_requests() || loaded.with(Core::has_interrupt) {
+            return Ok(());
+        }
+        let deadline = {
+            let ticks = loaded.with(|core| core.next_timer());
+            let hz = Frequency::new(features().counter_hz);
+            match (ticks, hz) {
+                (Some(ticks), Some(hz)) => {
+                    time::monotonic_ns().saturating_add_unsigned(hz.to_ns(ticks))
+                }
+                _ => rcuwait::NEVER,
+            }
+        };
+        let stats = &handle.stats;
+        let begun = time::monotonic_ns();
+        let found = self.poll(handle, begun, deadline);
+        let looked = if self.polls() {
+            time::monotonic_ns().saturating_sub(begun)
+        } else {
+            0
+        };
+        if found {
+            stats.polled(looked.unsigned_abs(), true);
+            return Ok(());
+        }
+        let (mut questions, mut done) = (0_u32, false);
+        stats.waits(true);
+        let result = handle.waiter.block(deadline, || {
+            questions = questions.saturating_add(1);
+            done = handle.has_requests() || loaded.with(Core::has_interrupt);
+            done
+        });
+        stats.waits(false);
+        let waited = time::monotonic_ns().saturating_sub(begun);
+        // Not if there was something, or a signal, when it was first asked for.
+        let slept = questions > 1 || !done && result.is_ok();
+        if self.polls() {
+            stats.polled(looked.unsigned_abs(), !slept);
+        }
+        if slept {
+            let ns = waited.saturating_sub(looked).unsigned_abs();
+            stats.slept(ns, result.is_ok());
+        }
+        *self = self.after(waited, vm.most_polling_ns());
+        result
+    }
+}
