@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The reader-writer spin lock.
+//!
+//! C header: [`include/linux/rwlock.h`](srctree/include/linux/rwlock.h)
 
 use super::ffi;
 use core::cell::UnsafeCell;
@@ -9,9 +11,20 @@ use kernel::prelude::*;
 use kernel::sync::LockClassKey;
 use kernel::types::{NotThreadSafe, Opaque};
 
-/// A reader-writer spin lock. It may be taken where sleeping is not allowed, but not with interrupts off.
+/// A reader-writer spin lock. It may be taken where sleeping is not allowed, but not with
+/// interrupts off.
 ///
-/// C header: [`include/linux/rwlock.h`](srctree/include/linux/rwlock.h)
+/// # Invariants
+///
+/// `raw` is an initialised `rwlock_t`, in its final place. `data` is reached only through a guard.
+///
+/// # Examples
+///
+/// ```
+/// let lock = KBox::pin_init(RwLock::new(0, c"example", static_lock_class!()), GFP_KERNEL)?;
+/// *lock.write() += 1;
+/// pr_info!("{}\n", *lock.read());
+/// ```
 #[pin_data]
 pub(crate) struct RwLock<T> {
     #[pin]
@@ -25,13 +38,16 @@ unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
 unsafe impl<T: Send> Send for RwLock<T> {}
 
 impl<T> RwLock<T> {
+    /// Makes it with `data` in it; `name` and `key` are lockdep's.
     pub(crate) fn new(
         data: T,
         name: &'static CStr,
         key: Pin<&'static LockClassKey>,
     ) -> impl PinInit<Self> {
         pin_init!(Self {
-            // SAFETY: `slot` is valid for writes and is not used before this; name and key are static.
+            // INVARIANT: The initializer's place is final, as it is pinned.
+            // SAFETY: `slot` is valid for writes and is not used before this; name and key are
+            // static.
             raw <- Opaque::ffi_init(|slot: *mut kernel::bindings::rwlock| unsafe {
                 ffi::loft_rwlock_init(slot.cast(), name.as_char_ptr().cast(), key.as_ptr())
             }),
@@ -41,8 +57,9 @@ impl<T> RwLock<T> {
 
     /// Takes the lock together with other readers.
     pub(crate) fn read(&self) -> ReadGuard<'_, T> {
-        // SAFETY: The lock was initialised in `new`.
+        // SAFETY: By the invariant it is initialised.
         unsafe { ffi::loft_read_lock(self.raw.get().cast()) };
+        // INVARIANT: It is held from here on.
         ReadGuard {
             lock: self,
             _not_send: NotThreadSafe,
@@ -51,8 +68,9 @@ impl<T> RwLock<T> {
 
     /// Takes the lock alone.
     pub(crate) fn write(&self) -> WriteGuard<'_, T> {
-        // SAFETY: The lock was initialised in `new`.
+        // SAFETY: By the invariant it is initialised.
         unsafe { ffi::loft_write_lock(self.raw.get().cast()) };
+        // INVARIANT: It is held from here on.
         WriteGuard {
             lock: self,
             _not_send: NotThreadSafe,
@@ -60,7 +78,11 @@ impl<T> RwLock<T> {
     }
 }
 
-/// Proof that an [`RwLock`] is held, perhaps by others as well.
+/// Proves that an [`RwLock`] is held, perhaps by others as well.
+///
+/// # Invariants
+///
+/// This thread holds `lock` for reading, until this is dropped.
 pub(crate) struct ReadGuard<'a, T> {
     lock: &'a RwLock<T>,
     _not_send: NotThreadSafe,
@@ -69,19 +91,23 @@ pub(crate) struct ReadGuard<'a, T> {
 impl<T> Deref for ReadGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: The lock is held for reading, so nobody has a `&mut T`.
+        // SAFETY: By the invariant nobody writes.
         unsafe { &*self.lock.data.get() }
     }
 }
 
 impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: This guard holds the lock.
+        // SAFETY: By the invariant this thread holds it for reading.
         unsafe { ffi::loft_read_unlock(self.lock.raw.get().cast()) };
     }
 }
 
-/// Proof that an [`RwLock`] is held by nobody else.
+/// Proves that an [`RwLock`] is held by nobody else.
+///
+/// # Invariants
+///
+/// This thread holds `lock` for writing, until this is dropped.
 pub(crate) struct WriteGuard<'a, T> {
     lock: &'a RwLock<T>,
     _not_send: NotThreadSafe,
@@ -90,21 +116,21 @@ pub(crate) struct WriteGuard<'a, T> {
 impl<T> Deref for WriteGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: The lock is held.
+        // SAFETY: By the invariant nobody else has access.
         unsafe { &*self.lock.data.get() }
     }
 }
 
 impl<T> DerefMut for WriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: The lock is held for writing, and the guard is borrowed mutably.
+        // SAFETY: By the invariant nobody else has access, and the guard is borrowed mutably.
         unsafe { &mut *self.lock.data.get() }
     }
 }
 
 impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: This guard holds the lock.
+        // SAFETY: By the invariant this thread holds it for writing.
         unsafe { ffi::loft_write_unlock(self.lock.raw.get().cast()) };
     }
 }

@@ -46,22 +46,22 @@ void loft_raw_spin_lock_init(struct raw_spinlock *lock, const char *name, struct
 #endif
 }
 
-void loft_raw_spin_lock(struct raw_spinlock *lock)
-{
-	raw_spin_lock(lock);
-}
-
-void loft_raw_spin_unlock(struct raw_spinlock *lock)
-{
-	raw_spin_unlock(lock);
-}
-
 unsigned long loft_raw_spin_lock_irqsave(struct raw_spinlock *lock)
 {
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(lock, flags);
 	return flags;
+}
+
+bool loft_raw_spin_trylock_irqsave(struct raw_spinlock *lock, unsigned long *flags)
+{
+	return raw_spin_trylock_irqsave(lock, *flags);
+}
+
+void loft_raw_spin_assert_is_held(struct raw_spinlock *lock)
+{
+	lockdep_assert_held(lock);
 }
 
 void loft_raw_spin_unlock_irqrestore(struct raw_spinlock *lock, unsigned long flags)
@@ -78,19 +78,9 @@ void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key)
 #endif
 }
 
-void loft_mutex_init(void *lock, const char *name, struct lock_class_key *key)
-{
-	__mutex_init(lock, name, key);
-}
-
 int loft_mutex_lock_killable(void *lock)
 {
 	return mutex_lock_killable((struct mutex *)lock);
-}
-
-void loft_mutex_unlock(void *lock)
-{
-	mutex_unlock((struct mutex *)lock);
 }
 
 void loft_read_lock(void *lock)
@@ -166,16 +156,6 @@ void loft_preempt_enable(void)
 	preempt_enable();
 }
 
-void loft_local_irq_disable(void)
-{
-	local_irq_disable();
-}
-
-void loft_local_irq_enable(void)
-{
-	local_irq_enable();
-}
-
 unsigned long loft_local_irq_save(void)
 {
 	unsigned long flags;
@@ -187,11 +167,6 @@ unsigned long loft_local_irq_save(void)
 void loft_local_irq_restore(unsigned long flags)
 {
 	local_irq_restore(flags);
-}
-
-unsigned int loft_smp_processor_id(void)
-{
-	return raw_smp_processor_id();
 }
 
 bool loft_need_resched(void)
@@ -222,11 +197,6 @@ void loft_cond_resched(void)
 void loft_yield(void)
 {
 	yield();
-}
-
-unsigned int loft_nr_cpu_ids(void)
-{
-	return nr_cpu_ids;
 }
 
 unsigned int loft_num_online_cpus(void)

@@ -26,14 +26,12 @@ struct wait_queue_head;
 
 /* Locks. The raw spin lock is also taken with interrupts off, in the exception vector. */
 void loft_raw_spin_lock_init(struct raw_spinlock *lock, const char *name, struct lock_class_key *key);
-void loft_raw_spin_lock(struct raw_spinlock *lock);
-void loft_raw_spin_unlock(struct raw_spinlock *lock);
 unsigned long loft_raw_spin_lock_irqsave(struct raw_spinlock *lock);
+bool loft_raw_spin_trylock_irqsave(struct raw_spinlock *lock, unsigned long *flags);
 void loft_raw_spin_unlock_irqrestore(struct raw_spinlock *lock, unsigned long flags);
+void loft_raw_spin_assert_is_held(struct raw_spinlock *lock);
 void loft_rwlock_init(void *lock, const char *name, struct lock_class_key *key);
-void loft_mutex_init(void *lock, const char *name, struct lock_class_key *key);
 int loft_mutex_lock_killable(void *lock);
-void loft_mutex_unlock(void *lock);
 void loft_read_lock(void *lock);
 void loft_read_unlock(void *lock);
 void loft_write_lock(void *lock);
@@ -53,18 +51,14 @@ void loft_rcu_end(void);
 /* The CPU that this thread runs on. */
 void loft_preempt_disable(void);
 void loft_preempt_enable(void);
-void loft_local_irq_disable(void);
-void loft_local_irq_enable(void);
 unsigned long loft_local_irq_save(void);
 void loft_local_irq_restore(unsigned long flags);
-unsigned int loft_smp_processor_id(void);
 bool loft_need_resched(void);
 bool loft_single_task_running(void);
 bool loft_has_tick(void);
 bool loft_fatal_signal_pending(void);
 void loft_cond_resched(void);
 void loft_yield(void);
-unsigned int loft_nr_cpu_ids(void);
 unsigned int loft_num_online_cpus(void);
 void loft_on_each_cpu(void (*function)(void *));
 

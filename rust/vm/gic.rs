@@ -24,7 +24,7 @@ pub(crate) use layout::{check_range, Map, Region};
 /// interrupt of the host may raise a line, and so may a fast exit.
 pub(crate) struct Locked<T>(Pin<KBox<RawSpinLock<T>>>);
 
-impl<T> Lock<T> for Locked<T> {
+impl<T: Unpin> Lock<T> for Locked<T> {
     #[inline]
     fn lock(&self) -> impl DerefMut<Target = T> {
         self.0.lock()
