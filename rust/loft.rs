@@ -51,7 +51,7 @@ impl kernel::Module for Loft {
         let _ = module;
         arch::cpu::probe(host::module::pretended_errata())?;
         let retirement = host::rcu_arc::Retirement::new()?;
-        let machine = host::percpu_irq::Machine::new()?;
+        let machine = host::percpu_irq::Machine::new::<arch::spectre_bhb::Prepare>()?;
         host::sync::init_statics();
         host::context_tracking::init();
         let nodes = abi::Nodes::register(host::module::kvm_node())?;

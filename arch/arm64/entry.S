@@ -344,7 +344,7 @@ SYM_CODE_END(loft_host_exception)
 
 /*
  * Makes the CPU forget which branches the guest has taken, so that they do not steer its speculation in the host's code
- * (Spectre-BHB). Which of the three it takes is in `loft_branch_history`, see shim.c. All of x0 to x30 may be used: they
+ * (Spectre-BHB). Which of the three it takes is in `loft_branch_history`, see rust/arch/spectre_bhb.rs. All of x0 to x30 may be used: they
  * are saved. In: x30: where to go on.
  */
 SYM_CODE_START_LOCAL(loft_forget_branches)

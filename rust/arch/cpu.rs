@@ -140,7 +140,7 @@ pub(crate) struct Flaws(u32);
 impl Flaws {
     /// As the kernel has found out: what one CPU has, the machine has.
     pub(crate) fn of_machine() -> Self {
-        // SAFETY: Reads the kernel's capabilities, and what the vectors do.
+        // SAFETY: Reads the kernel's capabilities.
         Self(unsafe { ffi::loft_speculation_flaws() })
     }
 
@@ -157,11 +157,6 @@ impl Flaws {
     /// Spectre-BHB: variant 2 by way of the branch history.
     pub(crate) const fn branch_history(self) -> bool {
         self.0 & ffi::LOFT_SPECTRE_BHB != 0
-    }
-
-    /// Whether the vectors, or the CPUs by themselves, do something about the last.
-    pub(crate) const fn branch_history_is_handled(self) -> bool {
-        self.0 & ffi::LOFT_BHB_HANDLED != 0
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod fp;
 pub(crate) mod frame;
 pub(crate) mod gic;
 mod mpam;
+pub(crate) mod spectre_bhb;
 pub(crate) mod speculation;
 pub(crate) mod timer;
 pub(crate) mod tlb;

@@ -23,6 +23,7 @@ pub(crate) mod mmu_notifier;
 pub(crate) mod module;
 pub(crate) mod page;
 pub(crate) mod percpu_irq;
+mod platform;
 pub(crate) mod preempt;
 pub(crate) mod preempt_notifier;
 pub(crate) mod random;
@@ -58,8 +59,8 @@ mod uapi;
 )]
 pub(crate) mod ffi {
     use ::kernel::bindings::{
-        cpumask, file, file_operations, lock_class_key, mm_struct, mmu_notifier_range, module,
-        page, preempt_notifier, preempt_ops, raw_spinlock, rcuwait, user_fpsimd_state,
+        cpumask, device_node, file, file_operations, lock_class_key, mm_struct, mmu_notifier_range,
+        module, page, preempt_notifier, preempt_ops, raw_spinlock, rcuwait, user_fpsimd_state,
         wait_queue_entry, wait_queue_head,
     };
     use ::kernel::ffi;

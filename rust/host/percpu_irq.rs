@@ -2,50 +2,195 @@
 
 //! What loft holds of the machine while it is loaded: three private interrupts of each CPU.
 //!
-//! The guest's timers and the GIC's maintenance interrupt arrive as exits and no handler of the host's ever runs,
-//! but they have to be enabled at each CPU's redistributor, and that takes an owner.
+//! The guest's timers and the GIC's maintenance interrupt arrive as exits and no handler of the
+//! host's ever runs, but they have to be enabled at each CPU's redistributor, and that takes an
+//! owner.
+//!
+//! C headers: [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h) and
+//! [`include/linux/irq.h`](srctree/include/linux/irq.h)
 
-use super::ffi;
+use super::{ffi, platform};
 use crate::model::timer::TimerId;
+use core::arch::asm;
 use core::ffi::{c_int, c_uint, c_void};
+use core::num::NonZero;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::bindings::{
+    self, irq_data, irqchip_irq_state_IRQCHIP_STATE_ACTIVE as STATE_ACTIVE,
+    irqchip_irq_state_IRQCHIP_STATE_PENDING as STATE_PENDING,
+};
 use kernel::prelude::*;
+use kernel::sync::SetOnce;
+use kernel::types::Opaque;
+use kernel::warn_on;
 
 /// One private interrupt, requested on all CPUs.
+///
+/// # Invariants
+///
+/// `irq` is requested with `token`, a per-CPU variable that is this one's to free.
 struct Ppi {
     irq: c_uint,
-    token: *mut c_void,
+    token: NonNull<c_void>,
+}
+
+/// Is reached only if a line of the guest's rises while the host's interrupts are on: loft masks
+/// them before.
+extern "C" fn ignore(_irq: c_int, _token: *mut c_void) -> bindings::irqreturn_t {
+    bindings::irqreturn_IRQ_HANDLED
 }
 
 impl Ppi {
-    fn request(irq: c_uint, name: &'static CStr, what: &str) -> Result<Self> {
-        if irq == 0 {
+    /// Requests `irq` under `name`; `what` it is stands in messages.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if there is no such interrupt, `EBUSY` if somebody else has it.
+    fn request(irq: Option<NonZero<c_uint>>, name: &'static CStr, what: &str) -> Result<Self> {
+        let Some(irq) = irq.map(NonZero::get) else {
             pr_err!("the firmware does not describe the {what} interrupt\n");
             return Err(ENXIO);
-        }
-        let mut token = core::ptr::null_mut();
-        // SAFETY: The name is static, the handler is in this module, which frees the interrupt before it goes.
-        let ret = unsafe { ffi::loft_request_ppi(irq, name.as_char_ptr().cast(), &mut token) };
+        };
+        // What tells the handlers of one interrupt apart has to be a per-CPU variable.
+        // SAFETY: May sleep; any size and alignment may be asked for.
+        let token = unsafe {
+            bindings::pcpu_alloc_noprof(
+                size_of::<c_int>(),
+                align_of::<c_int>(),
+                false,
+                bindings::GFP_KERNEL,
+            )
+        };
+        let token = NonNull::new(token).ok_or(ENOMEM)?;
+        // SAFETY: The name is static; the handler is in this module, and looks at no token. `drop`
+        // frees the interrupt before the module goes.
+        let ret = unsafe {
+            bindings::request_percpu_irq_affinity(
+                irq,
+                Some(ignore),
+                name.as_char_ptr().cast(),
+                ptr::null(),
+                token.as_ptr(),
+            )
+        };
         if ret != 0 {
+            // SAFETY: It was allocated above, and nobody has it.
+            unsafe { bindings::free_percpu(token.as_ptr()) };
             pr_err!(
                 "the {what} interrupt has an owner, probably KVM: boot with kvm-arm.mode=none\n"
             );
             return Err(EBUSY);
         }
+        // INVARIANT: It has been requested above.
         Ok(Self { irq, token })
     }
 
+    /// Returns what describes the interrupt in its outermost domain.
+    fn data(&self) -> *mut irq_data {
+        // SAFETY: Any number may be asked for.
+        unsafe { bindings::irq_get_irq_data(self.irq) }
+    }
+
+    /// Returns the GIC's number of the interrupt: that in the innermost domain.
     fn intid(&self) -> u32 {
-        // SAFETY: The interrupt exists.
-        u32::try_from(unsafe { ffi::loft_irq_intid(self.irq) }).unwrap_or(0)
+        let mut data = self.data();
+        let mut intid = 0;
+        // SAFETY: By the invariant the interrupt is requested, so what describes it stays.
+        while let Some(this) = unsafe { data.as_ref() } {
+            (intid, data) = (this.hwirq, this.parent_data);
+        }
+        // A GIC's are far smaller: what is none is no pending interrupt's.
+        u32::try_from(intid).unwrap_or(0)
+    }
+
+    /// Returns what describes the interrupt where its controller's state can be read and set, as
+    /// irq_set_irqchip_state() looks for it.
+    fn state_data(&self) -> Option<StateData> {
+        let mut data = self.data();
+        loop {
+            // SAFETY: By the invariant the interrupt is requested, so what describes it stays, with
+            // the chip of each of its domains.
+            let this = unsafe { data.as_ref() }?;
+            // SAFETY: As the line above says.
+            if let Some(chip) = unsafe { this.chip.as_ref() } {
+                if let Some(set) = chip.irq_set_irqchip_state {
+                    let get = chip.irq_get_irqchip_state?;
+                    let data = Opaque::new(*this);
+                    return Some(StateData { data, set, get });
+                }
+            }
+            data = this.parent_data;
+        }
     }
 }
 
 impl Drop for Ppi {
     fn drop(&mut self) {
-        // SAFETY: Requested in `request`, disabled on all CPUs by then.
-        unsafe { ffi::loft_free_ppi(self.irq, self.token) };
+        // SAFETY: By the invariant; the hotplug callbacks have disabled it on all CPUs.
+        unsafe {
+            bindings::free_percpu_irq(self.irq, self.token.as_ptr());
+            bindings::free_percpu(self.token.as_ptr());
+        }
     }
+}
+
+/// An interrupt at the controller that has its state.
+///
+/// # Invariants
+///
+/// `data` describes a private interrupt of a GIC, and the functions are that GIC's for it.
+struct StateData {
+    data: Opaque<irq_data>,
+    set: unsafe extern "C" fn(*mut irq_data, bindings::irqchip_irq_state, bool) -> c_int,
+    get: unsafe extern "C" fn(*mut irq_data, bindings::irqchip_irq_state, *mut bool) -> c_int,
+}
+
+// SAFETY: The GIC's functions only read `data`, and are called on any CPU.
+unsafe impl Send for StateData {}
+// SAFETY: The GIC's functions only read `data`, and are called on any CPU.
+unsafe impl Sync for StateData {}
+
+impl StateData {
+    fn set(&self, state: bindings::irqchip_irq_state, value: bool) {
+        // SAFETY: By the invariant. What the GIC's function says is whether it knows the state.
+        unsafe { (self.set)(self.data.get(), state, value) };
+    }
+
+    fn get(&self, state: bindings::irqchip_irq_state) -> bool {
+        let mut value = false;
+        // SAFETY: By the invariant; `value` is valid for writes.
+        unsafe { (self.get)(self.data.get(), state, &mut value) };
+        value
+    }
+
+    /// Returns SGI `hwirq` of the same GIC, of which Linux keeps the description to itself.
+    fn sgi(&self, hwirq: u32) -> Self {
+        // SAFETY: It was written when this was made, and is only read since.
+        let mut data = unsafe { *self.data.get() };
+        data.hwirq = hwirq as bindings::irq_hw_number_t;
+        // INVARIANT: The GIC's functions look only at the number and at what all interrupts share.
+        Self {
+            data: Opaque::new(data),
+            ..*self
+        }
+    }
+}
+
+/// What the exits need at the GIC, once it is known.
+struct Prepared {
+    timers: [StateData; 2],
+    kick: StateData,
+}
+
+static PREPARED: SetOnce<Prepared> = SetOnce::new();
+
+/// Returns what was prepared; no vCPU comes before.
+#[inline]
+fn prepared() -> Option<&'static Prepared> {
+    let prepared = PREPARED.as_ref();
+    warn_on!(prepared.is_none());
+    prepared
 }
 
 /// Linux's numbers, for the hotplug callbacks.
@@ -67,24 +212,39 @@ pub(crate) fn timer_of(intid: u64) -> Option<TimerId> {
         .find(|&timer| timer_intid(timer) == intid)
 }
 
-/// Makes a timer's physical interrupt active on this CPU, so that it is not signalled until it is deactivated. May be
-/// called with interrupts off.
+/// Makes a timer's physical interrupt active on this CPU, so that it is not signalled until it is
+/// deactivated. May be called with interrupts off.
 ///
-/// irq_set_irqchip_state() does the same, but looks the interrupt up under RCU, which does not watch a CPU that it takes to
-/// be in a guest.
+/// irq_set_irqchip_state() does the same, but looks the interrupt up under RCU, which does not watch
+/// a CPU that it takes to be in a guest.
 pub(crate) fn activate_timer(timer: TimerId) {
-    // SAFETY: The interrupt is requested while any vCPU runs; it is per CPU, so this is about the current one.
-    unsafe { ffi::loft_timer_set_active(timer as c_uint) };
+    let Some(prepared) = prepared() else { return };
+    let [virtual_, physical] = &prepared.timers;
+    match timer {
+        TimerId::Virtual => virtual_,
+        TimerId::Physical => physical,
+    }
+    .set(STATE_ACTIVE, true);
+    // The call above has read a device.
+    // SAFETY: It is a barrier.
+    unsafe { ffi::loft_dmb_before_guest() };
 }
 
 /// The SGI that makes a CPU leave its guest: Linux's own for rescheduling (`asm/smp.h`; arm64's SGIs are its IPIs, in their
 /// order). Its handler looks whether there is something to do, and does not mind if there is nothing.
 pub(crate) const KICK: u32 = ffi::LOFT_IPI_RESCHEDULE;
 
-/// Takes back a kick that is pending on this CPU. May be called with interrupts off.
+/// Takes back a kick that is pending on this CPU, before anybody has acknowledged it. May be called
+/// with interrupts off.
+///
+/// What comes after the clearing is another kick: the read back waits until the clearing is done,
+/// the barrier until the read is.
 pub(crate) fn clear_kick() {
-    // SAFETY: What describes the interrupt was prepared before any vCPU; it is per CPU, so this is about the current one.
-    unsafe { ffi::loft_clear_kick() };
+    let Some(prepared) = prepared() else { return };
+    prepared.kick.set(STATE_PENDING, false);
+    let _ = prepared.kick.get(STATE_PENDING);
+    // SAFETY: It is a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
 /// The INTID of the maintenance interrupt.
@@ -93,16 +253,18 @@ pub(crate) fn maintenance_intid() -> u64 {
     INTIDS[2].load(Ordering::Relaxed).into()
 }
 
-extern "C" fn online(_cpu: c_uint) -> c_int {
-    // SAFETY: Runs on the CPU that comes up, and on one at a time.
-    unsafe { ffi::loft_note_branch_history() };
+/// What has to be done on each CPU before it may run a guest.
+pub(crate) trait PrepareCpu {
+    /// Does it on this CPU; on one CPU at a time.
+    fn prepare();
+}
+
+extern "C" fn online<P: PrepareCpu>(_cpu: c_uint) -> c_int {
+    P::prepare();
     for irq in &IRQS {
-        // SAFETY: Requested; runs on the CPU that comes up.
+        // SAFETY: The interrupt is requested; this runs on the CPU that comes up.
         unsafe {
-            kernel::bindings::enable_percpu_irq(
-                irq.load(Ordering::Relaxed),
-                kernel::bindings::IRQ_TYPE_NONE,
-            )
+            bindings::enable_percpu_irq(irq.load(Ordering::Relaxed), bindings::IRQ_TYPE_NONE)
         };
     }
     0
@@ -110,8 +272,8 @@ extern "C" fn online(_cpu: c_uint) -> c_int {
 
 extern "C" fn offline(_cpu: c_uint) -> c_int {
     for irq in &IRQS {
-        // SAFETY: Requested; runs on the CPU that goes down.
-        unsafe { kernel::bindings::disable_percpu_irq(irq.load(Ordering::Relaxed)) };
+        // SAFETY: The interrupt is requested; this runs on the CPU that goes down.
+        unsafe { bindings::disable_percpu_irq(irq.load(Ordering::Relaxed)) };
     }
     0
 }
@@ -126,21 +288,20 @@ pub(crate) struct Machine {
 
 // SAFETY: Made and dropped by module init and exit; nothing else uses it.
 unsafe impl Send for Machine {}
-// SAFETY: As above.
+// SAFETY: A `&Machine` gives access to nothing.
 unsafe impl Sync for Machine {}
 
 impl Machine {
-    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
-        // SAFETY: These read the firmware's tables.
-        let [virtual_, physical, maintenance] = unsafe {
-            [
-                ffi::loft_timer_irq(TimerId::Virtual as c_uint),
-                ffi::loft_timer_irq(TimerId::Physical as c_uint),
-                ffi::loft_maintenance_irq(),
-            ]
-        };
-        let virtual_ = Ppi::request(virtual_, c"loft-vtimer", "virtual timer")?;
-        let physical = Ppi::request(physical, c"loft-ptimer", "physical timer")?;
+    /// Takes the interrupts, and has each CPU prepared; once, when the module is loaded.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if the machine has not got what is needed, `EBUSY` if somebody else has it.
+    pub(crate) fn new<P: PrepareCpu>() -> Result<Pin<KBox<Self>>> {
+        let timer = |id, name, what| Ppi::request(platform::timer_irq(id), name, what);
+        let virtual_ = timer(TimerId::Virtual, c"loft-vtimer", "virtual timer")?;
+        let physical = timer(TimerId::Physical, c"loft-ptimer", "physical timer")?;
+        let maintenance = platform::maintenance_irq();
         let maintenance = Ppi::request(maintenance, c"loft-gic", "GIC maintenance")?;
         for (n, ppi) in [&virtual_, &physical, &maintenance].into_iter().enumerate() {
             if let (Some(irq), Some(intid)) = (IRQS.get(n), INTIDS.get(n)) {
@@ -148,15 +309,16 @@ impl Machine {
                 intid.store(ppi.intid(), Ordering::Relaxed);
             }
         }
-        for (timer, ppi) in TimerId::ALL.into_iter().zip([&virtual_, &physical]) {
-            // SAFETY: The interrupt is requested, so what describes it stays.
-            if !unsafe { ffi::loft_timer_prepare(timer as c_uint, ppi.irq) } {
-                pr_err!("the timers' interrupt controller is not a GIC\n");
-                return Err(ENXIO);
-            }
-        }
+        let (Some(one), Some(other)) = (virtual_.state_data(), physical.state_data()) else {
+            pr_err!("the timers' interrupt controller is not a GIC\n");
+            return Err(ENXIO);
+        };
+        PREPARED.populate(Prepared {
+            kick: one.sgi(KICK),
+            timers: [one, other],
+        });
         // SAFETY: The callbacks are in this module and are removed in `drop`.
-        let state = unsafe { ffi::loft_cpuhp_online(Some(online), Some(offline)) };
+        let state = unsafe { ffi::loft_cpuhp_online(Some(online::<P>), Some(offline)) };
         if state < 0 {
             return Err(Error::from_errno(state));
         }

@@ -230,7 +230,7 @@ static void loft_guest_note_quiescence(void)
  * DMBs around its reads, but the exit may have come right after the first, and the host may have read a device since. So after
  * whatever reads a device on the way into a guest.
  */
-static void loft_dmb_before_guest(void)
+void loft_dmb_before_guest(void)
 {
 	asm volatile(ALTERNATIVE("nop", "dmb sy", ARM64_WORKAROUND_1508412) : : : "memory");
 }
@@ -632,164 +632,9 @@ bool loft_access_ok(unsigned long address, unsigned long size)
 	return address == untagged_addr(address) && access_ok((void __user *)address, size);
 }
 
-/* Which of a guest's timers, as model::timer::TimerId has them. */
-enum loft_timer { LOFT_TIMER_VIRTUAL, LOFT_TIMER_PHYSICAL, LOFT_TIMERS };
-
-static unsigned int loft_of_irq(const char *compatible, int index)
+unsigned int loft_irq_of_parse_and_map(struct device_node *node, int index)
 {
-	struct device_node *node = of_find_compatible_node(NULL, NULL, compatible);
-	unsigned int irq = node ? irq_of_parse_and_map(node, index) : 0;
-
-	of_node_put(node);
-	return irq;
-}
-
-#ifdef CONFIG_ACPI
-/* The maintenance interrupt of the first CPU that the MADT lists; it is a PPI, so the same on all. */
-static unsigned int loft_acpi_maintenance_irq(void)
-{
-	struct acpi_table_header *table;
-	unsigned int gsi = 0;
-	unsigned long at, end;
-	int irq;
-
-	if (ACPI_FAILURE(acpi_get_table(ACPI_SIG_MADT, 0, &table)))
-		return 0;
-	at = (unsigned long)table + sizeof(struct acpi_table_madt);
-	end = (unsigned long)table + table->length;
-	while (at + sizeof(struct acpi_subtable_header) <= end) {
-		struct acpi_subtable_header *entry = (void *)at;
-
-		if (entry->type == ACPI_MADT_TYPE_GENERIC_INTERRUPT &&
-		    at + offsetofend(struct acpi_madt_generic_interrupt, vgic_interrupt) <= end) {
-			gsi = ((struct acpi_madt_generic_interrupt *)at)->vgic_interrupt;
-			break;
-		}
-		if (!entry->length)
-			break;
-		at += entry->length;
-	}
-	acpi_put_table(table);
-	if (!gsi)
-		return 0;
-	irq = acpi_register_gsi(NULL, gsi, ACPI_LEVEL_SENSITIVE, ACPI_ACTIVE_HIGH);
-	return irq < 0 ? 0 : irq;
-}
-
-static unsigned int loft_acpi_timer_irq(unsigned int timer)
-{
-	struct acpi_table_header *table;
-	struct acpi_table_gtdt *gtdt;
-	u32 gsi, flags;
-	int irq;
-
-	if (ACPI_FAILURE(acpi_get_table(ACPI_SIG_GTDT, 0, &table)))
-		return 0;
-	gtdt = (struct acpi_table_gtdt *)table;
-	gsi = timer == LOFT_TIMER_VIRTUAL ? gtdt->virtual_timer_interrupt : gtdt->non_secure_el1_interrupt;
-	flags = timer == LOFT_TIMER_VIRTUAL ? gtdt->virtual_timer_flags : gtdt->non_secure_el1_flags;
-	irq = acpi_register_gsi(NULL, gsi, flags & ACPI_GTDT_INTERRUPT_MODE ? ACPI_EDGE_SENSITIVE : ACPI_LEVEL_SENSITIVE,
-				flags & ACPI_GTDT_INTERRUPT_POLARITY ? ACPI_ACTIVE_LOW : ACPI_ACTIVE_HIGH);
-	acpi_put_table(table);
-	return irq < 0 ? 0 : irq;
-}
-#endif
-
-/* The interrupt of one of EL1's timers. */
-unsigned int loft_timer_irq(unsigned int timer)
-{
-#ifdef CONFIG_ACPI
-	if (!acpi_disabled)
-		return loft_acpi_timer_irq(timer);
-#endif
-	/* The node has them in this order: secure, non-secure, virtual, hypervisor. */
-	return loft_of_irq("arm,armv8-timer", timer == LOFT_TIMER_VIRTUAL ? 2 : 1);
-}
-
-unsigned int loft_maintenance_irq(void)
-{
-#ifdef CONFIG_ACPI
-	if (!acpi_disabled)
-		return loft_acpi_maintenance_irq();
-#endif
-	return loft_of_irq("arm,gic-v3", 0);
-}
-
-/* The GIC's number of an interrupt of the GIC's own domain. */
-unsigned long loft_irq_intid(unsigned int irq)
-{
-	struct irq_data *data = irq_get_irq_data(irq);
-
-	while (data && data->parent_data)
-		data = data->parent_data;
-	return data ? irqd_to_hwirq(data) : 0;
-}
-
-/* What irq_set_irqchip_state() would find for the timers' interrupts; see loft_timer_set_active(). */
-static struct irq_data *loft_timer_data[LOFT_TIMERS];
-static struct irq_data loft_kick_data;
-
-bool loft_timer_prepare(unsigned int timer, unsigned int irq)
-{
-	struct irq_data *data = irq_get_irq_data(irq);
-
-	while (data && !(data->chip && data->chip->irq_set_irqchip_state))
-		data = data->parent_data;
-	loft_timer_data[timer] = data;
-	if (!data || !data->chip->irq_get_irqchip_state)
-		return false;
-	/* The same controller's SGI, of which Linux keeps the description to itself. */
-	loft_kick_data = *data;
-	loft_kick_data.hwirq = IPI_RESCHEDULE;
-	return true;
-}
-
-void loft_timer_set_active(unsigned int timer)
-{
-	struct irq_data *data = loft_timer_data[timer];
-
-	data->chip->irq_set_irqchip_state(data, IRQCHIP_STATE_ACTIVE, true);
-	loft_dmb_before_guest(); /* the call above has read a device */
-}
-
-/*
- * Takes this CPU's kick back before anybody has acknowledged it. What comes after the clearing is another one: the read back
- * waits until it is done, the barrier until the read is.
- */
-void loft_clear_kick(void)
-{
-	bool pending;
-
-	loft_kick_data.chip->irq_set_irqchip_state(&loft_kick_data, IRQCHIP_STATE_PENDING, false);
-	loft_kick_data.chip->irq_get_irqchip_state(&loft_kick_data, IRQCHIP_STATE_PENDING, &pending);
-	dsb(sy);
-}
-
-/* Reached only if a line of the guest's rises while the host's interrupts are on: loft masks them before. */
-static irqreturn_t loft_ppi_handler(int irq, void *token)
-{
-	return IRQ_HANDLED;
-}
-
-int loft_request_ppi(unsigned int irq, const char *name, void **token)
-{
-	int __percpu *unused = alloc_percpu(int);
-	int ret;
-
-	if (!unused)
-		return -ENOMEM;
-	ret = request_percpu_irq(irq, loft_ppi_handler, name, unused);
-	if (ret)
-		free_percpu(unused);
-	else
-		*token = (__force void *)unused;
-	return ret;
-}
-
-void loft_free_ppi(unsigned int irq, void *token)
-{
-	free_percpu_irq(irq, (__force void __percpu *)token);
-	free_percpu((__force void __percpu *)token);
+	return irq_of_parse_and_map(node, index);
 }
 
 int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned int cpu))
@@ -800,80 +645,6 @@ int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned i
 void loft_cpuhp_remove(int state)
 {
 	cpuhp_remove_state(state);
-}
-
-/* What the vectors do about Spectre-BHB where the host has found that it needs that (ARM64_SPECTRE_BHB): see layout.h. */
-u64 loft_branch_history;
-
-/*
- * How many branches fill the history, by CPU; from Arm's "Spectre-BHB: Speculative Target Reuse Attacks". The kernel has the
- * same lists and shows them to nobody: scripts/inside/errata compares the two.
- */
-static u8 loft_branches_of_this_cpu(void)
-{
-	static const struct {
-		u8 branches;
-		struct midr_range cpus[11];
-	} table[] = {
-		{ 132, { MIDR_ALL_VERSIONS(MIDR_CORTEX_X3), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V2), {} } },
-		{ 38, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A715), MIDR_ALL_VERSIONS(MIDR_CORTEX_A720),
-			MIDR_ALL_VERSIONS(MIDR_CORTEX_A720AE), {} } },
-		{ 32, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A78), MIDR_ALL_VERSIONS(MIDR_CORTEX_A78AE),
-			MIDR_ALL_VERSIONS(MIDR_CORTEX_A78C), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1), MIDR_ALL_VERSIONS(MIDR_CORTEX_X1C),
-			MIDR_ALL_VERSIONS(MIDR_CORTEX_A710), MIDR_ALL_VERSIONS(MIDR_CORTEX_X2),
-			MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N2), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_V1),
-			MIDR_ALL_VERSIONS(MIDR_HISI_TSV110), {} } },
-		{ 24, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A76), MIDR_ALL_VERSIONS(MIDR_CORTEX_A76AE),
-			MIDR_ALL_VERSIONS(MIDR_CORTEX_A77), MIDR_ALL_VERSIONS(MIDR_NEOVERSE_N1),
-			MIDR_ALL_VERSIONS(MIDR_QCOM_KRYO_4XX_GOLD), MIDR_ALL_VERSIONS(MIDR_HISI_HIP09), {} } },
-		{ 11, { MIDR_ALL_VERSIONS(MIDR_AMPERE1), {} } },
-		{ 8, { MIDR_ALL_VERSIONS(MIDR_CORTEX_A72), MIDR_ALL_VERSIONS(MIDR_CORTEX_A57), {} } },
-	};
-	unsigned int n;
-
-	for (n = 0; n < ARRAY_SIZE(table); n++)
-		if (is_midr_in_range_list(table[n].cpus))
-			return table[n].branches;
-	return 0;
-}
-
-/* Whether the kernel takes this CPU to need something against Spectre-BHB. Its own list of those that do not is not repeated. */
-static bool loft_this_cpu_remembers_branches(void)
-{
-	bool remembers;
-
-	preempt_disable(); /* as the function wants it; that the thread stays here is sure anyway */
-	remembers = this_cpu_has_cap(ARM64_SPECTRE_BHB);
-	preempt_enable();
-	return remembers;
-}
-
-/* On each CPU, one at a time, before it runs a guest: what one needs, all do. */
-void loft_note_branch_history(void)
-{
-	u64 isar2 = read_cpuid(ID_AA64ISAR2_EL1), mmfr1 = read_cpuid(ID_AA64MMFR1_EL1), pfr0 = read_cpuid(ID_AA64PFR0_EL1);
-	u64 now = loft_branch_history;
-	u8 branches;
-
-	if (cpuid_feature_extract_unsigned_field(pfr0, ID_AA64PFR0_EL1_CSV2_SHIFT) >= ID_AA64PFR0_EL1_CSV2_CSV2_3 ||
-	    cpuid_feature_extract_unsigned_field(mmfr1, ID_AA64MMFR1_EL1_ECBHB_SHIFT))
-		return; /* the CPU keeps the two apart by itself */
-	branches = loft_branches_of_this_cpu();
-	if (cpuid_feature_extract_unsigned_field(isar2, ID_AA64ISAR2_EL1_CLRBHB_SHIFT)) {
-		now |= 1ULL << BRANCHES_CLEAR_BIT;
-	} else if (branches) {
-		now = (now & ~(u64)BRANCHES_LOOPS) | max_t(u64, now & BRANCHES_LOOPS, branches);
-	} else if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_3)) {
-		now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_3 << BRANCHES_CALL_SHIFT;
-	} else {
-		if (!loft_smccc_workaround(ARM_SMCCC_ARCH_WORKAROUND_1))
-			now |= (u64)ARM_SMCCC_ARCH_WORKAROUND_1 << BRANCHES_CALL_SHIFT;
-		/* The kernel is in the same position, and lists the machine as vulnerable. */
-		if (loft_this_cpu_remembers_branches())
-			pr_notice_once("loft: CPU %u: guests can steer the host's speculation (Spectre-BHB), and nothing is known against it\n",
-				       raw_smp_processor_id());
-	}
-	WRITE_ONCE(loft_branch_history, now);
 }
 
 /* Linux 7.3 repeats only the end of a sequence of TLBIs, and says so. */
@@ -906,6 +677,11 @@ unsigned int loft_errata(void)
 	return found;
 }
 
+bool loft_this_cpu_has_spectre_bhb(void)
+{
+	return this_cpu_has_cap(ARM64_SPECTRE_BHB);
+}
+
 bool loft_cpus_have_pauth(void)
 {
 	return system_supports_address_auth();
@@ -924,16 +700,12 @@ int loft_smccc_workaround(u32 function)
 	return (int)res.a0;
 }
 
-/* The flaws that some CPU of the machine has, as the kernel has found out; and whether the one of branch history is seen to here. */
+/* The flaws that some CPU of the machine has, as the kernel has found out. */
 unsigned int loft_speculation_flaws(void)
 {
-	u64 mmfr1 = read_sanitised_ftr_reg(SYS_ID_AA64MMFR1_EL1);
-	bool handled = loft_branch_history || cpuid_feature_extract_unsigned_field(mmfr1, ID_AA64MMFR1_EL1_ECBHB_SHIFT);
-
 	return (cpus_have_cap(ARM64_SPECTRE_V2) ? LOFT_SPECTRE_V2 : 0) |
 	       (cpus_have_cap(ARM64_SPECTRE_V4) ? LOFT_SPECTRE_V4 : 0) |
-	       (cpus_have_cap(ARM64_SPECTRE_BHB) ? LOFT_SPECTRE_BHB : 0) |
-	       (handled ? LOFT_BHB_HANDLED : 0);
+	       (cpus_have_cap(ARM64_SPECTRE_BHB) ? LOFT_SPECTRE_BHB : 0);
 }
 
 struct loft_watch {

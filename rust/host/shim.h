@@ -9,6 +9,7 @@
 #include <linux/types.h>
 
 struct cpumask;
+struct device_node;
 struct file;
 struct file_operations;
 struct lock_class_key;
@@ -123,20 +124,14 @@ void loft_mmdrop(struct mm_struct *mm);
 struct mm_struct *loft_current_mm(void);
 bool loft_access_ok(unsigned long address, unsigned long size);
 
-/* Interrupts: Linux's numbers of the PPIs, from the device tree or ACPI; 0 where there is none. */
-unsigned int loft_timer_irq(unsigned int timer);
-unsigned int loft_maintenance_irq(void);
-bool loft_timer_prepare(unsigned int timer, unsigned int irq);
-void loft_timer_set_active(unsigned int timer);
-void loft_clear_kick(void);
-unsigned long loft_irq_intid(unsigned int irq);
-int loft_request_ppi(unsigned int irq, const char *name, void **token);
-void loft_free_ppi(unsigned int irq, void *token);
+/* Interrupts. */
+unsigned int loft_irq_of_parse_and_map(struct device_node *node, int index);
+void loft_dmb_before_guest(void);
 int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned int cpu));
 void loft_cpuhp_remove(int state);
 
 /* CPU features that the host has settled on. */
-void loft_note_branch_history(void);
+bool loft_this_cpu_has_spectre_bhb(void);
 /* What is wrong with this machine's CPUs, as bits; arch::cpu says what loft does about each. */
 #define LOFT_REPEAT_TLBI	(1 << 0)
 #define LOFT_SPECULATIVE_AT	(1 << 1)
@@ -155,7 +150,6 @@ int loft_smccc_workaround(u32 function);
 #define LOFT_SPECTRE_V2		1
 #define LOFT_SPECTRE_V4		2
 #define LOFT_SPECTRE_BHB	4
-#define LOFT_BHB_HANDLED	8
 unsigned int loft_speculation_flaws(void);
 
 /*

@@ -14,6 +14,7 @@ pub(crate) mod vcpu_stats;
 pub(crate) mod vmid;
 
 use crate::arch::cpu::{self, Flaws};
+use crate::arch::spectre_bhb;
 use crate::host::mmu_notifier::Registration;
 use crate::host::module;
 use crate::host::raw_spinlock::RawSpinLock;
@@ -224,7 +225,7 @@ fn firmware() -> Firmware {
         // With variant 2 open there is no point in closing this one.
         spectre_bhb: state(
             flaws.branch_history(),
-            flaws.branch_history_is_handled() && spectre_v2 != Mitigation::Vulnerable,
+            spectre_bhb::is_handled() && spectre_v2 != Mitigation::Vulnerable,
         ),
         bhb_by_firmware: knows(smccc::function::ARCH_WORKAROUND_3),
         ssbs: false,
