@@ -25,7 +25,7 @@ pub(crate) struct EventFd(NonNull<bindings::eventfd_ctx>);
 
 // SAFETY: A counted reference to what has its own lock.
 unsafe impl Send for EventFd {}
-// SAFETY: As above.
+// SAFETY: All that a `&EventFd` does takes the context's lock.
 unsafe impl Sync for EventFd {}
 
 impl EventFd {

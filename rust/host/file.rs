@@ -139,7 +139,8 @@ impl<T: FileObject> Ops<T> {
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
     ) -> c_int {
-        // SAFETY: As in `ioctl`; `vma` is being set up and not yet visible to others.
+        // SAFETY: The kernel calls this for an open file of ours; `vma` is being set up and not yet
+        // visible to others.
         let (this, vma) = unsafe { (Self::borrow(file), VmaNew::from_raw(vma)) };
         match this.mmap(vma) {
             Ok(()) => 0,

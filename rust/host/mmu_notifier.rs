@@ -103,7 +103,7 @@ impl<T: MmuNotifier> Ops<T> {
         notifier: *mut bindings::mmu_notifier,
         range: *const bindings::mmu_notifier_range,
     ) {
-        // SAFETY: As in `start`.
+        // SAFETY: The notifier is registered, and the range valid for the call.
         let (this, from, to) = unsafe { (Self::target(notifier), (*range).start, (*range).end) };
         this.invalidate_range_end(from as u64..to as u64);
     }

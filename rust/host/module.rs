@@ -19,24 +19,24 @@ pub(crate) fn kvm_node() -> bool {
 
 /// Whether exits are answered in the vector (the parameter `fast`).
 pub(crate) fn fast_exits() -> bool {
-    // SAFETY: As in `kvm_node`.
+    // SAFETY: Parameters are written before the module's init function runs, and not again.
     unsafe { ffi::loft_fast != 0 }
 }
 
 /// The longest time that a waiting vCPU looks for something to do before it sleeps (the parameter `poll_us`), in nanoseconds.
 pub(crate) fn most_polling_ns() -> u64 {
-    // SAFETY: As in `kvm_node`.
+    // SAFETY: Parameters are written before the module's init function runs, and not again.
     u64::from(unsafe { ffi::loft_poll_us }) * 1000
 }
 
 /// The longest time that a WFI waits in the vector (the parameter `wait_us`), in nanoseconds.
 pub(crate) fn most_halting_ns() -> u64 {
-    // SAFETY: As in `kvm_node`.
+    // SAFETY: Parameters are written before the module's init function runs, and not again.
     u64::from(unsafe { ffi::loft_wait_us }) * 1000
 }
 
 /// The errata to work around although the CPUs do not have them (the parameter `errata`).
 pub(crate) fn pretended_errata() -> u32 {
-    // SAFETY: As in `kvm_node`.
+    // SAFETY: Parameters are written before the module's init function runs, and not again.
     unsafe { ffi::loft_pretended_errata }
 }

@@ -112,7 +112,7 @@ impl Ppi {
             // SAFETY: By the invariant the interrupt is requested, so what describes it stays, with
             // the chip of each of its domains.
             let this = unsafe { data.as_ref() }?;
-            // SAFETY: As the line above says.
+            // SAFETY: The interrupt is requested, so the chip of each of its domains stays, too.
             if let Some(chip) = unsafe { this.chip.as_ref() } {
                 if let Some(set) = chip.irq_set_irqchip_state {
                     let get = chip.irq_get_irqchip_state?;

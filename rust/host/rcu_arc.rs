@@ -94,7 +94,8 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
         _preempt: PreemptDisabled<'_>,
         read: impl FnOnce(&T) -> R,
     ) -> R {
-        // SAFETY: As in `read`: RCU waits for CPUs that cannot be preempted, too.
+        // SAFETY: By the invariant it is not freed before all readers are done: RCU waits for those that
+        // cannot be preempted, too. Acquire: what the writer wrote into it is there.
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
 

@@ -16,7 +16,7 @@ macro_rules! to_user {
     ($($name:ident: $size:literal),* $(,)?) => { $(
         // The fields fill the structure: there is no padding that could carry kernel memory out.
         const _: () = assert!(size_of::<$name>() == $size);
-        // SAFETY: As the line above says.
+        // SAFETY: By the line above there is no padding, so all bytes are initialised.
         unsafe impl AsBytes for $name {}
     )* };
 }
@@ -62,7 +62,7 @@ impl kvm_dirty_log {
 impl kvm_clear_dirty_log {
     /// Where the bitmap is.
     pub(crate) fn bitmap(&self) -> usize {
-        // SAFETY: As for `kvm_dirty_log`.
+        // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an integer.
         unsafe { self.__bindgen_anon_1.padding2 as usize }
     }
 }
@@ -85,7 +85,8 @@ impl kvm_irq_routing_entry {
 
     /// A KVM_IRQ_ROUTING_MSI's address, lower and upper half, its data, and its device, if `flags` has KVM_MSI_VALID_DEVID.
     pub(crate) fn msi(&self) -> (u32, u32, u32, u32) {
-        // SAFETY: As above; the device is a union of two `u32`s.
+        // SAFETY: All bits of the unions are initialised (copied from userspace or zeroed), and any bits
+        // are integers.
         unsafe {
             let msi = self.u.msi;
             let device = msi.__bindgen_anon_1.devid;
