@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Guest memory that the host swaps out, merges with equal pages, or brings only when it is touched. */
+/* Guest memory that the host swaps out, merges with equal pages, makes huge, or brings when touched. */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,6 +17,10 @@
 #define PAGES 256UL
 #define SIZE (PAGES * PAGE)
 #define KSM "/sys/kernel/mm/ksm/"
+#define LRU "/sys/kernel/mm/lru_gen/enabled"
+#define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
+#define CGROUPS "/tmp/reclaim.cgroups"
+#define CGROUP CGROUPS "/guest"
 
 static u64 stop, rounds;
 
@@ -125,6 +131,186 @@ TEST(swapped_out_while_running)
 	ktap_note("%lu pages were swapped out in %lu rounds", out, VM_GLOBAL(vm, rounds));
 	for (u64 i = 0; i < PAGES; i++)
 		CHECK_EQ(*(u64 *)(memory + i * PAGE), i << 32 | VM_GLOBAL(vm, rounds));
+}
+
+/* Pages that the guest uses all the time, in the middle of such as it has used once. */
+#define BUSY 64UL
+#define IDLE 2048UL
+#define FIRST_BUSY (IDLE / 2)
+
+static bool is_busy(u64 i)
+{
+	return i - FIRST_BUSY < BUSY;
+}
+
+/* Writes all pages, and from then on only the busy ones. */
+static void guest_use_few(u64 arg)
+{
+	for (u64 i = 0; i < BUSY + IDLE; i++)
+		*guest_page(i) = i << 32;
+	for (u64 round = 1; !READ_ONCE(stop); round++) {
+		for (u64 i = FIRST_BUSY; i < FIRST_BUSY + BUSY; i++) {
+			if (*guest_page(i) != (i << 32 | (round - 1)))
+				GUEST_FAIL("a page has lost what was written: page, value", i, *guest_page(i));
+			*guest_page(i) = i << 32 | round;
+		}
+		WRITE_ONCE(rounds, round);
+	}
+}
+
+/* Puts this process into a memory cgroup of its own, so that what is reclaimed is its memory. */
+static void enter_cgroup(void)
+{
+	char pid[16];
+
+	mkdir(CGROUPS, 0700);
+	if (access(CGROUPS "/cgroup.procs", F_OK) && mount("none", CGROUPS, "cgroup2", 0, NULL))
+		SKIP("no cgroups here: %s", strerrorname_np(errno));
+	if (!put(CGROUPS "/cgroup.subtree_control", "+memory"))
+		SKIP("no memory cgroups here: %s", strerrorname_np(errno));
+	mkdir(CGROUP, 0700);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	CHECK(put(CGROUP "/cgroup.procs", pid));
+}
+
+/* How many of the pages are swapped out. */
+static u64 swapped_out(const u8 *memory)
+{
+	static u64 entries[BUSY + IDLE];
+	u64 count = 0;
+	int fd = CHECK_OK(open("/proc/self/pagemap", O_RDONLY));
+
+	CHECK_EQ(pread(fd, entries, sizeof(entries), (u64)memory / PAGE * 8), sizeof(entries));
+	close(fd);
+	for (u64 i = 0; i < BUSY + IDLE; i++)
+		count += entries[i] >> 62 & 1;
+	return count;
+}
+
+/* Has the host take back most of what the guest does not use: how many pages came back. */
+static u64 come_back(void)
+{
+	const u64 size = (BUSY + IDLE) * PAGE;
+	u8 *memory = host_alloc(size, 0x200000);
+	struct vm *vm = vm_create(.main = guest_use_few);
+	u64 before, out, back, writes = 0;
+
+	madvise(memory, size, MADV_NOHUGEPAGE);
+	CHECK_OK(vm_slot(vm, 1, 0, AREA, size, memory));
+	vcpu_start(&vm->vcpus[0]);
+	wait_rounds(vm, 1);
+	before = number_in(CGROUP "/memory.stat", "pswpin ");
+	do {
+		/*
+		 * A little at a time, so that the guest is seen to use the busy ones in between. The
+		 * host may find less than that.
+		 */
+		put(CGROUP "/memory.reclaim", "128K swappiness=max");
+		wait_rounds(vm, 2);
+		writes++;
+		out = swapped_out(memory);
+	} while (out < IDLE * 3 / 4);
+	back = number_in(CGROUP "/memory.stat", "pswpin ") - before;
+	VM_GLOBAL(vm, stop) = 1;
+	vcpu_join(&vm->vcpus[0]);
+	ktap_note("%lu of %lu idle pages went by %lu writes, and %lu pages came back", out, IDLE, writes, back);
+	for (u64 i = 0; i < BUSY + IDLE; i++)
+		CHECK_EQ(*(u64 *)(memory + i * PAGE), i << 32 | (is_busy(i) ? VM_GLOBAL(vm, rounds) : 0));
+	vm_destroy(vm);
+	munmap(memory, size);
+	return back;
+}
+
+/*
+ * The host's own tables do not say which pages a guest uses: that the busy ones stay while the idle
+ * ones go is what the stage-2 tables have told it. Pages go in the order in which they were first
+ * used, so that it is the busy ones' turn when half of the others are gone. A host that is not told
+ * takes all of them, each time. One that is told may do so as well, now and then, where a busy
+ * machine lets the guest wait while it asks twice.
+ */
+static void idle_pages_go(const char *lru)
+{
+	need_swap();
+	if (!put(LRU, lru) && *lru != 'n')
+		SKIP("no multi-generational LRU here");
+	enter_cgroup();
+	while (come_back() >= BUSY / 2)
+		;
+}
+
+/* Asks about a page at a time, and has the CPUs forget its translation (clear_flush_young). */
+TEST(idle_pages_go_first)
+{
+	idle_pages_go("n");
+}
+
+/* Asks about pages around it too, and leaves translations alone (clear_young). */
+TEST(idle_pages_go_first_by_generations)
+{
+	idle_pages_go("y");
+}
+
+/* Of the mapping that begins with `memory`: how much of it is huge pages. */
+static u64 huge_kib(const u8 *memory)
+{
+	char line[256], start[24];
+	bool found = false;
+	u64 kib = ~0UL;
+	FILE *file = fopen("/proc/self/smaps", "r");
+
+	CHECK(file != NULL);
+	snprintf(start, sizeof(start), "%lx-", (u64)memory);
+	while (kib == ~0UL && fgets(line, sizeof(line), file)) {
+		found |= !strncmp(line, start, strlen(start));
+		if (found && !strncmp(line, "AnonHugePages:", 14))
+			kib = strtoull(line + 14, NULL, 10);
+	}
+	fclose(file);
+	CHECK(kib != ~0UL);
+	return kib;
+}
+
+static void wait_scans(u64 more)
+{
+	u64 before = number_in(KHUGEPAGED "full_scans", "");
+
+	while (number_in(KHUGEPAGED "full_scans", "") < before + more)
+		sleep_us(10000);
+}
+
+/*
+ * khugepaged makes huge pages of memory that is in use, which the host's tables do not say of a
+ * guest's (test_young). The first half of the memory is used by nobody.
+ */
+TEST(becomes_huge_where_the_guest_uses_it)
+{
+	const u64 half = 0x200000;
+	u8 *memory = host_alloc(2 * half, 2 * half);
+	struct vm *vm = vm_create(.main = guest_count);
+
+	if (access(KHUGEPAGED "full_scans", F_OK))
+		SKIP("no khugepaged here");
+	madvise(memory, 2 * half, MADV_NOHUGEPAGE);
+	for (u64 i = 0; i < 2 * half / PAGE; i++)
+		*(u64 *)(memory + i * PAGE) = (i % (half / PAGE)) << 32;
+	CHECK_OK(vm_slot(vm, 1, 0, AREA, half, memory + half));
+	vcpu_start(&vm->vcpus[0]);
+	wait_rounds(vm, 1);
+	/* The host's tables say now that nothing was used. */
+	CHECK(put("/proc/self/clear_refs", "1"));
+	CHECK_OK(madvise(memory, 2 * half, MADV_HUGEPAGE));
+	CHECK(put(KHUGEPAGED "scan_sleep_millisecs", "10") && put(KHUGEPAGED "pages_to_scan", "65536"));
+	while (!huge_kib(memory))
+		wait_scans(1);
+	wait_scans(2);
+	CHECK_EQ(huge_kib(memory), half >> 10);
+	wait_rounds(vm, 2);
+	VM_GLOBAL(vm, stop) = 1;
+	vcpu_join(&vm->vcpus[0]);
+	for (u64 i = 0; i < PAGES; i++) {
+		CHECK_EQ(*(u64 *)(memory + i * PAGE), i << 32);
+		CHECK_EQ(*(u64 *)(memory + half + i * PAGE), i << 32 | VM_GLOBAL(vm, rounds));
+	}
 }
 
 /* Reads its pages until it is told to write them. */
@@ -285,6 +471,12 @@ TEST(copied_before_written)
 /* Also after a case that has not come to its end. */
 TEST(all_is_as_before)
 {
+	put(LRU, "y");
+	put(KHUGEPAGED "scan_sleep_millisecs", "10000");
+	put(KHUGEPAGED "pages_to_scan", "4096");
+	rmdir(CGROUP);
+	umount(CGROUPS);
+	rmdir(CGROUPS);
 	if (access(KSM "run", W_OK) == 0) {
 		/* Linux's defaults; 2 takes all merged pages apart. */
 		CHECK(put(KSM "sleep_millisecs", "20") && put(KSM "pages_to_scan", "100"));
