@@ -403,10 +403,11 @@ TEST(registers)
 	EXPECT_ERRNO(reg_access(vm, LEVEL_INFO, 1 << 10 | 64, &v, false), EINVAL);
 }
 
-static int stop_running;
+static int running, stop_running;
 
 static void guest_spin(u64 arg)
 {
+	WRITE_ONCE(running, 1);
 	while (!READ_ONCE(stop_running))
 		;
 }
@@ -418,7 +419,8 @@ TEST(registers_while_running)
 	u32 v = 0;
 
 	vcpu_start(&vm->vcpus[0]);
-	sleep_us(100000);
+	while (!VM_GLOBAL(vm, running))
+		sleep_us(1000);
 	EXPECT_ERRNO(reg_access(vm, DIST_REGS, GICD_CTLR, &v, false), EBUSY);
 	EXPECT_ERRNO(reg_access(vm, REDIST_REGS, GICR_WAKER, &v, false), EBUSY);
 	EXPECT_ERRNO(reg_access(vm, CPU_SYSREGS, 0xc230, &v, false), EBUSY);

@@ -408,10 +408,11 @@ TEST(not_for_arm64)
 	EXPECT_ERRNO(ioctl(vm->vcpus[0].fd, KVM_TRANSLATE, buffer), EINVAL);
 }
 
-static int stop_running;
+static int running, stop_running;
 
 static void guest_spin(u64 arg)
 {
+	WRITE_ONCE(running, 1);
 	while (!READ_ONCE(stop_running))
 		;
 }
@@ -430,7 +431,8 @@ TEST(counter_offset_while_running)
 	pthread_t thread;
 
 	CHECK(pthread_create(&thread, NULL, run_thread, &vm->vcpus[0]) == 0);
-	sleep_us(100000);
+	while (!VM_GLOBAL(vm, running))
+		sleep_us(1000);
 	EXPECT_ERRNO(ioctl(vm->fd, KVM_ARM_SET_COUNTER_OFFSET, &offset), EBUSY);
 	VM_GLOBAL(vm, stop_running) = 1;
 	pthread_join(thread, NULL);
