@@ -50,6 +50,7 @@ expect_code 127
 
 # What is ended here is ended there.
 timeout 3 loft exec one -- sleep 1000 </dev/null
+# shellcheck disable=SC2016 # for the guest's shell
 inside one sh -c 'i=0; while pidof sleep; do sleep 0.1; i=$((i + 1)); [ $i -lt 100 ] || exit 1; done'
 expect_code 0
 
@@ -84,7 +85,7 @@ loft stop -t 1 two && fail "a paused guest stops"
 loft stop -f -t 1 two || fail "it is not ended"
 runs
 start three
-kill -9 $(loft ps | awk '$1 == "three" { print $2 }')
+kill -9 "$(loft ps | awk '$1 == "three" { print $2 }')"
 sleep 0.5
 runs
 [ -z "$(ls "$LOFT_RUNTIME_DIR")" ] || fail "something is left: $(ls "$LOFT_RUNTIME_DIR")"

@@ -111,27 +111,27 @@ impl TableMemory for &Arena {
         ROOT
     }
 
-    fn load<'a>(&'a self, at: DescriptorAddr<Linked>) -> (u64, Option<Linked>) {
+    fn load(&self, at: DescriptorAddr<Linked>) -> (u64, Option<Linked>) {
         let raw = self.word(at).load(Ordering::Acquire);
         (raw, at.table.next(raw))
     }
 
-    fn cmpxchg<'a>(&'a self, at: DescriptorAddr<Linked>, old: u64, new: u64) -> Result<(), u64> {
+    fn cmpxchg(&self, at: DescriptorAddr<Linked>, old: u64, new: u64) -> Result<(), u64> {
         self.word(at)
             .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
     }
 
-    fn store<'a>(&'a self, at: DescriptorAddr<Linked>, new: u64) {
+    fn store(&self, at: DescriptorAddr<Linked>, new: u64) {
         self.word(at).store(new, Ordering::Release);
     }
 
-    fn link<'a>(&'a self, at: DescriptorAddr<Linked>, old: u64, table: Owned) -> Result<(), Owned> {
+    fn link(&self, at: DescriptorAddr<Linked>, old: u64, table: Owned) -> Result<(), Owned> {
         self.cmpxchg(at, old, table.descriptor()).map_err(|_| table)
     }
 
-    fn link_parts<'a>(
-        &'a self,
+    fn link_parts(
+        &self,
         at: DescriptorAddr<Linked>,
         old: u64,
         table: Owned,
