@@ -230,9 +230,14 @@ static void loft_guest_note_quiescence(void)
  * DMBs around its reads, but the exit may have come right after the first, and the host may have read a device since. So after
  * whatever reads a device on the way into a guest.
  */
-void loft_dmb_before_guest(void)
+static __always_inline void dmb_before_guest(void)
 {
 	asm volatile(ALTERNATIVE("nop", "dmb sy", ARM64_WORKAROUND_1508412) : : : "memory");
+}
+
+void loft_dmb_before_guest(void)
+{
+	dmb_before_guest();
 }
 
 /*
@@ -241,7 +246,7 @@ void loft_dmb_before_guest(void)
  */
 void loft_guest_enter_irqoff(void)
 {
-	loft_dmb_before_guest();
+	dmb_before_guest();
 	guest_timing_enter_irqoff();
 	if (context_tracking_enabled())
 		guest_context_enter_irqoff();

@@ -162,7 +162,7 @@ TEST(function_tracer)
 		entries = lines_with(TRACING "trace", "loft_guest_enter_irqoff");
 		ktap_note("%s: %u entries into a guest are in the trace", tracers[i], entries);
 		EXPECT(entries > 0);
-		EXPECT(lines_with(TRACING "trace", "loft_timer_set_active") > 0);
+		EXPECT(lines_with(TRACING "trace", "loft_dmb_before_guest") > 0);
 		CHECK(all_off());
 	}
 }
@@ -218,10 +218,10 @@ TEST(breakpoint_in_a_fast_exit)
 	need_tracing();
 	vm = vm_create(.main = guest_timer, .gic = true);
 	CHECK(put(TRACING "trace", ""));
-	CHECK(put(TRACING "kprobe_events", "p:loft_test/hit loft:loft_timer_set_active"));
+	CHECK(put(TRACING "kprobe_events", "p:loft_test/hit loft:loft_dmb_before_guest"));
 	CHECK(put(TRACING "events/loft_test/hit/enable", "1"));
 	ret = vcpu_run(&vm->vcpus[0]);
-	EXPECT_EQ(lines_with(TRACING "trace", "hit: (loft_timer_set_active"), 1);
+	EXPECT_EQ(lines_with(TRACING "trace", "hit: (loft_dmb_before_guest"), 1);
 	CHECK(all_off());
 	CHECK_EQ(ret, 0);
 	CHECK_EQ(vm->vcpus[0].run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
