@@ -3,11 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs, process};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{fs, process};
 
 /// Runs the script over these texts. `Ok`: what it printed; `Err`: what it complained about.
-fn generate(name: &str, texts: &[&str]) -> Result<String, String> {
-    let folder = env::temp_dir().join(format!("gen-sysreg-{}-{name}", process::id()));
+fn generate(texts: &[&str]) -> Result<String, String> {
+    // Tests run at once, in this process too: each call has a folder of its own.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = folder.join(format!("gen-sysreg-{}-{call}", process::id()));
     fs::create_dir_all(&folder).expect("the temporary folder can be written");
     let files: Vec<PathBuf> = (0..texts.len())
         .map(|n| folder.join(n.to_string()))
@@ -35,7 +40,7 @@ const GOOD: &str = "# A comment\nSysreg A_EL1 3 0 1 2 3\nRes0 63:9\nSignedEnum 8
 
 #[test]
 fn a_register() {
-    let text = generate("good", &[GOOD]).expect("a good description");
+    let text = generate(&[GOOD]).expect("a good description");
     for line in [
         "pub mod A_EL1 {",
         "pub const ENCODING: Encoding = Encoding::new(3, 0, 1, 2, 3);",
@@ -56,7 +61,7 @@ fn a_register() {
 fn a_layout_and_a_prefix() {
     let text = "SysregFields L\nField 63:0 ALL\nEndSysregFields\nSysreg R 3 0 0 0 0\nFields L\nEndSysreg\n\
                 Sysreg P 3 0 0 0 1\nPrefix FEAT_X\nField 63:0 V\nEndPrefix\nField 63:0 V\nEndSysreg\n";
-    let text = generate("layout", &[text]).expect("a good description");
+    let text = generate(&[text]).expect("a good description");
     assert!(text.contains("pub use super::L::*;"));
     assert!(text.contains("pub const FEAT_X_V: Field"));
 }
@@ -64,10 +69,10 @@ fn a_layout_and_a_prefix() {
 #[test]
 fn a_supplement_gives_way() {
     let extra = "Sysreg A_EL1 3 0 1 2 3\nField 63:0 MINE\nEndSysreg\nSysreg B_EL1 3 0 1 2 4\nField 63:0 MINE\nEndSysreg\n";
-    let text = generate("extra", &[GOOD, extra]).expect("a good description");
+    let text = generate(&[GOOD, extra]).expect("a good description");
     assert_eq!(text.matches("MINE").count(), 1);
     let wrong = "Sysreg A_EL1 3 0 1 2 7\nField 63:0 MINE\nEndSysreg\n";
-    assert!(generate("wrong", &[GOOD, wrong])
+    assert!(generate(&[GOOD, wrong])
         .expect_err("another encoding")
         .contains("another encoding"));
 }
@@ -95,7 +100,7 @@ fn what_it_does_not_understand() {
         ),
         ("name", register("Field 63:0 a-b\n")),
     ] {
-        let error = generate(name, &[&text]).expect_err(name);
+        let error = generate(&[&text]).expect_err(name);
         assert!(error.starts_with("gen-sysreg: "), "{name}: {error}");
     }
 }
@@ -104,7 +109,7 @@ fn what_it_does_not_understand() {
 fn registers_in_memory() {
     let text =
         "Mmio ONE 0x8 32\nRes0 31:1\nField 0 SIZE_OF\nEndMmio\nMmio MANY 0x100 64 32\nEndMmio\n";
-    let text = generate("mmio", &[text]).expect("a good description");
+    let text = generate(&[text]).expect("a good description");
     for line in [
         "pub mod ONE {",
         "pub const OFFSET: u32 = 0x8;",
@@ -129,7 +134,7 @@ fn registers_in_memory() {
         ("wide", "Mmio R 0x4 32\nField 63:0 F\nEndMmio\n"),
         ("reserved-name", "Mmio R 0x4 32\nField 31:0 SIZE\nEndMmio\n"),
     ] {
-        let error = generate(name, &[text]).expect_err(name);
+        let error = generate(&[text]).expect_err(name);
         assert!(error.starts_with("gen-sysreg: "), "{name}: {error}");
     }
 }
