@@ -24,57 +24,65 @@ impl FileObject for Vcpu {
         if !this.vm.is_mine() {
             return Err(EIO);
         }
-        match command {
-            LOFT_KVM_RUN if argument == 0 => run_page::run(this),
-            LOFT_KVM_RUN => Err(EINVAL),
-            LOFT_KVM_ARM_VCPU_INIT => init(this, user::read(argument)?),
-            LOFT_KVM_ARM_VCPU_FINALIZE => {
-                this.state.lock()?.features.ok_or(ENOEXEC)?;
-                let _feature: c_int = user::read(argument)?;
-                // No vCPU has a feature that has to be finalised, which is SVE alone.
-                Err(EINVAL)
-            }
-            LOFT_KVM_GET_ONE_REG => onereg::get(this, user::read(argument)?),
-            LOFT_KVM_SET_ONE_REG => onereg::set(this, user::read(argument)?),
-            LOFT_KVM_GET_REG_LIST => onereg::list(this, argument),
-            LOFT_KVM_GET_MP_STATE => {
-                let mp_state = match this.handle.power() {
-                    Power::On | Power::OnPending(_) => KVM_MP_STATE_RUNNABLE,
-                    Power::Off => KVM_MP_STATE_STOPPED,
-                    Power::Suspended => KVM_MP_STATE_SUSPENDED,
-                };
-                let state = kvm_mp_state { mp_state };
-                user::write(argument, &state)?;
-                Ok(0)
-            }
-            LOFT_KVM_SET_MP_STATE => {
-                let state: kvm_mp_state = user::read(argument)?;
-                this.handle.set_power(match state.mp_state {
-                    // CPU_ON has been called for it: it stays as runnable as that.
-                    KVM_MP_STATE_RUNNABLE if matches!(this.handle.power(), Power::OnPending(_)) => {
-                        return Ok(0)
-                    }
-                    KVM_MP_STATE_RUNNABLE => Power::On,
-                    KVM_MP_STATE_STOPPED => Power::Off,
-                    KVM_MP_STATE_SUSPENDED => Power::Suspended,
-                    _ => return Err(EINVAL),
-                });
-                Ok(0)
-            }
-            LOFT_KVM_GET_VCPU_EVENTS => vcpu_events::get(this, argument),
-            LOFT_KVM_SET_VCPU_EVENTS => vcpu_events::set(this, argument),
-            LOFT_KVM_SET_SIGNAL_MASK => set_signal_mask(this, argument),
-            LOFT_KVM_HAS_DEVICE_ATTR => device::vcpu_has(this, &user::read(argument)?),
-            LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
-            LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
-            LOFT_KVM_SET_GUEST_DEBUG => set_guest_debug(this, user::read(argument)?),
-            LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.handle),
-            _ => Err(EINVAL),
+        // KVM_RUN does not pay for the stack that the others need.
+        if command == LOFT_KVM_RUN && argument == 0 {
+            return run_page::run(this);
         }
+        other(this, command, argument)
     }
 
     fn mmap(&self, vma: &VmaNew) -> Result {
         self.run_page.mmap(vma)
+    }
+}
+
+/// Serves every ioctl but KVM_RUN.
+#[inline(never)]
+fn other(this: &Arc<Vcpu>, command: u32, argument: usize) -> Result<isize> {
+    match command {
+        LOFT_KVM_ARM_VCPU_INIT => init(this, user::read(argument)?),
+        LOFT_KVM_ARM_VCPU_FINALIZE => {
+            this.state.lock()?.features.ok_or(ENOEXEC)?;
+            let _feature: c_int = user::read(argument)?;
+            // No vCPU has a feature that has to be finalised, which is SVE alone.
+            Err(EINVAL)
+        }
+        LOFT_KVM_GET_ONE_REG => onereg::get(this, user::read(argument)?),
+        LOFT_KVM_SET_ONE_REG => onereg::set(this, user::read(argument)?),
+        LOFT_KVM_GET_REG_LIST => onereg::list(this, argument),
+        LOFT_KVM_GET_MP_STATE => {
+            let mp_state = match this.handle.power() {
+                Power::On | Power::OnPending(_) => KVM_MP_STATE_RUNNABLE,
+                Power::Off => KVM_MP_STATE_STOPPED,
+                Power::Suspended => KVM_MP_STATE_SUSPENDED,
+            };
+            let state = kvm_mp_state { mp_state };
+            user::write(argument, &state)?;
+            Ok(0)
+        }
+        LOFT_KVM_SET_MP_STATE => {
+            let state: kvm_mp_state = user::read(argument)?;
+            this.handle.set_power(match state.mp_state {
+                // CPU_ON has been called for it: it stays as runnable as that.
+                KVM_MP_STATE_RUNNABLE if matches!(this.handle.power(), Power::OnPending(_)) => {
+                    return Ok(0)
+                }
+                KVM_MP_STATE_RUNNABLE => Power::On,
+                KVM_MP_STATE_STOPPED => Power::Off,
+                KVM_MP_STATE_SUSPENDED => Power::Suspended,
+                _ => return Err(EINVAL),
+            });
+            Ok(0)
+        }
+        LOFT_KVM_GET_VCPU_EVENTS => vcpu_events::get(this, argument),
+        LOFT_KVM_SET_VCPU_EVENTS => vcpu_events::set(this, argument),
+        LOFT_KVM_SET_SIGNAL_MASK => set_signal_mask(this, argument),
+        LOFT_KVM_HAS_DEVICE_ATTR => device::vcpu_has(this, &user::read(argument)?),
+        LOFT_KVM_SET_DEVICE_ATTR => device::vcpu_set(this, &user::read(argument)?),
+        LOFT_KVM_GET_DEVICE_ATTR => device::vcpu_get(this, &user::read(argument)?),
+        LOFT_KVM_SET_GUEST_DEBUG => set_guest_debug(this, user::read(argument)?),
+        LOFT_KVM_GET_STATS_FD => stats::of_vcpu(&this.handle),
+        _ => Err(EINVAL),
     }
 }
 

@@ -6,7 +6,6 @@
 
 use super::ffi;
 use kernel::bindings;
-use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::lock::mutex::{Mutex, MutexGuard};
 use kernel::sync::LockClassKey;
@@ -49,7 +48,9 @@ impl<T> KillableMutex<T> {
         // A `Lock` is `repr(C)`, and the C lock its first field, in an `Opaque`.
         let raw = (&raw const self.inner).cast::<bindings::mutex>().cast_mut();
         // SAFETY: By the line above it is the C lock, which `new` has initialised.
-        to_result(unsafe { ffi::loft_mutex_lock_killable(raw.cast()) })?;
+        if unsafe { ffi::loft_mutex_lock_killable(raw.cast()) } != 0 {
+            return Err(EINTR);
+        }
         // SAFETY: The lock was taken above, by this thread.
         Ok(unsafe { MutexGuard::new(&self.inner, ()) })
     }
