@@ -135,7 +135,10 @@ impl Sgi {
     }
 }
 
-/// The INTID of the highest-priority interrupt that is pending for the host on this CPU; 1023 if there is none.
+/// What [`pending`] returns if there is none (IHI 0069, "Special INTIDs").
+pub(crate) const NONE: u64 = 1023;
+
+/// The INTID of the highest-priority interrupt that is pending for the host on this CPU; [`NONE`] if there is none.
 #[inline]
 pub(crate) fn pending() -> u64 {
     read_sysreg!(ICC_HPPIR1_EL1) & 0xff_ffff

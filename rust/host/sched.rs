@@ -18,13 +18,15 @@ pub(crate) fn has_no_other_thread() -> bool {
     unsafe { ffi::loft_single_task_running() }
 }
 
-/// Returns whether the host's tick interrupts this CPU while a thread runs on it; on a CPU that is
-/// nohz_full it may not.
+/// Returns whether an interrupt comes for each thread that wants this CPU, at the latest with the
+/// host's tick: not on a CPU that is nohz_full, which may have no tick, nor where the kernel leaves
+/// preemption to the tick (PREEMPT_LAZY).
 ///
-/// C header: [`include/linux/tick.h`](srctree/include/linux/tick.h)
-pub(crate) fn has_tick() -> bool {
+/// C headers: [`include/linux/tick.h`](srctree/include/linux/tick.h),
+/// [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
+pub(crate) fn tick_preempts() -> bool {
     // SAFETY: Reads this CPU's bit in a mask that is fixed at boot.
-    unsafe { ffi::loft_has_tick() }
+    unsafe { ffi::loft_tick_preempts() }
 }
 
 /// Returns whether the current process is being killed: nobody waits for what it does.

@@ -179,9 +179,9 @@ bool loft_single_task_running(void)
 	return single_task_running();
 }
 
-bool loft_has_tick(void)
+bool loft_tick_preempts(void)
 {
-	return !tick_nohz_full_cpu(raw_smp_processor_id());
+	return !IS_ENABLED(CONFIG_PREEMPT_LAZY) && !tick_nohz_full_cpu(raw_smp_processor_id());
 }
 
 bool loft_fatal_signal_pending(void)

@@ -56,7 +56,7 @@ unsigned long loft_local_irq_save(void);
 void loft_local_irq_restore(unsigned long flags);
 bool loft_need_resched(void);
 bool loft_single_task_running(void);
-bool loft_has_tick(void);
+bool loft_tick_preempts(void);
 bool loft_fatal_signal_pending(void);
 void loft_cond_resched(void);
 void loft_yield(void);

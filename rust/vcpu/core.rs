@@ -612,7 +612,7 @@ impl Core {
             && gic::lists_are_empty()
             && sched::has_no_other_thread()
             && !sched::need_resched()
-            && (cpu::features().wfxt || sched::has_tick());
+            && (cpu::features().wfxt || sched::tick_preempts());
         may.then_some(ticks)
     }
 

@@ -11,10 +11,12 @@
 //! # What ends a wait
 //!
 //! Any interrupt. One that is not the guest's sends the thread to the host, which takes it and then
-//! puts the vCPU to sleep. So the host's tick bounds a wait, and a CPU that may have none (nohz_full)
-//! waits here only with FEAT_WFxT, which bounds it everywhere: by the module's parameter `wait_us`, or
-//! by what the VM was given with KVM_CAP_HALT_POLL. A thread that becomes runnable, a signal and a
-//! request to this vCPU come with an interrupt, too.
+//! puts the vCPU to sleep. A signal and a request to this vCPU come with an interrupt. A thread that
+//! becomes runnable may not: where the kernel leaves preemption to its tick (PREEMPT_LAZY) whoever
+//! wakes one up on this CPU only sets a flag. So with FEAT_WFxT a wait is cut in pieces of 50 us and
+//! looks for other threads in between, which also bounds it: by the module's parameter `wait_us`, or
+//! by what the VM was given with KVM_CAP_HALT_POLL. Without FEAT_WFxT a WFI waits here only where each
+//! thread that wants the CPU brings an interrupt, and the CPU has a tick, which bounds it then.
 //!
 //! # What it costs
 //!

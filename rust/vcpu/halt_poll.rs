@@ -5,7 +5,7 @@
 use super::core::Core;
 use crate::arch::cpu::features;
 use crate::host::preempt_notifier::Loaded;
-use crate::host::{rcuwait, sched, time};
+use crate::host::{entry_virt, rcuwait, sched, time};
 use crate::model::timer::Frequency;
 use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
@@ -31,7 +31,10 @@ impl HaltPoll {
     /// Polls for its time, but not beyond `deadline` (CLOCK_MONOTONIC). True: there is something to do.
     fn poll(self, handle: &VcpuHandle, begun: i64, deadline: i64) -> bool {
         let until = begun.saturating_add(self.ns).min(deadline);
-        while time::monotonic_ns() < until && sched::has_no_other_thread() {
+        while time::monotonic_ns() < until
+            && sched::has_no_other_thread()
+            && !entry_virt::work_pending()
+        {
             // Whoever has something for this vCPU says so here, too.
             if handle.has_requests() {
                 return true;
@@ -43,8 +46,7 @@ impl HaltPoll {
 
     /// The time for the next wait, after one of `waited` nanoseconds that this time was too short for: a
     /// longer one would have done, or none will do.
-    fn after(self, waited: i64, most: u64) -> Self {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
+    fn after(self, waited: i64, most: i64) -> Self {
         let ns = if waited > most {
             0
         } else {
@@ -75,6 +77,9 @@ impl HaltPoll {
             }
         };
         let stats = &handle.stats;
+        let most = i64::try_from(vm.most_polling_ns()).unwrap_or(i64::MAX);
+        // The VMM may have lowered it.
+        self.ns = self.ns.min(most);
         let begun = time::monotonic_ns();
         let found = self.poll(handle, begun, deadline);
         let looked = if self.polls() {
@@ -104,7 +109,7 @@ impl HaltPoll {
             let ns = waited.saturating_sub(looked).unsigned_abs();
             stats.slept(ns, result.is_ok());
         }
-        *self = self.after(waited, vm.most_polling_ns());
+        *self = self.after(waited, most);
         result
     }
 }

@@ -91,6 +91,9 @@ struct HaltLimits {
 }
 
 impl HaltLimits {
+    /// Nobody waits in the vector for longer, whatever a VMM says: as the module's parameter.
+    const MAX_VECTOR_NS: u64 = 10_000_000;
+
     fn new(vector_ns: u64, poll_ns: u64) -> Self {
         let limits = Self {
             vector_ticks: AtomicU64::new(0),
@@ -102,8 +105,7 @@ impl HaltLimits {
 
     fn set(&self, vector_ns: u64, poll_ns: u64) {
         let hz = u64::from(crate::arch::cpu::features().counter_hz);
-        // At most 4.3 s times 4.3 GHz.
-        let ticks = vector_ns.min(u32::MAX.into()).saturating_mul(hz) / 1_000_000_000;
+        let ticks = vector_ns.min(Self::MAX_VECTOR_NS).saturating_mul(hz) / 1_000_000_000;
         self.vector_ticks.store(ticks, Relaxed);
         self.poll_ns.store(poll_ns, Relaxed);
     }

@@ -8,8 +8,9 @@
 //! not wait: the guest takes its exit for it right after the ERET.
 
 use super::{gic, sysreg, Leave, Outcome};
+use crate::arch::cpu::features;
 use crate::arch::gic as cpu_gic;
-use crate::arch::{relax, wait, world};
+use crate::arch::{relax, timer, wait, world};
 use crate::host::context_tracking::{InGuest, RcuActive};
 use crate::host::{ffi, percpu_irq, sched};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
@@ -273,18 +274,51 @@ fn wfx(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
 /// WFI that waits here, for at most about `ticks` of the counter (see [`crate::vcpu::halt`]).
 fn halt(core: &mut Core, ticks: u64, guest: InGuest<'_>) -> u64 {
     core.count(Count::HaltHere);
-    wait::for_interrupt(ticks);
-    let pending = cpu_gic::pending();
+    let pending = wait_while_alone(ticks);
     if !is_guests(pending) {
         // The host's, or none: the thread sleeps when that is done.
         core.halt.failed();
         return Leave::Sync.code();
     }
-    core.halt.succeeded();
-    core.count(Count::HaltHereEnded);
     world::skip_instruction();
-    take(core, pending, guest)
+    let how = take(core, pending, guest);
+    // A kick may have been the scheduler's.
+    if how == RESUME {
+        core.halt.succeeded();
+        core.count(Count::HaltHereEnded);
+    } else {
+        core.halt.failed();
+    }
+    how
 }
+
+/// Waits for an interrupt, for at most about `ticks` of the counter and while no other thread wants
+/// this CPU. Returns what [`cpu_gic::pending`] does.
+///
+/// A thread that is woken from another CPU may bring no interrupt (PREEMPT_LAZY has it wait for the
+/// tick), so it is looked for now and then.
+fn wait_while_alone(ticks: u64) -> u64 {
+    let slice = ticks.min(u64::from(features().counter_hz) / LOOKS_PER_SECOND);
+    let begun = timer::counter();
+    loop {
+        let before = timer::counter();
+        wait::for_interrupt(slice);
+        let pending = cpu_gic::pending();
+        let now = timer::counter();
+        // Without an interrupt, but too early: something else has ended it, and would again.
+        let early = now.wrapping_sub(before) < slice;
+        if pending != cpu_gic::NONE
+            || early
+            || now.wrapping_sub(begun) >= ticks
+            || !sched::has_no_other_thread()
+        {
+            return pending;
+        }
+    }
+}
+
+/// How often a wait in the vector looks for other threads: every 50 us.
+const LOOKS_PER_SECOND: u64 = 20_000;
 
 /// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
 pub(crate) fn irq(core: &mut Core, guest: InGuest<'_>) -> u64 {
