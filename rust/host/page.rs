@@ -93,7 +93,10 @@ impl Pages {
     fn descriptors(&self) -> &[AtomicU64] {
         // SAFETY: By the invariant these pages are allocated while `self` is, and accessed as `AtomicU64`s only. The linear map
         // has them contiguous.
-        unsafe { descriptors(self.addr, DESCRIPTORS << (self.order & 31)) }
+        unsafe {
+            let first = ffi::loft_phys_to_virt(self.addr.pa().raw()).cast::<AtomicU64>();
+            core::slice::from_raw_parts(first, DESCRIPTORS << (self.order & 31))
+        }
     }
 }
 
@@ -104,19 +107,6 @@ impl Drop for Pages {
             let page = ffi::loft_virt_to_page(ffi::loft_phys_to_virt(self.addr.pa().raw()));
             kernel::bindings::__free_pages(page, self.order);
         }
-    }
-}
-
-/// Returns `count` descriptors from the start of a table on.
-///
-/// # Safety
-///
-/// So many are allocated there, for `'a`, and are accessed as `AtomicU64`s only.
-unsafe fn descriptors<'a>(addr: TableAddr, count: usize) -> &'a [AtomicU64] {
-    // SAFETY: By the requirement; the address is page aligned.
-    unsafe {
-        let first = ffi::loft_phys_to_virt(addr.pa().raw()).cast::<AtomicU64>();
-        core::slice::from_raw_parts(first, count)
     }
 }
 
@@ -177,9 +167,11 @@ pub(crate) struct Unlinked(Option<TableAddr>);
 /// - A descriptor below the root that leads to a table ([`Format::next_table`]) owns that page, which was a [`Table`]. It was
 ///   written by `link` or `link_parts`, for all other writes refuse such values, and the CPU sets access flags only.
 /// - What is reached from the root is unlinked only by an exclusive borrow.
+/// - `linear` is how far the linear map is from the physical addresses; all of it is equally far.
 pub(crate) struct Tables {
     root: Pages,
     start: Level,
+    linear: usize,
 }
 
 impl Tables {
@@ -188,11 +180,27 @@ impl Tables {
     /// When this is dropped the root is freed; what is linked in it then leaks.
     pub(crate) fn new(geometry: &Geometry) -> Result<Self> {
         let pages = geometry.root_size() / PAGE_SIZE;
+        let root = Pages::new(pages.next_power_of_two().trailing_zeros())?;
+        let pa = root.addr.pa();
         // INVARIANT: Nothing is linked.
         Ok(Self {
-            root: Pages::new(pages.next_power_of_two().trailing_zeros())?,
+            root,
             start: geometry.start_level(),
+            linear: linear(pa).wrapping_sub(pa.raw() as usize),
         })
+    }
+
+    /// Returns `count` descriptors from the start of a table on.
+    ///
+    /// # Safety
+    ///
+    /// So many are allocated there, for `'a`, and are accessed as `AtomicU64`s only.
+    #[inline]
+    unsafe fn descriptors<'a>(&self, addr: TableAddr, count: usize) -> &'a [AtomicU64] {
+        let address = self.linear.wrapping_add(addr.pa().raw() as usize);
+        // SAFETY: By the invariant the table is there, and by the requirement so are its
+        // descriptors. The address is page aligned.
+        unsafe { core::slice::from_raw_parts(address as *const AtomicU64, count) }
     }
 
     /// Returns the root's address.
@@ -229,10 +237,14 @@ impl TableMemory for Tables {
     type Unlinked = Unlinked;
     type Linked<'a> = Linked<'a>;
 
+    #[inline]
     fn root(&self) -> Linked<'_> {
+        // SAFETY: The root is allocated while `self` is, and its pages are contiguous.
+        let descriptors =
+            unsafe { self.descriptors(self.root.addr, DESCRIPTORS << (self.root.order & 31)) };
         // INVARIANT: By that of `Tables`.
         Linked {
-            descriptors: self.root.descriptors(),
+            descriptors,
             level: self.start,
         }
     }
@@ -246,7 +258,7 @@ impl TableMemory for Tables {
         let next = Format::next_table(at.table.level, raw);
         let next = next.zip(at.table.level.next()).map(|(addr, level)| {
             // SAFETY: By the invariant of `Tables` the page is a table's, and not freed while `self` is borrowed.
-            let descriptors = unsafe { descriptors(addr, DESCRIPTORS) };
+            let descriptors = unsafe { self.descriptors(addr, DESCRIPTORS) };
             // INVARIANT: Walks find it one level below.
             Linked { descriptors, level }
         });

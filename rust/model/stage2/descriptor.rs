@@ -164,6 +164,7 @@ impl Format {
     /// Returns what `descriptor`, found in a table of `level`, says. It leads to no table.
     ///
     /// An encoding that the architecture reserves at this level is empty, as it is for the CPU.
+    #[inline(always)]
     pub(super) const fn decode<T>(self, level: Level, descriptor: u64) -> Entry<T> {
         let next_or_page = descriptor & TABLE_OR_PAGE != 0;
         if descriptor & VALID == 0 {
@@ -184,6 +185,7 @@ impl Format {
         }
     }
 
+    #[inline(always)]
     const fn decode_leaf(self, level: Level, descriptor: u64) -> Leaf {
         let access = S2AP.get(descriptor);
         Leaf {

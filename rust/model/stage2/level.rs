@@ -6,7 +6,8 @@ use crate::model::types::Ipa;
 
 /// A level of lookup. A smaller number is nearer to the root, and each of its descriptors covers more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
+// A word: padding beside it would be copied byte by byte wherever a table or descriptor is passed.
+#[repr(u64)]
 pub enum Level {
     /// Tables only (blocks would need FEAT_LPA2). With the 4 KiB granule 512 GiB per descriptor.
     L0 = 0,

@@ -132,7 +132,7 @@ impl<P: Platform> Stage2<P> {
             let mut at = self.descend(ipa, deepest);
             let last = loop {
                 work.spend(1);
-                let base = ipa.align_down(P::GRANULE.size(at.level));
+                let mut base = ipa.align_down(P::GRANULE.size(at.level));
                 ipa = base.wrapping_add(P::GRANULE.size(at.level));
                 if let Entry::Table(table) = at.entry {
                     let level = at.level;
@@ -146,12 +146,25 @@ impl<P: Platform> Stage2<P> {
                 } else {
                     self.empty_leaf(&at, base, stale);
                 }
+                // Most descriptors of a table that goes are empty: for these a look is enough.
+                let size = P::GRANULE.size(at.level);
+                let mut following = at.at.following(P::GRANULE);
+                while let Some(place) = following {
+                    if ipa >= end || work.is_spent() || !self.is_unused(place) {
+                        break;
+                    }
+                    work.spend(1);
+                    base = ipa;
+                    ipa = ipa.wrapping_add(size);
+                    following = place.following(P::GRANULE);
+                }
                 if ipa >= end || work.is_spent() {
                     break base;
                 }
-                let Some(next) = self.read_following(&at) else {
+                let Some(place) = following else {
                     break base;
                 };
+                let next = self.read(at.level, place.table, place.index);
                 if let Entry::Table(_) = next.entry {
                     if at.level != Level::L2 || !covers(P::GRANULE.size(Level::L2), ipa, end) {
                         break base;
@@ -213,8 +226,14 @@ impl<P: Platform> Stage2<P> {
         at.level > self.geometry.start_level()
             && (0..P::GRANULE.entries()).all(|i| {
                 let index = first.wrapping_add(i) & P::GRANULE.entries().wrapping_sub(1);
-                self.platform.load(DescriptorAddr { table, index }).0 == Format::EMPTY
+                self.is_unused(DescriptorAddr { table, index })
             })
+    }
+
+    /// Whether nothing is at `at`.
+    #[inline]
+    fn is_unused<'a>(&'a self, at: DescriptorAddr<Linked<'a, P>>) -> bool {
+        self.platform.load(at).0 == Format::EMPTY
     }
 
     /// Cleans the dead pages of a level 3 table.

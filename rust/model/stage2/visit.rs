@@ -44,6 +44,7 @@ impl Work {
 }
 
 impl<P: Platform> Stage2<P> {
+    #[inline(always)]
     pub(super) fn read<'a>(
         &'a self,
         level: Level,
@@ -64,10 +65,12 @@ impl<P: Platform> Stage2<P> {
     }
 
     /// The same descriptor, as it is now.
+    #[inline(always)]
     pub(super) fn read_again<'a>(&'a self, at: &Position<'a, P>) -> Position<'a, P> {
         self.read(at.level, at.at.table, at.at.index)
     }
 
+    #[inline(always)]
     pub(super) fn read_root(&self, ipa: Ipa) -> Position<'_, P> {
         self.read(
             self.geometry.start_level(),
@@ -89,6 +92,7 @@ impl<P: Platform> Stage2<P> {
     }
 
     /// The descriptor after this one in the same table.
+    #[inline(always)]
     pub(super) fn read_following<'a>(&'a self, at: &Position<'a, P>) -> Option<Position<'a, P>> {
         let next = at.at.following(P::GRANULE)?;
         Some(self.read(at.level, next.table, next.index))
