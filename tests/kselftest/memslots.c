@@ -512,7 +512,7 @@ static void own(u64 slot, u32 mark)
 		owner[slots[slot].page + i] = mark;
 }
 
-TEST(many)
+TEST_SECONDS(many, 90)
 {
 	u64 *other = host_alloc(PAGES * PAGE, PAGE), fresh = 0, most = 0, live = 0;
 	struct vm *vm = vm_create(.main = guest_peek);

@@ -75,7 +75,7 @@ const RULES: &[(Group, &[&str])] = &[
         "*vgic*", "*::vm::gic::*", "*::arch::gic::*", "*::take_lists", "*::fill_lists", "*vgic_v3*", "*gic_v3*", "kvm_mpidr_to_vcpu",
     ]),
     (Group::Handler, &[
-        "loft_fast_*", "*::esr::*", "*::vcpu::fast::*", "*::vcpu::slow::*", "*::vcpu::sysreg::*", "*::psci::*", "*::smccc*",
+        "loft_fast_*", "*::esr::*", "*::vcpu::exit::*", "*::psci::*", "*::smccc*",
         "*handle_exit*", "kvm_handle_sys_reg", "kvm_handle_guest_abort", "kvm_handle_mmio_return", "handle_hvc", "kvm_smccc*",
         "kvm_hyp_handle_*", "*perform_access*", "triage_*", "access_*", "read_id_reg*", "id_visibility", "io_mem_abort", "kvm_io_bus_*",
         "*kvm_io_bus*", "kvm_mmio_*", "ioeventfd_*", "eventfd_*", "*::vm::events::*", "*adjust_pc", "vcpu_read_sys_reg", "locate_*",
