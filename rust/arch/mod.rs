@@ -12,6 +12,8 @@ pub(crate) mod el1;
 pub(crate) mod fp;
 pub(crate) mod frame;
 pub(crate) mod gic;
+pub(crate) mod meltdown;
+mod midr;
 mod mpam;
 pub(crate) mod spectre_bhb;
 pub(crate) mod speculation;

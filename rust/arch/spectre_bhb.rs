@@ -8,13 +8,15 @@
 //! and shows them to nobody: `scripts/inside/errata` compares the two.
 
 use super::cpu::{sanitised, workaround};
+use super::meltdown;
+use super::midr::{all_versions, is_in, END};
 use crate::host::ffi;
 use crate::host::percpu_irq::PrepareCpu;
 use crate::host::preempt::{PreemptDisabled, PreemptGuard};
 use crate::model::smccc::function::{ARCH_WORKAROUND_1, ARCH_WORKAROUND_3};
 use crate::model::sysreg::regs::*;
 use core::sync::atomic::{AtomicU64, Ordering};
-use kernel::bindings::{self, midr_range};
+use kernel::bindings::midr_range;
 use kernel::cpu::CpuId;
 use kernel::pr_notice_once;
 
@@ -24,22 +26,6 @@ static BRANCH_HISTORY: AtomicU64 = AtomicU64::new(0);
 
 /// How many branches fill the history, and of which CPUs, with an empty entry at the end.
 struct Row(u64, &'static [midr_range]);
-
-/// Any variant and revision of a CPU.
-const fn all_versions(model: u32) -> midr_range {
-    midr_range {
-        model,
-        rv_min: 0,
-        rv_max: bindings::MIDR_VARIANT_MASK | bindings::MIDR_REVISION_MASK,
-    }
-}
-
-/// The end of a list.
-const END: midr_range = midr_range {
-    model: 0,
-    rv_min: 0,
-    rv_max: 0,
-};
 
 static TABLE: [Row; 6] = [
     Row(
@@ -102,8 +88,7 @@ static TABLE: [Row; 6] = [
 fn branches() -> u64 {
     TABLE
         .iter()
-        // SAFETY: The list has an empty entry at its end.
-        .find(|Row(_, cpus)| unsafe { bindings::is_midr_in_range_list(cpus.as_ptr()) })
+        .find(|Row(_, cpus)| is_in(cpus))
         .map_or(0, |&Row(branches, _)| branches)
 }
 
@@ -125,6 +110,7 @@ pub(crate) struct Prepare;
 
 impl PrepareCpu for Prepare {
     fn prepare() {
+        meltdown::note_cpu();
         let csv2 = ID_AA64PFR0_EL1::CSV2.get(read_sysreg!(ID_AA64PFR0_EL1));
         let ecbhb = ID_AA64MMFR1_EL1::ECBHB.get(read_sysreg!(ID_AA64MMFR1_EL1));
         if csv2 >= ID_AA64PFR0_EL1::CSV2_CSV2_3 || ecbhb != 0 {

@@ -14,7 +14,7 @@ pub(crate) mod vcpu_stats;
 pub(crate) mod vmid;
 
 use crate::arch::cpu::{self, Flaws};
-use crate::arch::spectre_bhb;
+use crate::arch::{meltdown, spectre_bhb};
 use crate::host::mmu_notifier::Registration;
 use crate::host::module;
 use crate::host::raw_spinlock::RawSpinLock;
@@ -193,7 +193,7 @@ fn guest_ids(ipa_bits: u32, pointer_auth: bool) -> IdRegs {
         gic: true,
         ipa_bits: ipa_bits as u8,
         spectre_v2_unaffected: !Flaws::of_machine().branch_target(),
-        meltdown_unaffected: false,
+        meltdown_unaffected: meltdown::is_unaffected(),
     };
     IdRegs::for_guest(&host, &config)
 }

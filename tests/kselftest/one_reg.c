@@ -367,6 +367,32 @@ TEST(workarounds)
 	check_workarounds(false);
 }
 
+
+/* Whether the host's kernel says of a flaw of its CPUs that they do not have it. */
+static bool unaffected(const char *flaw)
+{
+	char path[96], line[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/vulnerabilities/%s", flaw);
+	file = fopen(path, "r");
+	CHECK(file);
+	CHECK(fgets(line, sizeof(line), file));
+	fclose(file);
+	return !strcmp(line, "Not affected\n");
+}
+
+/* ID_AA64PFR0_EL1.CSV2 and CSV3 are what the kernel has found out, not only what the CPUs' registers say. */
+TEST(flaws_that_the_host_has_not)
+{
+	struct vm *vm = vm_create(.main = guest_workarounds);
+	u64 pfr0 = reg_get(&vm->vcpus[0], ARM64_SYS_REG(3, 0, 0, 4, 0));
+
+	if (unaffected("spectre_v2"))
+		EXPECT_EQ(pfr0 >> 56 & 15, 1);
+	EXPECT_EQ(pfr0 >> 60 & 15, unaffected("meltdown"));
+}
+
 TEST(workarounds_without_ssbs)
 {
 	check_workarounds(true);
