@@ -14,7 +14,7 @@ use crate::model::timer::TimerId;
 use core::arch::asm;
 use core::ffi::{c_int, c_uint, c_void};
 use core::num::NonZero;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::bindings::{
     self, irq_data, irqchip_irq_state_IRQCHIP_STATE_ACTIVE as STATE_ACTIVE,
@@ -33,12 +33,6 @@ use kernel::warn_on;
 struct Ppi {
     irq: c_uint,
     token: NonNull<c_void>,
-}
-
-/// Is reached only if a line of the guest's rises while the host's interrupts are on: loft masks
-/// them before.
-extern "C" fn ignore(_irq: c_int, _token: *mut c_void) -> bindings::irqreturn_t {
-    bindings::irqreturn_IRQ_HANDLED
 }
 
 impl Ppi {
@@ -65,15 +59,7 @@ impl Ppi {
         let token = NonNull::new(token).ok_or(ENOMEM)?;
         // SAFETY: The name is static; the handler is in this module, and looks at no token. `drop`
         // frees the interrupt before the module goes.
-        let ret = unsafe {
-            bindings::request_percpu_irq_affinity(
-                irq,
-                Some(ignore),
-                name.as_char_ptr().cast(),
-                ptr::null(),
-                token.as_ptr(),
-            )
-        };
+        let ret = unsafe { ffi::loft_request_ppi(irq, name.as_char_ptr().cast(), token.as_ptr()) };
         if ret != 0 {
             // SAFETY: It was allocated above, and nobody has it.
             unsafe { bindings::free_percpu(token.as_ptr()) };

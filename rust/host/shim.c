@@ -637,6 +637,17 @@ bool loft_access_ok(unsigned long address, unsigned long size)
 	return address == untagged_addr(address) && access_ok((void __user *)address, size);
 }
 
+/* Is reached only if a line of the guest's rises while the host's interrupts are on: loft masks them before. */
+static irqreturn_t loft_ppi_handler(int irq, void *token)
+{
+	return IRQ_HANDLED;
+}
+
+int loft_request_ppi(unsigned int irq, const char *name, void *token)
+{
+	return request_percpu_irq(irq, loft_ppi_handler, name, (void __percpu *)token);
+}
+
 unsigned int loft_irq_of_parse_and_map(struct device_node *node, int index)
 {
 	return irq_of_parse_and_map(node, index);

@@ -125,6 +125,7 @@ struct mm_struct *loft_current_mm(void);
 bool loft_access_ok(unsigned long address, unsigned long size);
 
 /* Interrupts. */
+int loft_request_ppi(unsigned int irq, const char *name, void *token);
 unsigned int loft_irq_of_parse_and_map(struct device_node *node, int index);
 void loft_dmb_before_guest(void);
 int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned int cpu));
