@@ -125,6 +125,31 @@ TEST(file)
 	use(memory, MIB2);
 }
 
+/* A file whose pages are those of the device that it lies on: LOFT_DAX is a directory of such a file system (dax.sh). */
+TEST(file_on_dax)
+{
+	const char *directory = getenv("LOFT_DAX");
+	char name[100];
+	u8 *memory;
+	int fd;
+
+	if (!directory)
+		SKIP("LOFT_DAX names no directory");
+	snprintf(name, sizeof(name), "%s/guest", directory);
+	fd = CHECK_OK(open(name, O_RDWR | O_CREAT | O_TRUNC, 0600));
+	CHECK_OK(ftruncate(fd, 2 * MIB2));
+	memory = mmap(NULL, 2 * MIB2, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
+	CHECK(memory != MAP_FAILED); /* MAP_SYNC: nothing but DAX can do that */
+	use(memory, 2 * MIB2);
+	/* What the guest has stored is in the file. */
+	for (u64 i = 0; i < PAGES; i++) {
+		u64 word;
+
+		CHECK_EQ(pread(fd, &word, sizeof(word), i * PAGE), sizeof(word));
+		CHECK_EQ(word, 1000 + i);
+	}
+}
+
 /* Pages of hugetlbfs of this size, `count` of them; the case is skipped where the host has none to give. */
 static u8 *huge_pages(int shift, u64 count)
 {

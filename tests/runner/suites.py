@@ -438,23 +438,34 @@ class Machine(Served):
     interrupts."""
 
     parts = ("module", "userspace", "kselftest")
-    MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full".split()
+    MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full dax".split()
 
     def programs(self):
         for machine in self.MACHINES:
+            if machine == "dax":
+                if not DEBUG:
+                    case = "grep -q '^ok [0-9]* file_on_dax$'"
+                    kinds = f"LOFT_DAX=/mnt /kselftest/memory_kinds {DEVICE} | tee /tmp/kinds"
+                    yield Program(machine, 120, f"sh /kselftest/dax.sh /mnt && {kinds} && {case} /tmp/kinds")
             # The debug kernels have no ACPI.
-            if not DEBUG or machine != "acpi":
+            elif not DEBUG or machine != "acpi":
                 on = "taskset 0xe " if machine == "nohz_full" else ""
                 yield Program(machine, 180 * SLOW, f"DEVICE={DEVICE} {on}sh /boot/debian_7_2.sh && /kselftest/caches {DEVICE}")
 
     def boot(self, programs):
         prelude, options = self.with_guests("7.2")
         options += ["--file", f"{OUT}/kselftest/caches=/kselftest/caches"]
+        nvdimm = ["-machine", "nvdimm=on", "-object", "memory-backend-ram,id=dax,size=128M", "-device", "nvdimm,memdev=dax"]
         for program in programs:
             more = {
                 # Guests on CPUs without a tick, which RCU does not watch while they are in one.
                 "nohz_full": ["--cpu", "neoverse-n1", "--append", "nohz_full=1-3 rcu_nocbs=1-3"],
                 "acpi": ["--acpi"],
+                # Only ACPI's tables describe an NVDIMM here.
+                "dax": ["--acpi", "--mem", "2G,slots=1,maxmem=3G", "--module", "nfit", "--module", "nd_pmem", "--module", "ext4"]
+                + [word for argument in nvdimm for word in ("--qemu-arg", argument)]
+                + ["--file", f"{OUT}/kselftest/memory_kinds=/kselftest/memory_kinds"]
+                + ["--file", f"{TOP}/tests/kselftest/dax.sh=/kselftest/dax.sh"],
             }.get(program.name, ["--cpu", program.name])
             first = "[ -e /sys/firmware/acpi/tables/GTDT ] && " if program.name == "acpi" else ""
             self.serve([program], first + prelude, [*options, *more])
