@@ -13,9 +13,9 @@
 //! | | 44..=48 | 0 | 1 |
 //! | 16 KiB | 32..=40 | 2 | 1..=16 |
 //! | | 41..=48 | 1 | 1..=2 |
-//! | 64 KiB | 32..=33 | 3 | 8..=16 |
-//! | | 34..=46 | 2 | 1..=16 |
-//! | | 47..=48 | 1 | 1 |
+//! | 64 KiB | 32 | 3 | 8 |
+//! | | 33..=45 | 2 | 1..=8 |
+//! | | 46..=48 | 1 | 1 |
 //!
 //! 48 is the end of it: without FEAT_LPA2's VTCR_EL2.DS, which loft does not set, and without the larger addresses that
 //! FEAT_LPA gives the 64 KiB granule, 48 bits are translated to at most 48 bits. A CPU with larger physical addresses works; memory above 2^48 cannot be mapped on it.
@@ -29,8 +29,23 @@ pub const MAX_ADDRESS_BITS: u32 = 48;
 /// The smallest IPA space that loft offers, in bits.
 pub const MIN_IPA_BITS: u32 = 32;
 
-/// log2 of the most tables that may be concatenated at the start level.
+/// log2 of the most tables that may be concatenated at the start level (DDI 0487, "Concatenated
+/// translation tables").
 const MAX_CONCATENATION_BITS: u32 = 4;
+
+/// How many bits the index of a descriptor has, in a table or in the concatenated ones of the root.
+const ROOT_INDEX_BITS: u32 = u16::BITS;
+
+/// Returns log2 of the most tables that are concatenated: fewer than may be where an index of all
+/// their descriptors would have too many bits.
+const fn concatenation_bits(granule: Granule) -> u32 {
+    let room = ROOT_INDEX_BITS.saturating_sub(granule.index_bits());
+    if room < MAX_CONCATENATION_BITS {
+        room
+    } else {
+        MAX_CONCATENATION_BITS
+    }
+}
 
 /// Why there is no such IPA space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,23 +91,12 @@ impl Geometry {
             return Err(GeometryError::TooLarge);
         }
         // A table of a level resolves what one descriptor of the level above covers.
-        let start = if ipa_bits
-            <= granule
-                .shift(Level::L2)
-                .wrapping_add(MAX_CONCATENATION_BITS)
-        {
+        let concatenated = concatenation_bits(granule);
+        let start = if ipa_bits <= granule.shift(Level::L2).wrapping_add(concatenated) {
             Level::L3
-        } else if ipa_bits
-            <= granule
-                .shift(Level::L1)
-                .wrapping_add(MAX_CONCATENATION_BITS)
-        {
+        } else if ipa_bits <= granule.shift(Level::L1).wrapping_add(concatenated) {
             Level::L2
-        } else if ipa_bits
-            <= granule
-                .shift(Level::L0)
-                .wrapping_add(MAX_CONCATENATION_BITS)
-        {
+        } else if ipa_bits <= granule.shift(Level::L0).wrapping_add(concatenated) {
             Level::L1
         } else {
             Level::L0

@@ -7,7 +7,7 @@ use loft_model::model::stage2::{Geometry, GeometryError, Granule, Level};
 use Granule::{K16, K4, K64};
 
 /// Granule, IPA bits: T0SZ, SL0, start level, root tables.
-const KNOWN: [(Granule, u32, u8, u8, Level, usize); 19] = [
+const KNOWN: [(Granule, u32, u8, u8, Level, usize); 21] = [
     (K4, 32, 32, 0, Level::L2, 4),
     (K4, 34, 30, 0, Level::L2, 16),
     (K4, 35, 29, 1, Level::L1, 1),
@@ -23,8 +23,10 @@ const KNOWN: [(Granule, u32, u8, u8, Level, usize); 19] = [
     (K16, 41, 23, 2, Level::L1, 1),
     (K16, 48, 16, 2, Level::L1, 2),
     (K64, 32, 32, 0, Level::L3, 8),
+    (K64, 33, 31, 1, Level::L2, 1),
     (K64, 34, 30, 1, Level::L2, 1),
-    (K64, 46, 18, 1, Level::L2, 16),
+    (K64, 45, 19, 1, Level::L2, 8),
+    (K64, 46, 18, 2, Level::L1, 1),
     (K64, 47, 17, 2, Level::L1, 1),
     (K64, 48, 16, 2, Level::L1, 1),
 ];

@@ -632,6 +632,16 @@ proptest! {
     }
 
     #[test]
+    fn pages_of_64_kib_have_as_many_tables_as_an_index_reaches(ops in ops::<16>(45), fwb: bool) {
+        run::<16>(45, fwb, false, &ops);
+    }
+
+    #[test]
+    fn pages_of_64_kib_start_a_level_earlier_where_it_does_not(ops in ops::<16>(46), fwb: bool) {
+        run::<16>(46, fwb, false, &ops);
+    }
+
+    #[test]
     fn pages_of_64_kib_start_at_level_1(ops in ops::<16>(48), fwb: bool) {
         run::<16>(48, fwb, true, &ops);
     }
