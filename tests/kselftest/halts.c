@@ -267,25 +267,6 @@ TEST(a_signal_ends_it)
 	}
 }
 
-/* Nor does one wait for the end of a long look for something to do. */
-TEST_SECONDS(a_signal_ends_a_long_poll, 60)
-{
-	struct vm *vm = vm_create(.main = guest_waits_for_ever, .gic = true);
-	struct vcpu *vcpu = &vm->vcpus[0];
-	u64 begun;
-
-	vcpu_sync(vcpu, 1);
-	CHECK_OK(enable_halt_poll(vm, 4000000000, 0));
-	kick_setup();
-	/* Each wait that was too short to see its end makes the next one longer: 5 us, 10 us, ... 1.3 s. */
-	for (int i = 0; i < 20; i++) {
-		kick_after(20000);
-		begun = now_us();
-		CHECK_EQ(vcpu_run(vcpu), -EINTR);
-		CHECK(now_us() - begun < 1000000);
-	}
-}
-
 static void *other_thread(void *arg)
 {
 	volatile u64 *turns = arg;
