@@ -148,7 +148,7 @@ mod tests {
             ("__guest_exit", Group::Vector),
             ("loft_enter", Group::Registers),
             ("__activate_traps", Group::Registers),
-            ("loft::vcpu::sysreg::access", Group::Handler),
+            ("loft::vcpu::exit::sysreg::access", Group::Handler),
             ("<loft::model::vgic::flush::View>::flush", Group::Gic),
             ("kvm_vgic_flush_hwstate", Group::Gic),
             ("kvm_timer_vcpu_load_gic", Group::Timer),
