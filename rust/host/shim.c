@@ -648,6 +648,12 @@ int loft_request_ppi(unsigned int irq, const char *name, void *token)
 	return request_percpu_irq(irq, loft_ppi_handler, name, (void __percpu *)token);
 }
 
+/* Nothing at all where the device tree cannot change. */
+void loft_of_node_put(struct device_node *node)
+{
+	of_node_put(node);
+}
+
 unsigned int loft_irq_of_parse_and_map(struct device_node *node, int index)
 {
 	return irq_of_parse_and_map(node, index);

@@ -126,6 +126,7 @@ bool loft_access_ok(unsigned long address, unsigned long size);
 
 /* Interrupts. */
 int loft_request_ppi(unsigned int irq, const char *name, void *token);
+void loft_of_node_put(struct device_node *node);
 unsigned int loft_irq_of_parse_and_map(struct device_node *node, int index);
 void loft_dmb_before_guest(void);
 int loft_cpuhp_online(int (*online)(unsigned int cpu), int (*offline)(unsigned int cpu));

@@ -28,7 +28,7 @@ pub(super) fn irq(compatible: &'static CStr, index: c_int) -> Option<NonZero<c_u
     // SAFETY: The node was found above, and comes with a reference, which is dropped here.
     NonZero::new(unsafe {
         let irq = ffi::loft_irq_of_parse_and_map(node, index);
-        bindings::of_node_put(node);
+        ffi::loft_of_node_put(node);
         irq
     })
 }
