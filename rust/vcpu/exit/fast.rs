@@ -303,8 +303,9 @@ fn wait_while_alone(ticks: u64) -> u64 {
     loop {
         let before = timer::counter();
         wait::for_interrupt(slice);
-        let pending = cpu_gic::pending();
+        // With an ISB first: neither this nor the look at what is pending may be done before the wait.
         let now = timer::counter();
+        let pending = cpu_gic::pending();
         // Without an interrupt, but too early: something else has ended it, and would again.
         let early = now.wrapping_sub(before) < slice;
         if pending != cpu_gic::NONE
