@@ -100,7 +100,9 @@ pub(crate) fn pointer_auth_hcr() -> u64 {
 ///
 /// Without MSCEn the instructions of FEAT_MOPS are UNDEFINED at EL1 and EL0. With MCE2 a copy that began on a CPU with the
 /// other layout of its registers is an exit, not an exception of the guest's, which need not know that its vCPU has moved.
-/// Nothing else that the register enables is virtualised.
+/// Nothing else that the register enables is virtualised. The VMM's own programs, which run with this
+/// while the vCPU stays loaded, do not feel it: with HCR_EL2.{E2H, TGE} = {1, 1} SCTLR_EL2 decides
+/// about EL0 (DDI 0487, HCRX_EL2).
 pub(crate) fn guest_hcrx(mops: bool) -> u64 {
     if mops {
         HCRX_EL2::MSCEn.mask() | HCRX_EL2::MCE2.mask()
@@ -195,8 +197,8 @@ pub(crate) fn in_cpu<'a>(_loaded: &'a mut HostWorld) -> InCpu<'a> {
 }
 
 /// Runs the guest of `core`, which is loaded on this CPU, until an exit that the vector does not answer; interrupts are
-/// masked. Returns the reason.
-pub(crate) fn run_core(core: &mut Core) -> u64 {
+/// masked, and RCU and the accounting of CPU time know, as the witness says. Returns the reason.
+pub(crate) fn run_core(core: &mut Core, _guest: InGuest<'_>) -> u64 {
     // Debug exceptions and SErrors too: the guest's MDSCR_EL1 must not single-step the host, and an SError while the
     // worlds change would find neither. An exception from the guest sets all of DAIF, so this holds until the end.
     // SAFETY: Interrupts are off; undone below.

@@ -2,6 +2,9 @@
 
 //! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
 
+mod lists;
+mod timers;
+
 use super::debug::{self, Debugger};
 use super::frozen::FastIds;
 use super::halt::Halt;
@@ -10,10 +13,10 @@ use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::EntryFrame;
 use crate::arch::gic::{self, Sgi};
-use crate::arch::timer::{self, Ctls};
+use crate::arch::timer::Ctls;
 use crate::arch::world::{self, Control, HostWorld};
 use crate::arch::{cpu, tlb};
-use crate::host::entry_virt;
+use crate::host::context_tracking::InGuest;
 use crate::host::percpu_irq;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Resident;
@@ -27,9 +30,9 @@ use crate::model::sysreg::idregs::IdRegs;
 use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
 use crate::model::sysreg::table::{self, Features};
 use crate::model::sysreg::{IdReg, Reg};
-use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
+use crate::model::timer::{Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{hcr, CpuIf, GicFrame, Line, LrFile};
+use crate::model::vgic::{CpuIf, LrFile};
 use crate::vm::gic::{After, Map, Model};
 use crate::vm::timers::TimerPpis;
 use crate::vm::vcpu_handle::{Interface, Start, VcpuHandle};
@@ -326,26 +329,6 @@ impl Core {
         self.inject(Esr::undefined(), None);
     }
 
-    /// The guest's virtual counter.
-    pub(crate) fn virtual_counter(&self) -> u64 {
-        timer::counter().wrapping_sub(
-            self.vm
-                .offsets
-                .virtual_
-                .load(core::sync::atomic::Ordering::Relaxed),
-        )
-    }
-
-    /// The guest's physical counter.
-    pub(crate) fn physical_counter(&self) -> u64 {
-        timer::counter().wrapping_sub(
-            self.vm
-                .offsets
-                .physical
-                .load(core::sync::atomic::Ordering::Relaxed),
-        )
-    }
-
     /// What others may have changed about the VM: when the vCPU is loaded, and when it was told so.
     pub(crate) fn refresh(&mut self) {
         // Before the offset changes what is in the CPU.
@@ -440,34 +423,6 @@ impl Core {
         (self.firmware, self.firmware_changes) = self.vm.firmware();
     }
 
-    /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
-    pub(crate) fn take_interface(&mut self) {
-        if let Some(interface) = self.handle.take_interface() {
-            self.lists.vmcr = interface.vmcr;
-            self.interface = interface.registers.clone();
-            self.given = interface;
-            // The levels, too: from here on only changes are told.
-            if let Some(gic) = &self.gic {
-                let levels = gic.level_info(self.id, 0).unwrap_or(0);
-                let high = |timer| levels & 1_u32.wrapping_shl(self.timers.of(timer).get()) != 0;
-                self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
-            }
-        }
-    }
-
-    /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
-    pub(crate) fn give_interface(&mut self) {
-        // It seldom changes from one exit to userspace to the next.
-        if self.given.vmcr != self.lists.vmcr || !self.given.registers.is_as_active(&self.interface)
-        {
-            self.given = Interface {
-                vmcr: self.lists.vmcr,
-                registers: self.interface.clone(),
-            };
-            self.handle.give_interface(self.given.clone());
-        }
-    }
-
     /// Takes over what userspace has changed about the firmware; not loaded.
     pub(crate) fn renew_firmware(&mut self) {
         if self.vm.firmware_has_changed(self.firmware_changes) {
@@ -489,39 +444,6 @@ impl Core {
         gic::write_lists(&self.lists);
     }
 
-    /// Moves what is pending into the list registers' image.
-    fn fill_lists(&mut self) {
-        let Some(gic) = &self.gic else {
-            // No interrupt controller: each access to its registers traps, and is UNDEFINED.
-            // EN is 0, or what another vCPU has left in the list registers could interrupt.
-            self.lists.hcr = hcr::TDIR | NO_GIC;
-            return;
-        };
-        // Seen after the vCPU has said that it is on its way: what is new after this look comes with a kick.
-        self.filled = gic.has_work(self.id);
-        if self.filled {
-            gic.flush(self.id, &mut self.lists, self.active_timers);
-        } else {
-            self.lists.flush_nothing();
-        }
-        // The guest has turned these off before it took the interrupt.
-        let idle = self
-            .active_timers
-            .without(self.lists.linked.union(self.timer_lines));
-        self.wake_timers(idle);
-    }
-
-    /// Deactivates the physical interrupts of these timers.
-    fn wake_timers(&mut self, timers: TimerSet) {
-        if timers.is_empty() {
-            return;
-        }
-        for timer in timers.iter() {
-            gic::deactivate(percpu_irq::timer_intid(timer));
-        }
-        self.active_timers = self.active_timers.without(timers);
-    }
-
     /// Takes back from the CPU what the host would feel; interrupts are off.
     pub(crate) fn retire(&mut self) {
         let ctls = Ctls::read();
@@ -541,58 +463,9 @@ impl Core {
         }
     }
 
-    /// Folds the list registers back into the model. `lines`: the timers whose lines are up.
-    fn take_lists(&mut self, lines: TimerSet) {
-        self.set_timer_lines(lines);
-        if !self.filled {
-            self.lists.vmcr = gic::vmcr();
-            return;
-        }
-        let Some(gic) = &self.gic else { return };
-        gic::read_lists(&mut self.lists);
-        let report = gic.sync(self.id, &mut self.lists, &mut self.after);
-        self.active_timers = self.active_timers.without(report.deactivated);
-    }
-
-    /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
-    pub(crate) fn refresh_lists(&mut self) -> bool {
-        if self.gic.is_none() {
-            return false;
-        }
-        self.take_lists(Ctls::read().lines());
-        self.after.kicks.remove(self.id);
-        if !self.after.is_empty() {
-            return false;
-        }
-        self.fill_lists();
-        gic::write_lists(&self.lists);
-        true
-    }
-
-    /// The list registers' contents go back to the model, if the guest has them; returns ICH_VMCR_EL2.
-    pub(crate) fn give_lists_back(&mut self) -> u64 {
-        if self.entered {
-            self.take_lists(Ctls::read().lines());
-            self.filled = false;
-        }
-        self.lists.vmcr
-    }
-
     /// Whether the guest is in the CPU: this is a fast exit.
     pub(crate) fn is_entered(&self) -> bool {
         self.entered
-    }
-
-    /// What the guest reads in GICD_CTLR.
-    #[inline]
-    pub(crate) fn gicd_ctlr(&self) -> Option<u32> {
-        Some(self.gic.as_ref()?.ctlr())
-    }
-
-    /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
-    #[inline]
-    pub(crate) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
-        self.frames.as_ref()?.find(ipa)
     }
 
     /// What a fast exit, or another, could not do there, if there is something.
@@ -623,143 +496,10 @@ impl Core {
         self.wfes != 0
     }
 
-    /// A timer's physical interrupt is pending. It is made active, so that it stays quiet until the guest has
-    /// handled its own and deactivates both through the list register.
-    ///
-    /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1 another interrupt may arrive,
-    /// and would be taken from the host.
-    pub(crate) fn silence_timer(&mut self, timer: TimerId) {
-        if !self.active_timers.contains(timer) {
-            percpu_irq::activate_timer(timer);
-            self.active_timers = self.active_timers.union(TimerSet::only(timer));
-        }
-    }
-
-    /// In a fast exit: a kick is pending. True if the guest may go on: all that was asked for was to take new interrupts.
-    ///
-    /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in the thread's flags first,
-    /// and they are looked at after the clearing.
-    pub(crate) fn kicked(&mut self) -> bool {
-        percpu_irq::clear_kick();
-        !entry_virt::work_pending() && self.handle.take_interrupt() && self.refresh_lists()
-    }
-
-    /// In a fast exit: a timer's physical interrupt is pending, and becomes the guest's.
-    pub(crate) fn timer_fired(&mut self, timer: TimerId) -> bool {
-        self.silence_timer(timer);
-        self.refresh_lists()
-    }
-
-    /// The model learns of the timers' lines: for WFI, and before the guest next runs.
-    pub(crate) fn update_timers(&mut self) {
-        self.set_timer_lines(TimerSet::new(
-            self.timer(TimerId::Virtual).line(self.virtual_counter()),
-            self.timer(TimerId::Physical).line(self.physical_counter()),
-        ));
-    }
-
-    /// The model learns of the timers' lines, if they have changed.
-    #[inline]
-    fn set_timer_lines(&mut self, lines: TimerSet) {
-        let changed = self.timer_lines.changed(lines);
-        if !changed.is_empty() {
-            self.timer_lines = lines;
-            self.tell_timer_lines(changed);
-        }
-    }
-
-    #[cold]
-    fn tell_timer_lines(&mut self, changed: TimerSet) {
-        let Some(gic) = &self.gic else { return };
-        for timer in changed.iter() {
-            if let Some(ppi) = Line::private(self.id, self.timers.of(timer)) {
-                let _ = gic.set_level(ppi, self.timer_lines.contains(timer));
-            }
-        }
-    }
-
-    /// A timer, wherever it is.
-    pub(crate) fn timer(&self, timer: TimerId) -> Timer {
-        let mut value = match timer {
-            TimerId::Virtual => self.vtimer,
-            TimerId::Physical => self.ptimer,
-        };
-        if self.host.is_some() && self.foreign_offset(timer).is_none() {
-            value.write_cval(timer::cval(timer));
-        }
-        if self.entered {
-            value.write_ctl(Ctls::read().of(timer));
-        }
-        value
-    }
-
-    /// Changes a timer, wherever it is. What that does to its line is for [`Core::update_timers`] to find.
-    pub(crate) fn change_timer(&mut self, timer: TimerId, change: impl FnOnce(&mut Timer)) {
-        let mut value = self.timer(timer);
-        change(&mut value);
-        self.set_timer(timer, value);
-    }
-
-    fn set_timer(&mut self, timer: TimerId, value: Timer) {
-        match timer {
-            TimerId::Virtual => self.vtimer = value,
-            TimerId::Physical => self.ptimer = value,
-        }
-        if self.host.is_some() {
-            let cval = match self.foreign_offset(timer) {
-                Some(offset) => value.cval_for(offset, timer::counter()),
-                None => value.cval(),
-            };
-            timer::set_cval(timer, cval);
-        }
-        if self.entered {
-            timer::set_ctl(timer, value.ctl());
-        }
-    }
-
-    /// An offset that the CPU knows nothing of, as it has one for the virtual timer only: then its CVAL is not the guest's, and
-    /// the guest's registers trap.
-    fn foreign_offset(&self, timer: TimerId) -> Option<Offset> {
-        let offset = self.control.physical_offset;
-        (matches!(timer, TimerId::Physical) && offset != 0).then_some(Offset::new(offset))
-    }
-
-    /// In how many ticks the next of the two timers fires; `None` if neither will.
-    pub(crate) fn next_timer(&self) -> Option<u64> {
-        let virtual_ = self
-            .timer(TimerId::Virtual)
-            .next_event(self.virtual_counter());
-        let physical = self
-            .timer(TimerId::Physical)
-            .next_event(self.physical_counter());
-        match (virtual_, physical) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    /// Whether the guest would take an interrupt, outside of the guest.
-    pub(crate) fn has_interrupt(&mut self) -> bool {
-        self.update_timers();
-        let vmcr = self.lists.vmcr;
-        self.handle.lines() != 0
-            || self
-                .gic
-                .as_ref()
-                .is_some_and(|gic| gic.has_pending(self.id, vmcr))
-    }
-
     /// The address of the last abort.
     pub(crate) fn fault_ipa(&self) -> u64 {
         self.walked_ipa
             .unwrap_or_else(|| Abort::ipa(self.frame.syndrome.hpfar, self.frame.syndrome.far).raw())
-    }
-
-    /// The timers out of reset.
-    pub(crate) fn reset_timers(&mut self) {
-        for timer in TimerId::ALL {
-            self.set_timer(timer, Timer::default());
-        }
     }
 
     /// There is this debugger from now on, or none.
@@ -805,8 +545,8 @@ impl Core {
     }
 
     /// Runs the guest once; interrupts are off. Returns the reason for leaving.
-    pub(crate) fn run_guest(&mut self) -> u64 {
-        world::run_core(self)
+    pub(crate) fn run_guest(&mut self, guest: InGuest<'_>) -> u64 {
+        world::run_core(self, guest)
     }
 }
 

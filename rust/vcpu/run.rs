@@ -357,7 +357,7 @@ fn enter(core: &mut Core, handle: &VcpuHandle) -> Option<Leave> {
     let (entered_at, interrupts) = (core.frame.pc, handle.stats.get(Count::Irq));
     let mut guest = GuestContext::enter(irq.token());
     let leave = loop {
-        let leave = Leave::new(core.run_guest());
+        let leave = Leave::new(core.run_guest(guest.token()));
         // A store that an ioeventfd waits for takes the shortest way that leads through the host's world, since somebody is
         // woken: nothing of the guest's is taken out of the CPU.
         if leave != Leave::Store || core.frame.has_error() {

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's interrupts in the CPU: the list registers, filled from the model of the interrupt
+//! controller and given back to it, and the rest of the virtual CPU interface.
+
+use super::{Core, NO_GIC};
+use crate::arch::gic;
+use crate::arch::timer::Ctls;
+use crate::host::{entry_virt, percpu_irq};
+use crate::model::timer::{TimerId, TimerSet};
+use crate::model::vgic::{hcr, GicFrame};
+use crate::vm::vcpu_handle::Interface;
+
+impl Core {
+    /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
+    pub(crate) fn take_interface(&mut self) {
+        if let Some(interface) = self.handle.take_interface() {
+            self.lists.vmcr = interface.vmcr;
+            self.interface = interface.registers.clone();
+            self.given = interface;
+            // The levels, too: from here on only changes are told.
+            if let Some(gic) = &self.gic {
+                let levels = gic.level_info(self.id, 0).unwrap_or(0);
+                let high = |timer| levels & 1_u32.wrapping_shl(self.timers.of(timer).get()) != 0;
+                self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
+            }
+        }
+    }
+
+    /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
+    pub(crate) fn give_interface(&mut self) {
+        // It seldom changes from one exit to userspace to the next.
+        if self.given.vmcr != self.lists.vmcr || !self.given.registers.is_as_active(&self.interface)
+        {
+            self.given = Interface {
+                vmcr: self.lists.vmcr,
+                registers: self.interface.clone(),
+            };
+            self.handle.give_interface(self.given.clone());
+        }
+    }
+
+    /// Moves what is pending into the list registers' image.
+    pub(in crate::vcpu) fn fill_lists(&mut self) {
+        let Some(gic) = &self.gic else {
+            // No interrupt controller: each access to its registers traps, and is UNDEFINED.
+            // EN is 0, or what another vCPU has left in the list registers could interrupt.
+            self.lists.hcr = hcr::TDIR | NO_GIC;
+            return;
+        };
+        // Seen after the vCPU has said that it is on its way: what is new after this look comes with a kick.
+        self.filled = gic.has_work(self.id);
+        if self.filled {
+            gic.flush(self.id, &mut self.lists, self.active_timers);
+        } else {
+            self.lists.flush_nothing();
+        }
+        // The guest has turned these off before it took the interrupt.
+        let idle = self
+            .active_timers
+            .without(self.lists.linked.union(self.timer_lines));
+        self.wake_timers(idle);
+    }
+
+    /// Folds the list registers back into the model. `lines`: the timers whose lines are up.
+    pub(in crate::vcpu) fn take_lists(&mut self, lines: TimerSet) {
+        self.set_timer_lines(lines);
+        if !self.filled {
+            self.lists.vmcr = gic::vmcr();
+            return;
+        }
+        let Some(gic) = &self.gic else { return };
+        gic::read_lists(&mut self.lists);
+        let report = gic.sync(self.id, &mut self.lists, &mut self.after);
+        self.active_timers = self.active_timers.without(report.deactivated);
+    }
+
+    /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
+    pub(crate) fn refresh_lists(&mut self) -> bool {
+        if self.gic.is_none() {
+            return false;
+        }
+        self.take_lists(Ctls::read().lines());
+        self.after.kicks.remove(self.id);
+        if !self.after.is_empty() {
+            return false;
+        }
+        self.fill_lists();
+        gic::write_lists(&self.lists);
+        true
+    }
+
+    /// The list registers' contents go back to the model, if the guest has them; returns ICH_VMCR_EL2.
+    pub(crate) fn give_lists_back(&mut self) -> u64 {
+        if self.entered {
+            self.take_lists(Ctls::read().lines());
+            self.filled = false;
+        }
+        self.lists.vmcr
+    }
+
+    /// What the guest reads in GICD_CTLR.
+    #[inline]
+    pub(crate) fn gicd_ctlr(&self) -> Option<u32> {
+        Some(self.gic.as_ref()?.ctlr())
+    }
+
+    /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
+    #[inline]
+    pub(crate) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
+        self.frames.as_ref()?.find(ipa)
+    }
+
+    /// In a fast exit: a kick is pending. True if the guest may go on: all that was asked for was to take new interrupts.
+    ///
+    /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in the thread's flags first,
+    /// and they are looked at after the clearing.
+    pub(crate) fn kicked(&mut self) -> bool {
+        percpu_irq::clear_kick();
+        !entry_virt::work_pending() && self.handle.take_interrupt() && self.refresh_lists()
+    }
+
+    /// Whether the guest would take an interrupt, outside of the guest.
+    pub(crate) fn has_interrupt(&mut self) -> bool {
+        self.update_timers();
+        let vmcr = self.lists.vmcr;
+        self.handle.lines() != 0
+            || self
+                .gic
+                .as_ref()
+                .is_some_and(|gic| gic.has_pending(self.id, vmcr))
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's timers: their registers, which are the CPU's own while the guest runs, and the lines
+//! by which they interrupt it.
+
+use super::Core;
+use crate::arch::gic;
+use crate::arch::timer::{self, Ctls};
+use crate::host::percpu_irq;
+use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
+use crate::model::vgic::Line;
+
+impl Core {
+    /// The guest's virtual counter.
+    pub(crate) fn virtual_counter(&self) -> u64 {
+        timer::counter().wrapping_sub(
+            self.vm
+                .offsets
+                .virtual_
+                .load(core::sync::atomic::Ordering::Relaxed),
+        )
+    }
+
+    /// The guest's physical counter.
+    pub(crate) fn physical_counter(&self) -> u64 {
+        timer::counter().wrapping_sub(
+            self.vm
+                .offsets
+                .physical
+                .load(core::sync::atomic::Ordering::Relaxed),
+        )
+    }
+
+    /// Deactivates the physical interrupts of these timers.
+    pub(in crate::vcpu) fn wake_timers(&mut self, timers: TimerSet) {
+        if timers.is_empty() {
+            return;
+        }
+        for timer in timers.iter() {
+            gic::deactivate(percpu_irq::timer_intid(timer));
+        }
+        self.active_timers = self.active_timers.without(timers);
+    }
+
+    /// A timer's physical interrupt is pending. It is made active, so that it stays quiet until the guest has
+    /// handled its own and deactivates both through the list register.
+    ///
+    /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1 another interrupt may arrive,
+    /// and would be taken from the host.
+    pub(crate) fn silence_timer(&mut self, timer: TimerId) {
+        if !self.active_timers.contains(timer) {
+            percpu_irq::activate_timer(timer);
+            self.active_timers = self.active_timers.union(TimerSet::only(timer));
+        }
+    }
+
+    /// In a fast exit: a timer's physical interrupt is pending, and becomes the guest's.
+    pub(crate) fn timer_fired(&mut self, timer: TimerId) -> bool {
+        self.silence_timer(timer);
+        self.refresh_lists()
+    }
+
+    /// The model learns of the timers' lines: for WFI, and before the guest next runs.
+    pub(crate) fn update_timers(&mut self) {
+        self.set_timer_lines(TimerSet::new(
+            self.timer(TimerId::Virtual).line(self.virtual_counter()),
+            self.timer(TimerId::Physical).line(self.physical_counter()),
+        ));
+    }
+
+    /// The model learns of the timers' lines, if they have changed.
+    #[inline]
+    pub(in crate::vcpu) fn set_timer_lines(&mut self, lines: TimerSet) {
+        let changed = self.timer_lines.changed(lines);
+        if !changed.is_empty() {
+            self.timer_lines = lines;
+            self.tell_timer_lines(changed);
+        }
+    }
+
+    #[cold]
+    pub(in crate::vcpu) fn tell_timer_lines(&mut self, changed: TimerSet) {
+        let Some(gic) = &self.gic else { return };
+        for timer in changed.iter() {
+            if let Some(ppi) = Line::private(self.id, self.timers.of(timer)) {
+                let _ = gic.set_level(ppi, self.timer_lines.contains(timer));
+            }
+        }
+    }
+
+    /// A timer, wherever it is.
+    pub(crate) fn timer(&self, timer: TimerId) -> Timer {
+        let mut value = match timer {
+            TimerId::Virtual => self.vtimer,
+            TimerId::Physical => self.ptimer,
+        };
+        if self.host.is_some() && self.foreign_offset(timer).is_none() {
+            value.write_cval(timer::cval(timer));
+        }
+        if self.entered {
+            value.write_ctl(Ctls::read().of(timer));
+        }
+        value
+    }
+
+    /// Changes a timer, wherever it is. What that does to its line is for [`Core::update_timers`] to find.
+    pub(crate) fn change_timer(&mut self, timer: TimerId, change: impl FnOnce(&mut Timer)) {
+        let mut value = self.timer(timer);
+        change(&mut value);
+        self.set_timer(timer, value);
+    }
+
+    pub(in crate::vcpu) fn set_timer(&mut self, timer: TimerId, value: Timer) {
+        match timer {
+            TimerId::Virtual => self.vtimer = value,
+            TimerId::Physical => self.ptimer = value,
+        }
+        if self.host.is_some() {
+            let cval = match self.foreign_offset(timer) {
+                Some(offset) => value.cval_for(offset, timer::counter()),
+                None => value.cval(),
+            };
+            timer::set_cval(timer, cval);
+        }
+        if self.entered {
+            timer::set_ctl(timer, value.ctl());
+        }
+    }
+
+    /// An offset that the CPU knows nothing of, as it has one for the virtual timer only: then its CVAL is not the guest's, and
+    /// the guest's registers trap.
+    pub(in crate::vcpu) fn foreign_offset(&self, timer: TimerId) -> Option<Offset> {
+        let offset = self.control.physical_offset;
+        (matches!(timer, TimerId::Physical) && offset != 0).then_some(Offset::new(offset))
+    }
+
+    /// In how many ticks the next of the two timers fires; `None` if neither will.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        let virtual_ = self
+            .timer(TimerId::Virtual)
+            .next_event(self.virtual_counter());
+        let physical = self
+            .timer(TimerId::Physical)
+            .next_event(self.physical_counter());
+        match (virtual_, physical) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The timers out of reset.
+    pub(crate) fn reset_timers(&mut self) {
+        for timer in TimerId::ALL {
+            self.set_timer(timer, Timer::default());
+        }
+    }
+}
