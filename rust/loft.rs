@@ -53,6 +53,7 @@ impl kernel::Module for Loft {
         let retirement = host::rcu_arc::Retirement::new()?;
         let machine = host::percpu_irq::Machine::new::<arch::spectre_bhb::Prepare>()?;
         host::sync::init_statics();
+        vm::vmid::init()?;
         host::context_tracking::init();
         let nodes = abi::Nodes::register(host::module::kvm_node())?;
         greet();
@@ -68,9 +69,14 @@ impl kernel::Module for Loft {
 fn greet() {
     let cpu = arch::cpu::features();
     pr_info!(
-        "{}: VHE, addresses of up to {} bits, VMIDs of {} bits, GICv3 with {} list registers, \
+        "{}: VHE, {}, addresses of up to {} bits, VMIDs of {} bits, GICv3 with {} list registers, \
          fast exits {}, waits in the vector of up to {} us, polling for up to {} us\n",
         host::module::version(),
+        if host::kvm::is_on() {
+            "beside KVM"
+        } else {
+            "KVM is off"
+        },
         cpu.pa_bits.min(48),
         cpu.vmid_bits,
         cpu.list_registers,

@@ -60,6 +60,17 @@ pub(crate) fn lists_are_empty() -> bool {
     read_sysreg!(ICH_ELRSR_EL2) & all == all
 }
 
+/// Empties all list registers, if one is not: what is left in one would be an interrupt of the next
+/// guest's, which KVM expects of nobody and writes only those that it needs.
+pub(crate) fn clear_lists() {
+    if lists_are_empty() {
+        return;
+    }
+    for index in 0..super::cpu::features().list_registers {
+        each_lr!(index, write_sysreg, 0);
+    }
+}
+
 /// ICH_VMCR_EL2.
 pub(crate) fn vmcr() -> u64 {
     read_sysreg!(ICH_VMCR_EL2)

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The generic timer. Both of the guest's timers are the hardware's EL1 timers: a host that runs at EL2 with E2H uses the EL2 one.
+//! The generic timer. Both of the guest's timers are the hardware's EL1 timers: a host that runs at
+//! EL2 with E2H uses the EL2 one.
 //!
-//! Where the guest's physical counter is not the machine's, its physical timer's registers trap, and the comparison is made
-//! with the machine's counter. CNTPOFF_EL2 (FEAT_ECV) would do without the trap; but few CPUs have it, and few guests an
-//! offset and a use for this timer.
+//! Where the guest's physical counter is not the machine's, its physical timer's registers trap,
+//! and the comparison is made with the machine's counter. CNTPOFF_EL2 (FEAT_ECV) would do without
+//! the trap; but few CPUs have it, and few guests an offset and a use for this timer.
 
 use super::isb;
 use crate::model::sysreg::regs::*;
 use crate::model::timer::{Timer, TimerId, TimerSet};
 
-/// The counter, without any offset: at EL2 with E2H = 1, CNTVOFF_EL2 does not count (DDI 0487, D12.2.2).
-/// The ISB keeps the read from being done early.
+/// The counter, without any offset: at EL2 with E2H = 1, CNTVOFF_EL2 does not count (DDI 0487,
+/// D12.2.2). The ISB keeps the read from being done early.
 pub(crate) fn counter() -> u64 {
     isb();
     read_sysreg!(CNTVCT_EL0)
@@ -22,10 +23,16 @@ pub(crate) fn set_offset(offset: u64) {
     write_sysreg!(CNTVOFF_EL2, offset);
 }
 
-/// Lets the guest have the physical counter and timer, or traps them.
+/// Lets the guest have the physical counter and timer, or traps them. It always has the virtual
+/// ones: KVM may have left them trapping, on CPUs where it cannot do without or for a guest that is
+/// a hypervisor.
 pub(crate) fn trap_physical(trap: bool) {
     let open = CNTHCTL_EL2::EL1PCTEN.mask() | CNTHCTL_EL2::EL1PTEN.mask();
-    let value = read_sysreg!(CNTHCTL_EL2);
+    let traps = CNTHCTL_EL2::EL1TVT.mask()
+        | CNTHCTL_EL2::EL1TVCT.mask()
+        | CNTHCTL_EL2::EL1NVPCT.mask()
+        | CNTHCTL_EL2::EL1NVVCT.mask();
+    let value = read_sysreg!(CNTHCTL_EL2) & !traps;
     write_sysreg!(CNTHCTL_EL2, if trap { value & !open } else { value | open });
 }
 

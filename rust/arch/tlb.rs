@@ -2,12 +2,14 @@
 
 //! Stage-2 TLB maintenance.
 //!
-//! TLBI IPAS2E1IS and VMALLE1IS work on the VMID in VTTBR_EL2, of which VTCR_EL2.VS says how many bits count, and only with
-//! HCR_EL2.TGE = 0: with TGE = 1 the second would be about the host's EL2&0 regime (DDI 0487, D8.17). So the guest's
-//! translation and TGE = 0 are in place around them, with interrupts off, since the host's own TLBIs must not run in
-//! between. VTCR_EL2 cannot be taken for granted: a CPU that has not run a guest has whatever it had out of reset. Each
-//! change is synchronised by an ISB before the first TLBI that depends on it; the DSB before makes the descriptor's change
-//! visible to the walkers, the one after waits for all CPUs to be done with the old one.
+//! TLBI IPAS2E1IS and VMALLE1IS work on the VMID in VTTBR_EL2, of which VTCR_EL2.VS says how many
+//! bits count, and only with HCR_EL2.TGE = 0: with TGE = 1 the second would be about the host's
+//! EL2&0 regime (DDI 0487, D8.17). So the guest's translation and TGE = 0 are in place around them,
+//! with interrupts off, since the host's own TLBIs must not run in between. VTCR_EL2 cannot be
+//! taken for granted: a CPU that has not run a guest has whatever it had out of reset. Each change
+//! is synchronised by an ISB before the first TLBI that depends on it; the DSB before makes the
+//! descriptor's change visible to the walkers, the one after waits for all CPUs to be done with the
+//! old one.
 
 use super::cpu::features;
 use super::{dsb_ish, dsb_ishst, isb, write_hcr};
@@ -17,7 +19,8 @@ use crate::model::stage2::{Geometry, Granule};
 use crate::model::sysreg::regs::*;
 use core::arch::asm;
 
-/// What makes the CPU translate for one guest: the tables, and the VMID under which their entries are in the TLBs.
+/// What makes the CPU translate for one guest: the tables, and the VMID under which their entries
+/// are in the TLBs.
 ///
 /// Opaque: it is made of tables that exist, and only its VMID can be replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,8 +30,7 @@ pub(crate) struct Translation {
 }
 
 impl Translation {
-    /// Returns the translation by `tables`, which are of this geometry, under VMID 0, which is the host's: no guest runs
-    /// under it.
+    /// Returns the translation by `tables`, which are of this geometry, under VMID 0.
     pub(crate) fn new(tables: &Tables, geometry: &Geometry) -> Self {
         let granule = match geometry.granule() {
             Granule::K4 => VTCR_EL2::TG0_4K,
@@ -67,9 +69,20 @@ impl Translation {
         write_sysreg!(VTTBR_EL2, self.vttbr);
         write_sysreg!(VTCR_EL2, self.vtcr);
     }
+
+    /// Puts it into this CPU again, if somebody has put another one there: KVM's TLB maintenance
+    /// does, which any thread may run into, and does not put back what it finds.
+    #[inline(always)]
+    pub(super) fn set_again(self) {
+        if read_sysreg!(VTTBR_EL2) != self.vttbr {
+            self.set();
+            isb();
+        }
+    }
 }
 
-/// Runs `body` with this guest's translation in the CPU, so that TLBIs are about it, and interrupts off.
+/// Runs `body` with this guest's translation in the CPU, so that TLBIs are about it, and interrupts
+/// off.
 fn with_guest(guest: Translation, body: impl FnOnce()) {
     let _off = IrqGuard::new();
     let hcr = read_sysreg!(HCR_EL2);
@@ -78,9 +91,9 @@ fn with_guest(guest: Translation, body: impl FnOnce()) {
         vtcr: read_sysreg!(VTCR_EL2),
     };
     dsb_ishst();
-    // Erratum 1165522 (and 1530923): a speculative AT may use the EL1&0 regime as soon as TGE is 0, and must not find
-    // stage-1 tables that belong to another guest. Walks are off (EPD), and stage 1 is on, so that nothing is taken for an
-    // IPA without one.
+    // Erratum 1165522 (and 1530923): a speculative AT may use the EL1&0 regime as soon as TGE is 0,
+    // and must not find stage-1 tables that belong to another guest. Walks are off (EPD), and stage
+    // 1 is on, so that nothing is taken for an IPA without one.
     let stage1 = features()
         .speculative_at
         .then(|| (read_sysreg_el12!(TCR_EL1), read_sysreg_el12!(SCTLR_EL1)));
@@ -106,9 +119,9 @@ fn with_guest(guest: Translation, body: impl FnOnce()) {
 fn complete() {
     dsb_ish();
     if features().repeat_tlbi {
-        // Errata 4118414, 2441009 and their like (ARM64_WORKAROUND_REPEAT_TLBI): the first DSB may be done before accesses
-        // under the old translation are. Any broadcast TLBI and another DSB mend that.
-        // SAFETY: Invalidating translations changes no data.
+        // Errata 4118414, 2441009 and their like (ARM64_WORKAROUND_REPEAT_TLBI): the first DSB may
+        // be done before accesses under the old translation are. Any broadcast TLBI and another DSB
+        // mend that. SAFETY: Invalidating translations changes no data.
         unsafe { asm!("tlbi vale2is, xzr", options(nostack, preserves_flags)) };
         dsb_ish();
     }
@@ -123,8 +136,9 @@ pub(crate) fn flush_all(guest: Translation) {
     });
 }
 
-/// The stage-2 translations of `count` granules of `1 << shift` bytes from `ipa` on, and, since those may be cached
-/// combined with stage 1, all stage-1 ones of the guest (there is no way to name them by IPA).
+/// The stage-2 translations of `count` granules of `1 << shift` bytes from `ipa` on, and, since
+/// those may be cached combined with stage 1, all stage-1 ones of the guest (there is no way to
+/// name them by IPA).
 pub(crate) fn flush_ipas(guest: Translation, ipa: u64, count: u64, shift: u32) {
     with_guest(guest, || {
         let mut at = ipa;
@@ -154,14 +168,33 @@ pub(crate) fn flush_all_guests() {
     isb();
 }
 
-/// The stage-1 translations of this guest on this CPU only: another vCPU of the same VM has run here, and the two may
-/// use the same ASID for different address spaces (a guest's TLBI without IS reaches one vCPU only).
+/// The stage-1 translations of this guest on this CPU only: another vCPU of the same VM has run
+/// here, and the two may use the same ASID for different address spaces (a guest's TLBI without IS
+/// reaches one vCPU only).
 pub(crate) fn flush_local_stage1(guest: Translation) {
     with_guest(guest, || {
-        // SAFETY: As above. The I-cache goes too: with VPIPT or VIPT ones it may hold another vCPU's lines.
+        // SAFETY: As above. The I-cache goes too: with VPIPT or VIPT ones it may hold another
+        // vCPU's lines.
         unsafe {
             asm!(
                 "tlbi vmalle1",
+                "ic iallu",
+                "dsb nsh",
+                "isb",
+                options(nostack, preserves_flags)
+            )
+        };
+    });
+}
+
+/// All translations under this guest's VMID, of both stages, on this CPU only: another VM with the
+/// same VMID has run here.
+pub(crate) fn flush_local(guest: Translation) {
+    with_guest(guest, || {
+        // SAFETY: As above. The I-cache goes too: one that is VPIPT has the VMID in its tags.
+        unsafe {
+            asm!(
+                "tlbi vmalls12e1",
                 "ic iallu",
                 "dsb nsh",
                 "isb",

@@ -111,6 +111,12 @@ pub(crate) fn guest_hcrx(mops: bool) -> u64 {
     }
 }
 
+/// Whether a guest of KVM's has been in this CPU since [`put`]: KVM leaves its tables in VTTBR_EL2.
+/// Not loaded.
+pub(crate) fn kvm_was_here() -> bool {
+    read_sysreg!(VTTBR_EL2) != 0
+}
+
 /// Puts a guest into this CPU; the thread must stay here until [`put`], so preemption is off or a preempt notifier set.
 /// `debugged`: debug exceptions are not the guest's but go to EL2, BRK too.
 pub(crate) fn load(
@@ -227,6 +233,7 @@ pub(crate) fn run_core(core: &mut Core, _guest: InGuest<'_>) -> u64 {
         }
     };
     mpam::enter();
+    core.control().translation.set_again();
     let core: *mut Core = core;
     // SAFETY: The frame is the first field of `core`, and its address carries access to all of it, for the handlers
     // below. `core` is borrowed mutably by the caller, and nobody else uses it until this returns.

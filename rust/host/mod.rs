@@ -16,6 +16,7 @@ pub(crate) mod fpsimd;
 pub(crate) mod gup;
 pub(crate) mod irqflags;
 pub(crate) mod killable_mutex;
+pub(crate) mod kvm;
 pub(crate) mod memory_failure;
 pub(crate) mod miscdevice;
 pub(crate) mod mm;

@@ -4,12 +4,12 @@
 //!
 //! The guest's timers and the GIC's maintenance interrupt arrive as exits and no handler of the
 //! host's ever runs, but they have to be enabled at each CPU's redistributor, and that takes an
-//! owner.
+//! owner. Where KVM is on it is the owner, and has them enabled as long as it is held on.
 //!
 //! C headers: [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h) and
 //! [`include/linux/irq.h`](srctree/include/linux/irq.h)
 
-use super::{ffi, platform};
+use super::{ffi, kvm, platform};
 use crate::model::timer::TimerId;
 use core::arch::asm;
 use core::ffi::{c_int, c_uint, c_void};
@@ -29,23 +29,41 @@ use kernel::warn_on;
 ///
 /// # Invariants
 ///
-/// `irq` is requested with `token`, a per-CPU variable that is this one's to free.
+/// `irq` is requested: with `token`, a per-CPU variable that is this one's to free, or, without
+/// one, by KVM, which is built in and keeps it.
 struct Ppi {
     irq: c_uint,
-    token: NonNull<c_void>,
+    token: Option<NonNull<c_void>>,
 }
 
 impl Ppi {
-    /// Requests `irq` under `name`; `what` it is stands in messages.
+    /// Requests `irq` under `name`; `what` it is stands in messages. Where it has an owner that is
+    /// KVM, and `kvm` can hold that on, the interrupt is shared with it.
     ///
     /// # Errors
     ///
-    /// `ENXIO` if there is no such interrupt, `EBUSY` if somebody else has it.
-    fn request(irq: Option<NonZero<c_uint>>, name: &'static CStr, what: &str) -> Result<Self> {
+    /// `ENXIO` if there is no such interrupt, `EBUSY` if somebody else than KVM has it.
+    fn request(
+        irq: Option<NonZero<c_uint>>,
+        name: &'static CStr,
+        what: &str,
+        kvm: &mut Option<kvm::HeldOn>,
+    ) -> Result<Self> {
         let Some(irq) = irq.map(NonZero::get) else {
             pr_err!("the firmware does not describe the {what} interrupt\n");
             return Err(ENXIO);
         };
+        // SAFETY: Any number may be asked about.
+        if unsafe { bindings::irq_has_action(irq) } {
+            if kvm.is_none() {
+                *kvm = Some(kvm::HeldOn::new().map_err(|error| {
+                    pr_err!("the {what} interrupt has an owner, and /dev/kvm is no KVM that can be held on: {error:?}\n");
+                    EBUSY
+                })?);
+            }
+            // INVARIANT: It has an owner. KVM requests all of these when it starts, or does not.
+            return Ok(Self { irq, token: None });
+        }
         // What tells the handlers of one interrupt apart has to be a per-CPU variable.
         // SAFETY: May sleep; any size and alignment may be asked for.
         let token = unsafe {
@@ -63,13 +81,13 @@ impl Ppi {
         if ret != 0 {
             // SAFETY: It was allocated above, and nobody has it.
             unsafe { bindings::free_percpu(token.as_ptr()) };
-            pr_err!(
-                "the {what} interrupt has an owner, probably KVM: boot with kvm-arm.mode=none\n"
-            );
-            return Err(EBUSY);
+            return Err(Error::from_errno(ret));
         }
         // INVARIANT: It has been requested above.
-        Ok(Self { irq, token })
+        Ok(Self {
+            irq,
+            token: Some(token),
+        })
     }
 
     /// Returns what describes the interrupt in its outermost domain.
@@ -113,10 +131,11 @@ impl Ppi {
 
 impl Drop for Ppi {
     fn drop(&mut self) {
+        let Some(token) = self.token else { return };
         // SAFETY: By the invariant; the hotplug callbacks have disabled it on all CPUs.
         unsafe {
-            bindings::free_percpu_irq(self.irq, self.token.as_ptr());
-            bindings::free_percpu(self.token.as_ptr());
+            bindings::free_percpu_irq(self.irq, token.as_ptr());
+            bindings::free_percpu(token.as_ptr());
         }
     }
 }
@@ -201,8 +220,8 @@ pub(crate) fn timer_of(intid: u64) -> Option<TimerId> {
 /// Makes a timer's physical interrupt active on this CPU, so that it is not signalled until it is
 /// deactivated. May be called with interrupts off.
 ///
-/// irq_set_irqchip_state() does the same, but looks the interrupt up under RCU, which does not watch
-/// a CPU that it takes to be in a guest.
+/// irq_set_irqchip_state() does the same, but looks the interrupt up under RCU, which does not
+/// watch a CPU that it takes to be in a guest.
 pub(crate) fn activate_timer(timer: TimerId) {
     let Some(prepared) = prepared() else { return };
     let [virtual_, physical] = &prepared.timers;
@@ -216,8 +235,19 @@ pub(crate) fn activate_timer(timer: TimerId) {
     unsafe { ffi::loft_dmb_before_guest() };
 }
 
-/// The SGI that makes a CPU leave its guest: Linux's own for rescheduling (`asm/smp.h`; arm64's SGIs are its IPIs, in their
-/// order). Its handler looks whether there is something to do, and does not mind if there is nothing.
+/// Makes the timers' physical interrupts inactive on this CPU: KVM leaves one active whose virtual
+/// interrupt its guest had not handled when its thread lost the CPU, and says so anew when it gets
+/// it back. May be called with interrupts off.
+pub(crate) fn forget_active_timers() {
+    let Some(prepared) = prepared() else { return };
+    for timer in &prepared.timers {
+        timer.set(STATE_ACTIVE, false);
+    }
+}
+
+/// The SGI that makes a CPU leave its guest: Linux's own for rescheduling (`asm/smp.h`; arm64's
+/// SGIs are its IPIs, in their order). Its handler looks whether there is something to do, and does
+/// not mind if there is nothing.
 pub(crate) const KICK: u32 = ffi::LOFT_IPI_RESCHEDULE;
 
 /// Takes back a kick that is pending on this CPU, before anybody has acknowledged it. May be called
@@ -247,6 +277,9 @@ pub(crate) trait PrepareCpu {
 
 extern "C" fn online<P: PrepareCpu>(_cpu: c_uint) -> c_int {
     P::prepare();
+    if kvm::is_on() {
+        return 0; // it has enabled them
+    }
     for irq in &IRQS {
         // SAFETY: The interrupt is requested; this runs on the CPU that comes up.
         unsafe {
@@ -257,6 +290,9 @@ extern "C" fn online<P: PrepareCpu>(_cpu: c_uint) -> c_int {
 }
 
 extern "C" fn offline(_cpu: c_uint) -> c_int {
+    if kvm::is_on() {
+        return 0;
+    }
     for irq in &IRQS {
         // SAFETY: The interrupt is requested; this runs on the CPU that goes down.
         unsafe { bindings::disable_percpu_irq(irq.load(Ordering::Relaxed)) };
@@ -270,6 +306,8 @@ pub(crate) struct Machine {
     _timers: [Ppi; 2],
     _maintenance: Ppi,
     _notifiers: super::preempt_notifier::NotifiersOn,
+    /// Last: it is needed as long as a guest can run.
+    _kvm: Option<kvm::HeldOn>,
 }
 
 // SAFETY: Made and dropped by module init and exit; nothing else uses it.
@@ -284,11 +322,13 @@ impl Machine {
     ///
     /// `ENXIO` if the machine has not got what is needed, `EBUSY` if somebody else has it.
     pub(crate) fn new<P: PrepareCpu>() -> Result<Pin<KBox<Self>>> {
-        let timer = |id, name, what| Ppi::request(platform::timer_irq(id), name, what);
-        let virtual_ = timer(TimerId::Virtual, c"loft-vtimer", "virtual timer")?;
-        let physical = timer(TimerId::Physical, c"loft-ptimer", "physical timer")?;
+        let mut kvm = None;
+        let mut request = |irq, name, what| Ppi::request(irq, name, what, &mut kvm);
+        let timer = platform::timer_irq;
+        let virtual_ = request(timer(TimerId::Virtual), c"loft-vtimer", "virtual timer")?;
+        let physical = request(timer(TimerId::Physical), c"loft-ptimer", "physical timer")?;
         let maintenance = platform::maintenance_irq();
-        let maintenance = Ppi::request(maintenance, c"loft-gic", "GIC maintenance")?;
+        let maintenance = request(maintenance, c"loft-gic", "GIC maintenance")?;
         for (n, ppi) in [&virtual_, &physical, &maintenance].into_iter().enumerate() {
             if let (Some(irq), Some(intid)) = (IRQS.get(n), INTIDS.get(n)) {
                 irq.store(ppi.irq, Ordering::Relaxed);
@@ -314,6 +354,7 @@ impl Machine {
                 _timers: [virtual_, physical],
                 _maintenance: maintenance,
                 _notifiers: super::preempt_notifier::NotifiersOn::new(),
+                _kvm: kvm,
             },
             GFP_KERNEL,
         )

@@ -17,6 +17,7 @@ use crate::arch::timer::Ctls;
 use crate::arch::world::{self, Control, HostWorld};
 use crate::arch::{cpu, tlb};
 use crate::host::context_tracking::InGuest;
+use crate::host::kvm;
 use crate::host::percpu_irq;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Resident;
@@ -364,6 +365,11 @@ impl Core {
         self.renew_hcr();
     }
 
+    /// How its memory is translated, and what else is the same for each run.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// Whether the guest may run with what is in the CPU; with interrupts off.
     pub(crate) fn may_run(&self) -> bool {
         self.vm.memory.may_run_as(self.control.vmid)
@@ -450,7 +456,9 @@ impl Core {
         Ctls::clear();
         ctls.save(&mut self.vtimer, &mut self.ptimer);
         self.entered = false;
-        self.take_lists(ctls.lines());
+        let lines = ctls.lines();
+        self.take_lists(lines);
+        self.silence_lines(lines);
         gic::stop();
         self.note_serror();
     }
@@ -555,7 +563,13 @@ impl Resident for Core {
         let cpu_number = kernel::cpu::CpuId::current().as_u32();
         self.kick = Sgi::to_this_cpu(percpu_irq::KICK);
         self.refresh();
-        if self.vm.last_ran(cpu_number, self.id) {
+        if kvm::is_on() && world::kvm_was_here() {
+            percpu_irq::forget_active_timers();
+        }
+        let other_vcpu = self.vm.last_ran(cpu_number, self.id);
+        if self.vm.memory.comes_to(cpu_number) {
+            tlb::flush_local(self.control.translation);
+        } else if other_vcpu {
             tlb::flush_local_stage1(self.control.translation);
         }
         let debugged = self.debugger.is_some();
@@ -580,6 +594,9 @@ impl Resident for Core {
         self.vtimer = self.timer(TimerId::Virtual);
         self.ptimer = self.timer(TimerId::Physical);
         gic::save(&mut self.lists.vmcr, &mut self.interface);
+        if kvm::is_on() {
+            gic::clear_lists();
+        }
         self.wake_timers(self.active_timers);
         if let Some(host) = self.host.take() {
             world::put(&mut self.saved, &host);

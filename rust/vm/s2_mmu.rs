@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One stage-2 translation of a VM: its tables, its VMID, and how CPUs are made to use and to forget them.
+//! One stage-2 translation of a VM: its tables, its VMID, and how CPUs are made to use and to
+//! forget them.
 
 use super::vmid::Vmid;
 use crate::arch::tlb::{self, Translation};
@@ -32,16 +33,24 @@ impl Regime {
         (vmid, self.translation.with_vmid(Vmid::number(vmid)))
     }
 
-    /// Returns the translation that a TLB flush after a change of the tables has to be about. The VMID is read after the
-    /// change is visible: whoever gets another VMID later walks the tables as they are now.
+    /// Returns the translation that a TLB flush after a change of the tables has to be about. The
+    /// VMID is read after the change is visible: whoever gets another VMID later walks the tables
+    /// as they are now.
     fn for_flush(&self) -> Translation {
         dsb_ishst();
         self.current().1
     }
 
-    /// Returns whether a vCPU may run under this VMID. Only an answer given with interrupts off holds until they are on again.
+    /// Returns whether a vCPU may run under this VMID. Only an answer given with interrupts off
+    /// holds until they are on again.
     pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
         self.vmid.may_run_as(vmid)
+    }
+
+    /// Notes that a vCPU comes to CPU `cpu`, which this runs on and stays on. Returns whether the
+    /// CPU may know other VMs' translations under its VMID, which it has to forget first.
+    pub(crate) fn comes_to(&self, cpu: u32) -> bool {
+        self.vmid.comes_to(cpu)
     }
 
     /// Sees that there is a VMID of the current generation. May sleep.

@@ -9,19 +9,49 @@
 //! The rule that makes this right: after it has masked interrupts, a vCPU compares the number in its CPU with the VM's, and
 //! its generation with the current one, and it runs no guest if they differ. So once the interrupt that begins a generation
 //! has been taken on all CPUs, no CPU uses a number of an older one. VMID 0 is the host's.
+//!
+//! Where KVM is on, it gives out numbers as well, from a pool of its own that nobody else can take
+//! from, and begins generations of its own. It reserves VMID 0 and never gives that out
+//! (`arch/arm64/kvm/vmid.c`). So there all of loft's VMs have that one, and nothing that the TLBs
+//! hold under it can be a guest's of KVM's, whatever KVM does. Among loft's VMs a CPU forgets all
+//! that it knows under VMID 0 when another VM comes ([`Vmid::comes_to`]). TLB maintenance that is
+//! broadcast for one VM makes the others forget too much, which is right. What a VM that has gone
+//! has left in a CPU is forgotten when the next VM comes there: nothing walks or uses it before,
+//! since VTTBR_EL2 is of no VM between.
 
 use crate::arch::{cpu, tlb};
 use crate::host;
+use crate::host::kvm;
 use crate::host::sync::NEXT_VMID;
 use core::sync::atomic::{
     fence, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
+use kernel::prelude::*;
+use kernel::sync::SetOnce;
 
 /// The current generation.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 const NUMBER_BITS: u32 = 16;
+
+/// Whose translations each CPU may know under VMID 0: a [`Vmid::id`]; where KVM is on.
+static LAST: SetOnce<KVVec<AtomicU64>> = SetOnce::new();
+
+/// The [`Vmid::id`] that the next one gets. There are enough of them for ever.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Prepares what VMs beside KVM's need; before the first VM. Errors: `ENOMEM`.
+pub(crate) fn init() -> Result {
+    if kvm::is_on() {
+        let mut last = KVVec::new();
+        for _ in 0..kernel::cpu::nr_cpu_ids() {
+            last.push(AtomicU64::new(0), GFP_KERNEL)?;
+        }
+        LAST.populate(last);
+    }
+    Ok(())
+}
 
 /// The VMID of one VM.
 pub(crate) struct Vmid {
@@ -29,14 +59,31 @@ pub(crate) struct Vmid {
     value: AtomicU64,
     /// How often what CPUs know under it was flushed.
     flushes: AtomicU64,
+    /// Tells it from all others, also from those that are gone; never 0.
+    id: u64,
 }
 
 impl Vmid {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             value: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
+            id: NEXT_ID.fetch_add(1, Relaxed),
         }
+    }
+
+    /// Notes that the VM comes to CPU `cpu`, which this runs on and stays on. Returns whether the
+    /// CPU has to forget first what it knows under the VM's number.
+    pub(crate) fn comes_to(&self, cpu: u32) -> bool {
+        let Some(last) = LAST.as_ref() else {
+            return false;
+        };
+        let Some(last) = last.get(cpu as usize) else {
+            return true;
+        };
+        let before = last.load(Relaxed);
+        last.store(self.id, Relaxed);
+        before != self.id
     }
 
     /// All CPUs are made to forget something that they know under it.
@@ -72,7 +119,9 @@ impl Vmid {
         if is_current(self.load()) {
             return; // another vCPU of this VM was quicker
         }
-        if *next >= 1 << cpu::features().vmid_bits {
+        if kvm::is_on() {
+            *next = 0;
+        } else if *next >= 1 << cpu::features().vmid_bits {
             // Ordered before the interrupts below, and so before the next look of any CPU that was in a guest.
             GENERATION.store(GENERATION.load(Relaxed).wrapping_add(1), Release);
             host::cpu::interrupt_all();

@@ -18,7 +18,7 @@ LOGS = OUT / "log"
 DEBUG, LONG, TEST = (os.environ.get(name, "") for name in ("DEBUG", "LONG", "TEST"))
 HYP = os.environ.get("HYP") or "loft"
 KERNEL = os.environ.get("KERNEL") or "7.2"
-DEVICE = {"loft": "/dev/loft", "kvm": "/dev/kvm"}[HYP]
+DEVICE = {"loft": "/dev/loft", "beside": "/dev/loft", "kvm": "/dev/kvm"}[HYP]
 # LPA2 makes the emulator slow, and the debug kernel's checks are slow enough.
 CPU = os.environ.get("CPU") or ("max,lpa2=off" if DEBUG else "max")
 SLOW = 8 if DEBUG else 1
@@ -53,7 +53,7 @@ def seconds_of(path, usual):
 
 def built(suite, *parts):
     """Builds; a failure is a result."""
-    parts = [part for part in parts if part != "module" or HYP == "loft"]
+    parts = [part for part in parts if part != "module" or HYP != "kvm"]
     log = LOGS / f"{suite}.build.log"
     with open(log, "w") as out:
         if not parts or subprocess.call([TOP / "scripts/build", *parts], stdout=out, stderr=subprocess.STDOUT) == 0:
@@ -272,8 +272,10 @@ class Served(Suite):
         # not be taken to be read after it, since the barriers in there are not seen.
         if DEBUG == "kcsan":
             options += ["--append", "kcsan.skip_watch=400 kcsan.weak_memory=0"]
+        if HYP != "loft":
+            options.append("--kvm")
         if HYP == "kvm":
-            return "[ -e /dev/kvm ]", [*options, "--kvm"]
+            return "[ -e /dev/kvm ]", options
         return "insmod /loft.ko && [ -e /dev/loft ]", [*options, "--file", f"{OUT}/{KERNEL}/loft.ko=/loft.ko"]
 
     def with_guests(self, *guests):
@@ -335,9 +337,11 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
     def programs(self):
         long = "LOFT_LONG=1 " if LONG else ""
         for name, seconds in (words[:2] for words in table(TOP / "tests/kselftest/list")):
+            if name == "beside_kvm" and HYP != "beside":
+                continue  # machine/beside runs it
             if self.selection.wants_program(f"{self.name}/{name}"):
                 yield Program(name, int(seconds) * SLOW, f"LOFT_SLOW={SLOW} {long}/kselftest/{name} {DEVICE}")
-        if HYP == "loft":
+        if HYP != "kvm":
             for program in self.whole_module():
                 if self.selection.wants(f"{self.name}/{program.name}"):
                     yield program
@@ -434,11 +438,11 @@ class Boot(Served):
 
 class Machine(Served):
     """The same guest on machines that differ: in the CPU's width of VMIDs, GICv4, SVE, pointer authentication, nested
-    virtualization, LPA2, FWB (which the kselftest `caches` is about); and in the tables from which the host knows its
-    interrupts."""
+    virtualization, LPA2, FWB (which the kselftest `caches` is about); in the tables from which the host knows its
+    interrupts; and in KVM, which is on beside loft."""
 
     parts = ("module", "userspace", "kselftest")
-    MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full dax".split()
+    MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full beside_kvm dax".split()
 
     def programs(self):
         for machine in self.MACHINES:
@@ -447,6 +451,9 @@ class Machine(Served):
                     case = "grep -q '^ok [0-9]* file_on_dax$'"
                     kinds = f"LOFT_DAX=/mnt /kselftest/memory_kinds {DEVICE} | tee /tmp/kinds"
                     yield Program(machine, 120, f"sh /kselftest/dax.sh /mnt && {kinds} && {case} /tmp/kinds")
+            elif machine == "beside_kvm":
+                guests = f"DEVICE={DEVICE} sh /boot/debian_7_2.sh && DEVICE=/dev/kvm sh /boot/debian_7_2.sh"
+                yield Program(machine, 360 * SLOW, f"{guests} && /kselftest/beside_kvm {DEVICE}")
             # The debug kernels have no ACPI.
             elif not DEBUG or machine != "acpi":
                 on = "taskset 0xe " if machine == "nohz_full" else ""
@@ -461,6 +468,9 @@ class Machine(Served):
                 # Guests on CPUs without a tick, which RCU does not watch while they are in one.
                 "nohz_full": ["--cpu", "neoverse-n1", "--append", "nohz_full=1-3 rcu_nocbs=1-3"],
                 "acpi": ["--acpi"],
+                # KVM is on only while it has a VM, and offers guests that are hypervisors.
+                "beside_kvm": ["--kvm", "--cpu", "max,lpa2=off", "--append", "kvm.enable_virt_at_load=0 kvm-arm.mode=nested"]
+                + ["--file", f"{OUT}/kselftest/beside_kvm=/kselftest/beside_kvm"],
                 # Only ACPI's tables describe an NVDIMM here.
                 "dax": ["--acpi", "--mem", "2G,slots=1,maxmem=3G", "--module", "nfit", "--module", "nd_pmem", "--module", "ext4"]
                 + [word for argument in nvdimm for word in ("--qemu-arg", argument)]
@@ -511,7 +521,7 @@ class KvmSelftests(Served):
 
     def command(self, name, arguments):
         """What the server runs for a test."""
-        mount = "mount --bind /dev/loft /dev/kvm && " if HYP == "loft" else ""
+        mount = "mount --bind /dev/loft /dev/kvm && " if HYP != "kvm" else ""
         return f"unshare -m sh -c '{mount}exec /selftests/{' '.join([name, *arguments.split()])}'"
 
     def programs(self):
@@ -535,11 +545,11 @@ class KvmSelftests(Served):
         # With LPA2 the emulator takes three times as long.
         options = ["--cpu", os.environ.get("CPU") or "max,lpa2=off", "--file", f"{tests}=/selftests"]
         prelude = "[ -e /dev/kvm ]"
-        if HYP == "loft":
-            options += ["--file", f"{OUT}/{KERNEL}/loft.ko=/loft.ko"]
-            prelude = "insmod /loft.ko && : >/dev/kvm"
-        else:
+        if HYP != "loft":
             options += ["--kvm"]
+        if HYP != "kvm":
+            options += ["--file", f"{OUT}/{KERNEL}/loft.ko=/loft.ko"]
+            prelude = "insmod /loft.ko && : >>/dev/kvm"
         # Eight ns to an instruction are slow enough for the emulator to keep up, and fast enough for what has to happen
         # within 10 ms.
         counted = self.counted()

@@ -42,15 +42,25 @@ impl Core {
         self.active_timers = self.active_timers.without(timers);
     }
 
-    /// A timer's physical interrupt is pending. It is made active, so that it stays quiet until the guest has
-    /// handled its own and deactivates both through the list register.
+    /// A timer's physical interrupt is pending. It is made active, so that it stays quiet until the
+    /// guest has handled its own and deactivates both through the list register.
     ///
-    /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1 another interrupt may arrive,
-    /// and would be taken from the host.
+    /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1
+    /// another interrupt may arrive, and would be taken from the host.
     pub(crate) fn silence_timer(&mut self, timer: TimerId) {
         if !self.active_timers.contains(timer) {
             percpu_irq::activate_timer(timer);
             self.active_timers = self.active_timers.union(TimerSet::only(timer));
+        }
+    }
+
+    /// The guest has been left with the lines of these timers up. The host must not take an
+    /// interrupt that the GIC has still to take back: whoever owns it would leave it active (KVM
+    /// does, for its own guests), and it would not be signalled again.
+    #[inline]
+    pub(in crate::vcpu) fn silence_lines(&mut self, lines: TimerSet) {
+        for timer in lines.without(self.active_timers).iter() {
+            self.silence_timer(timer);
         }
     }
 
@@ -103,7 +113,8 @@ impl Core {
         value
     }
 
-    /// Changes a timer, wherever it is. What that does to its line is for [`Core::update_timers`] to find.
+    /// Changes a timer, wherever it is. What that does to its line is for [`Core::update_timers`]
+    /// to find.
     pub(crate) fn change_timer(&mut self, timer: TimerId, change: impl FnOnce(&mut Timer)) {
         let mut value = self.timer(timer);
         change(&mut value);
@@ -127,8 +138,8 @@ impl Core {
         }
     }
 
-    /// An offset that the CPU knows nothing of, as it has one for the virtual timer only: then its CVAL is not the guest's, and
-    /// the guest's registers trap.
+    /// An offset that the CPU knows nothing of, as it has one for the virtual timer only: then its
+    /// CVAL is not the guest's, and the guest's registers trap.
     pub(in crate::vcpu) fn foreign_offset(&self, timer: TimerId) -> Option<Offset> {
         let offset = self.control.physical_offset;
         (matches!(timer, TimerId::Physical) && offset != 0).then_some(Offset::new(offset))

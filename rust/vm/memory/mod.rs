@@ -2,11 +2,12 @@
 
 //! A guest's memory: the slots that the VMM gave it, and the stage-2 tables that translate to them.
 //!
-//! The memory is the VMM's: a page is mapped when the guest first touches it, and unmapped when the host says that the
-//! VMM's mapping is about to change ([`MmuNotifier`](crate::host::mmu_notifier::MmuNotifier)). Nothing is pinned. How a fault and
-//! such a change see each other is in [`crate::model::invalidate`]; the fault itself is in `fault`, the change in
-//! `notifier`. Deleting or moving a slot (`set_slot`) is such a change too, and other changes go on meanwhile: the slot is
-//! still listed until nothing of it is mapped any more.
+//! The memory is the VMM's: a page is mapped when the guest first touches it, and unmapped when the
+//! host says that the VMM's mapping is about to change
+//! ([`MmuNotifier`](crate::host::mmu_notifier::MmuNotifier)). Nothing is pinned. How a fault and
+//! such a change see each other is in [`crate::model::invalidate`]; the fault itself is in `fault`,
+//! the change in `notifier`. Deleting or moving a slot (`set_slot`) is such a change too, and other
+//! changes go on meanwhile: the slot is still listed until nothing of it is mapped any more.
 
 mod dirty;
 mod dirty_log;
@@ -40,7 +41,8 @@ use slots::Slots;
 /// How many descriptors are looked at before the lock is let go for others.
 const CHUNK: usize = 1024;
 
-/// Between two parts of a long work that userspace asked for: lets others run. `EINTR`: nobody waits for the rest.
+/// Between two parts of a long work that userspace asked for: lets others run. `EINTR`: nobody
+/// waits for the rest.
 fn let_others_run() -> Result {
     crate::host::sched::cond_resched();
     match crate::host::sched::is_dying() {
@@ -49,8 +51,9 @@ fn let_others_run() -> Result {
     }
 }
 
-/// Whether cacheable memory that is no RAM (a coherent device's) can be a guest's: it has no address in the kernel by which it
-/// could be cleaned or its instructions made visible, so neither may be needed. As in KVM.
+/// Whether cacheable memory that is no RAM (a coherent device's) can be a guest's: it has no
+/// address in the kernel by which it could be cleaned or its instructions made visible, so neither
+/// may be needed. As in KVM.
 pub(crate) fn has_cacheable_pfnmap() -> bool {
     cpu::features().fwb && cpu::features().dic
 }
@@ -73,8 +76,8 @@ pub(crate) struct GuestMemory {
     geometry: Geometry,
     /// The VMM's address space.
     mm: AddressSpace,
-    /// The guest has had memory that is no counted page of RAM, such as a device's: it may be able to have an access fail as
-    /// it likes.
+    /// The guest has had memory that is no counted page of RAM, such as a device's: it may be able
+    /// to have an access fail as it likes.
     has_uncounted: AtomicBool,
     /// How many more pages its memory errors may take out of use.
     reports: AtomicU32,
@@ -84,7 +87,8 @@ pub(crate) struct GuestMemory {
 const MAX_REPORTS: u32 = 16;
 
 impl GuestMemory {
-    /// Returns the memory of a VM with an IPA space of `ipa_bits` bits and no slots, whose VMM is the current process.
+    /// Returns the memory of a VM with an IPA space of `ipa_bits` bits and no slots, whose VMM is
+    /// the current process.
     ///
     /// Errors: `EINVAL` if the CPU has no such IPA space, `ENOMEM`.
     pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
@@ -126,9 +130,16 @@ impl GuestMemory {
         self.regime.current()
     }
 
-    /// Whether the guest may run under this VMID. Only an answer given with interrupts off holds until they are on again.
+    /// Whether the guest may run under this VMID. Only an answer given with interrupts off holds
+    /// until they are on again.
     pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
         self.regime.may_run_as(vmid)
+    }
+
+    /// Notes that a vCPU comes to CPU `cpu`, which this runs on and stays on. Returns whether the
+    /// CPU may know other VMs' translations under its VMID, which it has to forget first.
+    pub(crate) fn comes_to(&self, cpu: u32) -> bool {
+        self.regime.comes_to(cpu)
     }
 
     /// Sees that the guest has a VMID of the current generation. May sleep.
@@ -146,14 +157,16 @@ impl GuestMemory {
         self.geometry.end().raw()
     }
 
-    /// Where the VMM has the guest's memory at `ipa`, if there is any, and the guest may write it where that is wanted.
+    /// Where the VMM has the guest's memory at `ipa`, if there is any, and the guest may write it
+    /// where that is wanted.
     pub(crate) fn address(&self, ipa: u64, write: bool) -> Option<usize> {
         let slots = self.slots();
         let slot = slots.find(ipa).filter(|slot| !write || !slot.readonly)?;
         Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
     }
 
-    /// Whether `ipa` is a device's for the guest: there is no memory, or memory that is only to be read and `write`.
+    /// Whether `ipa` is a device's for the guest: there is no memory, or memory that is only to be
+    /// read and `write`.
     pub(crate) fn is_device(&self, preempt: PreemptDisabled<'_>, ipa: u64, write: bool) -> bool {
         self.slots.read_sched(preempt, |slots| {
             slots.find(ipa).is_none_or(|slot| write && slot.readonly)

@@ -9,16 +9,22 @@
 
 extern const u8 _end[];
 
+static int system_fd = -1;
+
 int sys_fd(void)
 {
-	static int fd = -1;
+	if (system_fd < 0)
+		sys_open(ktap_device);
+	return system_fd;
+}
 
-	if (fd < 0) {
-		fd = open(ktap_device, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			FAIL("%s: %s", ktap_device, strerror(errno));
-	}
-	return fd;
+void sys_open(const char *device)
+{
+	if (system_fd >= 0)
+		close(system_fd);
+	system_fd = open(device, O_RDWR | O_CLOEXEC);
+	if (system_fd < 0)
+		FAIL("%s: %s", device, strerror(errno));
 }
 
 int cap(long extension)

@@ -53,6 +53,8 @@ struct vm_options {
 
 /* The device, opened once per case. */
 int sys_fd(void);
+/* Another device in its place, for the VMs that are created from now on. */
+void sys_open(const char *device);
 struct vm *vm_create_(const struct vm_options *options);
 #define vm_create(...) vm_create_(&(struct vm_options){ __VA_ARGS__ })
 void vm_destroy(struct vm *vm);

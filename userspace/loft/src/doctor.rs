@@ -175,15 +175,14 @@ fn module(facts: &Facts) -> Finding {
 fn kvm_mode(facts: &Facts) -> Finding {
     let mode = facts.cmdline.split_whitespace().rev().find_map(|p| p.strip_prefix("kvm-arm.mode="));
     match (mode, facts.kvm_present) {
-        (Some("none"), _) => {
-            Finding::ok("kvm-mode", "KVM is off (kvm-arm.mode=none), the CPU's interrupts for guests are free")
-        }
+        (Some("none"), _) => Finding::ok("kvm-mode", "KVM is off (kvm-arm.mode=none)"),
         (_, false) => Finding::ok("kvm-mode", "KVM is not active"),
-        (mode, true) => Finding::note(
+        (Some(mode @ ("nvhe" | "protected")), true) => Finding::missing(
             "kvm-mode",
-            format!("KVM is active ({}) and owns the CPU's interrupts for guests", mode.unwrap_or("default mode")),
-            "if the loft module refuses to load, boot with kvm-arm.mode=none",
+            format!("KVM is on with kvm-arm.mode={mode}, where the kernel does not run at EL2"),
+            "boot without that parameter",
         ),
+        (_, true) => Finding::ok("kvm-mode", "KVM is on: loft runs beside KVM"),
     }
 }
 

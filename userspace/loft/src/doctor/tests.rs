@@ -74,8 +74,21 @@ fn what_is_optional_does_not_stop_guests() {
     facts.kvm_present = true;
     let findings = examine(&facts, &probe, Path::new("/dev/loft"));
     assert!(findings.iter().all(|f| f.level != Level::Missing), "{findings:?}");
-    for name in ["tun", "vhost-vsock", "kvm-mode"] {
+    for name in ["tun", "vhost-vsock"] {
         assert_eq!(level(&facts, &probe, name), Level::Note, "{name}");
+    }
+    assert_eq!(level(&facts, &probe, "kvm-mode"), Level::Ok);
+}
+
+#[test]
+fn kvm_may_be_on_at_el2_only() {
+    let (mut facts, probe) = healthy();
+    for (mode, expected) in
+        [("vhe", Level::Ok), ("nested", Level::Ok), ("nvhe", Level::Missing), ("protected", Level::Missing)]
+    {
+        facts.cmdline = format!("kvm-arm.mode={mode}");
+        facts.kvm_present = true;
+        assert_eq!(level(&facts, &probe, "kvm-mode"), expected, "{mode}");
     }
 }
 
