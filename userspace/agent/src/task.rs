@@ -25,8 +25,28 @@ pub struct Task {
     pub modules: Vec<String>,
     /// The root file system; without one the initial RAM disk stays the root.
     pub root: Option<Root>,
+    /// The network that a command finds ready; a root file system's own init has its own ways.
+    #[serde(default)]
+    pub network: Option<Network>,
     /// What to run there.
     pub action: Action,
+}
+
+/// A network card and what is behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The card's address.
+    pub mac: [u8; 6],
+    /// The guest's IPv4 address.
+    pub address: [u8; 4],
+    /// Bits of it that the whole network has.
+    pub prefix: u8,
+    /// The way to everywhere else.
+    pub gateway: [u8; 4],
+    /// The name server.
+    pub dns: [u8; 4],
+    /// Whether the command cannot do without.
+    pub required: bool,
 }
 
 /// A root file system.

@@ -5,6 +5,7 @@ use crate::{control, guests, node};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loft_boot::layout;
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Runs arm64 Linux guests on the loft hypervisor, or on KVM
@@ -54,6 +55,17 @@ Kernel modules:
   --modules names a tree such as /lib/modules/RELEASE, in which loft finds drivers that the kernel has not built in.
   Without it, /lib/modules/RELEASE of this machine and a directory `modules` beside the kernel are looked at.
 
+Network:
+  user[,tcp=[ADDRESS:]PORT:PORT][,udp=...][,mac=MAC]
+      passt (apt install passt) turns the guest's connections into the user's own. The guest is 10.0.2.15; its DHCP, DNS
+      (10.0.2.3) and gateway are there, and at 10.0.2.2 this machine's loopback interface. Where loft runs CMD it sets the
+      guest's card up itself. tcp= and udp=, as often as wanted, lead from a port here to one of the guest's; only from this
+      machine, if no ADDRESS is given. It is the default where passt is installed.
+  tap=NAME[,mac=MAC]
+      A tap device, which has to be there (ip tuntap add NAME mode tap), with the host's vhost-net if it has that.
+  none
+      No network card.
+
 Keys on a terminal:
   Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h (or ?) shows these keys.
 
@@ -80,6 +92,7 @@ Examples:
   loft run -k vmlinuz -d disk.img -- uname -a                run a command, get its exit code
   loft run -k vmlinuz -d disk.img,snapshot -c 4 -m 2G -- make test        and the disk stays as it is
   loft run -k Image -i initrd.img -p 'rdinit=/bin/sh'        boot an initial RAM disk
+  loft run -k vmlinuz -d disk.img -n user,tcp=2222:22        its port 22 is port 2222 here
   loft run -k vmlinuz -d disk.img -n tap=tap0 --device /dev/kvm";
 
 /// What `loft run` takes.
@@ -99,8 +112,10 @@ pub struct RunArgs {
     #[arg(short, long = "disk", value_name = "FILE[,ro|,snapshot]")]
     pub disks: Vec<DiskArg>,
 
-    /// A network card on the tap device NAME (make it with: ip tuntap add NAME mode tap)
-    #[arg(short, long = "net", value_name = "tap=NAME[,mac=MAC]")]
+    /// A network card: "user" needs no root but passt, and is there unless something else is said;
+    /// "tap=NAME" is one on a tap device; "none" is none. ",mac=MAC" is its address, ",tcp=2222:22"
+    /// for "user" leads from this machine to the guest
+    #[arg(short, long = "net", value_name = "NETWORK")]
     pub nets: Vec<NetArg>,
 
     /// Number of vCPUs
@@ -314,28 +329,105 @@ impl std::str::FromStr for DiskArg {
 
 /// A network card on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetArg {
+pub enum NetArg {
+    /// No card.
+    None,
+    /// On a tap device.
+    Tap(TapNet),
+    /// On a network of the user's own.
+    User(UserNet),
+}
+
+/// A card on a tap device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapNet {
     /// The tap device.
-    pub tap: String,
+    pub name: String,
     /// The card's address.
     pub mac: Option<[u8; 6]>,
 }
+
+/// A card on a network of the user's own.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct UserNet {
+    /// The card's address.
+    pub mac: Option<[u8; 6]>,
+    /// TCP ports of the host that lead to the guest.
+    pub tcp: Vec<Forward>,
+    /// UDP ports.
+    pub udp: Vec<Forward>,
+    /// Nobody has asked for it: a guest that cannot use it goes without.
+    pub implied: bool,
+}
+
+/// A port of the host that leads to one of the guest's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The host's address; unless it is given only the host itself gets there.
+    pub address: Ipv4Addr,
+    /// The host's port.
+    pub host: u16,
+    /// The guest's port.
+    pub guest: u16,
+}
+
+impl std::str::FromStr for Forward {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is no pair of ports such as 2222:22 or 192.0.2.1:2222:22");
+        let port = |text: &str| text.parse().ok().filter(|port| *port > 0);
+        let (rest, guest) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let (address, host) = match rest.split_once(':') {
+            Some((address, host)) => (address.parse().map_err(|_| wrong())?, host),
+            None => (Ipv4Addr::LOCALHOST, rest),
+        };
+        Ok(Self { address, host: port(host).ok_or_else(wrong)?, guest: port(guest).ok_or_else(wrong)? })
+    }
+}
+
+const NET_KINDS: &str = "user, tap=NAME or none";
 
 impl std::str::FromStr for NetArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut tap = None;
+        let mut words = text.split(',');
+        let kind = words.next().unwrap_or_default();
+        let rest: Vec<(&str, &str)> = words
+            .map(|word| word.split_once('=').ok_or(format!("'{word}' is no NAME=VALUE")))
+            .collect::<Result<_, _>>()?;
         let mut mac = None;
-        for part in text.split(',') {
-            match part.split_once('=') {
-                Some(("tap", name)) if !name.is_empty() && name.len() < 16 => tap = Some(name.to_owned()),
-                Some(("tap", _)) => return Err("the name of a tap device has 1 to 15 characters".into()),
-                Some(("mac", value)) => mac = Some(parse_mac(value)?),
-                _ => return Err(format!("'{part}' is not known; write tap=NAME or tap=NAME,mac=52:54:00:12:34:56")),
+        match kind.split_once('=') {
+            Some(("tap", name)) if !name.is_empty() && name.len() < 16 => {
+                for (key, value) in rest {
+                    match key {
+                        "mac" => mac = Some(parse_mac(value)?),
+                        _ => {
+                            return Err(format!(
+                                "a tap has no '{key}'; write tap=NAME or tap=NAME,mac=52:54:00:12:34:56"
+                            ))
+                        }
+                    }
+                }
+                Ok(Self::Tap(TapNet { name: name.to_owned(), mac }))
             }
+            Some(("tap", _)) => Err("the name of a tap device has 1 to 15 characters".into()),
+            None if kind == "user" => {
+                let mut net = UserNet::default();
+                for (key, value) in rest {
+                    match key {
+                        "mac" => net.mac = Some(parse_mac(value)?),
+                        "tcp" => net.tcp.push(value.parse()?),
+                        "udp" => net.udp.push(value.parse()?),
+                        _ => return Err(format!("'{key}' is not known; write user,tcp=2222:22, or udp=, mac=")),
+                    }
+                }
+                Ok(Self::User(net))
+            }
+            None if kind == "none" && rest.is_empty() => Ok(Self::None),
+            _ => Err(format!("'{text}' is not known; write {NET_KINDS}")),
         }
-        Ok(Self { tap: tap.ok_or("the tap device is missing; write tap=NAME")?, mac })
     }
 }
 
@@ -403,7 +495,7 @@ mod tests {
         assert_eq!(args.disks[1], DiskArg { path: "b,c.img".into(), read_only: true, snapshot: false, serial: None });
         let disk: DiskArg = "a,b,snapshot,serial=X1".parse().unwrap();
         assert_eq!((disk.path, disk.snapshot, disk.serial), ("a,b".into(), true, Some("X1".to_owned())));
-        assert_eq!(args.nets[0], NetArg { tap: "t0".into(), mac: Some([0x52, 0x54, 0, 0, 0, 1]) });
+        assert_eq!(args.nets[0], NetArg::Tap(TapNet { name: "t0".into(), mac: Some([0x52, 0x54, 0, 0, 0, 1]) }));
         assert_eq!((args.cpus, args.memory, args.vsock), (4, 2 << 30, Some(5)));
         assert_eq!(args.append, ["-x y", "z"]);
         assert_eq!(args.command, ["ls", "-k", "/"]);
@@ -414,6 +506,15 @@ mod tests {
     fn the_last_one_counts() {
         let args = run(&["-k", "a", "-c", "2", "-k", "b", "-c", "3", "-d", "x", "-d", "y"]).unwrap();
         assert_eq!((args.kernel, args.cpus, args.disks.len()), ("b".into(), 3, 2));
+    }
+
+    #[test]
+    fn forwarded_ports() {
+        let args = run(&["-k", "x", "-n", "user,tcp=2222:22,tcp=0.0.0.0:80:8080,udp=53:53"]).unwrap();
+        let NetArg::User(net) = &args.nets[0] else { panic!() };
+        assert_eq!(net.tcp[0], Forward { address: Ipv4Addr::LOCALHOST, host: 2222, guest: 22 });
+        assert_eq!(net.tcp[1], Forward { address: Ipv4Addr::UNSPECIFIED, host: 80, guest: 8080 });
+        assert_eq!((net.udp.len(), net.mac), (1, None));
     }
 
     #[test]
@@ -445,6 +546,13 @@ mod tests {
             "tap=a,mac=1:2:3:4:5:6",
             "tap=a,mac=01:00:00:00:00:00",
             "mac=52:54:00:00:00:01",
+            "none,mac=52:54:00:00:00:01",
+            "tap=a,tcp=1:2",
+            "user,tcp=22",
+            "user,tcp=0:22",
+            "user,tcp=x:1:2",
+            "user,udp=1:65536",
+            "user,ssh",
         ] {
             assert!(run(&["-k", "x", "-n", net]).is_err(), "{net}");
         }

@@ -240,8 +240,8 @@ fn memory(facts: &Facts) -> Finding {
 
 fn optional(facts: &Facts) -> Vec<Finding> {
     [
-        ("tun", facts.tun, "/dev/net/tun", "network cards (-n) need it: modprobe tun"),
-        ("vhost-net", facts.vhost_net, "/dev/vhost-net", "network cards are faster with it: modprobe vhost_net"),
+        ("tun", facts.tun, "/dev/net/tun", "network cards on tap devices (-n tap=) need it: modprobe tun"),
+        ("vhost-net", facts.vhost_net, "/dev/vhost-net", "those network cards are faster with it: modprobe vhost_net"),
         ("vhost-vsock", facts.vhost_vsock, "/dev/vhost-vsock", "--vsock needs it: modprobe vhost_vsock"),
     ]
     .into_iter()
@@ -252,6 +252,11 @@ fn optional(facts: &Facts) -> Vec<Finding> {
         }
         facts::Access::Absent => Finding::note(name, format!("{path} does not exist"), remedy),
     })
+    .chain([if facts.passt {
+        Finding::ok("passt", "passt is installed: guests have a network without root")
+    } else {
+        Finding::note("passt", "passt is not installed", "for a network without root: apt install passt")
+    }])
     .collect()
 }
 

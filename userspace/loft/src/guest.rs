@@ -2,7 +2,7 @@
 //! The initial RAM disk that makes loft the guest's first process.
 
 use anyhow::{anyhow, Context, Result};
-use loft_agent::task::{self, Action, Root, Task};
+use loft_agent::task::{self, Action, Network, Root, Task};
 use loft_boot::cpio::Cpio;
 use loft_boot::image::Kernel;
 use loft_boot::modules::Tree;
@@ -47,7 +47,13 @@ pub fn find_modules(given: Option<&Path>, kernel: &Kernel, kernel_path: &Path) -
 
 /// Builds the archive with this program, the modules `drivers` and the root's file system with what they need, and
 /// the task.
-pub fn archive(modules: Option<&Tree>, drivers: &[&str], root: Option<Root>, action: Action) -> Result<Vec<u8>> {
+pub fn archive(
+    modules: Option<&Tree>,
+    drivers: &[&str],
+    root: Option<Root>,
+    network: Option<Network>,
+    action: Action,
+) -> Result<Vec<u8>> {
     let mut wanted = drivers.to_vec();
     if let Some(root) = &root {
         wanted.push(&root.file_system);
@@ -72,7 +78,8 @@ pub fn archive(modules: Option<&Tree>, drivers: &[&str], root: Option<Root>, act
         cpio.file(&format!("{}/{}/{name}", task::DIRECTORY, task::MODULES), 0o644, &content);
         names.push(name);
     }
-    let text = serde_json::to_vec(&Task { modules: names, root, action }).context("the task cannot be written")?;
+    let text =
+        serde_json::to_vec(&Task { modules: names, root, network, action }).context("the task cannot be written")?;
     cpio.file(&format!("{}/{}", task::DIRECTORY, task::FILE), 0o600, &text);
     Ok(cpio.finish())
 }
@@ -98,7 +105,8 @@ mod tests {
         let tree = Tree::open(&dir, None).unwrap();
         let root = Root { device: "/dev/vda".into(), file_system: "ext4".into(), read_only: false };
         let action = Action::Init { console: "/dev/hvc0".into(), env: vec![("TERM".into(), b"vt100".to_vec())] };
-        let bytes = archive(Some(&tree), &drivers(true, false, true), Some(root.clone()), action.clone()).unwrap();
+        let bytes =
+            archive(Some(&tree), &drivers(true, false, true), Some(root.clone()), None, action.clone()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
 
         let find = |needle: &[u8]| bytes.windows(needle.len()).position(|w| w == needle);
@@ -113,8 +121,8 @@ mod tests {
         assert!(find(b"JBD2").is_some());
         // This program, which the archive holds as well, has the same text in it: the task comes last.
         let start = bytes.windows(10).rposition(|w| w == b"{\"modules\"").unwrap();
-        let length = bytes[start..].iter().position(|b| *b == 0).unwrap();
-        let task: Task = serde_json::from_slice(&bytes[start..start + length]).unwrap();
+        let mut tasks = serde_json::Deserializer::from_slice(&bytes[start..]).into_iter::<Task>();
+        let task = tasks.next().unwrap().unwrap();
         assert_eq!(task.modules, ["virtio_blk.ko", "jbd2.ko.xz", "ext4.ko.xz"]);
         assert_eq!((task.root, task.action), (Some(root), action));
     }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Launching a planned guest and seeing it through to its end.
 
-use crate::cli::{ConsoleKind, OnReboot, RunArgs};
+use crate::cli::{ConsoleKind, NetArg, OnReboot, RunArgs};
 use crate::control::{self, Agents, Guest, Running};
 use crate::detach::{self, Detached};
 use crate::ending::Ending;
 use crate::guests::{self, Claim};
 use crate::output::{message, Output, Refused, Target};
+use crate::passt::{self, Passt};
 use crate::run::{plan, report, Plan};
 use crate::session::{self, Hvc, Session, Wiring};
 use crate::{signals, vm, warnings};
@@ -104,7 +105,7 @@ fn once(
     guest: &Arc<Guest>,
     detached: &mut Option<Detached>,
 ) -> Result<Run> {
-    let Plan { kernel, initrd, cmdline, console, terminal, own_init } = plan(args)?;
+    let Plan { kernel, initrd, cmdline, console, terminal, nets, own_init } = plan(args)?;
     let command = !args.command.is_empty();
 
     let hidden = Arc::new(AtomicBool::new(false));
@@ -117,8 +118,10 @@ fn once(
     let (serial, record) = Watch::new(Output::new(target, hidden.clone(), refused.clone(), guest.clone()));
 
     // The disks and cards, and those that a guest has in any case.
-    vm::allow_files(args.cpus, args.disks.len() + args.nets.len() + 4)?;
-    let mut devices = devices(args)?;
+    vm::allow_files(args.cpus, args.disks.len() + nets.len() + 4)?;
+    // It ends after the machine.
+    let mut networks = Vec::new();
+    let mut devices = devices(args, &nets, &mut networks)?;
     let (mut to_hvc, mut to_agent, mut agents) = (None, None, None);
     if !command && console == ConsoleKind::Hvc0 {
         let (ours, device) = hvc()?;
@@ -227,15 +230,23 @@ fn explain(ending: &Ending, command: bool, verbose: bool, record: &Record) {
     message(&format!("\nloft: {text}"));
 }
 
-fn devices(args: &RunArgs) -> Result<Vec<Box<dyn Device>>> {
+fn devices(args: &RunArgs, nets: &[NetArg], networks: &mut Vec<Passt>) -> Result<Vec<Box<dyn Device>>> {
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
     for (n, disk) in args.disks.iter().enumerate() {
         let serial = disk.serial.clone().unwrap_or_else(|| format!("loft-{n}"));
         let options = BlockOptions { read_only: disk.read_only, snapshot: disk.snapshot, serial: Some(serial) };
         devices.push(Box::new(Block::open(&disk.path, &options)?));
     }
-    for net in &args.nets {
-        devices.push(Box::new(Net::open(&net.tap, &NetOptions { mac: net.mac, vhost: true })?));
+    for net in nets {
+        devices.push(Box::new(match net {
+            NetArg::None => continue,
+            NetArg::Tap(tap) => Net::open(&tap.name, &NetOptions { mac: tap.mac, vhost: true })?,
+            NetArg::User(user) => {
+                let (passt, socket) = Passt::start(user, args.detach)?;
+                networks.push(passt);
+                Net::over(socket, &NetOptions { mac: Some(passt::mac(user)), vhost: false })?
+            }
+        }));
     }
     devices.push(Box::new(Rng::new()));
     if let Some(cid) = args.vsock {

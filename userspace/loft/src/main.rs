@@ -20,6 +20,7 @@ mod launch;
 mod memory;
 mod node;
 mod output;
+mod passt;
 mod run;
 mod session;
 mod signals;

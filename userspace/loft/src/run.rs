@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `loft run`: from the command line to a machine, and from its ending to an exit code.
 
-use crate::cli::{ConsoleKind, RunArgs};
-use crate::{cmdline, disks, ending::Ending, guest, initrd, memory};
+use crate::cli::{ConsoleKind, NetArg, RunArgs, UserNet};
+use crate::{cmdline, disks, ending::Ending, guest, initrd, memory, passt};
 use anyhow::{bail, Result};
 use loft_agent::task::{Action, Command};
 use loft_boot::image::Kernel;
@@ -17,6 +17,8 @@ pub struct Plan {
     pub console: ConsoleKind,
     /// The command has a terminal.
     pub terminal: bool,
+    /// The network cards.
+    pub nets: Vec<NetArg>,
     /// loft itself is the guest's first process.
     pub own_init: bool,
 }
@@ -47,6 +49,7 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     let console = args.console.unwrap_or(if own_init { ConsoleKind::Hvc0 } else { ConsoleKind::Serial });
     let terminal = command && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
 
+    let nets = nets(&args.nets, passt::is_installed())?;
     let mut parts = Vec::new();
     if own_init {
         let root = match (args.disks.first(), found.first()) {
@@ -60,8 +63,8 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
             _ => bail!("there is nothing to run the command in: give a disk with -d, or an initial RAM disk with -i"),
         };
         let modules = guest::find_modules(args.modules.as_deref(), &kernel, &args.kernel)?;
-        let drivers = guest::drivers(!args.disks.is_empty(), !args.nets.is_empty(), args.vsock.is_some());
-        parts.push(guest::archive(modules.as_ref(), &drivers, root, action(args, console, terminal))?);
+        let drivers = guest::drivers(!args.disks.is_empty(), !nets.is_empty(), args.vsock.is_some());
+        parts.push(guest::archive(modules.as_ref(), &drivers, root, network(&nets), action(args, console, terminal))?);
     }
     parts.extend(initrd);
     let first = guest::first_process();
@@ -80,7 +83,28 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
             cmdline::LIMIT
         );
     }
-    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, own_init })
+    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, nets, own_init })
+}
+
+/// The network cards that the guest gets where `given` were asked for.
+fn nets(given: &[NetArg], passt: bool) -> Result<Vec<NetArg>> {
+    match given {
+        [] if passt => return Ok(vec![NetArg::User(UserNet { implied: true, ..UserNet::default() })]),
+        [NetArg::None] => return Ok(Vec::new()),
+        _ => {}
+    }
+    if given.contains(&NetArg::None) {
+        bail!("-n none is no network at all; leave it out, or the other ones");
+    }
+    if given.iter().filter(|net| matches!(net, NetArg::User(_))).count() > 1 {
+        bail!("one network of the kind `user` is all that a guest can use; leave the others out");
+    }
+    Ok(given.to_vec())
+}
+
+/// The network that loft sets up in the guest.
+fn network(nets: &[NetArg]) -> Option<loft_agent::task::Network> {
+    nets.iter().find_map(|net| if let NetArg::User(net) = net { Some(passt::network(net)) } else { None })
 }
 
 fn action(args: &RunArgs, console: ConsoleKind, terminal: bool) -> Action {
@@ -147,6 +171,20 @@ mod tests {
         let result = plan(&args);
         std::fs::remove_file(&kernel).unwrap();
         result.map(drop).map_or_else(|e| e.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn the_network() {
+        let of = |words: &[&str], passt| {
+            let given: Vec<NetArg> = words.iter().map(|w| w.parse().unwrap()).collect();
+            nets(&given, passt).map(|nets| nets.len()).map_err(|e| e.to_string())
+        };
+        assert_eq!((of(&[], true), of(&[], false), of(&["none"], true)), (Ok(1), Ok(0), Ok(0)));
+        assert_eq!(of(&["user", "tap=a", "tap=b"], false), Ok(3));
+        assert!(of(&["none", "tap=a"], true).is_err() && of(&["user", "user"], true).is_err());
+        let user = nets(&["tap=a,mac=02:00:00:00:00:01".parse().unwrap(), "user".parse().unwrap()], false).unwrap();
+        assert_eq!(network(&user).unwrap().mac, [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        assert_eq!(network(&user[..1]), None);
     }
 
     #[test]

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The network card (5.1), on a tap interface of the host.
+//! The network card (5.1), on a tap interface of the host, or on a connection to a program that is
+//! the network.
 //!
-//! Where the host has vhost-net its kernel moves the packets; else a thread here does. Either way a packet carries the header
-//! of 5.1.6 from the guest to the tap and back as it is (IFF_VNET_HDR), so checksums and segmentation that one side has left
-//! undone are done by whoever needs them done.
+//! For a tap the host's kernel moves the packets where it has vhost-net; else a thread here does.
+//! Either way a packet carries the header of 5.1.6 from the guest to the tap and back as it is
+//! (IFF_VNET_HDR), so checksums and segmentation that one side has left undone are done by whoever
+//! needs them done.
 
+pub(crate) mod cable;
 pub(crate) mod pump;
 mod tap;
+
+use std::os::unix::net::UnixStream;
 
 use ::vhost::net::VhostNet;
 use ::vhost::vhost_kern::net::Net as Backend;
@@ -22,6 +27,7 @@ use crate::ring::Ring;
 use crate::vhost::{prepare, LateMemory};
 use crate::worker::Worker;
 use crate::{bit, read_bytes};
+use cable::{Cable, Stream};
 use tap::Tap;
 
 /// Receive, transmit.
@@ -54,10 +60,15 @@ impl Default for NetOptions {
 
 /// A network card.
 pub struct Net {
-    tap: Tap,
+    link: Link,
     mac: [u8; 6],
-    vhost: Option<Vhost>,
     worker: Option<Worker>,
+}
+
+/// The host's end.
+enum Link {
+    Tap(Tap, Option<Vhost>),
+    Stream(Stream),
 }
 
 struct Vhost {
@@ -70,13 +81,16 @@ impl Net {
     /// Attaches to the tap interface `name`, which must exist.
     pub fn open(name: &str, options: &NetOptions) -> Result<Self, NetError> {
         let tap = Tap::open(name)?;
-        let mac = match options.mac {
-            Some(mac) => mac,
-            None => random_mac()?,
-        };
         // No vhost-net is no error: it only is slower without.
         let vhost = if options.vhost { Vhost::open() } else { None };
-        Ok(Self { tap, mac, vhost, worker: None })
+        Ok(Self { link: Link::Tap(tap, vhost), mac: mac(options)?, worker: None })
+    }
+
+    /// Connects to a program that speaks as passt(1) does: each frame after its length, 4 bytes,
+    /// big-endian.
+    pub fn over(socket: UnixStream, options: &NetOptions) -> Result<Self, NetError> {
+        let stream = Stream::new(socket).map_err(NetError::Socket)?;
+        Ok(Self { link: Link::Stream(stream), mac: mac(options)?, worker: None })
     }
 
     /// The guest's address.
@@ -86,7 +100,14 @@ impl Net {
 
     /// Whether the host's kernel moves the packets.
     pub fn uses_vhost(&self) -> bool {
-        self.vhost.is_some()
+        self.vhost().is_some()
+    }
+
+    fn vhost(&self) -> Option<&Vhost> {
+        match &self.link {
+            Link::Tap(_, vhost) => vhost.as_ref(),
+            Link::Stream(_) => None,
+        }
     }
 }
 
@@ -108,8 +129,10 @@ impl Device for Net {
     fn features(&self) -> u64 {
         // What concerns the rings is vhost's to offer, if it serves them.
         let rings = RING_FEATURES | bit(net::VIRTIO_NET_F_MRG_RXBUF);
-        let rings = rings & self.vhost.as_ref().map_or(u64::MAX, |vhost| vhost.features);
-        rings | bit(net::VIRTIO_NET_F_MAC) | OFFLOADS
+        let rings = rings & self.vhost().map_or(u64::MAX, |vhost| vhost.features);
+        // A stream has no header in which to say what was left undone.
+        let offloads = if matches!(self.link, Link::Tap(..)) { OFFLOADS } else { 0 };
+        rings | bit(net::VIRTIO_NET_F_MAC) | offloads
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -124,24 +147,31 @@ impl Device for Net {
     fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         let rings: [Ring; 2] = [activation.ring(0)?, activation.ring(1)?];
         let Activation { mem, features, interrupt, .. } = activation;
-        self.tap.set_offloads(features)?;
-        self.worker = Some(if let Some(vhost) = &self.vhost {
-            vhost.mem.set(&mem);
-            let worker = prepare(&vhost.backend, "virtio-net", features, &mem, &interrupt, &rings)?;
-            for index in 0..rings.len() {
-                vhost.backend.set_backend(index, Some(self.tap.file()))?;
+        let cable = match &self.link {
+            Link::Tap(tap, None) => {
+                tap.set_offloads(features)?;
+                Cable::Tap(tap.try_clone()?)
             }
-            worker
-        } else {
-            let [rx, tx] = rings;
-            let mut pump = pump::Pump::new(self.tap.try_clone()?, mem, features, rx, tx);
-            Worker::spawn("virtio-net", interrupt, move |stop| pump.run(stop))?
-        });
+            Link::Tap(tap, Some(vhost)) => {
+                tap.set_offloads(features)?;
+                vhost.mem.set(&mem);
+                let worker = prepare(&vhost.backend, "virtio-net", features, &mem, &interrupt, &rings)?;
+                for index in 0..rings.len() {
+                    vhost.backend.set_backend(index, Some(tap.file()))?;
+                }
+                self.worker = Some(worker);
+                return Ok(());
+            }
+            Link::Stream(stream) => Cable::Stream(stream.clone()),
+        };
+        let [rx, tx] = rings;
+        let mut pump = pump::Pump::new(cable, mem, features, rx, tx);
+        self.worker = Some(Worker::spawn("virtio-net", interrupt, move |stop| pump.run(stop))?);
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(vhost) = &self.vhost {
+        if let Some(vhost) = self.vhost() {
             for index in 0..QUEUE_SIZES.len() {
                 // It waits until the kernel's worker has let go of the ring. An error means that it never had it.
                 let _ = vhost.backend.set_backend(index, None);
@@ -149,6 +179,10 @@ impl Device for Net {
         }
         self.worker = None;
     }
+}
+
+fn mac(options: &NetOptions) -> Result<[u8; 6], NetError> {
+    options.mac.map_or_else(random_mac, Ok)
 }
 
 fn random_mac() -> Result<[u8; 6], NetError> {

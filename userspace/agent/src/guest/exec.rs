@@ -14,7 +14,7 @@ use rustix::termios::Winsize;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -44,7 +44,6 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
         return farewell(&out, &Frame::Failed(error), spawn_reader(input));
     }
     requests.make_pipe();
-    network_loopback();
     send(&out, &Frame::Hello);
     let running = match start(task) {
         Ok(running) => running,
@@ -363,16 +362,4 @@ pub fn replace(program: &OsStr, env: &[(String, Vec<u8>)]) -> io::Error {
         Ok(never) => match never {},
         Err(e) => e.into(),
     }
-}
-
-/// Switches the loopback interface on; programs expect that.
-fn network_loopback() {
-    let Ok(socket) = std::net::UdpSocket::bind("0.0.0.0:0") else { return };
-    // SAFETY: an all-zero ifreq is a valid one.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads an ifreq, and this is one.
-    unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
 }

@@ -8,6 +8,7 @@
 mod exec;
 mod modules;
 mod mounts;
+mod network;
 mod port;
 mod power;
 mod requests;
@@ -46,6 +47,8 @@ pub fn main() -> ! {
                 exec::run(&port, command, || {
                     prepare_root(&task)?;
                     set_name();
+                    network::loopback();
+                    task.network.as_ref().map_or(Ok(()), network::set_up)?;
                     service::start();
                     Ok(())
                 })

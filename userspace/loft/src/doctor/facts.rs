@@ -55,6 +55,8 @@ pub struct Facts {
     pub vhost_net: Access,
     /// /dev/vhost-vsock.
     pub vhost_vsock: Access,
+    /// Whether passt is installed.
+    pub passt: bool,
 }
 
 impl Facts {
@@ -75,6 +77,7 @@ impl Facts {
             tun: Access::of("/dev/net/tun"),
             vhost_net: Access::of("/dev/vhost-net"),
             vhost_vsock: Access::of("/dev/vhost-vsock"),
+            passt: crate::passt::is_installed(),
         }
     }
 

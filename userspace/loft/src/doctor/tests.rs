@@ -17,6 +17,7 @@ fn healthy() -> (Facts, Probe) {
         tun: Access::Usable,
         vhost_net: Access::Usable,
         vhost_vsock: Access::Usable,
+        passt: true,
     };
     let probe = Probe::Open { lacks: vec![], vm: Ok(()), gic: Ok(()), vcpus: 512, ipa_bits: 48 };
     (facts, probe)

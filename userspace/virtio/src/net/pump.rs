@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Moving packets between a tap and the rings, where vhost-net does not.
+//! Moving packets between the host's end and the rings, where vhost-net does not.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
 
 use rustix::event::PollFlags;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::cable::{Cable, PACKET_BYTES};
 use super::tap::HEADER_BYTES;
 use crate::ring::{Ring, RingError};
 use crate::worker::{fd, wait};
 use crate::{bit, Memory};
 
-/// Room for the largest packet that a tap gives or takes: the header, Ethernet's with two VLAN tags, and 64 KiB.
-const PACKET_BYTES: usize = HEADER_BYTES + 22 + 65536;
 /// Where `num_buffers` is in the header (5.1.6.1).
 const NUM_BUFFERS: usize = 10;
 /// How many packets are received before other things get their turn.
@@ -24,7 +21,7 @@ const RECEIVE_BATCH: usize = 64;
 
 /// A network card at work.
 pub struct Pump {
-    tap: File,
+    cable: Cable,
     mem: Memory,
     merge: bool,
     rx: Ring,
@@ -35,28 +32,33 @@ pub struct Pump {
 }
 
 impl Pump {
-    pub fn new(tap: File, mem: Memory, features: u64, rx: Ring, tx: Ring) -> Self {
+    pub fn new(cable: Cable, mem: Memory, features: u64, rx: Ring, tx: Ring) -> Self {
         let merge = features & bit(VIRTIO_NET_F_MRG_RXBUF) != 0;
-        Self { tap, mem, merge, rx, tx, packet: vec![0; PACKET_BYTES], held: 0 }
+        Self { cable, mem, merge, rx, tx, packet: vec![0; PACKET_BYTES], held: 0 }
     }
 
     /// Works until `stop` is signalled.
     pub fn run(&mut self, stop: &EventFd) -> Result<(), RingError> {
         let mut outgoing = vec![0; PACKET_BYTES];
         loop {
-            // While a packet is held the tap is only asked whether it is still there: then it is never ready but for errors.
-            let interest = if self.held == 0 { PollFlags::IN } else { PollFlags::empty() };
+            // While a packet is held the cable is only asked whether it is still there: then it is
+            // never ready but for errors.
+            let interest = self.cable.interest(self.held == 0);
+            let sending = if self.cable.is_congested() { PollFlags::empty() } else { PollFlags::IN };
             let [stopped, buffers, sends, packets] = wait([
                 (fd(stop), PollFlags::IN),
                 (fd(self.rx.kick()), PollFlags::IN),
-                (fd(self.tx.kick()), PollFlags::IN),
-                (self.tap.as_fd(), interest),
+                (fd(self.tx.kick()), sending),
+                (self.cable.fd(), interest),
             ])?;
             if stopped {
                 return Ok(());
             }
-            if packets && self.held > 0 {
-                return Err(io::Error::other("the tap interface is gone").into());
+            if packets && interest.is_empty() {
+                return Err(io::Error::other("the other end of the network is gone").into());
+            }
+            if packets {
+                self.cable.flush()?;
             }
             if sends {
                 self.send(&mut outgoing)?;
@@ -71,21 +73,21 @@ impl Pump {
     }
 
     fn send(&mut self, outgoing: &mut [u8]) -> Result<(), RingError> {
-        let tap = &mut self.tap;
+        let cable = &mut self.cable;
         self.tx.serve(&self.mem, |mut chain| {
             let length = chain.readable.read(outgoing);
             // What does not fit is no packet, nor is a header with nothing behind it.
             if length > HEADER_BYTES && chain.readable.is_empty() {
-                transmit(tap, outgoing.get(..length).unwrap_or(&[]))?;
+                cable.send(outgoing.get(..length).unwrap_or(&[]))?;
             }
-            Ok(ControlFlow::Continue(0))
+            Ok(if cable.is_congested() { ControlFlow::Break(0) } else { ControlFlow::Continue(0) })
         })
     }
 
     fn receive(&mut self) -> Result<(), RingError> {
         for _ in 0..RECEIVE_BATCH {
             if self.held == 0 {
-                self.held = match self.tap.read(&mut self.packet) {
+                self.held = match self.cable.receive(&mut self.packet) {
                     Ok(length) => length,
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => break,
                     Err(error) => return Err(error.into()),
@@ -97,8 +99,10 @@ impl Pump {
                 return self.rx.notify(&self.mem);
             }
         }
-        if self.held > 0 {
-            // The driver has made buffers available since we last looked, and has perhaps not signalled: look again.
+        if self.held > 0 || self.cable.has_packet() {
+            // The driver has made buffers available since we last looked, and has perhaps not
+            // signalled, or the descriptor will not be readable for what is here already: look
+            // again.
             let _ = self.rx.kick().write(1);
         }
         self.rx.notify(&self.mem)
@@ -136,16 +140,5 @@ impl Pump {
             self.rx.put_used(&self.mem, chain.head, written)?;
         }
         Ok(true)
-    }
-}
-
-/// A packet that the interface does not take (its header makes no sense, it is down, its queue is full) is lost, as on any wire.
-fn transmit(tap: &mut File, packet: &[u8]) -> io::Result<()> {
-    loop {
-        match tap.write(packet) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return Err(error),
-            _ => return Ok(()),
-        }
     }
 }

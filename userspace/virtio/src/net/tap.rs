@@ -59,6 +59,9 @@ pub enum NetError {
         /// What the host said.
         reason: io::Error,
     },
+    /// The connection to the program that is the network.
+    #[error("network: {0}")]
+    Socket(io::Error),
     /// No random address.
     #[error("network: no random address: {0}")]
     Random(io::Error),

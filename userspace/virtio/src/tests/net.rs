@@ -2,13 +2,15 @@
 //! The packet pump, with a socket in the place of the tap: one packet for each read and write, as there.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use virtio_bindings::virtio_net::*;
 
 use super::driver::*;
 use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
+use crate::net::cable::Cable;
 use crate::net::pump::Pump;
 use crate::worker::Worker;
 use crate::{bit, Net, NetError, NetOptions};
@@ -34,7 +36,7 @@ impl Device for Card {
     fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
     fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         let [rx, tx] = [activation.ring(0)?, activation.ring(1)?];
-        let tap = File::from(OwnedFd::from(self.wire.try_clone()?));
+        let tap = Cable::Tap(File::from(OwnedFd::from(self.wire.try_clone()?)));
         let mut pump = Pump::new(tap, activation.mem, activation.features, rx, tx);
         self.worker = Some(Worker::spawn("net", activation.interrupt, move |stop| pump.run(stop))?);
         Ok(())
@@ -197,4 +199,98 @@ fn taps_that_are_none() {
     if std::path::Path::new("/sys/class/net/lo").exists() {
         assert!(matches!(Net::open("lo", &options), Err(NetError::NotATap(_))));
     }
+}
+
+/// A card on a stream, and the stream's other end.
+fn streamed() -> (Guest, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    far.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut guest = Guest::new(Net::over(near, &NetOptions { mac: Some([2, 0, 0, 0, 0, 1]), vhost: false }).unwrap());
+    guest.start(u64::MAX);
+    (guest, far)
+}
+
+/// The packet as it travels in the stream.
+fn framed(packet: &[u8]) -> Vec<u8> {
+    [&(packet.len() as u32 - 12).to_be_bytes(), &packet[12..]].concat()
+}
+
+#[test]
+fn a_stream_has_lengths_and_no_headers() {
+    let (mut guest, mut far) = streamed();
+    for len in [60, 1514] {
+        let sent = packet(len);
+        guest.put(BUFFERS, &sent);
+        guest.run(TX, &[readable(BUFFERS, sent.len() as u32)]);
+        let mut got = vec![0; 4 + len];
+        far.read_exact(&mut got).unwrap();
+        assert_eq!(got, framed(&sent));
+    }
+}
+
+#[test]
+fn frames_are_received_however_they_are_cut() {
+    let (mut guest, mut far) = streamed();
+    let frames: Vec<u8> = (0..40).flat_map(|n| framed(&packet(60 + n))).collect();
+    let writer = std::thread::spawn(move || {
+        for part in frames.chunks(37) {
+            far.write_all(part).unwrap();
+            std::thread::yield_now();
+        }
+        far
+    });
+    for n in 0..40 {
+        guest.add(RX, &[writable(BUFFERS, 2000)]);
+        guest.kick(RX);
+        assert_eq!(guest.wait_used(RX).1, 72 + n);
+        assert_eq!(guest.get(BUFFERS + 12, 60 + n as usize), packet(60 + n as usize)[12..]);
+    }
+    writer.join().unwrap();
+}
+
+#[test]
+fn many_frames_at_once_wait_for_their_turn() {
+    let (mut guest, mut far) = streamed();
+    // More than are received in one go, all of them in the card's own buffer.
+    far.write_all(&(0..200).flat_map(|_| framed(&packet(60))).collect::<Vec<u8>>()).unwrap();
+    for _ in 0..200 {
+        guest.add(RX, &[writable(BUFFERS, 2000)]);
+        guest.kick(RX);
+        assert_eq!(guest.wait_used(RX).1, 72);
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_the_network_is_slow() {
+    let (mut guest, mut far) = streamed();
+    let sent = packet(1514);
+    guest.put(BUFFERS, &sent);
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let mut got = vec![0; 4 + 1514];
+        for _ in 0..1000 {
+            far.read_exact(&mut got).unwrap();
+            assert!(got == framed(&packet(1514)));
+        }
+        far
+    });
+    for _ in 0..1000 {
+        guest.run(TX, &[readable(BUFFERS, sent.len() as u32)]);
+    }
+    let _far = reader.join().unwrap();
+    assert!(!guest.needs_reset());
+}
+
+#[test]
+fn a_network_that_makes_no_sense_or_goes_away_needs_a_reset() {
+    for nonsense in [&u32::MAX.to_be_bytes()[..], &[0; 4]] {
+        let (mut guest, mut far) = streamed();
+        guest.add(RX, &[writable(BUFFERS, 2000)]);
+        guest.kick(RX);
+        far.write_all(nonsense).unwrap();
+        guest.until("DEVICE_NEEDS_RESET", Guest::needs_reset);
+    }
+    let (guest, far) = streamed();
+    drop(far);
+    guest.until("DEVICE_NEEDS_RESET", Guest::needs_reset);
 }
