@@ -107,8 +107,10 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
 
-    /// A disk: a raw image or a block device. ",ro" makes it read-only; with ",snapshot" what the guest writes is thrown away;
-    /// ",serial=TEXT" is its serial number. The first is /dev/vda
+    /// A disk: a raw image or a block device. ",ro" makes it read-only; with ",snapshot" what the
+    /// guest writes is thrown away; with ",werror=stop" the guest is paused while the host has no
+    /// space for what it writes, until `loft resume`; ",serial=TEXT" is its serial number. The
+    /// first is /dev/vda
     #[arg(short, long = "disk", value_name = "FILE[,ro|,snapshot]")]
     pub disks: Vec<DiskArg>,
 
@@ -291,6 +293,8 @@ pub struct DiskArg {
     pub snapshot: bool,
     /// Its serial number.
     pub serial: Option<String>,
+    /// Whether the guest is paused while the host has no space.
+    pub stop: bool,
 }
 
 /// The longest serial number of a virtio disk.
@@ -300,7 +304,7 @@ impl std::str::FromStr for DiskArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut disk = Self { path: PathBuf::new(), read_only: false, snapshot: false, serial: None };
+        let mut disk = Self { path: PathBuf::new(), read_only: false, snapshot: false, serial: None, stop: false };
         let mut path = text;
         // What is no option belongs to the name.
         while let Some((before, word)) = path.rsplit_once(',') {
@@ -308,6 +312,7 @@ impl std::str::FromStr for DiskArg {
                 ("ro", _) => disk.read_only = true,
                 ("rw", _) => disk.read_only = false,
                 ("snapshot", _) => disk.snapshot = true,
+                ("werror=stop", _) => disk.stop = true,
                 (_, Some(("serial", serial))) if serial.len() > MAX_SERIAL => {
                     return Err(format!("a disk's serial number has at most {MAX_SERIAL} bytes"));
                 }
@@ -491,9 +496,16 @@ mod tests {
             "/",
         ])
         .unwrap();
-        assert_eq!(args.disks[0], DiskArg { path: "a.img".into(), read_only: false, snapshot: false, serial: None });
-        assert_eq!(args.disks[1], DiskArg { path: "b,c.img".into(), read_only: true, snapshot: false, serial: None });
-        let disk: DiskArg = "a,b,snapshot,serial=X1".parse().unwrap();
+        assert_eq!(
+            args.disks[0],
+            DiskArg { path: "a.img".into(), read_only: false, snapshot: false, serial: None, stop: false }
+        );
+        assert_eq!(
+            args.disks[1],
+            DiskArg { path: "b,c.img".into(), read_only: true, snapshot: false, serial: None, stop: false }
+        );
+        let disk: DiskArg = "a,b,werror=stop,snapshot,serial=X1".parse().unwrap();
+        assert!(disk.stop);
         assert_eq!((disk.path, disk.snapshot, disk.serial), ("a,b".into(), true, Some("X1".to_owned())));
         assert_eq!(args.nets[0], NetArg::Tap(TapNet { name: "t0".into(), mac: Some([0x52, 0x54, 0, 0, 0, 1]) }));
         assert_eq!((args.cpus, args.memory, args.vsock), (4, 2 << 30, Some(5)));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Launching a planned guest and seeing it through to its end.
 
-use crate::cli::{ConsoleKind, NetArg, OnReboot, RunArgs};
-use crate::control::{self, Agents, Guest, Running};
+use crate::cli::{ConsoleKind, DiskArg, NetArg, OnReboot, RunArgs};
+use crate::control::{self, Agents, Gate, Guest, Running};
 use crate::detach::{self, Detached};
 use crate::ending::Ending;
 use crate::guests::{self, Claim};
@@ -17,7 +17,8 @@ use loft_agent::task::{PORT, SERVICE_PORTS};
 use loft_devices::terminal::{self, Raw};
 use loft_devices::watch::{Record, Watch};
 use loft_virtio::{
-    Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng, Vsock,
+    Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng, Space,
+    Vsock,
 };
 use nix::sys::signalfd::SignalFd;
 use rustix::stdio;
@@ -75,11 +76,12 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     Ok(code)
 }
 
-/// Takes the guest's name. One that was not given a name goes without where there is no place for its socket.
+/// Takes the guest's name. One that nobody has to reach goes without where there is no place for
+/// its socket.
 fn claim(args: &RunArgs) -> Result<Option<Claim>> {
     match Claim::new(&guests::directory(), args.name.as_deref()) {
         Ok(claim) => Ok(Some(claim)),
-        Err(error) if args.name.is_some() || args.detach => Err(error),
+        Err(error) if args.name.is_some() || args.detach || args.disks.iter().any(|disk| disk.stop) => Err(error),
         Err(_) => Ok(None),
     }
 }
@@ -121,7 +123,8 @@ fn once(
     vm::allow_files(args.cpus, args.disks.len() + nets.len() + 4)?;
     // It ends after the machine.
     let mut networks = Vec::new();
-    let mut devices = devices(args, &nets, &mut networks)?;
+    let gate = Arc::new(Gate::default());
+    let mut devices = devices(args, &nets, &mut networks, &gate, &guest.name)?;
     let (mut to_hvc, mut to_agent, mut agents) = (None, None, None);
     if !command && console == ConsoleKind::Hvc0 {
         let (ours, device) = hvc()?;
@@ -151,6 +154,7 @@ fn once(
             vcpus: args.cpus,
             devices,
             serial_output: Box::new(serial),
+            gate,
         },
     )?;
 
@@ -230,11 +234,18 @@ fn explain(ending: &Ending, command: bool, verbose: bool, record: &Record) {
     message(&format!("\nloft: {text}"));
 }
 
-fn devices(args: &RunArgs, nets: &[NetArg], networks: &mut Vec<Passt>) -> Result<Vec<Box<dyn Device>>> {
+fn devices(
+    args: &RunArgs,
+    nets: &[NetArg],
+    networks: &mut Vec<Passt>,
+    gate: &Arc<Gate>,
+    name: &str,
+) -> Result<Vec<Box<dyn Device>>> {
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
     for (n, disk) in args.disks.iter().enumerate() {
         let serial = disk.serial.clone().unwrap_or_else(|| format!("loft-{n}"));
-        let options = BlockOptions { read_only: disk.read_only, snapshot: disk.snapshot, serial: Some(serial) };
+        let space = disk.stop.then(|| space(disk, gate, name));
+        let options = BlockOptions { read_only: disk.read_only, snapshot: disk.snapshot, serial: Some(serial), space };
         devices.push(Box::new(Block::open(&disk.path, &options)?));
     }
     for net in nets {
@@ -253,6 +264,21 @@ fn devices(args: &RunArgs, nets: &[NetArg], networks: &mut Vec<Passt>) -> Result
         devices.push(Box::new(Vsock::open(cid)?));
     }
     Ok(devices)
+}
+
+/// Has the guest `name` wait behind `gate` while the host has no space for what it writes to
+/// `disk`.
+fn space(disk: &DiskArg, gate: &Arc<Gate>, name: &str) -> Arc<Space> {
+    let (path, name, theirs) = (disk.path.display().to_string(), name.to_owned(), Arc::downgrade(gate));
+    let space = Arc::new(Space::new(move |error| {
+        if let Some(gate) = theirs.upgrade() {
+            gate.begin_to_close();
+            message(&format!("loft: disk {path}: {error}; the guest is paused: make room, then loft resume {name}\r"));
+        }
+    }));
+    let theirs = space.clone();
+    gate.on_open(move || theirs.retry());
+    space
 }
 
 /// The launcher's end of the virtio console, and the device.

@@ -5,6 +5,7 @@ mod disk;
 mod iovec;
 mod overlay;
 mod request;
+mod space;
 
 use std::fs::File;
 use std::path::Path;
@@ -16,6 +17,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use disk::BlockError;
+pub use space::Space;
 
 use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
 use crate::ring::{Ring, RingError};
@@ -42,6 +44,8 @@ pub struct BlockOptions {
     pub snapshot: bool,
     /// What the guest sees as the disk's serial number, cut to 20 bytes; the file's name if there is none.
     pub serial: Option<String>,
+    /// Where writes wait while the host has no space for them; if there is no such place they fail.
+    pub space: Option<Arc<Space>>,
 }
 
 impl BlockOptions {
@@ -73,6 +77,13 @@ impl Block {
     /// The disk's size in sectors of 512 bytes.
     pub fn sectors(&self) -> u64 {
         self.disk.sectors()
+    }
+
+    /// Tells a write that waits for space whether the device is being reset.
+    fn set_reset(&self, reset: bool) {
+        if let Some(space) = self.disk.space() {
+            space.set_reset(reset);
+        }
     }
 
     fn config(&self) -> [u8; 60] {
@@ -126,6 +137,7 @@ impl Device for Block {
 
     fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         let mut ring = activation.ring(0)?;
+        self.set_reset(false);
         let server = Server::new(Arc::clone(&self.disk), activation.features);
         let mem = activation.mem;
         self.worker =
@@ -134,6 +146,7 @@ impl Device for Block {
     }
 
     fn reset(&mut self) {
+        self.set_reset(true);
         self.worker = None;
     }
 }

@@ -76,7 +76,7 @@ impl<'m> Buffers<'m> {
     }
 
     /// The pieces that are left.
-    pub fn slices(&self) -> impl Iterator<Item = &VolatileSlice<'m>> {
+    pub fn slices(&self) -> impl Iterator<Item = &VolatileSlice<'m>> + Clone {
         self.slices.iter()
     }
 

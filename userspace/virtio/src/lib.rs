@@ -27,7 +27,7 @@ mod vhost;
 pub mod vsock;
 pub mod worker;
 
-pub use block::{Block, BlockError, BlockOptions};
+pub use block::{Block, BlockError, BlockOptions, Space};
 pub use console::{Console, ConsoleHandle, ConsoleOptions};
 pub use device::{ActivateError, Activation, Device};
 pub use interrupt::Interrupt;

@@ -16,6 +16,10 @@ struct Inner {
     /// Of the threads that go through here.
     kicks: Vec<(usize, Kick)>,
     waiting: usize,
+    /// What is to be done when it opens.
+    openers: Vec<Box<dyn Fn() + Send>>,
+    /// Whether it stays open.
+    removed: bool,
 }
 
 /// A gate, open at first.
@@ -42,19 +46,43 @@ impl Gate {
 
     /// Closes the gate, and returns when every thread waits at it. False if one does not arrive.
     pub fn close(&self) -> bool {
-        let inner = self.locked();
-        self.closed.store(true, Ordering::Release);
-        inner.kicks.iter().for_each(|(_, kick)| kick());
-        let absent = |inner: &mut Inner| inner.waiting < inner.kicks.len();
+        let inner = self.shut();
+        let absent = |inner: &mut Inner| !inner.removed && inner.waiting < inner.kicks.len();
         let (_inner, limit) = self.changed.wait_timeout_while(inner, LIMIT, absent).unwrap_or_else(|e| e.into_inner());
         !limit.timed_out()
     }
 
+    /// Closes the gate, unless it was removed, and waits for nobody.
+    pub fn begin_to_close(&self) {
+        drop(self.shut());
+    }
+
+    fn shut(&self) -> MutexGuard<'_, Inner> {
+        let inner = self.locked();
+        if !inner.removed {
+            self.closed.store(true, Ordering::Release);
+            inner.kicks.iter().for_each(|(_, kick)| kick());
+        }
+        inner
+    }
+
+    /// Has `opener` be called whenever the gate is opened. It does not use the gate.
+    pub fn on_open(&self, opener: impl Fn() + Send + 'static) {
+        self.locked().openers.push(Box::new(opener));
+    }
+
     /// Opens it.
     pub fn open(&self) {
-        let _inner = self.locked();
+        let inner = self.locked();
         self.closed.store(false, Ordering::Release);
         self.changed.notify_all();
+        inner.openers.iter().for_each(|opener| opener());
+    }
+
+    /// Opens it for good: its guest ends.
+    pub fn remove(&self) {
+        self.locked().removed = true;
+        self.open();
     }
 
     /// Whether it is closed.
@@ -92,6 +120,20 @@ impl Drop for Passer<'_> {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn what_waits_for_the_gate_to_open() {
+        let (gate, opened) = (Gate::default(), std::sync::Arc::new(AtomicU64::new(0)));
+        let theirs = opened.clone();
+        gate.on_open(move || _ = theirs.fetch_add(1, Ordering::Relaxed));
+        gate.begin_to_close();
+        assert!(gate.is_closed() && opened.load(Ordering::Relaxed) == 0);
+        gate.open();
+        assert!(!gate.is_closed() && opened.load(Ordering::Relaxed) == 1);
+        gate.remove();
+        gate.begin_to_close();
+        assert!(!gate.is_closed() && opened.load(Ordering::Relaxed) == 2);
+    }
 
     #[test]
     fn nobody_works_behind_a_closed_gate() {

@@ -48,6 +48,8 @@ pub struct Setup {
     pub devices: Vec<Box<dyn Device>>,
     /// Where the serial port writes.
     pub serial_output: Box<dyn Write + Send>,
+    /// Where the vCPUs wait while the guest is paused.
+    pub gate: Arc<Gate>,
 }
 
 /// A machine.
@@ -118,7 +120,7 @@ impl Machine {
             endings: mpsc::channel(),
             stop: Arc::new(AtomicBool::new(false)),
             counters,
-            gate: Arc::default(),
+            gate: setup.gate,
         })
     }
 
@@ -150,7 +152,7 @@ impl Machine {
     /// Stops the vCPUs and the devices. Returns how often the guest had to be left, by reason.
     pub fn stop(&mut self) -> BTreeMap<String, u64> {
         self.stop.store(true, Ordering::Release);
-        self.gate.open();
+        self.gate.remove();
         let deadline = Instant::now() + JOIN_LIMIT;
         let mut totals = self.counters.read();
         for thread in self.threads.drain(..) {

@@ -6,6 +6,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use nix::fcntl::{fcntl, FcntlArg};
 use rustix::fs::{fallocate, FallocateFlags};
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 use vm_memory::VolatileSlice;
 
-use super::{iovec, overlay::Overlay, BlockOptions, SECTOR};
+use super::{iovec, overlay::Overlay, space::Space, BlockOptions, SECTOR};
 
 /// The length of a disk's serial number.
 pub const ID_BYTES: usize = VIRTIO_BLK_ID_BYTES as usize;
@@ -82,6 +83,8 @@ pub struct Disk {
     path: PathBuf,
     /// Whether the user has been told that the host could not do something.
     told: AtomicBool,
+    /// Where writes wait for space.
+    space: Option<Arc<Space>>,
 }
 
 impl Disk {
@@ -122,7 +125,8 @@ impl Disk {
         let overlay = options.snapshot.then(|| Overlay::new(size)).transpose();
         let overlay = overlay.map_err(|reason| BlockError::Overlay { path: path.to_owned(), reason })?;
         let (id, path, told) = (id(path, options), path.to_owned(), AtomicBool::new(false));
-        Ok(Self { file, overlay, size, read_only: options.read_only, id, path, told })
+        let (read_only, space) = (options.read_only, options.space.clone());
+        Ok(Self { file, overlay, size, read_only, id, path, told, space })
     }
 
     pub fn sectors(&self) -> u64 {
@@ -131,6 +135,11 @@ impl Disk {
 
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Where writes wait for space.
+    pub fn space(&self) -> Option<&Space> {
+        self.space.as_deref()
     }
 
     /// The serial number, padded with zeroes.
@@ -151,12 +160,19 @@ impl Disk {
         })
     }
 
-    pub fn write<'m>(&self, offset: u64, from: impl Iterator<Item = &'m VolatileSlice<'m>>) -> io::Result<()> {
-        let mut length = 0;
-        let from = from.inspect(|slice| length += slice.len() as u64);
-        self.noted(iovec::write_at(self.target(), offset, from))?;
+    pub fn write<'m>(&self, offset: u64, from: impl Iterator<Item = &'m VolatileSlice<'m>> + Clone) -> io::Result<()> {
+        let length = from.clone().map(|slice| slice.len() as u64).sum();
+        self.written(|| iovec::write_at(self.target(), offset, from.clone()))?;
         self.take(offset, length);
         Ok(())
+    }
+
+    /// Does `write`, which may need space that the host has not got.
+    fn written(&self, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        self.noted(match &self.space {
+            Some(space) => space.wait_for(write),
+            None => write(),
+        })
     }
 
     /// The file that is written to.
@@ -207,25 +223,23 @@ impl Disk {
         if length == 0 {
             return Ok(());
         }
-        loop {
+        self.written(|| loop {
             match fallocate(self.target(), how | FallocateFlags::KEEP_SIZE, offset, length) {
                 Err(Errno::INTR) => {}
                 // Some block devices say EINVAL where they mean that they cannot.
                 Err(Errno::NOSYS | Errno::OPNOTSUPP) => return Err(io::ErrorKind::Unsupported.into()),
-                result => {
-                    self.noted(result.map_err(io::Error::from))?;
-                    self.take(offset, length);
-                    return Ok(());
-                }
+                result => return result.map_err(io::Error::from),
             }
-        }
+        })?;
+        self.take(offset, length);
+        Ok(())
     }
 
     fn write_zeroes(&self, mut offset: u64, mut length: u64) -> io::Result<()> {
         static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
         while length > 0 {
             let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROES.len());
-            self.noted(self.target().write_all_at(ZEROES.get(..part).unwrap_or(&[]), offset))?;
+            self.written(|| self.target().write_all_at(ZEROES.get(..part).unwrap_or(&[]), offset))?;
             self.take(offset, part as u64);
             offset += part as u64;
             length -= part as u64;

@@ -32,7 +32,8 @@ fn on_disk(image: &TempFile, from: u64, len: usize) -> Vec<u8> {
 }
 
 fn guest(image: &TempFile, read_only: bool) -> Guest {
-    let options = BlockOptions { read_only, snapshot: false, serial: Some("a serial number that is too long".into()) };
+    let options =
+        BlockOptions { read_only, serial: Some("a serial number that is too long".into()), ..BlockOptions::default() };
     Guest::started(Block::open(image.as_path(), &options).unwrap())
 }
 
