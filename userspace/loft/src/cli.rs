@@ -40,6 +40,16 @@ pub enum Command {
     With(WithArgs),
     /// Print the manual page, for `man -l`: loft man >loft.1
     Man,
+    /// Print what completes loft's options in a shell: source <(loft completions bash)
+    Completions(CompletionsArgs),
+}
+
+/// What `loft completions` takes.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 const RUN_HELP: &str = "\
@@ -462,6 +472,16 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_shell_completes_the_options() {
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "loft", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("on-reboot") && script.contains("restart"), "{shell}");
+        }
     }
 
     #[test]

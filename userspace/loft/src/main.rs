@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         cli::Command::Console(args) => client::console(&args),
         cli::Command::Exec(args) => client::exec(&args),
         cli::Command::Man => manual(),
+        cli::Command::Completions(args) => completions(args.shell),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -69,6 +70,13 @@ fn manual() -> anyhow::Result<u8> {
     let mut page = Vec::new();
     man::write(cli::Cli::command(), &mut page)?;
     output::write_all(rustix::stdio::stdout(), &page)?;
+    Ok(0)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli::Cli::command(), "loft", &mut script);
+    output::write_all(rustix::stdio::stdout(), &script)?;
     Ok(0)
 }
 

@@ -53,11 +53,12 @@ fn synopsis(command: &clap::Command, to: &mut impl Write) -> io::Result<()> {
         let values = arg.get_value_names().filter(|_| arg.get_action().takes_values() || arg.is_positional());
         let value = values.into_iter().flatten().map(|v| format!("\\fI{v}\\fR")).collect::<Vec<_>>().join(" ");
         let text = match (arg.is_positional(), value.as_str()) {
-            (true, _) => format!("\\-\\- {value}..."),
+            (true, _) if arg.is_last_set() => format!("\\-\\- {value}..."),
+            (true, _) => value,
             (false, "") => names.join("|"),
             (false, _) => format!("{} {value}", names.join("|")),
         };
-        let more = if matches!(arg.get_action(), clap::ArgAction::Append) && !arg.is_positional() { "..." } else { "" };
+        let more = if matches!(arg.get_action(), clap::ArgAction::Append) && !arg.is_last_set() { "..." } else { "" };
         if arg.is_required_set() {
             write!(to, " {text}{more}")?;
         } else {
