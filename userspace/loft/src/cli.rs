@@ -170,6 +170,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value = "exit")]
     pub on_reboot: OnReboot,
 
+    /// Do without the sandbox, which leaves each thread the system calls that it needs: for
+    /// debuggers
+    #[arg(long)]
+    pub no_sandbox: bool,
+
     /// Print how the run ended, as JSON, on the last line of standard error
     #[arg(long)]
     pub json: bool,

@@ -9,9 +9,10 @@ use crate::guests::{self, Claim};
 use crate::output::{message, Output, Refused, Target};
 use crate::passt::{self, Passt};
 use crate::run::{plan, report, Plan};
+use crate::sandbox::Kind;
 use crate::session::{self, Hvc, Session, Wiring};
-use crate::{signals, vm, warnings};
-use anyhow::{Context, Result};
+use crate::{sandbox, signals, vm, warnings};
+use anyhow::{anyhow, Context, Result};
 use kvm_ioctls::Kvm;
 use loft_agent::task::{PORT, SERVICE_PORTS};
 use loft_devices::terminal::{self, Raw};
@@ -42,6 +43,9 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         None => None,
     };
     warnings::show();
+    if !args.no_sandbox {
+        sandbox::prepare()?;
+    }
     let kvm = vm::open(&args.device)?;
     let claim = claim(args)?;
     let name = claim.as_ref().map_or_else(String::new, |claim| claim.name.clone());
@@ -51,11 +55,12 @@ pub fn main(args: &RunArgs) -> Result<u8> {
         let listener = claim.listener.try_clone().context("cannot duplicate a socket")?;
         control::serve(listener, guest.clone()).context("cannot start a thread")?;
     }
+    loft_virtio::worker::start_starter(sandbox::enter_device).context("cannot start a thread")?;
     exit_on_panic();
     let command = !args.command.is_empty();
     let begun = Instant::now();
     let run = loop {
-        let run = once(args, &kvm, &signals, &guest, &mut detached)?;
+        let run = boot(args, &kvm, &signals, &guest, &mut detached)?;
         if run.ending != Ending::Reboot || args.on_reboot == OnReboot::Exit {
             break run;
         }
@@ -97,6 +102,27 @@ struct Run {
     boot: Option<Duration>,
     /// How often it had to be left, by reason.
     exits: BTreeMap<String, u64>,
+}
+
+/// Boots the guest and sees it through to its end, in a thread of its own: for another boot the
+/// main thread stays out of the sandbox.
+fn boot(
+    args: &RunArgs,
+    kvm: &Kvm,
+    signals: &SignalFd,
+    guest: &Arc<Guest>,
+    detached: &mut Option<Detached>,
+) -> Result<Run> {
+    std::thread::scope(|scope| {
+        let session = std::thread::Builder::new()
+            .name("session".into())
+            .spawn_scoped(scope, || once(args, kvm, signals, guest, detached))
+            .context("cannot start a thread")?;
+        if args.on_reboot == OnReboot::Exit {
+            sandbox::enter(Kind::Main);
+        }
+        session.join().map_err(|_| anyhow!("the session panicked"))?
+    })
 }
 
 /// Boots the guest and sees it through to its end.
@@ -189,6 +215,7 @@ fn once(
         mailbox: &guest.mailbox,
         attached: false,
     });
+    sandbox::enter(Kind::Session);
     let result = session.run();
     guest.set_running(None);
     let exits = machine.stop();

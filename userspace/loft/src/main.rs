@@ -22,6 +22,7 @@ mod node;
 mod output;
 mod passt;
 mod run;
+mod sandbox;
 mod session;
 mod signals;
 mod statsfd;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::{mpsc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -11,6 +12,46 @@ use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
 use crate::interrupt::Interrupt;
 use crate::ring::RingError;
+
+/// What each thread calls first, with its name.
+pub type Entry = fn(&str);
+
+type Body = Box<dyn FnOnce() + Send>;
+
+/// A thread that is to be started: its name, what it does, and who wants to know.
+type Order = (String, Body, mpsc::Sender<io::Result<JoinHandle<()>>>);
+
+/// The way to the thread that starts the others.
+static STARTER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+
+/// Starts a thread, called `starter`, that starts all devices' threads: then a vCPU's thread, which
+/// finds that a driver is there, needs no right to start any. Each calls `entry` first. To be
+/// called once, before the first device is activated; else whoever activates a device starts its
+/// thread.
+pub fn start_starter(entry: Entry) -> io::Result<()> {
+    let (orders, to_do) = mpsc::channel::<Order>();
+    Builder::new().name("starter".into()).spawn(move || {
+        entry("starter");
+        for (name, body, answer) in to_do {
+            let title = name.clone();
+            let thread = Builder::new().name(name).spawn(move || {
+                entry(&title);
+                body();
+            });
+            // Who does not wait for the answer has ended.
+            let _ = answer.send(thread);
+        }
+    })?;
+    STARTER.set(orders).map_err(|_| io::ErrorKind::AlreadyExists.into())
+}
+
+fn start(name: &str, body: Body) -> io::Result<JoinHandle<()>> {
+    let Some(starter) = STARTER.get() else { return Builder::new().name(name.to_owned()).spawn(body) };
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let (answer, result) = mpsc::channel();
+    starter.send((name.to_owned(), body, answer)).map_err(|_| gone())?;
+    result.recv().map_err(|_| gone())?
+}
 
 /// A running thread. Dropping it asks the thread to stop and waits until it has.
 #[derive(Debug)]
@@ -29,12 +70,13 @@ impl Worker {
         let stop = EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
         let stopped = stop.try_clone()?;
         let title = name.to_owned();
-        let thread = Builder::new().name(name.to_owned()).spawn(move || {
+        let body = move || {
             if let Err(error) = body(&stopped) {
                 log::warn!("{title}: {error}; the device waits for a reset");
                 interrupt.needs_reset();
             }
-        })?;
+        };
+        let thread = start(name, Box::new(body))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

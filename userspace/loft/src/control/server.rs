@@ -2,6 +2,7 @@
 //! The launcher's side of the socket.
 
 use super::{Agents, Answer, Gate, Hub, Mailbox, Message, Request, State, Status};
+use crate::sandbox::{self, Kind};
 use anyhow::{anyhow, bail, Context, Result};
 use loft_agent::task;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -109,6 +110,7 @@ impl Guest {
 /// Serves `guest` at `listener`, in threads, until the program ends.
 pub fn serve(listener: UnixListener, guest: Arc<Guest>) -> io::Result<()> {
     std::thread::Builder::new().name("control".into()).spawn(move || {
+        sandbox::enter(Kind::Control);
         for client in listener.incoming().flatten() {
             let guest = guest.clone();
             // Without a thread the connection is closed: the client says so.

@@ -4,6 +4,7 @@
 use super::{boot, gic::Gic, kick, memory, stats::Counters, vcpu};
 use crate::control::Gate;
 use crate::ending::Ending;
+use crate::sandbox::{self, Kind};
 use anyhow::{anyhow, bail, Context, Result};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use loft_boot::image::Kernel;
@@ -137,7 +138,10 @@ impl Machine {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("vcpu-{id}"))
-                .spawn(move || vcpu::run(vcpu, id as u32, &bus, &stop, &gate, &end))
+                .spawn(move || {
+                    sandbox::enter(Kind::Vcpu);
+                    vcpu::run(vcpu, id as u32, &bus, &stop, &gate, &end)
+                })
                 .with_context(|| format!("cannot start the thread of vCPU {id}; is the process limit reached?"))?;
             self.threads.push(thread);
         }
