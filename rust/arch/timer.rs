@@ -23,9 +23,9 @@ pub(crate) fn set_offset(offset: u64) {
     write_sysreg!(CNTVOFF_EL2, offset);
 }
 
-/// Lets the guest have the physical counter and timer, or traps them. It always has the virtual
-/// ones: KVM may have left them trapping, on CPUs where it cannot do without or for a guest that is
-/// a hypervisor.
+/// Lets the guest have the physical counter (CNTPCTSS_EL0 too) and timer, or traps them. It always
+/// has the virtual ones: KVM may have left them trapping, on CPUs where it cannot do without or for
+/// a guest that is a hypervisor.
 pub(crate) fn trap_physical(trap: bool) {
     let open = CNTHCTL_EL2::EL1PCTEN.mask() | CNTHCTL_EL2::EL1PTEN.mask();
     let traps = CNTHCTL_EL2::EL1TVT.mask()

@@ -55,19 +55,22 @@ impl HaltPoll {
         Self { ns }
     }
 
-    /// WFI: sleeps until the guest has an interrupt or its vCPU a request, having polled for that first.
-    /// `EINTR`: a signal is pending.
+    /// WFI: sleeps until the guest has an interrupt or its vCPU a request, having polled for that
+    /// first; WFIT also until the guest's virtual counter shows `end`. `EINTR`: there is a signal.
     pub(super) fn wait(
         &mut self,
         vm: &Vm,
         handle: &VcpuHandle,
         loaded: &mut Loaded<'_, Core>,
+        end: Option<u64>,
     ) -> Result {
-        if handle.has_requests() || loaded.with(Core::has_interrupt) {
+        let left = end.map(|end| loaded.with(|core| core.ticks_until(end)));
+        if left == Some(0) || handle.has_requests() || loaded.with(Core::has_interrupt) {
             return Ok(());
         }
         let deadline = {
-            let ticks = loaded.with(|core| core.next_timer());
+            let timer = loaded.with(|core| core.next_timer());
+            let ticks = [left, timer].into_iter().flatten().min();
             let hz = Frequency::new(features().counter_hz);
             match (ticks, hz) {
                 (Some(ticks), Some(hz)) => {

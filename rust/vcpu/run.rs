@@ -186,8 +186,8 @@ impl Vcpu {
                 self.begin_steal_time(loaded);
                 Ok(())
             }
-            DeferredWork::Wait => halt_poll
-                .wait(&self.vm, &self.handle, loaded)
+            DeferredWork::Wait { end } => halt_poll
+                .wait(&self.vm, &self.handle, loaded, end)
                 .map_err(Stop::from),
             DeferredWork::Yield => {
                 sched::yield_now();
@@ -250,7 +250,7 @@ impl Vcpu {
                     .waiter
                     .block(rcuwait::NEVER, || self.handle.power() != Power::Off)?,
                 Power::Suspended => {
-                    halt_poll.wait(&self.vm, &self.handle, loaded)?;
+                    halt_poll.wait(&self.vm, &self.handle, loaded, None)?;
                     if self.handle.power() == Power::Suspended && loaded.with(Core::has_interrupt) {
                         return Err(Exit::Wakeup.into());
                     }

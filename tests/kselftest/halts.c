@@ -169,13 +169,19 @@ static void guest_timers(u64 cpu)
 	}
 }
 
-static struct vm *timers_of(u64 us)
+static void set_period(struct vm *vm, u64 us)
 {
-	struct vm *vm = vm_create(.main = guest_timers, .gic = true);
 	u64 hz;
 
 	__asm__("mrs %0, cntfrq_el0" : "=r"(hz));
 	VM_GLOBAL(vm, period) = hz / 1000000 * us;
+}
+
+static struct vm *timers_of(u64 us)
+{
+	struct vm *vm = vm_create(.main = guest_timers, .gic = true);
+
+	set_period(vm, us);
 	return vm;
 }
 
@@ -319,4 +325,128 @@ TEST(not_with_an_interrupt_that_is_masked)
 	struct vm *vm = vm_create(.main = guest_masked, .gic = true);
 
 	vcpu_done(&vm->vcpus[0]);
+}
+
+#define ID_AA64ISAR2 ARM64_SYS_REG(3, 0, 0, 6, 2)
+
+/* Skips the case where the guest has no WFIT and WFET. */
+static void need_wfxt(struct vm *vm)
+{
+	if (!(reg_get(&vm->vcpus[0], ID_AA64ISAR2) & 0xf))
+		SKIP("the CPU has no FEAT_WFxT");
+}
+
+static inline void wfit(u64 until)
+{
+	__asm__ volatile(".arch armv8.7-a\n\twfit %0" : : "r"(until) : "memory");
+}
+
+static inline void wfet(u64 until)
+{
+	__asm__ volatile(".arch armv8.7-a\n\twfet %0" : : "r"(until) : "memory");
+}
+
+static u64 early;
+
+/* With nothing else that could end it: the time does, soon after it has come. */
+static void guest_times(u64 cpu)
+{
+	irq_disable();
+	wfit(0);
+	wfit(timer_counter(TIMER_VIRTUAL) - 1);
+	wfet(0);
+	for (u64 n = 0; n < 20; n++) {
+		u64 due = timer_counter(TIMER_VIRTUAL) + period, now;
+
+		wfit(due);
+		now = timer_counter(TIMER_VIRTUAL);
+		if (now < due)
+			early++;
+		GUEST_CHECK(now < due + guest_us(5000000));
+		wfet(timer_counter(TIMER_VIRTUAL) + period);
+	}
+}
+
+static void timed_waits(u64 us, u64 counter)
+{
+	struct vm *vm = vm_create(.main = guest_times, .gic = true);
+
+	need_wfxt(vm);
+	set_period(vm, us);
+	if (counter)
+		reg_set(&vm->vcpus[0], KVM_REG_ARM_TIMER_CNT, counter);
+	vcpu_done(&vm->vcpus[0]);
+	/* A WFIT may end early, but not as a rule. */
+	EXPECT(VM_GLOBAL(vm, early) <= 10);
+}
+
+/* In the vector; asleep; and where the guest's counter is far from the machine's, behind it as in all these and ahead of it. */
+TEST(short_times_end_it)
+{
+	timed_waits(50, 0);
+}
+
+TEST(long_times_end_it)
+{
+	timed_waits(20000, 0);
+}
+
+TEST(times_are_the_guests)
+{
+	timed_waits(50, 1UL << 60);
+	timed_waits(20000, 1UL << 60);
+}
+
+static void guest_far(u64 cpu)
+{
+	irq_disable();
+	set_up(cpu);
+	for (u64 n = 1; n <= 20; n++) {
+		timer_set_cval(TIMER_VIRTUAL, timer_counter(TIMER_VIRTUAL) + period);
+		timer_set_ctl(TIMER_VIRTUAL, TIMER_ENABLE);
+		while (READ_ONCE(got) < n) {
+			wfit(~0UL);
+			irq_enable();
+			isb();
+			irq_disable();
+		}
+	}
+}
+
+/* An interrupt ends it long before its time. */
+TEST(an_interrupt_ends_a_timed_wait)
+{
+	for (u64 us = 50; us <= 5000; us *= 100) {
+		struct vm *vm = vm_create(.main = guest_far, .gic = true);
+
+		need_wfxt(vm);
+		set_period(vm, us);
+		vcpu_done(&vm->vcpus[0]);
+		vm_destroy(vm);
+	}
+}
+
+static void guest_has_no_wfxt(u64 cpu)
+{
+	u64 far = timer_counter(TIMER_VIRTUAL) + guest_us(1000000000), esr;
+
+	irq_disable();
+	GUEST_CHECK_EQ(read_sysreg(S3_0_C0_C6_2) & 0xf, 0);
+	esr = GUEST_PROBE(".arch armv8.7-a\n\twfit %0", : : "r"(far));
+	GUEST_CHECK(esr && ESR_EC(esr) == EC_UNKNOWN);
+	esr = GUEST_PROBE(".arch armv8.7-a\n\twfet %0", : : "r"(far));
+	GUEST_CHECK(esr && ESR_EC(esr) == EC_UNKNOWN);
+}
+
+/* A VMM takes them away: then they are UNDEFINED. KVM executes them all the same. */
+TEST(without_timed_waits)
+{
+	struct vm *vm = vm_create(.main = guest_has_no_wfxt, .gic = true);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	need_wfxt(vm);
+	if (ktap_on_kvm())
+		SKIP("KVM lets a guest use them that has them not");
+	reg_set(vcpu, ID_AA64ISAR2, reg_get(vcpu, ID_AA64ISAR2) & ~0xfUL);
+	vcpu_done(vcpu);
 }

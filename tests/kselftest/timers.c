@@ -541,3 +541,80 @@ TEST(line_to_userspace)
 	CHECK(run->s.regs.device_irq_level & KVM_ARM_DEV_EL1_VTIMER);
 	CHECK(!(run->s.regs.device_irq_level & KVM_ARM_DEV_EL1_PTIMER));
 }
+
+#define ID_AA64MMFR0 ARM64_SYS_REG(3, 0, 0, 7, 0)
+#define ECV_SHIFT 60
+
+/* Skips the case where the guest has no self-synchronised counters. */
+static void need_ecv(struct vm *vm)
+{
+	if (!(reg_get(&vm->vcpus[0], ID_AA64MMFR0) >> ECV_SHIFT & 0xf))
+		SKIP("the CPU has no FEAT_ECV");
+}
+
+/* CNTVCTSS_EL0 and CNTPCTSS_EL0: no ISB around them, so that it is they which are in order. */
+static u64 synchronised_counter(enum guest_timer t)
+{
+	return t == TIMER_VIRTUAL ? read_sysreg(S3_3_C14_C0_6) : read_sysreg(S3_3_C14_C0_5);
+}
+
+static void guest_synchronised_counters(u64 arg)
+{
+	for (enum guest_timer t = TIMER_VIRTUAL; t <= TIMER_PHYSICAL; t++) {
+		u64 first = timer_counter(t), last = first;
+
+		for (int i = 0; i < 1000; i++) {
+			u64 now = i & 1 ? timer_counter(t) : synchronised_counter(t);
+
+			GUEST_CHECK(now >= last);
+			last = now;
+		}
+		GUEST_CHECK(last > first && last - first < guest_us(30000000));
+	}
+}
+
+/* They are the same counters, whatever the offsets are: also where the physical one traps because it has one. */
+TEST(self_synchronised_counters)
+{
+	u64 offsets[] = { 0, host_counter() - 5000, -SECONDS(1000UL) };
+
+	for (int i = 0; i < 3; i++) {
+		struct vm *vm = vm_create(.main = guest_synchronised_counters, .gic = true);
+		struct kvm_arm_counter_offset offset = { .counter_offset = offsets[i] };
+		int stats = ktap_on_kvm() ? -1 : stats_of(vm->vcpus[0].fd);
+
+		need_ecv(vm);
+		if (i)
+			CHECK_OK(ioctl(vm->fd, KVM_ARM_SET_COUNTER_OFFSET, &offset));
+		vcpu_done(&vm->vcpus[0]);
+		if (stats >= 0 && i)
+			EXPECT(stats_counter(stats, "sysreg_exit_stat") >= 1000);
+		else if (stats >= 0)
+			EXPECT(stats_counter(stats, "sysreg_exit_stat") < 100);
+		vm_destroy(vm);
+	}
+}
+
+static void guest_without_synchronised_counters(u64 arg)
+{
+	u64 esr = GUEST_PROBE("mrs x9, S3_3_C14_C0_5", : : : "x9");
+
+	GUEST_CHECK(esr && ESR_EC(esr) == EC_UNKNOWN);
+	GUEST_CHECK_EQ(read_sysreg(id_aa64mmfr0_el1) >> ECV_SHIFT & 0xf, 0);
+	GUEST_CHECK(timer_counter(TIMER_PHYSICAL));
+}
+
+/* A VMM takes them away: the one that traps is UNDEFINED then. KVM traps neither. */
+TEST(without_self_synchronised_counters)
+{
+	struct vm *vm = vm_create(.main = guest_without_synchronised_counters, .gic = true);
+	struct kvm_arm_counter_offset offset = { .counter_offset = 1000 };
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	need_ecv(vm);
+	if (ktap_on_kvm())
+		SKIP("KVM lets a guest read them that has them not");
+	reg_set(vcpu, ID_AA64MMFR0, reg_get(vcpu, ID_AA64MMFR0) & ~(0xfUL << ECV_SHIFT));
+	CHECK_OK(ioctl(vm->fd, KVM_ARM_SET_COUNTER_OFFSET, &offset));
+	vcpu_done(vcpu);
+}

@@ -346,3 +346,15 @@ pub enum Wfx {
     /// Wait for event, with a timeout.
     Wfet,
 }
+
+impl Wfx {
+    /// Returns whether it waits for an event.
+    pub const fn is_wfe(self) -> bool {
+        matches!(self, Self::Wfe | Self::Wfet)
+    }
+
+    /// Returns whether it has a timeout (FEAT_WFxT).
+    pub const fn is_timed(self) -> bool {
+        matches!(self, Self::Wfit | Self::Wfet)
+    }
+}

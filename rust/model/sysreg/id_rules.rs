@@ -7,7 +7,7 @@
 //! A feature is hidden or works. These stay hidden although the host may have them, with what they wait for:
 //! SVE, SME, FP8 (FPMR), MTE, GCS (state to save); LS64, CMOW (HCRX_EL2); SCTLR2, TCR2, permission indirection
 //! and overlays, DoubleFault2, THE (EL1 registers to save and HCRX_EL2); PMU, SPE, TRBE, BRBE, trace, AMU, MPAM (not
-//! virtualised); ECV (CNTPOFF); WFxT (a trapped WFIT has a timeout); LPA2 and 52-bit addresses (stage 2 has 48);
+//! virtualised); LPA2 and 52-bit addresses (stage 2 has 48);
 //! EL2, EL3, VHE, nesting, stage-2 features and AArch32 (a guest has AArch64 EL1 and EL0).
 
 use super::regs;
@@ -184,7 +184,7 @@ pub(super) const RULES: &[FieldRule] = rules! {
         LS64: Fixed(0);
     }
     ID_AA64ISAR2_EL1 {
-        WFxT: Fixed(0);
+        WFxT: Host;
         RPRES: Host;
         GPA3: PointerAuth => read_only;
         APA3: PointerAuth => read_only;
@@ -216,7 +216,8 @@ pub(super) const RULES: &[FieldRule] = rules! {
         TGRAN64_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN64_2_NI) => safe(Safe::Exactly(1));
         TGRAN4_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN4_2_NI) => safe(Safe::Exactly(1));
         EXS: Host;
-        ECV: Fixed(0);
+        // 2 adds a register of EL2's, but KVM shows it, so a guest that moves here may have it.
+        ECV: Host;
     }
     ID_AA64MMFR1_EL1 {
         // 2 is access flag and dirty state; 3 needs TCR2_EL1.

@@ -133,6 +133,8 @@ const OTHERS: &[Row] = &[
     // The generic timer.
     reg!(timer CNTPCT_EL0, TimerReg::Cntpct, User::Timer),
     reg!(timer CNTVCT_EL0, TimerReg::Cntvct, User::Timer),
+    reg!(timer CNTPCTSS_EL0, TimerReg::Cntpct, User::Hidden).when(When::SelfSynchronised),
+    reg!(timer CNTVCTSS_EL0, TimerReg::Cntvct, User::Hidden).when(When::SelfSynchronised),
     reg!(timer CNTP_TVAL_EL0, TimerReg::CntpTval, User::Hidden),
     reg!(timer CNTP_CTL_EL0, TimerReg::CntpCtl, User::Timer),
     reg!(timer CNTP_CVAL_EL0, TimerReg::CntpCval, User::Timer),

@@ -162,6 +162,8 @@ pub enum When {
     Lor,
     /// The VM has an in-kernel GICv3.
     Gic,
+    /// FEAT_ECV is.
+    SelfSynchronised,
 }
 
 /// What of [`When`] holds for a VM. Made once, when its identification registers can no longer change.
@@ -185,6 +187,20 @@ impl Features {
             bits |= Self::bit(When::Gic);
         }
         if ids.field(
+            regs::ID_AA64MMFR0_EL1::ENCODING,
+            regs::ID_AA64MMFR0_EL1::ECV,
+        ) != 0
+        {
+            bits |= Self::bit(When::SelfSynchronised);
+        }
+        if ids.field(
+            regs::ID_AA64ISAR2_EL1::ENCODING,
+            regs::ID_AA64ISAR2_EL1::WFxT,
+        ) != 0
+        {
+            bits |= Self::WFXT;
+        }
+        if ids.field(
             regs::ID_AA64MMFR2_EL1::ENCODING,
             regs::ID_AA64MMFR2_EL1::IDS,
         ) != 0
@@ -195,6 +211,7 @@ impl Features {
     }
 
     const IDST: u8 = 1 << 7;
+    const WFXT: u8 = 1 << 6;
 
     const fn bit(when: When) -> u8 {
         1 << when as u8
@@ -204,6 +221,11 @@ impl Features {
     /// ([`crate::model::esr::Esr::undefined_sysreg`]).
     pub const fn idst(self) -> bool {
         self.0 & Self::IDST != 0
+    }
+
+    /// Returns whether the guest has FEAT_WFxT: WFIT and WFET.
+    pub const fn timed_waits(self) -> bool {
+        self.0 & Self::WFXT != 0
     }
 
     /// Whether the condition holds.

@@ -7,6 +7,7 @@ use super::Core;
 use crate::arch::gic;
 use crate::arch::timer::{self, Ctls};
 use crate::host::percpu_irq;
+use crate::model::esr::Esr;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
 use crate::model::vgic::Line;
 
@@ -157,6 +158,19 @@ impl Core {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
+    }
+
+    /// Returns what the virtual counter shows when a WFIT or WFET ends that has trapped; `None` for
+    /// WFI and WFE, which have no such time. Where the CPU does not say in which register the time
+    /// is, it has come: such a wait may end at any time.
+    pub(crate) fn end_of_wait(&self, esr: Esr) -> Option<u64> {
+        let time = || esr.wfx_register().map_or(0, |rt| self.x(rt));
+        esr.wfx().is_timed().then(time)
+    }
+
+    /// Returns in how many ticks the virtual counter shows `end`, 0 if it does or has.
+    pub(crate) fn ticks_until(&self, end: u64) -> u64 {
+        end.saturating_sub(self.virtual_counter())
     }
 
     /// The timers out of reset.

@@ -13,7 +13,7 @@ use crate::arch::gic as cpu_gic;
 use crate::arch::{relax, timer, wait, world};
 use crate::host::context_tracking::{InGuest, RcuActive};
 use crate::host::{ffi, percpu_irq, sched};
-use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus, Wfx};
+use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus};
 use crate::model::smccc;
 use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
@@ -256,25 +256,43 @@ fn mmio(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
 /// WFE with nobody else to run does not wait; WFI waits here where nothing speaks against it.
 #[inline(never)]
 fn wfx(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
-    let wfe = matches!(esr.wfx(), Wfx::Wfe | Wfx::Wfet);
-    core.count(if wfe { Count::Wfe } else { Count::Wfi });
-    if core.fast && esr.wfx() == Wfx::Wfe && !sched::need_resched() && core.spare_wfe() {
+    let wfx = esr.wfx();
+    core.count(if wfx.is_wfe() { Count::Wfe } else { Count::Wfi });
+    if !core.fast || wfx.is_timed() && !core.features.timed_waits() {
+        return Leave::Sync.code();
+    }
+    if wfx.is_wfe() {
+        if sched::need_resched() || !core.spare_wfe() {
+            return Leave::Sync.code();
+        }
         relax();
         world::skip_instruction();
         return RESUME;
     }
-    if core.fast && esr.wfx() == Wfx::Wfi {
-        if let Some(ticks) = core.may_halt_here() {
-            return halt(core, ticks, guest);
-        }
+    let end = core.end_of_wait(esr);
+    if end.is_some_and(|end| core.ticks_until(end) == 0) {
+        world::skip_instruction();
+        return RESUME;
     }
-    Leave::Sync.code()
+    match core.may_halt_here() {
+        Some(ticks) => halt(core, ticks, end, guest),
+        None => Leave::Sync.code(),
+    }
 }
 
-/// WFI that waits here, for at most about `ticks` of the counter (see [`crate::vcpu::halt`]).
-fn halt(core: &mut Core, ticks: u64, guest: InGuest<'_>) -> u64 {
+/// WFI that waits here, for at most about `ticks` of the counter (see [`crate::vcpu::halt`]); WFIT
+/// is over when the guest's virtual counter shows `end`.
+fn halt(core: &mut Core, ticks: u64, end: Option<u64>, guest: InGuest<'_>) -> u64 {
     core.count(Count::HaltHere);
-    let pending = wait_while_alone(ticks);
+    let left = end.map_or(u64::MAX, |end| core.ticks_until(end));
+    let pending = wait_while_alone(ticks.min(left));
+    if !is_guests(pending) && end.is_some_and(|end| core.ticks_until(end) == 0) {
+        // An interrupt of the host's is taken as soon as the guest goes on.
+        world::skip_instruction();
+        core.halt.succeeded();
+        core.count(Count::HaltHereEnded);
+        return RESUME;
+    }
     if !is_guests(pending) {
         // The host's, or none: the thread sleeps when that is done.
         core.halt.failed();

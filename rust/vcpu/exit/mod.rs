@@ -96,8 +96,8 @@ pub(super) enum DeferredWork {
     StolenTime,
     /// The guest uses its floating point registers, which are not in the CPU.
     FloatingPoint,
-    /// Wait for an interrupt.
-    Wait,
+    /// Wait for an interrupt, or until the guest's virtual counter shows `end`.
+    Wait { end: Option<u64> },
     /// Let another thread run.
     Yield,
     /// Tell others.

@@ -5,7 +5,7 @@
 use super::{abort, leave, smccc, sysreg, DeferredWork, Exit, GicAccess, Leave, Next, Outcome};
 use crate::arch::cpu;
 use crate::host::preempt::PreemptDisabled;
-use crate::model::esr::{ErrorExtent, Esr, ExceptionClass, Wfx};
+use crate::model::esr::{ErrorExtent, Esr, ExceptionClass};
 use crate::model::smccc::NOT_SUPPORTED;
 use crate::model::sysreg::regs::SPSR_EL1;
 use crate::vcpu::core::Core;
@@ -40,12 +40,14 @@ pub(in crate::vcpu) fn handle(
         ExceptionClass::FpAccess if !core.fp.is_loaded() => {
             Next::Defer(DeferredWork::FloatingPoint)
         }
-        ExceptionClass::Wfx => {
+        ExceptionClass::Wfx if !esr.wfx().is_timed() || core.features.timed_waits() => {
             core.skip();
-            match esr.wfx() {
-                Wfx::Wfi | Wfx::Wfit => Next::Defer(DeferredWork::Wait),
-                Wfx::Wfe | Wfx::Wfet => Next::Defer(DeferredWork::Yield),
-            }
+            Next::Defer(if esr.wfx().is_wfe() {
+                DeferredWork::Yield
+            } else {
+                let end = core.end_of_wait(esr);
+                DeferredWork::Wait { end }
+            })
         }
         ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
             core.count(Count::AbortLeft);

@@ -81,7 +81,7 @@ fn power(core: &mut Core, action: Action) -> Next {
         Action::Return(code) => value(core, code),
         Action::Suspend => {
             set_result(core, [code::SUCCESS as u64, 0, 0, 0]);
-            Next::Defer(DeferredWork::Wait)
+            Next::Defer(DeferredWork::Wait { end: None })
         }
         Action::CpuOff => {
             core.handle.set_power(Power::Off);

@@ -132,6 +132,10 @@ fn waiting() {
         [Wfx::Wfi, Wfx::Wfe, Wfx::Wfit, Wfx::Wfet]
     );
     assert_eq!(
+        [0, 1, 2, 3].map(|ti| (wfx(ti).is_wfe(), wfx(ti).is_timed())),
+        [(false, false), (true, false), (false, true), (true, true)]
+    );
+    assert_eq!(
         Esr::build(ExceptionClass::Wfx, 7 << 5 | 1 << 2 | 2).wfx_register(),
         Some(7)
     );

@@ -296,8 +296,6 @@ fn features_that_are_not_virtualised_are_hidden() {
         (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::PMSVer),
         (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::TraceBuffer),
         (ID_AA64ISAR1_EL1::ENCODING, ID_AA64ISAR1_EL1::LS64),
-        (ID_AA64ISAR2_EL1::ENCODING, ID_AA64ISAR2_EL1::WFxT),
-        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::ECV),
         (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::FGT),
         (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::VH),
         (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::HCX),
@@ -326,6 +324,20 @@ fn features_that_are_not_virtualised_are_hidden() {
         guest.field(ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::CSV2),
         1
     );
+}
+
+/// What a guest's kernel looks for in its inner loops, and KVM shows: as the host has it.
+#[test]
+fn features_that_are_the_hosts() {
+    use regs::*;
+    let guest = IdRegs::for_guest(&host(&[0x2222_2222_2222_2222; HOST_SOURCES.len()]), &CONFIG);
+    for (encoding, field) in [
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::ECV),
+        (ID_AA64ISAR2_EL1::ENCODING, ID_AA64ISAR2_EL1::WFxT),
+        (ID_AA64ISAR2_EL1::ENCODING, ID_AA64ISAR2_EL1::MOPS),
+    ] {
+        assert_eq!(guest.field(encoding, field), 2, "{encoding:?}");
+    }
 }
 
 #[test]

@@ -216,7 +216,6 @@ fn what_loft_does_not_virtualise_has_no_row() {
         TRFCR_EL1::ENCODING,
         GCSCR_EL1::ENCODING,
         MPAM1_EL1::ENCODING,
-        CNTVCTSS_EL0::ENCODING,
         CCSIDR2_EL1::ENCODING,
         SMIDR_EL1::ENCODING,
         HCR_EL2::ENCODING,
@@ -253,15 +252,16 @@ fn features_decide_what_exists() {
     let sgi = lookup(regs::ICC_SGI1R_EL1::ENCODING).expect("a row");
     let ras = lookup(regs::ERRIDR_EL1::ENCODING).expect("a row");
     let lor = lookup(regs::LORC_EL1::ENCODING).expect("a row");
+    let counter = lookup(regs::CNTPCTSS_EL0::ENCODING).expect("a row");
     let nothing = Features::new(&IdRegs::new(), false);
-    for row in [key, sgi, ras, lor] {
+    for row in [key, sgi, ras, lor, counter] {
         assert!(
             !row.exists(nothing) && !row.is_listed(nothing),
             "{}",
             row.name
         );
     }
-    assert!(!nothing.idst());
+    assert!(!nothing.idst() && !nothing.timed_waits());
     let mut ids = IdRegs::new();
     let mut set =
         |encoding, value| ids.assign(IdReg::new(encoding).expect("an ID register"), value);
@@ -281,12 +281,20 @@ fn features_decide_what_exists() {
         regs::ID_AA64MMFR2_EL1::ENCODING,
         regs::ID_AA64MMFR2_EL1::IDS.of(1),
     );
+    set(
+        regs::ID_AA64MMFR0_EL1::ENCODING,
+        regs::ID_AA64MMFR0_EL1::ECV.of(1),
+    );
+    set(
+        regs::ID_AA64ISAR2_EL1::ENCODING,
+        regs::ID_AA64ISAR2_EL1::WFxT.of(2),
+    );
     let all = Features::new(&ids, true);
-    for row in [key, sgi, ras, lor] {
+    for row in [key, sgi, ras, lor, counter] {
         assert!(row.exists(all), "{}", row.name);
     }
-    assert!(all.idst());
-    assert!(key.is_listed(all) && !sgi.is_listed(all));
+    assert!(all.idst() && all.timed_waits());
+    assert!(key.is_listed(all) && !sgi.is_listed(all) && !counter.is_listed(all));
     assert!(all.has(When::Always) && nothing.has(When::Always));
 }
 
