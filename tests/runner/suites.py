@@ -489,6 +489,60 @@ class Machine(Served):
         yield from super().run(item)
 
 
+class Parity(Served):
+    """What a guest finds on loft and on KVM, on the same machine: what it has on KVM alone is in tests/parity, with the reason."""
+
+    parts = ("module", "userspace", "kselftest")
+    # Program: what it runs on a hypervisor's device, and what of it is compared.
+    COMPARED = {
+        "cpu_features": ("DEVICE={} sh /parity/cpu_features.sh", r"CPU features: detected: (.*)"),
+        "id_registers": ("/kselftest/id_registers {}", r"^# (S3_0_C0_C[4-7]_\d \d+:\d+ \w+)$"),
+    }
+
+    def programs(self):
+        if HYP == "loft" and not DEBUG:
+            yield from self.on("/dev/loft", self.COMPARED)
+
+    def on(self, device, names):
+        return [Program(name, 180, self.COMPARED[name][0].format(device)) for name in names]
+
+    def boot(self, programs):
+        prelude, options = self.with_guests("7.2")
+        options += ["--file", f"{TOP}/tests/parity=/parity", "--file", f"{OUT}/kselftest/id_registers=/kselftest/id_registers"]
+        self.serve(programs, prelude, options)
+        names = [program.name for program in programs]
+        prelude = "[ -e /dev/kvm ] && . /boot/prepare"
+        self.reference = Batch(LOGS / self.name / "kvm", self.on("/dev/kvm", names), prelude, [*options, "--kvm"])
+        self.reference.start()
+
+    def judge(self, item, ended, log):
+        other = self.reference.log_of(ended.name)
+        self.reference.thread.join()
+        if ended.status != "0":
+            yield from super().judge(item, ended, log)
+        elif fault := self.differences(ended.name, *(self.found(ended.name, file) for file in (log, other))):
+            yield Result("fail", item, f"{fault}; see {shown(log)} and {shown(other)}", ended.seconds)
+        else:
+            yield Result("pass", item, "", ended.seconds)
+
+    def found(self, name, log):
+        """What a program has told."""
+        return {match.strip() for match in re.findall(self.COMPARED[name][1], log.read_text(errors="replace") if log.exists() else "", re.M)}
+
+    def differences(self, name, loft, kvm):
+        """What is wrong with what KVM has and loft has not."""
+        if not kvm or not loft:
+            return "nothing was found on " + ("KVM" if not kvm else "loft")
+        rows = (TOP / "tests/parity" / name).read_text().splitlines()
+        reasons = {fact.strip(): why.strip() for fact, _, why in (row.partition("|") for row in rows if row and row[0] != "#")}
+        if missing := sorted(kvm - loft - set(filter(reasons.get, reasons))):
+            return f"a guest of KVM's has more: {', '.join(missing)}"
+        # Other CPUs have less.
+        if CPU == "max" and (stale := sorted(set(reasons) - (kvm - loft))):
+            return f"this is not so any more: {', '.join(stale)}"
+        return None
+
+
 class Vmm(Served):
     """VMMs of others, unmodified: programs in tests/vmm."""
 
@@ -582,6 +636,7 @@ SUITES = {
     "cost": Cost,
     "boot": Boot,
     "machine": Machine,
+    "parity": Parity,
     "vmm": Vmm,
     "kvm-selftests": KvmSelftests,
 }

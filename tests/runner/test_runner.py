@@ -162,3 +162,17 @@ def test_what_is_interrupted_leaves_nothing(monkeypatch, tmp_path):
     Batch.stop_all()
     assert (tmp_path / "cleaned").exists() and not list((tmp_path / "run").iterdir())
     assert list(one.results()) == []
+
+
+def test_a_guest_has_no_less_than_on_kvm(tmp_path, monkeypatch):
+    """But for what is named with a reason, and is so."""
+    (tmp_path / "tests/parity").mkdir(parents=True)
+    (tmp_path / "tests/parity/p").write_text("# what is so\nEL2 | guests have none\nSVE |\n")
+    monkeypatch.setattr(suites, "TOP", tmp_path)
+    monkeypatch.setattr(suites, "CPU", "max")
+    suite = suites.Parity("parity", None)
+    assert suite.differences("p", {"FP", "SVE"}, {"FP", "SVE", "EL2"}).startswith("this is not so any more: SVE")
+    assert suite.differences("p", {"FP"}, {"FP", "SVE", "EL2"}) == "a guest of KVM's has more: SVE"
+    assert suite.differences("p", set(), {"FP"}) == "nothing was found on loft"
+    (tmp_path / "tests/parity/p").write_text("EL2 | guests have none\n")
+    assert suite.differences("p", {"FP"}, {"FP", "EL2"}) is None
