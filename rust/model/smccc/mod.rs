@@ -70,6 +70,17 @@ pub enum Call {
     Ptp(Counter),
 }
 
+impl Call {
+    /// Returns the answer, x0 to x3, where there is nothing to be done for it.
+    pub const fn answer(self) -> Option<[u64; 4]> {
+        match self {
+            Self::Return(values) => Some(values),
+            Self::Psci(psci::Action::Return(code)) => Some([code as u64, 0, 0, 0]),
+            _ => None,
+        }
+    }
+}
+
 /// Answers the calls that a guest makes most and that change nothing: x0, with zeros in x1 to x3. `None`: ask
 /// [`decide`]. Only for a VM without an SMCCC filter.
 #[inline]

@@ -84,8 +84,23 @@ fn other_hypercall(core: &mut Core) -> u64 {
     let [function, first, ..] = core.frame.x;
     match smccc::quick(&core.firmware, function as u32, first) {
         Some(value) => answer(core, value),
-        None => Leave::Sync.code(),
+        None => rare_hypercall(core),
     }
+}
+
+/// Calls that have nothing but an answer, if only that they are not supported.
+#[inline(never)]
+fn rare_hypercall(core: &mut Core) -> u64 {
+    let [function, x1, x2, x3, ..] = core.frame.x;
+    let stolen_time = core.steal_time.ipa().is_some();
+    let call = smccc::decide(&core.firmware, function as u32, [x1, x2, x3], stolen_time);
+    let Some(values) = call.answer() else {
+        return Leave::Sync.code();
+    };
+    for (x, value) in core.frame.x.iter_mut().zip(values) {
+        *x = value;
+    }
+    RESUME
 }
 
 /// What a firmware call returns.

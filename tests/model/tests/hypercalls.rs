@@ -248,11 +248,8 @@ proptest! {
             ssbs,
         };
         if let Some(x0) = quick(&firmware, function, first) {
-            match decide(&firmware, function, [first, 7, 8], true) {
-                Call::Return(values) => prop_assert_eq!(values, [x0, 0, 0, 0]),
-                Call::Psci(action) => prop_assert_eq!(action, Action::Return(x0 as i64)),
-                other => prop_assert!(false, "{:?}", other),
-            }
+            let call = decide(&firmware, function, [first, 7, 8], true);
+            prop_assert_eq!(call.answer(), Some([x0, 0, 0, 0]), "{:?}", call);
         }
     }
 
@@ -294,6 +291,27 @@ fn versions_without_features_are_not_quick() {
                 "{function:#x} in {version:?}"
             );
         }
+    }
+}
+
+#[test]
+fn calls_that_only_have_an_answer() {
+    let answer = |function, first| decide(&FIRMWARE, function, [first, 0, 0], true).answer();
+    assert_eq!(answer(0x8400_0006, 0), Some([2, 0, 0, 0]));
+    assert_eq!(answer(0x8400_0005, 0), Some([NOT_SUPPORTED, 0, 0, 0]));
+    assert!(answer(0x8600_ff01, 0).is_some_and(|uid| uid[3] != 0));
+    // Those that do something: power, stolen time, random bits, the time of day.
+    for (function, first) in [
+        (0x8400_0001, 0),
+        (0x8400_0002, 0),
+        (0x8400_0003, 0),
+        (0x8400_0004, 0),
+        (0x8400_0008, 0),
+        (0xc500_0021, 0),
+        (0xc400_0053, 64),
+        (0x8600_0001, 0),
+    ] {
+        assert_eq!(answer(function, first), None, "{function:#x}");
     }
 }
 
