@@ -98,10 +98,15 @@ void bench_run_all(struct vm *vm)
 
 void bench_report(const char *name, u32 operations, u32 rounds, const volatile u64 *ticks)
 {
+	bench_report_of(name, "", operations, rounds, ticks);
+}
+
+void bench_report_of(const char *name, const char *which, u32 operations, u32 rounds, const volatile u64 *ticks)
+{
 	/* In one piece, whatever else is printed. */
 	char line[8192];
-	int n = snprintf(line, sizeof(line), "{\"name\":\"%s\",\"operations\":%u,\"frequency\":%lu,\"ticks\":[", name, operations,
-			 read_sysreg(cntfrq_el0));
+	int n = snprintf(line, sizeof(line), "{\"name\":\"%s\",\"which\":\"%s\",\"operations\":%u,\"frequency\":%lu,\"ticks\":[", name,
+			 which, operations, read_sysreg(cntfrq_el0));
 
 	for (u32 i = 0; i < rounds; i++)
 		n += snprintf(line + n, sizeof(line) - n, "%s%lu", i ? "," : "", ticks[i]);

@@ -70,9 +70,10 @@ static inline u32 bench_next(u32 round, u32 rounds)
  * the counter. It is a loop and not a row of TEXTs: of a block of instructions that a trapped system register leaves in the
  * middle, the emulator counts the rest as executed.
  */
-#define BENCH_REPEAT(TICKS, TEXT, ...)                                                                                        \
-	BENCH_EACH(round_, BENCH_ROUNDS) {                                                                                    \
-		u64 from_, to_, left_ = BENCH_OPERATIONS;                                                                     \
+#define BENCH_REPEAT(TICKS, TEXT, ...) BENCH_REPEAT_(BENCH_ROUNDS, BENCH_OPERATIONS, TICKS, TEXT, __VA_ARGS__)
+#define BENCH_REPEAT_(ROUNDS, OPERATIONS, TICKS, TEXT, ...)                                                                   \
+	BENCH_EACH(round_, ROUNDS) {                                                                                          \
+		u64 from_, to_, left_ = OPERATIONS;                                                                           \
 		__asm__ volatile("isb\n\tmrs %[from], cntvct_el0\n1:\t" TEXT                                                 \
 				 "\n\tsub %[left], %[left], #1\n\tcbnz %[left], 1b\n\tisb\n\tmrs %[to], cntvct_el0"                      \
 				 : [from] "=&r"(from_), [to] "=&r"(to_), [left] "+&r"(left_)                                  \
@@ -104,5 +105,7 @@ static inline u64 bench_now(void)
 }
 /* Prints the result of the operation: NAME, the operations in each of the rounds, and the rounds' ticks. */
 void bench_report(const char *name, u32 operations, u32 rounds, const volatile u64 *ticks);
+/* The same for one operation of a sweep, and which it is. */
+void bench_report_of(const char *name, const char *which, u32 operations, u32 rounds, const volatile u64 *ticks);
 #endif
 #endif

@@ -12,6 +12,9 @@ const TICK_IS_INSTRUCTION: u64 = 1_000_000_000;
 #[serde(deny_unknown_fields)]
 struct Line {
     name: String,
+    /// Of a sweep: which of its operations this is.
+    #[serde(default)]
+    which: String,
     /// In each round.
     operations: u64,
     /// Of the counter.
@@ -54,7 +57,11 @@ pub enum Outcome {
 
 /// All that one hypervisor's benchmarks printed, in their order.
 #[derive(Default)]
-pub struct Measured(Vec<(String, Outcome)>);
+pub struct Measured {
+    outcomes: Vec<(String, Outcome)>,
+    /// What the operations of sweeps are.
+    which: Vec<(String, String)>,
+}
 
 impl Measured {
     /// Adds a program's output.
@@ -94,26 +101,34 @@ impl Measured {
             bail!("there are two results for {name}");
         }
         let figure = Figure::new(line.ticks, line.operations).with_context(|| name.clone())?;
-        self.0.push((line.name, Outcome::Figure(figure)));
+        if !line.which.is_empty() {
+            self.which.push((line.name.clone(), line.which));
+        }
+        self.outcomes.push((line.name, Outcome::Figure(figure)));
         Ok(())
     }
 
     /// A case's end replaces what it may have printed before it failed.
     fn set(&mut self, name: &str, outcome: Outcome) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
+        match self.outcomes.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = outcome,
-            None => self.0.push((name.into(), outcome)),
+            None => self.outcomes.push((name.into(), outcome)),
         }
     }
 
     /// What became of the operation `name`.
     pub fn get(&self, name: &str) -> Option<&Outcome> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, outcome)| outcome)
+        self.outcomes.iter().find(|(known, _)| known == name).map(|(_, outcome)| outcome)
+    }
+
+    /// Which of its sweep's operations `name` is, if it is of a sweep.
+    pub fn which(&self, name: &str) -> Option<&str> {
+        self.which.iter().find(|(known, _)| known == name).map(|(_, which)| which.as_str())
     }
 
     /// The operations' names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
+        self.outcomes.iter().map(|(name, _)| name.as_str())
     }
 }
 
@@ -156,6 +171,16 @@ mod tests {
         .unwrap();
         assert_eq!(m.names().collect::<Vec<_>>(), ["send", "deliver"]);
         assert_eq!(m.get("deliver"), Some(&Outcome::Figure(Figure { min: 1.67, median: 1.67, max: 1.67 })));
+    }
+
+    #[test]
+    fn one_operation_of_a_sweep() {
+        let m = measured(
+            "1..1\n{\"name\":\"a\",\"which\":\"0x84\",\"operations\":1,\"frequency\":1000000000,\"ticks\":[3]}\n\
+             {\"name\":\"b\",\"which\":\"\",\"operations\":1,\"frequency\":1000000000,\"ticks\":[3]}\nok 1 a\n",
+        )
+        .unwrap();
+        assert_eq!((m.which("a"), m.which("b")), (Some("0x84"), None));
     }
 
     #[test]

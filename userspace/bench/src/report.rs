@@ -17,9 +17,19 @@ pub struct Row {
     pub loft: Outcome,
     /// On KVM.
     pub kvm: Outcome,
+    /// Where it stands for a sweep: which of that one's operations it is on loft.
+    pub which: Option<String>,
 }
 
 impl Row {
+    /// Its name, and what it stands for.
+    pub fn title(&self) -> String {
+        match &self.which {
+            Some(which) => format!("{} ({which})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// loft's median as a part of KVM's.
     pub fn ratio(&self) -> Option<f64> {
         match (&self.loft, &self.kvm) {
@@ -41,6 +51,8 @@ pub struct Report {
 #[derive(Serialize)]
 struct Operation<'a> {
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    which: Option<&'a str>,
     loft: Option<Figure>,
     kvm: Option<Figure>,
     ratio: Option<f64>,
@@ -64,7 +76,12 @@ impl Report {
         };
         let rows = names
             .into_iter()
-            .map(|name| Row { name: name.into(), loft: side(&loft, name), kvm: side(&kvm, name) })
+            .map(|name| Row {
+                name: name.into(),
+                loft: side(&loft, name),
+                kvm: side(&kvm, name),
+                which: loft.which(name).map(Into::into),
+            })
             .collect();
         Self { kernel: kernel.into(), rows }
     }
@@ -80,6 +97,7 @@ impl Report {
             .iter()
             .map(|row| Operation {
                 name: &row.name,
+                which: row.which.as_deref(),
                 loft: figure(&row.loft),
                 kvm: figure(&row.kvm),
                 ratio: row.ratio().map(|ratio| (ratio * 10_000.0).round() / 10_000.0),
@@ -120,7 +138,7 @@ impl Report {
                 let (bar, verdict) = self.bar(row);
                 match verdict {
                     Verdict::Met => None,
-                    Verdict::Missed(times) => Some(format!("{}: {times:.2} times its bar ({bar})", row.name)),
+                    Verdict::Missed(times) => Some(format!("{}: {times:.2} times its bar ({bar})", row.title())),
                     Verdict::Unknown => Some(format!("{}: its bar ({bar}) cannot be met without figures", row.name)),
                 }
             })
@@ -140,7 +158,7 @@ pub mod tests {
         };
         let rows = operations
             .iter()
-            .map(|(name, loft, kvm)| Row { name: (*name).into(), loft: side(*loft), kvm: side(*kvm) })
+            .map(|(name, loft, kvm)| Row { name: (*name).into(), loft: side(*loft), kvm: side(*kvm), which: None })
             .collect();
         Report { kernel: "7.2.0".into(), rows }
     }

@@ -67,6 +67,11 @@ pub fn table(report: &Report) -> String {
             }
         }
     }
+    for row in &report.rows {
+        if let Some(which) = &row.which {
+            line(format_args!("on loft {} is {which}", row.name));
+        }
+    }
     let unmet = report.unmet().len();
     line(format_args!("{} of {} bars are met.", report.rows.len() - unmet, report.rows.len()));
     text
