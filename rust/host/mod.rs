@@ -6,6 +6,7 @@
 //! inline or a macro in C is `shim.c`.
 
 pub(crate) mod anon_inode;
+pub(crate) mod bug;
 pub(crate) mod context_tracking;
 pub(crate) mod cpu;
 pub(crate) mod entry_virt;

@@ -6,6 +6,7 @@
 //! ownership and borrows, as [`TableMemory`] says, and by looking at what is written: only [`Tables::link`] and
 //! [`Tables::link_parts`] make a descriptor lead to a table, and they take the table for it.
 
+use super::bug::warn_on_once;
 use super::ffi;
 use crate::model::stage2::{
     DescriptorAddr, Format, Geometry, Granule, Level, TableAddr, TableMemory,
@@ -146,7 +147,7 @@ impl<'a> Linked<'a> {
     /// Whether a descriptor of this table may become `new` without a table for it.
     #[inline]
     fn admits(self, new: u64) -> bool {
-        !kernel::warn_on!(Format::next_table(self.level, new).is_some())
+        !warn_on_once!(Format::next_table(self.level, new).is_some())
     }
 }
 

@@ -9,6 +9,7 @@
 //! C headers: [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h) and
 //! [`include/linux/irq.h`](srctree/include/linux/irq.h)
 
+use super::bug::warn_on_once;
 use super::{ffi, kvm, platform};
 use crate::model::timer::TimerId;
 use core::arch::asm;
@@ -23,7 +24,6 @@ use kernel::bindings::{
 use kernel::prelude::*;
 use kernel::sync::SetOnce;
 use kernel::types::Opaque;
-use kernel::warn_on;
 
 /// One private interrupt, requested on all CPUs.
 ///
@@ -194,7 +194,7 @@ static PREPARED: SetOnce<Prepared> = SetOnce::new();
 #[inline]
 fn prepared() -> Option<&'static Prepared> {
     let prepared = PREPARED.as_ref();
-    warn_on!(prepared.is_none());
+    warn_on_once!(prepared.is_none());
     prepared
 }
 

@@ -5,6 +5,7 @@
 use super::slots::MemSlot;
 use super::{has_cacheable_pfnmap, GuestMemory, VcpuTablePool};
 use crate::arch::cpu;
+use crate::host::bug::warn_on_once;
 use crate::host::errno::ehwpoison;
 use crate::host::gup::HostPage;
 use crate::host::memory_failure;
@@ -107,7 +108,7 @@ impl GuestMemory {
             Err(MapError::PaTooLarge) => Err(EFAULT),
             Err(MapError::Misaligned | MapError::BadLevel | MapError::BadPerm) => {
                 // `want` was made for `level`, which this translation has.
-                kernel::warn_on!(true);
+                warn_on_once!(true);
                 Err(EFAULT)
             }
         }
