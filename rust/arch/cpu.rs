@@ -6,7 +6,42 @@ use crate::host::errno::eopnotsupp;
 use crate::host::ffi;
 use crate::model::sysreg::{regs::*, Encoding};
 use core::cell::UnsafeCell;
+use kernel::bindings;
 use kernel::prelude::*;
+
+/// Errata of CPUs, as the bits of the module's parameter `errata`.
+///
+/// This is the one place where the kernel is asked; errata.list says what becomes of everything
+/// else that it knows of CPUs.
+mod erratum {
+    use crate::host::ffi;
+    use kernel::bindings::*;
+
+    pub(super) const REPEAT_TLBI: u32 = 1 << 0;
+    pub(super) const SPECULATIVE_AT: u32 = 1 << 1;
+    pub(super) const MMU_WRITES_TRAP: u32 = 1 << 2;
+    pub(super) const HIDDEN_HAFDBS: u32 = 1 << 3;
+    pub(super) const NO_CNTVOFF: u32 = 1 << 4;
+    pub(super) const CACHES_DIFFER: u32 = 1 << 5;
+    pub(super) const PAR_DEADLOCK: u32 = 1 << 6;
+    pub(super) const LOAD_DEADLOCK: u32 = 1 << 7;
+    pub(super) const STEP_LOSES_PSTATE: u32 = 1 << 8;
+    pub(super) const REPEAT_CLEANING: u32 = 1 << 9;
+
+    /// The kernel's capability that stands for each.
+    pub(super) const TABLE: [(u32, u32); 10] = [
+        (ffi::LOFT_ARM64_WORKAROUND_REPEAT_TLBI, REPEAT_TLBI),
+        (ARM64_WORKAROUND_SPECULATIVE_AT, SPECULATIVE_AT),
+        (ARM64_WORKAROUND_CAVIUM_TX2_219_TVM, MMU_WRITES_TRAP),
+        (ARM64_WORKAROUND_AMPERE_AC03_CPU_38, HIDDEN_HAFDBS),
+        (ARM64_WORKAROUND_QCOM_ORYON_CNTVOFF, NO_CNTVOFF),
+        (ARM64_MISMATCHED_CACHE_TYPE, CACHES_DIFFER),
+        (ARM64_WORKAROUND_1508412, PAR_DEADLOCK),
+        (ARM64_WORKAROUND_DEVICE_LOAD_ACQUIRE, LOAD_DEADLOCK),
+        (ARM64_WORKAROUND_2077057, STEP_LOSES_PSTATE),
+        (ARM64_WORKAROUND_4311569, REPEAT_CLEANING),
+    ];
+}
 
 /// The features that loft itself uses. The same on all CPUs: they come from the kernel's sanitised registers.
 #[derive(Clone, Copy)]
@@ -130,7 +165,22 @@ pub(crate) fn id_register(encoding: Encoding) -> u64 {
 /// What the host's firmware answers about a workaround (SMCCC_ARCH_FEATURES): 0 needed, 1 not needed, negative unknown.
 pub(crate) fn workaround(function: u32) -> i32 {
     // SAFETY: A firmware call that changes nothing.
-    unsafe { ffi::loft_smccc_workaround(function) }
+    unsafe { ffi::loft_arm_smccc_arch_features(function) }
+}
+
+/// Returns whether the kernel has found this of its own (`ARM64_*`, arch/arm64/tools/cpucaps) in
+/// the machine.
+fn has_capability(capability: u32) -> bool {
+    // SAFETY: Any number may be asked about.
+    unsafe { ffi::loft_cpus_have_cap(capability) }
+}
+
+/// Returns the bits of those in `table` whose capability the machine has.
+fn bits_of(table: &[(u32, u32)]) -> u32 {
+    table
+        .iter()
+        .filter(|&&(capability, _)| has_capability(capability))
+        .fold(0, |bits, &(_, bit)| bits | bit)
 }
 
 /// Speculation flaws of the machine.
@@ -138,25 +188,32 @@ pub(crate) fn workaround(function: u32) -> i32 {
 pub(crate) struct Flaws(u32);
 
 impl Flaws {
-    /// As the kernel has found out: what one CPU has, the machine has.
+    const SPECTRE_V2: u32 = 1 << 0;
+    const SPECTRE_V4: u32 = 1 << 1;
+    const SPECTRE_BHB: u32 = 1 << 2;
+
+    /// Returns them as the kernel has found out: what one CPU has, the machine has.
     pub(crate) fn of_machine() -> Self {
-        // SAFETY: Reads the kernel's capabilities.
-        Self(unsafe { ffi::loft_speculation_flaws() })
+        Self(bits_of(&[
+            (bindings::ARM64_SPECTRE_V2, Self::SPECTRE_V2),
+            (bindings::ARM64_SPECTRE_V4, Self::SPECTRE_V4),
+            (bindings::ARM64_SPECTRE_BHB, Self::SPECTRE_BHB),
+        ]))
     }
 
     /// Spectre variant 2: it speculates where an indirect branch goes by what others have trained.
     pub(crate) const fn branch_target(self) -> bool {
-        self.0 & ffi::LOFT_SPECTRE_V2 != 0
+        self.0 & Self::SPECTRE_V2 != 0
     }
 
     /// Spectre variant 4: it loads before older stores.
     pub(crate) const fn store_bypass(self) -> bool {
-        self.0 & ffi::LOFT_SPECTRE_V4 != 0
+        self.0 & Self::SPECTRE_V4 != 0
     }
 
     /// Spectre-BHB: variant 2 by way of the branch history.
     pub(crate) const fn branch_history(self) -> bool {
-        self.0 & ffi::LOFT_SPECTRE_BHB != 0
+        self.0 & Self::SPECTRE_BHB != 0
     }
 }
 
@@ -219,23 +276,20 @@ pub(crate) fn probe(pretended: u32) -> Result {
     // The kernel's view, not the CPU's: firmware may have left accesses to these registers trapping to itself, where they are
     // not expected. The kernel is told so (arm64.nompam), and then touches none of them; else it has done so before now.
     let mpam = ID_AA64PFR0_EL1::MPAM.get(pfr0) != 0 || ID_AA64PFR1_EL1::MPAM_frac.get(pfr1) != 0;
-    // SAFETY: Reads the kernel's capabilities.
-    let errata = unsafe { ffi::loft_errata() } | pretended;
+    let errata = bits_of(&erratum::TABLE) | pretended;
     let has = |erratum| errata & erratum != 0;
-    if has(ffi::LOFT_NO_CNTVOFF) {
+    if has(erratum::NO_CNTVOFF) {
         pr_err!("CNTVOFF_EL2 of these CPUs does not work (Oryon): loft has no other way to give a guest its time\n");
         return Err(eopnotsupp());
     }
-    if has(ffi::LOFT_PAR_DEADLOCK | ffi::LOFT_LOAD_DEADLOCK) {
+    if has(erratum::PAR_DEADLOCK | erratum::LOAD_DEADLOCK) {
         pr_notice!("a guest's kernel that does not know this CPU's errata can hang the machine: run only guests that you trust\n");
     }
     let ctr = sanitised(CTR_EL0::ENCODING);
     let fgt = ID_AA64MMFR0_EL1::FGT.get(mmfr0);
     // Linux boots late CPUs that lack a feature only without it: so what the boot CPUs have, all have.
     // SAFETY: Reads the kernel's capabilities.
-    let pauth = unsafe { ffi::loft_cpus_have_pauth() };
-    // SAFETY: Reads a constant of the machine.
-    let hz = unsafe { ffi::loft_cntfrq() };
+    let pauth = unsafe { ffi::loft_system_supports_address_auth() };
     let features = Features {
         pauth,
         ras: ID_AA64PFR0_EL1::RAS.get(pfr0) != 0,
@@ -263,7 +317,7 @@ pub(crate) fn probe(pretended: u32) -> Result {
         },
         list_registers: super::gic::list_registers(),
         vtr: super::gic::vtr(),
-        counter_hz: u32::try_from(hz).unwrap_or(1).max(1),
+        counter_hz: u32::try_from(read_sysreg!(CNTFRQ_EL0)).unwrap_or(1).max(1),
         ctr,
         dic: CTR_EL0::DIC.is_set(ctr),
         mpam,
@@ -272,14 +326,14 @@ pub(crate) fn probe(pretended: u32) -> Result {
             && !PMBIDR_EL1::P.is_set(read_sysreg!(PMBIDR_EL1)),
         sme: ID_AA64PFR1_EL1::SME.get(pfr1) != 0,
         mte: ID_AA64PFR1_EL1::MTE.get(pfr1) >= ID_AA64PFR1_EL1::MTE_MTE2,
-        repeat_tlbi: has(ffi::LOFT_REPEAT_TLBI),
-        speculative_at: has(ffi::LOFT_SPECULATIVE_AT),
-        mmu_writes_trap: has(ffi::LOFT_MMU_WRITES_TRAP),
-        hidden_hafdbs: has(ffi::LOFT_HIDDEN_HAFDBS),
-        caches_differ: has(ffi::LOFT_CACHES_DIFFER),
-        par_deadlock: has(ffi::LOFT_PAR_DEADLOCK),
-        step_loses_pstate: has(ffi::LOFT_STEP_LOSES_PSTATE),
-        repeat_cleaning: has(ffi::LOFT_REPEAT_CLEANING),
+        repeat_tlbi: has(erratum::REPEAT_TLBI),
+        speculative_at: has(erratum::SPECULATIVE_AT),
+        mmu_writes_trap: has(erratum::MMU_WRITES_TRAP),
+        hidden_hafdbs: has(erratum::HIDDEN_HAFDBS),
+        caches_differ: has(erratum::CACHES_DIFFER),
+        par_deadlock: has(erratum::PAR_DEADLOCK),
+        step_loses_pstate: has(erratum::STEP_LOSES_PSTATE),
+        repeat_cleaning: has(erratum::REPEAT_CLEANING),
     };
     // SAFETY: The module is being loaded, by this thread, and nothing else of it runs.
     unsafe { *FEATURES.0.get() = features };

@@ -16,7 +16,7 @@ use crate::host::preempt::{PreemptDisabled, PreemptGuard};
 use crate::model::smccc::function::{ARCH_WORKAROUND_1, ARCH_WORKAROUND_3};
 use crate::model::sysreg::regs::*;
 use core::sync::atomic::{AtomicU64, Ordering};
-use kernel::bindings::midr_range;
+use kernel::bindings::{self, midr_range};
 use kernel::cpu::CpuId;
 use kernel::pr_notice_once;
 
@@ -96,7 +96,7 @@ fn branches() -> u64 {
 /// those that do not is not repeated.
 fn is_affected(_preempt: PreemptDisabled<'_>) -> bool {
     // SAFETY: The thread stays on this CPU, by the witness.
-    unsafe { ffi::loft_this_cpu_has_spectre_bhb() }
+    unsafe { bindings::this_cpu_has_cap(bindings::ARM64_SPECTRE_BHB) }
 }
 
 /// Returns whether the vectors, or all CPUs by themselves, do something about it.

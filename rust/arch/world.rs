@@ -208,7 +208,7 @@ pub(crate) fn run_core(core: &mut Core, _guest: InGuest<'_>) -> u64 {
     // Debug exceptions and SErrors too: the guest's MDSCR_EL1 must not single-step the host, and an SError while the
     // worlds change would find neither. An exception from the guest sets all of DAIF, so this holds until the end.
     // SAFETY: Interrupts are off; undone below.
-    unsafe { ffi::loft_daif_mask() };
+    unsafe { ffi::loft_local_daif_mask() };
     let cptr = read_sysreg!(CPTR_EL2);
     let mdscr = read_sysreg!(MDSCR_EL1);
     let dit = if features().dit { read_sysreg!(DIT) } else { 0 };
@@ -250,7 +250,7 @@ pub(crate) fn run_core(core: &mut Core, _guest: InGuest<'_>) -> u64 {
     }
     isb();
     // SAFETY: As above; interrupts stay off.
-    unsafe { ffi::loft_daif_unmask_noirq() };
+    unsafe { ffi::loft_local_daif_restore_noirq() };
     reason
 }
 

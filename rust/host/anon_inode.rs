@@ -35,7 +35,7 @@ impl NewFd {
         let data = object.into_foreign();
         // SAFETY: The operations and the name are static; `data` is what they expect.
         let file = unsafe {
-            ffi::loft_anon_inode_getfile(
+            ffi::anon_inode_getfile_fmode(
                 T::NAME.as_char_ptr().cast(),
                 &Ops::<T>::OPS,
                 data.cast(),
@@ -44,6 +44,12 @@ impl NewFd {
                 } else {
                     bindings::O_RDWR
                 } as c_int,
+                // It can be read, so from anywhere: anonymous files are not for pread() otherwise.
+                if T::READABLE {
+                    ffi::LOFT_FMODE_PREAD
+                } else {
+                    0
+                },
             )
         };
         let file = from_err_ptr(file).and_then(|file| NonNull::new(file).ok_or(ENOMEM));

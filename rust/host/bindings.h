@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen reads for loft beside the kernel crate's own bindings: the shim, the few functions that the crate's
- * bindings lack, and KVM's user ABI.
+ * What bindgen reads for loft beside the kernel crate's own bindings: KVM's user ABI, and constants that the crate's bindings
+ * lack. The functions are in helpers/.
  */
+#include <linux/fs.h>
+#include <linux/mm.h>
 #include <linux/types.h>
 #include <uapi/linux/eventpoll.h>
 #include <linux/kvm.h>
 #include <linux/psci.h>
 #include <asm/cputype.h>
+#include <asm/pgtable-hwdef.h>
 #include <asm/smp.h>
 #include "module.h"
-#include "shim.h"
 #include "../../arch/arm64/layout.h"
 
 /* Function-like ioctl macros are no constants to bindgen, these are. */
 #define LOFT_CONST(name) static const __u32 LOFT_##name = name;
+#define LOFT_CONST64(name) static const __u64 LOFT_##name = name;
 LOFT_CONST(KVM_GET_API_VERSION)
 LOFT_CONST(KVM_CREATE_VM)
 LOFT_CONST(KVM_CHECK_EXTENSION)
@@ -53,6 +56,14 @@ LOFT_CONST(KVM_SET_GUEST_DEBUG)
 LOFT_CONST(KVM_GET_STATS_FD)
 /* Likewise constants that a cast or an enum keeps from being one. */
 LOFT_CONST(EPOLLIN)
+LOFT_CONST(FMODE_PREAD)
+LOFT_CONST64(PTE_ATTRINDX_MASK)
+LOFT_CONST64(VM_ALLOW_ANY_UNCACHED)
+/* Linux 7.3 repeats only the end of a sequence of TLBIs, and says so. */
+#ifndef ARM64_WORKAROUND_REPEAT_TLBI
+#define ARM64_WORKAROUND_REPEAT_TLBI ARM64_WORKAROUND_REPEAT_TLBI_SYNC
+#endif
+LOFT_CONST(ARM64_WORKAROUND_REPEAT_TLBI)
 LOFT_CONST(IPI_RESCHEDULE)
 LOFT_CONST(EPOLLHUP)
 LOFT_CONST(KVM_IOEVENTFD_FLAG_DATAMATCH)

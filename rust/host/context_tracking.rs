@@ -88,7 +88,8 @@ static TRACKED: AtomicBool = AtomicBool::new(false);
 /// loaded.
 pub(crate) fn init() {
     // SAFETY: Reads a constant of the running kernel.
-    TRACKED.store(unsafe { ffi::loft_tracks_context() }, Ordering::Relaxed);
+    let enabled = unsafe { ffi::loft_context_tracking_enabled() };
+    TRACKED.store(enabled, Ordering::Relaxed);
 }
 
 impl<'a> RcuActive<'a> {
@@ -98,7 +99,7 @@ impl<'a> RcuActive<'a> {
         if TRACKED.load(Ordering::Relaxed) {
             // SAFETY: By the witness this CPU is in a guest for RCU and interrupts are off. It is
             // not undone yet by another `RcuActive`, which would have taken the witness.
-            unsafe { ffi::loft_guest_pause_irqoff() };
+            unsafe { ffi::loft_context_tracking_guest_exit() };
         }
         Self(guest)
     }
@@ -109,7 +110,7 @@ impl Drop for RcuActive<'_> {
     fn drop(&mut self) {
         if TRACKED.load(Ordering::Relaxed) {
             // SAFETY: Balances `new`, with interrupts still off, by the witness.
-            unsafe { ffi::loft_guest_resume_irqoff() };
+            unsafe { ffi::loft_context_tracking_guest_enter() };
         }
     }
 }

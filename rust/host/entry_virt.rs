@@ -12,14 +12,14 @@ use kernel::prelude::*;
 /// may be entered.
 pub(crate) fn work_pending() -> bool {
     // SAFETY: Reads the current thread's flags.
-    unsafe { ffi::loft_guest_work_pending() }
+    unsafe { ffi::loft_xfer_to_guest_mode_work_pending() }
 }
 
 /// Looks as [`work_pending`] does, for the last time before a guest is entered: nothing that was
 /// put off may wait while it runs.
 pub(crate) fn work_pending_before_entry(_irq: IrqDisabled<'_>) -> bool {
     // SAFETY: Interrupts are off, by the witness.
-    unsafe { ffi::loft_guest_work_pending_irqoff() }
+    unsafe { ffi::loft_xfer_to_guest_mode_work_pending_irqoff() }
 }
 
 /// Does the work that [`work_pending`] tells of. May sleep.
@@ -30,12 +30,12 @@ pub(crate) fn work_pending_before_entry(_irq: IrqDisabled<'_>) -> bool {
 pub(crate) fn handle_work() -> Result {
     // SAFETY: Has no requirement that concerns memory; a debug kernel reports callers that may not
     // sleep.
-    kernel::error::to_result(unsafe { ffi::loft_guest_handle_work() })
+    kernel::error::to_result(unsafe { ffi::xfer_to_guest_mode_handle_work() })
 }
 
 /// Makes up for what entering guests kept from being done on the way to userspace (restartable
 /// sequences): after the last guest that this thread entered in a system call.
 pub(crate) fn leave_to_user() {
     // SAFETY: Sets a flag of the current thread.
-    unsafe { ffi::loft_guest_leave_to_user() };
+    unsafe { ffi::loft_rseq_virt_userspace_exit() };
 }

@@ -88,6 +88,41 @@ pub(crate) trait Listener: Send + Sync {
     fn closed(&self);
 }
 
+/// A question to an eventfd's file whether it can be read, which is how to find its wait queue.
+///
+/// # Invariants
+///
+/// The table is the first field: the address of one is that of the other.
+#[repr(C)]
+struct Hook {
+    table: bindings::poll_table,
+    /// What to put into the queue.
+    entry: *mut bindings::wait_queue_entry,
+    /// Whether that was done; `EBUSY` if somebody else is alone in being called.
+    hooked: Result,
+}
+
+impl Hook {
+    /// Puts the entry first into the queue, alone in being called.
+    ///
+    /// # Safety
+    ///
+    /// Called by the file that is asked, with the table of a `Hook` whose entry is unused.
+    unsafe extern "C" fn queue(
+        _file: *mut bindings::file,
+        head: *mut bindings::wait_queue_head,
+        table: *mut bindings::poll_table,
+    ) {
+        // SAFETY: By the requirement, and the invariant.
+        unsafe {
+            let hook = &mut *table.cast::<Self>();
+            hook.hooked = to_result(bindings::add_wait_queue_priority_exclusive(
+                head, hook.entry,
+            ));
+        }
+    }
+}
+
 /// A [`Listener`] that is called for each signal of an eventfd, instead of those who poll it, until this is dropped.
 ///
 /// C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
@@ -128,14 +163,26 @@ impl<T: Listener> Watch<T> {
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        // SAFETY: The file is that of `event`, and open. The entry is pinned and unused; it stays in the wait queue until
-        // `drop`. All of `this` is initialised: the callback may come at once.
-        let ret =
-            unsafe { ffi::loft_eventfd_watch(file.as_ptr(), this.entry.get(), Some(Self::wake)) };
-        to_result(ret)?;
-        // INVARIANT: it succeeded.
+        let mut hook = Hook {
+            table: bindings::poll_table::default(),
+            entry: this.entry.get(),
+            hooked: Err(EINVAL),
+        };
+        let table = (&raw mut hook).cast::<bindings::poll_table>();
+        // SAFETY:
+        // - The file is that of `event`, and open; its wait queue is the eventfd's.
+        // - The entry is pinned and unused; it stays in the wait queue until `drop`.
+        // - All of `this` is initialised: the callback may come at once.
+        // - The table is the first field of `hook`, which outlives the call.
+        let events = unsafe {
+            ffi::loft_init_waitqueue_func_entry(hook.entry, Some(Self::wake));
+            ffi::loft_init_poll_funcptr(table, Some(Hook::queue));
+            ffi::loft_vfs_poll(file.as_ptr(), table)
+        };
+        hook.hooked?;
+        // INVARIANT: It is in the queue.
         this.hooked.store(true, Ordering::Relaxed);
-        Ok((this, ret > 0))
+        Ok((this, events & ffi::LOFT_EPOLLIN != 0))
     }
 
     pub(crate) fn listener(&self) -> &T {

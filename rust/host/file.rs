@@ -5,7 +5,6 @@
 //! `kernel::miscdevice` leaves `file_operations::owner` empty, so a module could go away under an open file. Here it is
 //! always set: `rmmod` is refused with EBUSY as long as any of these files is open.
 
-use super::ffi;
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -72,7 +71,7 @@ impl<T: FileObject> Ops<T> {
     /// `file` is an open file with these operations, so its private data came from `Arc::into_foreign`.
     unsafe fn borrow<'a>(file: *mut bindings::file) -> kernel::sync::ArcBorrow<'a, T> {
         // SAFETY: By the requirement; it is released only in `release`, after every other call.
-        unsafe { <Arc<T> as ForeignOwnable>::borrow(ffi::loft_file_private(file)) }
+        unsafe { <Arc<T> as ForeignOwnable>::borrow((*file).private_data) }
     }
 
     /// # Safety
@@ -80,8 +79,7 @@ impl<T: FileObject> Ops<T> {
     /// Called by the kernel for a file with these operations.
     unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The last call for this file; it gives back the reference that opening made.
-        let this =
-            unsafe { <Arc<T> as ForeignOwnable>::from_foreign(ffi::loft_file_private(file)) };
+        let this = unsafe { <Arc<T> as ForeignOwnable>::from_foreign((*file).private_data) };
         this.release();
         0
     }
@@ -123,7 +121,7 @@ impl<T: FileObject> Ops<T> {
         // dropped here.
         let this = unsafe {
             ManuallyDrop::new(<Arc<T> as ForeignOwnable>::from_foreign(
-                ffi::loft_file_private(file),
+                (*file).private_data,
             ))
         };
         match T::ioctl(&this, command, argument) {

@@ -48,7 +48,7 @@ impl<T> KillableMutex<T> {
         // A `Lock` is `repr(C)`, and the C lock its first field, in an `Opaque`.
         let raw = (&raw const self.inner).cast::<bindings::mutex>().cast_mut();
         // SAFETY: By the line above it is the C lock, which `new` has initialised.
-        if unsafe { ffi::loft_mutex_lock_killable(raw.cast()) } != 0 {
+        if unsafe { ffi::loft_mutex_lock_killable(raw) } != 0 {
             return Err(EINTR);
         }
         // SAFETY: The lock was taken above, by this thread.

@@ -5,12 +5,14 @@
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
 use super::ffi;
-use super::mm::AddressSpace;
+use super::mm;
 use core::ffi::c_int;
 use core::marker::PhantomData;
 use core::ops::Range;
 use kernel::bindings;
+use kernel::mm::Mm;
 use kernel::prelude::*;
+use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::Opaque;
 
@@ -39,7 +41,7 @@ pub(crate) struct Registration<T: MmuNotifier> {
     raw: Opaque<bindings::mmu_notifier>,
     target: Arc<T>,
     /// Keeps it allocated.
-    _mm: AddressSpace,
+    _mm: ARef<Mm>,
 }
 
 // SAFETY: Registering and unregistering may be done from any thread.
@@ -90,7 +92,7 @@ impl<T: MmuNotifier> Ops<T> {
                 Self::target(notifier),
                 (*range).start,
                 (*range).end,
-                ffi::loft_range_blockable(range),
+                ffi::loft_mmu_notifier_range_blockable(range),
             )
         };
         this.invalidate_range_start(from as u64..to as u64, may_sleep);
@@ -148,8 +150,8 @@ impl<T: MmuNotifier> Ops<T> {
 impl<T: MmuNotifier> Registration<T> {
     /// Follows the current process's address space.
     pub(crate) fn current(target: Arc<T>) -> Result<Pin<KBox<Self>>> {
-        let mm = AddressSpace::current()?;
-        let raw_mm = mm.0;
+        let mm = mm::current()?;
+        let raw_mm = mm.as_raw();
         KBox::try_pin_init(
             try_pin_init!(Self {
                 raw <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_notifier| {

@@ -2,8 +2,8 @@
 
 //! Linux as loft needs it, where the `kernel` crate has no abstraction yet.
 //!
-//! Each file wraps one thing, with a safe interface, as it would be sent to the `kernel` crate. The C side of what is
-//! inline or a macro in C is `shim.c`.
+//! Each file wraps one thing, with a safe interface, as it would be sent to the `kernel` crate. The
+//! C side of what is inline or a macro in C is in `helpers`.
 
 pub(crate) mod anon_inode;
 pub(crate) mod bug;
@@ -40,7 +40,7 @@ pub(crate) mod sync;
 pub(crate) mod time;
 mod uapi;
 
-/// What bindgen made of `bindings.h`.
+/// What bindgen made of `bindings.h` and of `helpers`.
 #[allow(
     clippy::all,
     clippy::cast_lossless,
@@ -60,12 +60,9 @@ mod uapi;
     unused_imports
 )]
 pub(crate) mod ffi {
-    use ::kernel::bindings::{
-        cpumask, device_node, file, file_operations, lock_class_key, mm_struct, mmu_notifier_range,
-        module, page, preempt_notifier, preempt_ops, raw_spinlock, rcuwait, user_fpsimd_state,
-        wait_queue_entry, wait_queue_head,
-    };
+    use ::kernel::bindings::*;
     use ::kernel::ffi;
 
     include!(env!("LOFT_BINDINGS"));
+    include!(env!("LOFT_HELPERS"));
 }

@@ -50,4 +50,4 @@ MODULE_PARM_DESC(wait_us,
 
 module_param_named(errata, loft_pretended_errata, uint, 0444);
 MODULE_PARM_DESC(errata,
-	"work around these errata although the CPUs do not have them, as bits (for tests; LOFT_* in rust/host/shim.h)");
+	"work around these errata although the CPUs do not have them, as bits (for tests; erratum in rust/arch/cpu.rs)");

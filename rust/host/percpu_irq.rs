@@ -77,7 +77,8 @@ impl Ppi {
         let token = NonNull::new(token).ok_or(ENOMEM)?;
         // SAFETY: The name is static; the handler is in this module, and looks at no token. `drop`
         // frees the interrupt before the module goes.
-        let ret = unsafe { ffi::loft_request_ppi(irq, name.as_char_ptr().cast(), token.as_ptr()) };
+        let ret =
+            unsafe { ffi::loft_request_percpu_irq(irq, name.as_char_ptr().cast(), token.as_ptr()) };
         if ret != 0 {
             // SAFETY: It was allocated above, and nobody has it.
             unsafe { bindings::free_percpu(token.as_ptr()) };
@@ -344,7 +345,16 @@ impl Machine {
             timers: [one, other],
         });
         // SAFETY: The callbacks are in this module and are removed in `drop`.
-        let state = unsafe { ffi::loft_cpuhp_online(Some(online::<P>), Some(offline)) };
+        let state = unsafe {
+            bindings::__cpuhp_setup_state(
+                bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
+                c"virt/loft:online".as_char_ptr().cast(),
+                true,
+                Some(online::<P>),
+                Some(offline),
+                false,
+            )
+        };
         if state < 0 {
             return Err(Error::from_errno(state));
         }
@@ -365,6 +375,6 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // SAFETY: Calls `offline` on each CPU, then the interrupts are freed.
-        unsafe { ffi::loft_cpuhp_remove(self.state) };
+        unsafe { bindings::__cpuhp_remove_state(self.state, true) };
     }
 }

@@ -152,7 +152,7 @@ pub(crate) struct NotifiersOn(());
 impl NotifiersOn {
     pub(crate) fn new() -> Self {
         // SAFETY: Balanced by `drop`.
-        unsafe { ffi::loft_preempt_notifiers_inc() };
+        unsafe { kernel::bindings::preempt_notifier_inc() };
         Self(())
     }
 }
@@ -160,6 +160,6 @@ impl NotifiersOn {
 impl Drop for NotifiersOn {
     fn drop(&mut self) {
         // SAFETY: Balances `new`.
-        unsafe { ffi::loft_preempt_notifiers_dec() };
+        unsafe { kernel::bindings::preempt_notifier_dec() };
     }
 }

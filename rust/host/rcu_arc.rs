@@ -1,56 +1,115 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Values that are read often and replaced seldom: reading takes no lock and writes nothing.
+//!
+//! C headers: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h) and
+//! [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use super::ffi;
 use super::preempt::PreemptDisabled;
-use core::ffi::c_void;
+use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, rcu, Arc, ArcBorrow, Mutex, MutexGuard, UniqueArc};
+use kernel::types::Opaque;
 
-/// What drops values when their readers are done. While this lives [`RcuArc`] values may be replaced; made once.
+/// The queue of what is dropped when its readers are done; there while a [`Retirement`] is.
+static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_mut());
+
+/// Drops values when their readers are done. Made once; while it lives [`RcuArc`]s may be replaced.
+///
+/// # Invariants
+///
+/// [`QUEUE`] is a workqueue, which is this one's to destroy.
 pub(crate) struct Retirement(());
 
 impl Retirement {
+    /// Makes it; there must not be another one.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: In process context; there is no other.
-        kernel::error::to_result(unsafe { ffi::loft_rcu_begin() })?;
+        let name = c"loft".as_char_ptr().cast();
+        // SAFETY: The name has nothing to be formatted.
+        let queue =
+            unsafe { bindings::alloc_workqueue_noprof(name, bindings::wq_flags_WQ_UNBOUND, 0) };
+        if queue.is_null() {
+            return Err(ENOMEM);
+        }
+        // INVARIANT: It was made above.
+        QUEUE.store(queue, Ordering::Release);
         Ok(Self(()))
     }
 }
 
 impl Drop for Retirement {
     fn drop(&mut self) {
-        // SAFETY: Begun in `new`; nothing that publishes is left. Waits until all that was retired is dropped.
-        unsafe { ffi::loft_rcu_end() };
+        // SAFETY: By the invariant it is a queue. After the barrier all that was retired is in it,
+        // as nothing that publishes is left; destroying it waits until that is dropped.
+        unsafe {
+            bindings::rcu_barrier();
+            bindings::destroy_workqueue(QUEUE.load(Ordering::Acquire));
+        }
     }
 }
 
-/// Drops `value` when all who may have found it are done, in a thread of the kernel's. Does not wait for them, unless memory is
-/// short, and interrupts no CPU for it. May sleep.
-fn retire<T: Send + Sync>(value: Arc<T>) {
-    /// # Safety
-    ///
-    /// `value` came from `Arc::<T>::into_raw`, and that reference is the callee's.
-    unsafe extern "C" fn end<T>(value: *mut c_void) {
-        // SAFETY: By the requirement.
-        drop(unsafe { Arc::from_raw(value.cast::<T>()) });
-    }
-    let value = Arc::into_raw(value).cast_mut().cast();
-    // SAFETY: In process context. `end` is called once, with this value; it may be called by any thread, as `T` is `Send` and
-    // `Sync`, and before the module goes (see `Retirement`).
-    unsafe { ffi::loft_rcu_retire(Some(end::<T>), value) };
-}
-
-/// A value that readers see whole, either as it was or as it is, while a writer puts a new one in its place.
-///
-/// C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+/// A value to be dropped when its readers are done.
 ///
 /// # Invariants
 ///
-/// `current` came from `Arc::into_raw`, and that reference is this one's. It is replaced with `writer` held, and dropped only
-/// when every reader that could have seen it is done ([`retire`]).
+/// The work is the first field: the address of one is that of the other.
+#[repr(C)]
+struct Retired<T: Send + Sync> {
+    work: Opaque<bindings::rcu_work>,
+    value: Arc<T>,
+}
+
+const _: () = assert!(core::mem::offset_of!(bindings::rcu_work, work) == 0);
+
+/// Drops `value` when all who may have found it are done, in a thread of the kernel's. Does not
+/// wait for them, unless memory is short, and interrupts no CPU for it. May sleep.
+fn retire<T: Send + Sync + 'static>(value: Arc<T>) {
+    /// # Safety
+    ///
+    /// `work` is that of a `Retired<T>` in a `KBox`, which is the callee's.
+    unsafe extern "C" fn end<T: Send + Sync>(work: *mut bindings::work_struct) {
+        // SAFETY: By the requirement, and the invariant of `Retired`.
+        drop(unsafe { KBox::from_raw(work.cast::<Retired<T>>()) });
+    }
+    let Ok(room) = KBox::new_uninit(GFP_KERNEL_ACCOUNT) else {
+        // SAFETY: May sleep.
+        unsafe { bindings::synchronize_rcu() };
+        return;
+    };
+    // INVARIANT: By the order of the fields.
+    let retired = KBox::into_raw(room.write(Retired {
+        work: Opaque::uninit(),
+        value,
+    }));
+    // SAFETY:
+    // - The work is new, and stays where it is until `end` frees it.
+    // - `end` is called once. It may be called by any thread, as `T` is `Send` and `Sync`, and
+    //   before the module goes (see `Retirement`).
+    unsafe {
+        let work = (*retired).work.get();
+        ffi::loft_init_rcu_work(work, Some(end::<T>));
+        bindings::queue_rcu_work(QUEUE.load(Ordering::Acquire), work);
+    }
+}
+
+/// Holds a value that readers see whole, either as it was or as it is, while a writer puts a new
+/// one in its place.
+///
+/// # Invariants
+///
+/// `current` came from `Arc::into_raw`, and that reference is this one's. It is replaced with
+/// `writer` held, and dropped only when every reader that could have seen it is done ([`retire`]).
+///
+/// # Examples
+///
+/// ```
+/// let names = KBox::pin_init(RcuArc::new(KVec::new()), GFP_KERNEL)?;
+/// let count = names.read(|names| names.len());
+/// names.update(|old| with_one_more(old))?;
+/// ```
 #[pin_data(PinnedDrop)]
 pub(crate) struct RcuArc<T: Send + Sync> {
     current: AtomicPtr<T>,
@@ -60,6 +119,7 @@ pub(crate) struct RcuArc<T: Send + Sync> {
 }
 
 impl<T: Send + Sync + 'static> RcuArc<T> {
+    /// Makes it with `value` in it. Fails with `ENOMEM`.
     pub(crate) fn new(value: T) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // INVARIANT: owned from here on.
@@ -68,39 +128,41 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
         }? Error)
     }
 
-    /// Lends the value to `read`, which must not sleep. May be called with interrupts off, but not in a fast exit: RCU
-    /// does not watch a CPU that it takes to be in a guest.
+    /// Lends the value to `read`, which must not sleep. May be called with interrupts off, but not
+    /// in a fast exit: RCU does not watch a CPU that it takes to be in a guest.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> R {
         let _guard = rcu::read_lock();
-        // SAFETY: By the invariant it is not freed before this reader is done. Acquire: what the writer wrote into it
-        // is there.
+        // SAFETY: By the invariant it is not freed before this reader is done. Acquire: what the
+        // writer wrote into it is there.
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
 
-    /// The value as it is now, to keep. Only where the caller may sleep: whoever lets go of it last frees it, which may take
-    /// long and sleep (vfree). A debug kernel reports other callers at once.
+    /// Returns the value as it is now, to keep. May sleep: whoever lets go of it last frees it,
+    /// which may take long (vfree). A debug kernel reports callers that may not sleep at once.
     pub(crate) fn get(&self) -> Arc<T> {
         #[cfg(CONFIG_DEBUG_ATOMIC_SLEEP)]
         kernel::task::might_sleep();
         let _guard = rcu::read_lock();
-        // SAFETY: By the invariant it came from `into_raw`, and is not dropped before this reader is done.
+        // SAFETY: By the invariant it came from `into_raw`, and is not dropped before this reader
+        // is done.
         unsafe { ArcBorrow::from_raw(self.current.load(Ordering::Acquire)) }.into()
     }
 
-    /// The same as `read` where the thread is not preempted anyway: all that RCU waits for, such a stretch is as good as a read lock.
+    /// Lends the value to `read` where the thread is not preempted anyway: RCU waits for such a
+    /// stretch as for a read lock.
     #[inline]
     pub(crate) fn read_sched<R>(
         &self,
         _preempt: PreemptDisabled<'_>,
         read: impl FnOnce(&T) -> R,
     ) -> R {
-        // SAFETY: By the invariant it is not freed before all readers are done: RCU waits for those that
-        // cannot be preempted, too. Acquire: what the writer wrote into it is there.
+        // SAFETY: By the invariant it is not freed before all readers are done: RCU waits for those
+        // that cannot be preempted, too. Acquire: what the writer wrote into it is there.
         read(unsafe { &*self.current.load(Ordering::Acquire) })
     }
 
-    /// Replaces the value by what `next` makes of it. `next` may sleep; if it fails nothing changes. Whoever reads may have the
-    /// old one for a little longer.
+    /// Replaces the value by what `next` makes of it. `next` may sleep; if it fails nothing
+    /// changes. Whoever reads may have the old one for a little longer.
     pub(crate) fn update(&self, next: impl FnOnce(&T) -> Result<T>) -> Result {
         let guard = self.writer.lock();
         // SAFETY: Only a writer retires it, and this is the one writer.
@@ -118,11 +180,13 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
     }
 
     fn replace(&self, writer: MutexGuard<'_, ()>, new: Arc<T>) {
-        // INVARIANT: The reference to `new` is this one's now, the old one no longer. Release: as in `read`.
+        // INVARIANT: The reference to `new` is this one's now, the old one no longer. Release:
+        // pairs with the loads of the readers.
         let new = Arc::into_raw(new).cast_mut();
         let old = self.current.swap(new, Ordering::Release);
         drop(writer);
-        // SAFETY: By the invariant it came from `into_raw`, and it was taken out above, by this thread alone.
+        // SAFETY: By the invariant it came from `into_raw`, and it was taken out above, by this
+        // thread alone.
         retire(unsafe { Arc::from_raw(old) });
     }
 }

@@ -49,7 +49,7 @@ impl<T> RwLock<T> {
             // SAFETY: `slot` is valid for writes and is not used before this; name and key are
             // static.
             raw <- Opaque::ffi_init(|slot: *mut kernel::bindings::rwlock| unsafe {
-                ffi::loft_rwlock_init(slot.cast(), name.as_char_ptr().cast(), key.as_ptr())
+                ffi::loft_rwlock_init(slot, name.as_char_ptr().cast(), key.as_ptr())
             }),
             data: UnsafeCell::new(data),
         })
@@ -58,7 +58,7 @@ impl<T> RwLock<T> {
     /// Takes the lock together with other readers.
     pub(crate) fn read(&self) -> ReadGuard<'_, T> {
         // SAFETY: By the invariant it is initialised.
-        unsafe { ffi::loft_read_lock(self.raw.get().cast()) };
+        unsafe { ffi::loft_read_lock(self.raw.get()) };
         // INVARIANT: It is held from here on.
         ReadGuard {
             lock: self,
@@ -69,7 +69,7 @@ impl<T> RwLock<T> {
     /// Takes the lock alone.
     pub(crate) fn write(&self) -> WriteGuard<'_, T> {
         // SAFETY: By the invariant it is initialised.
-        unsafe { ffi::loft_write_lock(self.raw.get().cast()) };
+        unsafe { ffi::loft_write_lock(self.raw.get()) };
         // INVARIANT: It is held from here on.
         WriteGuard {
             lock: self,
@@ -99,7 +99,7 @@ impl<T> Deref for ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: By the invariant this thread holds it for reading.
-        unsafe { ffi::loft_read_unlock(self.lock.raw.get().cast()) };
+        unsafe { ffi::loft_read_unlock(self.lock.raw.get()) };
     }
 }
 
@@ -131,6 +131,6 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: By the invariant this thread holds it for writing.
-        unsafe { ffi::loft_write_unlock(self.lock.raw.get().cast()) };
+        unsafe { ffi::loft_write_unlock(self.lock.raw.get()) };
     }
 }

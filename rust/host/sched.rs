@@ -5,6 +5,7 @@
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 
 use super::ffi;
+use kernel::cpu::CpuId;
 
 /// Returns whether the scheduler wants this CPU for another thread.
 pub(crate) fn need_resched() -> bool {
@@ -26,7 +27,8 @@ pub(crate) fn has_no_other_thread() -> bool {
 /// [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
 pub(crate) fn tick_preempts() -> bool {
     // SAFETY: Reads this CPU's bit in a mask that is fixed at boot.
-    unsafe { ffi::loft_tick_preempts() }
+    let has_tick = || unsafe { !ffi::loft_tick_nohz_full_cpu(CpuId::current().into()) };
+    !cfg!(CONFIG_PREEMPT_LAZY) && has_tick()
 }
 
 /// Returns whether the current process is being killed: nobody waits for what it does.
@@ -46,5 +48,5 @@ pub(crate) fn cond_resched() {
 pub(crate) fn yield_now() {
     // SAFETY: Has no requirement that concerns memory; a debug kernel reports callers that may not
     // sleep.
-    unsafe { ffi::loft_yield() };
+    unsafe { kernel::bindings::yield_() };
 }

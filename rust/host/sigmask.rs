@@ -4,7 +4,9 @@
 //!
 //! C header: [`include/linux/signal.h`](srctree/include/linux/signal.h)
 
-use super::ffi;
+use core::ffi::c_int;
+use core::ptr;
+use kernel::bindings::{sigprocmask, SIG_SETMASK};
 use kernel::types::NotThreadSafe;
 
 /// The signals that are blocked while a vCPU runs (KVM_SET_SIGNAL_MASK).
@@ -26,7 +28,7 @@ impl SignalMask {
         let mut old: kernel::bindings::sigset_t = pin_init::zeroed();
         let mut new = self.0;
         // SAFETY: Both sets are valid; changes the current thread's mask only.
-        unsafe { ffi::loft_sigprocmask((&raw mut new).cast(), (&raw mut old).cast()) };
+        unsafe { sigprocmask(SIG_SETMASK as c_int, &mut new, &mut old) };
         SignalsBlocked {
             old,
             _not_send: NotThreadSafe,
@@ -44,6 +46,6 @@ impl Drop for SignalsBlocked {
     fn drop(&mut self) {
         // SAFETY: The set is valid; changes the current thread's mask only, which is that of `activate`,
         // as the guard is not `Send`.
-        unsafe { ffi::loft_sigprocmask((&raw mut self.old).cast(), core::ptr::null_mut()) };
+        unsafe { sigprocmask(SIG_SETMASK as c_int, &mut self.old, ptr::null_mut()) };
     }
 }

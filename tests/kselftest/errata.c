@@ -9,7 +9,7 @@
 
 #include "abi.h"
 
-/* LOFT_* of rust/host/shim.h. */
+/* The bits of `erratum` in rust/arch/cpu.rs. */
 #define MMU_WRITES_TRAP 0x004
 #define HIDDEN_HAFDBS 0x008
 #define NO_CNTVOFF 0x010

@@ -145,6 +145,6 @@ fn error(core: &mut Core, esr: Esr) {
         ErrorExtent::Guest => {
             core.serror = Some(core.serror.unwrap_or(Esr::NO_SERROR_SYNDROME));
         }
-        ErrorExtent::Uncontained => crate::host::memory_failure::uncontained_error(esr.raw()),
+        ErrorExtent::Uncontained => crate::host::memory_failure::uncontained_error(),
     }
 }

@@ -9,6 +9,7 @@ use crate::host::bug::warn_on_once;
 use crate::host::errno::ehwpoison;
 use crate::host::gup::HostPage;
 use crate::host::memory_failure;
+use crate::host::mm;
 use crate::host::page::{GRANULE, PAGE_SIZE};
 use crate::model::stage2::{Level, MapError, Mapping, MemType, Perm};
 use crate::model::types::{HostPa, Ipa};
@@ -65,7 +66,7 @@ impl GuestMemory {
             && !has_cacheable_pfnmap();
         let level = match logs || alone {
             true => Level::L3,
-            false => self.level(slot, ipa, address, self.mm.leaf_shift(address)),
+            false => self.level(slot, ipa, address, mm::leaf_shift(&self.mm, address)),
         };
         let want = Mapping {
             ipa: Ipa::new(ipa).align_down(GRANULE.size(level)),

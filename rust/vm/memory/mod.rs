@@ -24,7 +24,7 @@ pub(crate) use table_pool::VcpuTablePool;
 use super::s2_mmu::{Regime, S2Mmu};
 use crate::arch::cpu;
 use crate::arch::tlb::{self, Translation};
-use crate::host::mm::AddressSpace;
+use crate::host::mm;
 use crate::host::page::GRANULE;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::rcu_arc::RcuArc;
@@ -34,7 +34,9 @@ use crate::model::stage2::{Geometry, GeometryError};
 use crate::model::types::Ipa;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32};
+use kernel::mm::Mm;
 use kernel::prelude::*;
+use kernel::sync::aref::ARef;
 use kernel::sync::{static_lock_class, Arc};
 use slots::Slots;
 
@@ -75,7 +77,7 @@ pub(crate) struct GuestMemory {
     regime: Regime,
     geometry: Geometry,
     /// The VMM's address space.
-    mm: AddressSpace,
+    mm: ARef<Mm>,
     /// The guest has had memory that is no counted page of RAM, such as a device's: it may be able
     /// to have an access fail as it likes.
     has_uncounted: AtomicBool,
@@ -101,7 +103,7 @@ impl GuestMemory {
         )?;
         let stage2 = S2Mmu::new(geometry)?;
         let regime = stage2.regime().clone();
-        let mm = AddressSpace::current()?;
+        let mm = mm::current()?;
         Arc::pin_init(
             try_pin_init!(Self {
                 mmu <- RwLock::new(
@@ -122,7 +124,7 @@ impl GuestMemory {
 
     /// Returns whether the current thread runs in the VMM's address space.
     pub(crate) fn is_mine(&self) -> bool {
-        self.mm.is_current()
+        mm::is_current(&self.mm)
     }
 
     /// Returns the VMID that the VM has now, with its generation, and the translation under it.

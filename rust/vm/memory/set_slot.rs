@@ -118,7 +118,7 @@ impl GuestMemory {
                 Some(Ok(table)) => {
                     let ipa = table.max(all.start).raw();
                     let address = slot.address(ipa);
-                    match self.level(slot, ipa, address, self.mm.leaf_shift(address)) {
+                    match self.level(slot, ipa, address, mm::leaf_shift(&self.mm, address)) {
                         Level::L3 => table.wrapping_add(GRANULE.size(Level::L2)),
                         level => {
                             let block = table.align_down(GRANULE.size(level));

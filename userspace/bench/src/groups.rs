@@ -63,7 +63,7 @@ const RULES: &[(Group, &[&str])] = &[
     ]),
     (Group::Locks, &[
         "*spin_*lock*", "*mutex*", "*rcu_*", "*preempt_enable*", "*preempt_disable*", "*refcount*", "*rwsem*", "down_read*", "up_read*",
-        "*read_lock*", "*read_unlock*", "*rust_helper_atomic*", "*local_irq_*", "*local_bh_*", "loft_daif_*",
+        "*read_lock*", "*read_unlock*", "*rust_helper_atomic*", "*local_irq_*", "*local_bh_*", "loft_local_daif_*",
     ]),
     (Group::Registers, &[
         "loft_enter", "loft_leave", "*sysreg_save*", "*sysreg_restore*", "*activate_traps*", "*activate_cptr*", "*Resident>::load",
@@ -88,7 +88,7 @@ const RULES: &[(Group, &[&str])] = &[
     (Group::Loop, &[
         "*::vcpu::run::*", "*::vcpu::core::*", "*::vcpu::Vcpu>::run*", "*::host::guest::*", "loft_set_loaded_frame", "*preempt_notifier_*",
         "kvm_get_running_vcpu", "loft_guest_*", "kvm_arch_vcpu_ioctl_run", "kvm_arm_vcpu_enter_exit",
-        "__kvm_vcpu_run*", "kvm_arch_vcpu_load", "kvm_arch_vcpu_put", "vcpu_load", "vcpu_put", "xfer_to_guest*", "*nested*",
+        "__kvm_vcpu_run*", "kvm_arch_vcpu_load", "kvm_arch_vcpu_put", "vcpu_load", "vcpu_put", "*xfer_to_guest*", "loft_context_tracking_*", "*nested*",
         "vcpu_has_nv", "kvm_dirty_ring*", "cleanup_module",
     ]),
     (Group::Interrupts, &[
