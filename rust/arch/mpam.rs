@@ -9,7 +9,7 @@
 //! the kernel never corrects.
 
 use super::cpu::features;
-use crate::host::irqflags::IrqGuard;
+use crate::host::irqflags;
 use crate::model::sysreg::regs::{MPAM0_EL1, MPAM1_EL1, MPAM2_EL2, MPAMHCR_EL2};
 
 /// A guest that could write MPAM0_EL1 would even choose for the programs of the host, which run with it.
@@ -59,10 +59,11 @@ pub(super) fn put() {
         return;
     }
     // Or what resctrl writes from an interrupt between the two would be undone.
-    let _off = IrqGuard::new();
-    let mpam2 = read_sysreg!(MPAM2_EL2) & !(TRAPS | MPAM2_EL2::TIDR.mask());
-    write_sysreg!(MPAM2_EL2, mpam2 | MPAM2_EL2::EnMPAMSM.mask());
-    if features().mpam_hcr {
-        write_sysreg!(MPAMHCR_EL2, 0);
-    }
+    irqflags::with_disabled(|_| {
+        let mpam2 = read_sysreg!(MPAM2_EL2) & !(TRAPS | MPAM2_EL2::TIDR.mask());
+        write_sysreg!(MPAM2_EL2, mpam2 | MPAM2_EL2::EnMPAMSM.mask());
+        if features().mpam_hcr {
+            write_sysreg!(MPAMHCR_EL2, 0);
+        }
+    });
 }

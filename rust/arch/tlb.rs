@@ -13,7 +13,7 @@
 
 use super::cpu::features;
 use super::{dsb_ish, dsb_ishst, isb, write_hcr};
-use crate::host::irqflags::IrqGuard;
+use crate::host::irqflags;
 use crate::host::page::Tables;
 use crate::model::stage2::{Geometry, Granule};
 use crate::model::sysreg::regs::*;
@@ -83,36 +83,37 @@ impl Translation {
 
 /// Runs `body` with this guest's translation in the CPU, so that TLBIs are about it, and interrupts
 /// off.
-fn with_guest(guest: Translation, body: impl FnOnce()) {
-    let _off = IrqGuard::new();
-    let hcr = read_sysreg!(HCR_EL2);
-    let old = Translation {
-        vttbr: read_sysreg!(VTTBR_EL2),
-        vtcr: read_sysreg!(VTCR_EL2),
-    };
-    dsb_ishst();
-    // Erratum 1165522 (and 1530923): a speculative AT may use the EL1&0 regime as soon as TGE is 0,
-    // and must not find stage-1 tables that belong to another guest. Walks are off (EPD), and stage
-    // 1 is on, so that nothing is taken for an IPA without one.
-    let stage1 = features()
-        .speculative_at
-        .then(|| (read_sysreg_el12!(TCR_EL1), read_sysreg_el12!(SCTLR_EL1)));
-    if let Some((tcr, sctlr)) = stage1 {
-        write_sysreg_el12!(TCR_EL1, tcr | TCR_EL1::EPD0.mask() | TCR_EL1::EPD1.mask());
-        write_sysreg_el12!(SCTLR_EL1, sctlr | SCTLR_EL1::M.mask());
-    }
-    guest.set();
-    isb();
-    write_hcr(hcr & !HCR_EL2::TGE.mask());
-    body();
-    write_hcr(hcr);
-    old.set();
-    if let Some((tcr, sctlr)) = stage1 {
+fn with_guest(guest: Translation, body: impl FnOnce() + Send) {
+    irqflags::with_disabled(|_| {
+        let hcr = read_sysreg!(HCR_EL2);
+        let old = Translation {
+            vttbr: read_sysreg!(VTTBR_EL2),
+            vtcr: read_sysreg!(VTCR_EL2),
+        };
+        dsb_ishst();
+        // Erratum 1165522 (and 1530923): a speculative AT may use the EL1&0 regime as soon as TGE
+        // is 0, and must not find stage-1 tables that belong to another guest. Walks are off (EPD),
+        // and stage 1 is on, so that nothing is taken for an IPA without one.
+        let stage1 = features()
+            .speculative_at
+            .then(|| (read_sysreg_el12!(TCR_EL1), read_sysreg_el12!(SCTLR_EL1)));
+        if let Some((tcr, sctlr)) = stage1 {
+            write_sysreg_el12!(TCR_EL1, tcr | TCR_EL1::EPD0.mask() | TCR_EL1::EPD1.mask());
+            write_sysreg_el12!(SCTLR_EL1, sctlr | SCTLR_EL1::M.mask());
+        }
+        guest.set();
         isb();
-        write_sysreg_el12!(TCR_EL1, tcr);
-        write_sysreg_el12!(SCTLR_EL1, sctlr);
-    }
-    isb();
+        write_hcr(hcr & !HCR_EL2::TGE.mask());
+        body();
+        write_hcr(hcr);
+        old.set();
+        if let Some((tcr, sctlr)) = stage1 {
+            isb();
+            write_sysreg_el12!(TCR_EL1, tcr);
+            write_sysreg_el12!(SCTLR_EL1, sctlr);
+        }
+        isb();
+    });
 }
 
 /// Waits until all CPUs are done with what was invalidated.
@@ -121,7 +122,8 @@ fn complete() {
     if features().repeat_tlbi {
         // Errata 4118414, 2441009 and their like (ARM64_WORKAROUND_REPEAT_TLBI): the first DSB may
         // be done before accesses under the old translation are. Any broadcast TLBI and another DSB
-        // mend that. SAFETY: Invalidating translations changes no data.
+        // mend that.
+        // SAFETY: Invalidating translations changes no data.
         unsafe { asm!("tlbi vale2is, xzr", options(nostack, preserves_flags)) };
         dsb_ish();
     }

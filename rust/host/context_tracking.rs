@@ -6,7 +6,7 @@
 //! [`include/linux/kvm_host.h`](srctree/include/linux/kvm_host.h)
 
 use super::ffi;
-use super::irqflags::{IrqDisabled, IrqGuard};
+use super::irqflags::{IrqDisabled, IrqSection};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::types::NotThreadSafe;
@@ -16,11 +16,12 @@ use kernel::types::NotThreadSafe;
 /// # Examples
 ///
 /// ```
-/// let mut irq = IrqGuard::new();
-/// let guest = GuestContext::enter(irq.token());
-/// run_the_guest();
-/// drop(guest);
-/// take_interrupts(&mut irq);
+/// irqflags::with_disabled(|irq| {
+///     let guest = GuestContext::enter(irq.token());
+///     run_the_guest();
+///     drop(guest);
+///     take_interrupts(irq);
+/// });
 /// ```
 pub(crate) struct GuestContext<'a>(IrqDisabled<'a>);
 
@@ -119,8 +120,8 @@ impl Drop for RcuActive<'_> {
 ///
 /// Interrupts are on in between, so nobody may have a proof that they are off meanwhile.
 #[inline]
-pub(crate) fn take_interrupts(_irq: &mut IrqGuard) {
+pub(crate) fn take_interrupts(_irq: &mut IrqSection) {
     // SAFETY: Interrupts are off before and after, and by the mutable borrow nobody relies on it in
-    // between.
+    // between, as what surrounds a section cannot be brought into it.
     unsafe { ffi::loft_guest_tick_irqoff() };
 }

@@ -40,51 +40,42 @@ impl<'a> IrqDisabled<'a> {
     }
 }
 
-/// Keeps this CPU's interrupts off while it lives.
-///
-/// As with `local_irq_save()`, what was saved first is restored last: guards, those of raw spin
-/// locks too, are dropped in the reverse order.
+/// A stretch of code with this CPU's interrupts off: what [`with_disabled`] runs.
 ///
 /// # Invariants
 ///
-/// `flags` is what this CPU had before the guard turned its interrupts off.
-///
-/// # Examples
-///
-/// ```
-/// let guard = IrqGuard::new();
-/// write_what_an_interrupt_handler_reads(guard.token());
-/// ```
-#[must_use = "interrupts are as they were as soon as the guard is dropped"]
-pub(crate) struct IrqGuard {
-    flags: usize,
-    _not_send: NotThreadSafe,
-}
+/// It is there only while its `body` runs, on the thread and CPU that it was made on, with
+/// interrupts off but for what [`take_interrupts`](super::context_tracking::take_interrupts) does
+/// while it has this mutably.
+pub(crate) struct IrqSection(NotThreadSafe);
 
-impl IrqGuard {
-    /// Turns this CPU's interrupts off. May be called in any context, and nested.
-    #[inline]
-    pub(crate) fn new() -> Self {
-        Self {
-            // INVARIANT: It returns what was there.
-            // SAFETY: `drop`, on the same CPU as the thread stays here, restores it.
-            flags: unsafe { ffi::loft_local_irq_save() },
-            _not_send: NotThreadSafe,
-        }
-    }
-
+impl IrqSection {
     /// Returns the proof that interrupts are off.
     #[inline(always)]
     pub(crate) fn token(&self) -> IrqDisabled<'_> {
-        // SAFETY: `new` has turned them off, and the borrow keeps `drop` from turning them on.
+        // SAFETY: By the invariant, and the borrow keeps others from having it mutably.
         unsafe { IrqDisabled::assume() }
     }
 }
 
-impl Drop for IrqGuard {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: By the invariant the flags are this CPU's.
-        unsafe { ffi::loft_local_irq_restore(self.flags) };
-    }
+/// Runs `body` with this CPU's interrupts off. May be called in any context, and nested.
+///
+/// As with `local_irq_save()`, what was saved first has to be restored last. So sections can only
+/// be nested, and no guard of a raw spin lock can be taken into one or out of it: as those are not
+/// `Send`, nothing that goes in or comes out may be.
+///
+/// # Examples
+///
+/// ```
+/// let old = irqflags::with_disabled(|irq| replace_what_an_interrupt_handler_reads(irq.token()));
+/// ```
+#[inline(always)]
+pub(crate) fn with_disabled<R: Send>(body: impl FnOnce(&mut IrqSection) -> R + Send) -> R {
+    // SAFETY: It is restored below, on this CPU, as the thread stays on it.
+    let flags = unsafe { ffi::loft_local_irq_save() };
+    // INVARIANT: They are off, and the reference cannot outlive `body`.
+    let ret = body(&mut IrqSection(NotThreadSafe));
+    // SAFETY: The flags are this CPU's, from before `body`, which has left no other to be restored.
+    unsafe { ffi::loft_local_irq_restore(flags) };
+    ret
 }

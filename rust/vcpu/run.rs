@@ -16,7 +16,7 @@ use super::fpsimd::Fpsimd;
 use super::halt_poll::HaltPoll;
 use super::{State, Vcpu};
 use crate::host::context_tracking::{take_interrupts, GuestContext, RcuActive};
-use crate::host::irqflags::IrqGuard;
+use crate::host::irqflags::{self, IrqSection};
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Loaded;
 use crate::host::sigmask::SignalMask;
@@ -300,7 +300,7 @@ fn run_until_host(
             // Whatever it is, it must not reach the ERET.
             return DeferredWork::Stop(Exit::FailEntry.into());
         }
-        let next = match enter(core, handle) {
+        let next = match irqflags::with_disabled(|irq| enter(core, handle, irq)) {
             None => what_came_up(core, handle),
             Some(leave) if core.frame.has_error() => slow::late_serror(core, leave),
             Some(Leave::Interrupt) => Next::Resume,
@@ -342,8 +342,8 @@ fn what_came_up(core: &mut Core, handle: &VcpuHandle) -> Next {
 }
 
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
-fn enter(core: &mut Core, handle: &VcpuHandle) -> Option<Leave> {
-    let mut irq = IrqGuard::new();
+#[inline(always)]
+fn enter(core: &mut Core, handle: &VcpuHandle, irq: &mut IrqSection) -> Option<Leave> {
     handle.entering(core.kick);
     if entry_virt::work_pending_before_entry(irq.token())
         || handle.has_requests()
@@ -386,6 +386,6 @@ fn enter(core: &mut Core, handle: &VcpuHandle) -> Option<Leave> {
         }
     }
     core.retire();
-    take_interrupts(&mut irq);
+    take_interrupts(irq);
     Some(leave)
 }
