@@ -55,7 +55,8 @@ impl NewFd {
         let file = from_err_ptr(file).and_then(|file| NonNull::new(file).ok_or(ENOMEM));
         match file {
             Ok(file) => {
-                // SAFETY: The file is new and the reference is ours; it has no position that anybody could be using.
+                // SAFETY: The file is new and the reference is ours; it has no position that
+                // anybody could be using.
                 let file = unsafe { ARef::from_raw(file.cast::<File>()) };
                 Ok(Self { fd, file })
             }

@@ -14,7 +14,8 @@ use kernel::sync::aref::ARef;
 use kernel::types::Opaque;
 use kernel::workqueue::Work;
 
-/// A reference to an eventfd. The eventfd stays when its files are closed, but then nobody else can reach it.
+/// A reference to an eventfd. The eventfd stays when its files are closed, but then nobody else can
+/// reach it.
 ///
 /// C header: [`include/linux/eventfd.h`](srctree/include/linux/eventfd.h)
 ///
@@ -29,7 +30,8 @@ unsafe impl Send for EventFd {}
 unsafe impl Sync for EventFd {}
 
 impl EventFd {
-    /// The eventfd that the current process has open as `fd`. `EBADF`: nothing is; `EINVAL`: something else is.
+    /// The eventfd that the current process has open as `fd`. `EBADF`: nothing is; `EINVAL`:
+    /// something else is.
     pub(crate) fn get(fd: i32) -> Result<Self> {
         // SAFETY: Takes any number.
         Self::own(unsafe { bindings::eventfd_ctx_fdget(fd) })
@@ -41,8 +43,8 @@ impl EventFd {
         NonNull::new(from_err_ptr(context)?).map(Self).ok_or(EINVAL)
     }
 
-    /// Adds one to the count and wakes who waits. Does not sleep; may be called with interrupts off, but not from a
-    /// [`Listener`].
+    /// Adds one to the count and wakes who waits. Does not sleep; may be called with interrupts
+    /// off, but not from a [`Listener`].
     pub(crate) fn signal(&self) {
         // SAFETY: The context is referenced.
         unsafe { bindings::eventfd_signal_mask(self.0.as_ptr(), 0) };
@@ -79,8 +81,9 @@ impl EventFile {
     }
 }
 
-/// What a [`Watch`] calls. Both are called with the eventfd's lock held and interrupts off, perhaps from a device's
-/// interrupt: they may take raw spin locks and wake threads, but neither sleep nor signal an eventfd.
+/// What a [`Watch`] calls. Both are called with the eventfd's lock held and interrupts off, perhaps
+/// from a device's interrupt: they may take raw spin locks and wake threads, but neither sleep nor
+/// signal an eventfd.
 pub(crate) trait Listener: Send + Sync {
     /// Somebody has signalled the eventfd, once or more often; its count is zero again.
     fn signalled(&self);
@@ -123,7 +126,8 @@ impl Hook {
     }
 }
 
-/// A [`Listener`] that is called for each signal of an eventfd, instead of those who poll it, until this is dropped.
+/// A [`Listener`] that is called for each signal of an eventfd, instead of those who poll it, until
+/// this is dropped.
 ///
 /// C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
 ///
@@ -147,8 +151,9 @@ unsafe impl<T: Listener> Send for Watch<T> {}
 unsafe impl<T: Listener> Sync for Watch<T> {}
 
 impl<T: Listener> Watch<T> {
-    /// Hooks `listener` to an eventfd. True: it had been signalled before, and still is: the listener is not called for
-    /// that, and the count stays. `EBUSY`: it is hooked already, here or elsewhere.
+    /// Hooks `listener` to an eventfd. True: it had been signalled before, and still is: the
+    /// listener is not called for that, and the count stays. `EBUSY`: it is hooked already, here or
+    /// elsewhere.
     pub(crate) fn new(
         file: EventFile,
         listener: impl PinInit<T>,
@@ -196,15 +201,16 @@ impl<T: Listener> Watch<T> {
 
     /// # Safety
     ///
-    /// Called by whoever signals or closes the eventfd, with its lock held and interrupts off, for an entry that is hooked.
+    /// Called by whoever signals or closes the eventfd, with its lock held and interrupts off, for
+    /// an entry that is hooked.
     unsafe extern "C" fn wake(
         entry: *mut bindings::wait_queue_entry,
         _: c_uint,
         _: c_int,
         key: *mut c_void,
     ) -> c_int {
-        // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a `Watch<T>`. It is hooked, and taking
-        // it out needs the lock that is held now.
+        // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a `Watch<T>`.
+        // It is hooked, and taking it out needs the lock that is held now.
         let this = unsafe { &*entry.cast::<Self>() };
         let events = key as usize as c_uint;
         let mut taken = 0;
@@ -227,8 +233,9 @@ impl<T: Listener> PinnedDrop for Watch<T> {
     fn drop(self: Pin<&mut Self>) {
         if self.hooked.load(Ordering::Relaxed) {
             let mut count = 0;
-            // SAFETY: By the invariant the entry is in that queue. This takes the queue's lock, under which the callback
-            // runs: it is not running when this returns, and will not again.
+            // SAFETY: By the invariant the entry is in that queue. This takes the queue's lock,
+            // under which the callback runs: it is not running when this returns, and will not
+            // again.
             unsafe {
                 bindings::eventfd_ctx_remove_wait_queue(
                     self.event.0.as_ptr(),
@@ -242,6 +249,7 @@ impl<T: Listener> PinnedDrop for Watch<T> {
 
 /// Waits until `work` is neither queued nor running.
 pub(crate) fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
-    // SAFETY: The work item was initialised when the `Work` was made. May sleep: called in process context.
+    // SAFETY: The work item was initialised when the `Work` was made. May sleep: called in process
+    // context.
     unsafe { bindings::flush_work(Work::raw_get(work)) };
 }

@@ -2,8 +2,9 @@
 
 //! Files whose behaviour is a Rust type: see [`super::miscdevice`] and [`super::anon_inode`].
 //!
-//! `kernel::miscdevice` leaves `file_operations::owner` empty, so a module could go away under an open file. Here it is
-//! always set: `rmmod` is refused with EBUSY as long as any of these files is open.
+//! `kernel::miscdevice` leaves `file_operations::owner` empty, so a module could go away under an
+//! open file. Here it is always set: `rmmod` is refused with EBUSY as long as any of these files is
+//! open.
 
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;
@@ -26,7 +27,8 @@ pub(crate) trait FileObject: Send + Sync + Sized + 'static {
     /// Whether there is something to read.
     const READABLE: bool = false;
 
-    /// `read(2)` and `pread(2)`, if [`FileObject::READABLE`]: the number of bytes that were written to `to`.
+    /// `read(2)` and `pread(2)`, if [`FileObject::READABLE`]: the number of bytes that were written
+    /// to `to`.
     fn read(&self, _to: &mut UserSliceWriter, _offset: usize) -> Result<usize> {
         Err(EINVAL)
     }
@@ -40,7 +42,8 @@ pub(crate) trait FileObject: Send + Sync + Sized + 'static {
     fn release(&self) {}
 }
 
-/// `THIS_MODULE` of C. The `module!` macro has it too, but under another name in each kernel version.
+/// `THIS_MODULE` of C. The `module!` macro has it too, but under another name in each kernel
+/// version.
 const OWNER: *mut bindings::module = {
     // Its address is all that is used, so its layout does not matter.
     #[allow(improper_ctypes)]
@@ -68,7 +71,8 @@ impl<T: FileObject> Ops<T> {
 
     /// # Safety
     ///
-    /// `file` is an open file with these operations, so its private data came from `Arc::into_foreign`.
+    /// `file` is an open file with these operations, so its private data came from
+    /// `Arc::into_foreign`.
     unsafe fn borrow<'a>(file: *mut bindings::file) -> kernel::sync::ArcBorrow<'a, T> {
         // SAFETY: By the requirement; it is released only in `release`, after every other call.
         unsafe { <Arc<T> as ForeignOwnable>::borrow((*file).private_data) }
@@ -93,7 +97,8 @@ impl<T: FileObject> Ops<T> {
         size: usize,
         position: *mut bindings::loff_t,
     ) -> isize {
-        // SAFETY: The kernel calls this for an open file of ours, with a position that is its own for the call.
+        // SAFETY: The kernel calls this for an open file of ours, with a position that is its own
+        // for the call.
         let (this, position) = unsafe { (Self::borrow(file), &mut *position) };
         let read = || {
             let offset = usize::try_from(*position).map_err(|_| EINVAL)?;
@@ -117,8 +122,8 @@ impl<T: FileObject> Ops<T> {
         command: c_uint,
         argument: usize,
     ) -> isize {
-        // SAFETY: The kernel calls this for an open file of ours. It is the file's own reference, lent for the call: never
-        // dropped here.
+        // SAFETY: The kernel calls this for an open file of ours. It is the file's own reference,
+        // lent for the call: never dropped here.
         let this = unsafe {
             ManuallyDrop::new(<Arc<T> as ForeignOwnable>::from_foreign(
                 (*file).private_data,

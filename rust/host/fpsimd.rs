@@ -36,8 +36,8 @@ impl HostFp {
     /// Only in process context, and not nested, with another room neither: the kernel stops (BUG)
     /// before that could lose registers.
     pub(crate) fn with<R>(self: Pin<&mut Self>, body: impl FnOnce(FpOwned<'_>) -> R) -> R {
-        // SAFETY: The room is borrowed mutably until `kernel_neon_end`, so that nobody else uses it;
-        // `body` cannot unwind.
+        // SAFETY: The room is borrowed mutably until `kernel_neon_end`, so that nobody else uses
+        // it; `body` cannot unwind.
         unsafe { ffi::kernel_neon_begin(self.0.get()) };
         let ret = body(FpOwned(PhantomData, NotThreadSafe));
         // SAFETY: On the same thread as the begin above, with the same room.

@@ -78,8 +78,8 @@ impl HostPage {
     ///
     /// # Errors
     ///
-    /// `EFAULT` if there is nothing, `EHWPOISON` if the memory is broken, `EAGAIN` if the mapping is
-    /// changing.
+    /// `EFAULT` if there is nothing, `EHWPOISON` if the memory is broken, `EAGAIN` if the mapping
+    /// is changing.
     pub(crate) fn get(address: u64, write: bool, cacheable: bool) -> Result<Self> {
         let mut page = core::ptr::null_mut();
         let at = address as usize;

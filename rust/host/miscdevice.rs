@@ -12,8 +12,8 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::types::{ForeignOwnable, Opaque};
 
-/// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by `T::default()`-like
-/// [`Node::open`].
+/// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by
+/// `T::default()`-like [`Node::open`].
 #[pin_data(PinnedDrop)]
 pub(crate) struct Node<T: OpenNode> {
     #[pin]
@@ -68,7 +68,8 @@ impl<T: OpenNode> Node<T> {
                 misc.name = name.as_char_ptr().cast();
                 misc.fops = &NodeOps::<T>::OPS;
                 misc.mode = mode;
-                // SAFETY: `slot` is pinned and valid for writes; it is deregistered before it goes away.
+                // SAFETY: `slot` is pinned and valid for writes; it is deregistered before it goes
+                // away.
                 unsafe {
                     slot.write(misc);
                     kernel::error::to_result(bindings::misc_register(slot))

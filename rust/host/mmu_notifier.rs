@@ -18,12 +18,14 @@ use kernel::types::Opaque;
 
 /// What follows an address space.
 pub(crate) trait MmuNotifier: Send + Sync + 'static {
-    /// The pages in `range` are about to change or go. When this returns, nobody uses them any more, and nobody will
-    /// until [`MmuNotifier::invalidate_range_end`] is called for the same range. Must not sleep unless `may_sleep`.
+    /// The pages in `range` are about to change or go. When this returns, nobody uses them any
+    /// more, and nobody will until [`MmuNotifier::invalidate_range_end`] is called for the same
+    /// range. Must not sleep unless `may_sleep`.
     fn invalidate_range_start(&self, range: Range<u64>, may_sleep: bool);
     /// The change is done.
     fn invalidate_range_end(&self, range: Range<u64>);
-    /// Forgets that the pages were used; whether they had been. With `flush`, so that the next use is noticed surely.
+    /// Forgets that the pages were used; whether they had been. With `flush`, so that the next use
+    /// is noticed surely.
     fn clear_young(&self, range: Range<u64>, flush: bool) -> bool;
     /// Whether the pages were used since they were last aged.
     fn test_young(&self, range: Range<u64>) -> bool;
@@ -31,7 +33,8 @@ pub(crate) trait MmuNotifier: Send + Sync + 'static {
     fn release(&self);
 }
 
-/// A [`MmuNotifier`] of the address space that was current when this was made, until this is dropped.
+/// A [`MmuNotifier`] of the address space that was current when this was made, until this is
+/// dropped.
 ///
 /// C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 #[pin_data(PinnedDrop)]
@@ -64,7 +67,8 @@ impl<T: MmuNotifier> Ops<T> {
 
     /// # Safety
     ///
-    /// `notifier` is the first field of a `Registration<T>` (repr(C), `Opaque` is transparent) that is not dropped yet.
+    /// `notifier` is the first field of a `Registration<T>` (repr(C), `Opaque` is transparent) that
+    /// is not dropped yet.
     unsafe fn target<'a>(notifier: *mut bindings::mmu_notifier) -> &'a T {
         // SAFETY: By the requirement.
         unsafe { &(*notifier.cast::<Registration<T>>()).target }
@@ -157,9 +161,10 @@ impl<T: MmuNotifier> Registration<T> {
                 raw <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_notifier| {
                     let mut notifier: bindings::mmu_notifier = pin_init::zeroed();
                     notifier.ops = &Ops::<T>::OPS;
-                    // SAFETY: `slot` is pinned and valid; it is unregistered before it goes. No callback can come
-                    // before `target` is written: the address space is the current thread's, which holds mmap_lock
-                    // inside, but other threads may change it right after, so the target is written first, below.
+                    // SAFETY: `slot` is pinned and valid; it is unregistered before it goes. No
+                    // callback can come before `target` is written: the address space is the
+                    // current thread's, which holds mmap_lock inside, but other threads may change
+                    // it right after, so the target is written first, below.
                     unsafe { slot.write(notifier) };
                     Ok::<(), Error>(())
                 }),
@@ -169,7 +174,8 @@ impl<T: MmuNotifier> Registration<T> {
             GFP_KERNEL_ACCOUNT,
         )
         .and_then(|this| {
-            // SAFETY: All fields are written and pinned now; `raw_mm` is the current, referenced, address space.
+            // SAFETY: All fields are written and pinned now; `raw_mm` is the current, referenced,
+            // address space.
             kernel::error::to_result(unsafe {
                 bindings::mmu_notifier_register(this.raw.get(), raw_mm)
             })?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's parameters and its version: `module.c` has them, since the kernel crate's macro knows no range, no sysfs
-//! and no version.
+//! The module's parameters and its version: `module.c` has them, since the kernel crate's macro
+//! knows no range, no sysfs and no version.
 
 use super::ffi;
 
@@ -13,7 +13,8 @@ pub(crate) fn version() -> &'static str {
 
 /// Whether /dev/kvm is wanted as well (the parameter `kvm_node`).
 pub(crate) fn kvm_node() -> bool {
-    // SAFETY: Parameters are written before the module's init function runs, and not again: sysfs has them read-only.
+    // SAFETY: Parameters are written before the module's init function runs, and not again: sysfs
+    // has them read-only.
     unsafe { ffi::loft_kvm_node != 0 }
 }
 
@@ -23,7 +24,8 @@ pub(crate) fn fast_exits() -> bool {
     unsafe { ffi::loft_fast != 0 }
 }
 
-/// The longest time that a waiting vCPU looks for something to do before it sleeps (the parameter `poll_us`), in nanoseconds.
+/// The longest time that a waiting vCPU looks for something to do before it sleeps (the parameter
+/// `poll_us`), in nanoseconds.
 pub(crate) fn most_polling_ns() -> u64 {
     // SAFETY: Parameters are written before the module's init function runs, and not again.
     u64::from(unsafe { ffi::loft_poll_us }) * 1000

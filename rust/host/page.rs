@@ -2,9 +2,10 @@
 
 //! Pages of the host's memory that hold stage-2 translation tables.
 //!
-//! No order of calls of what is safe here makes software use a table that is freed, or free it twice: that is checked by
-//! ownership and borrows, as [`TableMemory`] says, and by looking at what is written: only [`Tables::link`] and
-//! [`Tables::link_parts`] make a descriptor lead to a table, and they take the table for it.
+//! No order of calls of what is safe here makes software use a table that is freed, or free it
+//! twice: that is checked by ownership and borrows, as [`TableMemory`] says, and by looking at what
+//! is written: only [`Tables::link`] and [`Tables::link_parts`] make a descriptor lead to a table,
+//! and they take the table for it.
 
 use super::bug::warn_on_once;
 use super::ffi;
@@ -45,16 +46,16 @@ pub(crate) unsafe fn address_of(page: *mut kernel::bindings::page) -> *mut u8 {
 ///
 /// # Invariants
 ///
-/// `addr` is that of `1 << order` contiguous pages, aligned to their size, that this owns. The kernel accesses them as
-/// `AtomicU64`s only.
+/// `addr` is that of `1 << order` contiguous pages, aligned to their size, that this owns. The
+/// kernel accesses them as `AtomicU64`s only.
 struct Pages {
     addr: TableAddr,
     order: u32,
 }
 
 impl Pages {
-    /// Allocates `1 << order` zeroed pages, charged to the current process. May sleep. Errors: `ENOMEM`, also where the only
-    /// memory left is beyond what stage 2 can address.
+    /// Allocates `1 << order` zeroed pages, charged to the current process. May sleep. Errors:
+    /// `ENOMEM`, also where the only memory left is beyond what stage 2 can address.
     fn new(order: u32) -> Result<Self> {
         let flags = kernel::bindings::GFP_KERNEL_ACCOUNT | kernel::bindings::__GFP_ZERO;
         // SAFETY: May sleep: called in process context without spin locks.
@@ -84,7 +85,8 @@ impl Pages {
     ///
     /// # Safety
     ///
-    /// It is what `into_addr` returned for one page, which nobody else has taken back, and nobody uses.
+    /// It is what `into_addr` returned for one page, which nobody else has taken back, and nobody
+    /// uses.
     unsafe fn from_addr(addr: TableAddr) -> Self {
         // INVARIANT: By the requirement.
         Self { addr, order: 0 }
@@ -92,8 +94,8 @@ impl Pages {
 
     /// Returns the descriptors in the pages.
     fn descriptors(&self) -> &[AtomicU64] {
-        // SAFETY: By the invariant these pages are allocated while `self` is, and accessed as `AtomicU64`s only. The linear map
-        // has them contiguous.
+        // SAFETY: By the invariant these pages are allocated while `self` is, and accessed as
+        // `AtomicU64`s only. The linear map has them contiguous.
         unsafe {
             let first = ffi::loft_phys_to_virt(self.addr.pa().raw()).cast::<AtomicU64>();
             core::slice::from_raw_parts(first, DESCRIPTORS << (self.order & 31))
@@ -103,7 +105,8 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the pages were allocated with this order, and are this one's to free.
+        // SAFETY: By the invariant the pages were allocated with this order, and are this one's to
+        // free.
         unsafe {
             let page = ffi::loft_virt_to_page(ffi::loft_phys_to_virt(self.addr.pa().raw()));
             kernel::bindings::__free_pages(page, self.order);
@@ -151,12 +154,14 @@ impl<'a> Linked<'a> {
     }
 }
 
-/// Tables that were unlinked, and that nobody but a table walker reaches. They leak unless [`Tables::free`] gets them.
+/// Tables that were unlinked, and that nobody but a table walker reaches. They leak unless
+/// [`Tables::free`] gets them.
 ///
 /// # Invariants
 ///
-/// Each was the [`Table`] of a descriptor, and is this one's since; in the first descriptor of each is the address of the one
-/// before it, or zero. A walker that comes there finds bit 0 clear: it is invalid.
+/// Each was the [`Table`] of a descriptor, and is this one's since; in the first descriptor of each
+/// is the address of the one before it, or zero. A walker that comes there finds bit 0 clear: it is
+/// invalid.
 #[derive(Default)]
 pub(crate) struct Unlinked(Option<TableAddr>);
 
@@ -165,8 +170,9 @@ pub(crate) struct Unlinked(Option<TableAddr>);
 /// # Invariants
 ///
 /// - The root's descriptors are those of level `start`.
-/// - A descriptor below the root that leads to a table ([`Format::next_table`]) owns that page, which was a [`Table`]. It was
-///   written by `link` or `link_parts`, for all other writes refuse such values, and the CPU sets access flags only.
+/// - A descriptor below the root that leads to a table ([`Format::next_table`]) owns that page,
+///   which was a [`Table`]. It was written by `link` or `link_parts`, for all other writes refuse
+///   such values, and the CPU sets access flags only.
 /// - What is reached from the root is unlinked only by an exclusive borrow.
 /// - `linear` is how far the linear map is from the physical addresses; all of it is equally far.
 pub(crate) struct Tables {
@@ -210,7 +216,8 @@ impl Tables {
     }
 }
 
-/// Gives one page, whose descriptors lead nowhere at its level, to the descriptor at `at` if that is `old`, which leads nowhere.
+/// Gives one page, whose descriptors lead nowhere at its level, to the descriptor at `at` if that
+/// is `old`, which leads nowhere.
 ///
 /// Errors: the page, unchanged.
 fn install(at: DescriptorAddr<Linked<'_>>, old: u64, page: Pages) -> Result<(), Pages> {
@@ -258,7 +265,8 @@ impl TableMemory for Tables {
         let raw = descriptor.load(Ordering::Acquire);
         let next = Format::next_table(at.table.level, raw);
         let next = next.zip(at.table.level.next()).map(|(addr, level)| {
-            // SAFETY: By the invariant of `Tables` the page is a table's, and not freed while `self` is borrowed.
+            // SAFETY: By the invariant of `Tables` the page is a table's, and not freed while
+            // `self` is borrowed.
             let descriptors = unsafe { self.descriptors(addr, DESCRIPTORS) };
             // INVARIANT: Walks find it one level below.
             Linked { descriptors, level }
@@ -351,8 +359,8 @@ impl TableMemory for Tables {
             return;
         };
         let older = unlinked.0.map_or(0, |older| older.pa().raw());
-        // INVARIANT: The page is no longer the descriptor's but `unlinked`'s. Nobody has a reference to it: the borrow is
-        // exclusive.
+        // INVARIANT: The page is no longer the descriptor's but `unlinked`'s. Nobody has a
+        // reference to it: the borrow is exclusive.
         descriptor.store(0, Ordering::Release);
         first.store(older, Ordering::Release);
         unlinked.0 = Some(addr);
@@ -361,7 +369,8 @@ impl TableMemory for Tables {
     fn free(&self, unlinked: Unlinked) {
         let mut next = unlinked.0;
         while let Some(addr) = next {
-            // SAFETY: By the invariant of `Unlinked` the page was left to a descriptor, and is this one's now.
+            // SAFETY: By the invariant of `Unlinked` the page was left to a descriptor, and is this
+            // one's now.
             let pages = unsafe { Pages::from_addr(addr) };
             let older = pages
                 .descriptors()
@@ -375,7 +384,8 @@ impl TableMemory for Tables {
     }
 }
 
-/// Returns where the kernel's linear map has a physical address. Nothing need be mapped there: it has RAM only.
+/// Returns where the kernel's linear map has a physical address. Nothing need be mapped there: it
+/// has RAM only.
 pub(crate) fn linear(pa: HostPa) -> usize {
     // SAFETY: Arithmetic.
     unsafe { ffi::loft_phys_to_virt(pa.raw()) as usize }

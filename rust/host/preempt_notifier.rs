@@ -21,8 +21,8 @@ pub(crate) trait Resident {
 
 /// A [`Resident`], with the registration that moves it when the scheduler moves its thread.
 ///
-/// The scheduler's callbacks need it in between whatever its thread does with it; so the thread only ever has it while
-/// preemption is off ([`Loaded::with`]), when there are no callbacks.
+/// The scheduler's callbacks need it in between whatever its thread does with it; so the thread
+/// only ever has it while preemption is off ([`Loaded::with`]), when there are no callbacks.
 ///
 /// C header: [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
 #[pin_data]
@@ -33,7 +33,8 @@ pub(crate) struct Scheduled<T: Resident> {
     inner: UnsafeCell<T>,
 }
 
-// SAFETY: Access to the inner value needs `&mut`, or is from the callbacks on the thread that has it.
+// SAFETY: Access to the inner value needs `&mut`, or is from the callbacks on the thread that has
+// it.
 unsafe impl<T: Resident + Send> Send for Scheduled<T> {}
 // SAFETY: A `&Scheduled` gives access to nothing.
 unsafe impl<T: Resident + Send> Sync for Scheduled<T> {}
@@ -54,8 +55,8 @@ impl<T: Resident> Ops<T> {
         _cpu: core::ffi::c_int,
     ) {
         // SAFETY:
-        // - The notifier is the first field (repr(C); `Opaque` is transparent) of a `Scheduled` that
-        //   is borrowed mutably by the `Loaded` of this thread.
+        // - The notifier is the first field (repr(C); `Opaque` is transparent) of a `Scheduled`
+        //   that is borrowed mutably by the `Loaded` of this thread.
         // - `Loaded` has not lent the inner value: preemption was on.
         // - The scheduler calls with preemption off.
         unsafe {
@@ -71,8 +72,8 @@ impl<T: Resident> Ops<T> {
         _next: *mut kernel::bindings::task_struct,
     ) {
         // SAFETY:
-        // - The notifier is the first field (repr(C); `Opaque` is transparent) of a `Scheduled` that
-        //   is borrowed mutably by the `Loaded` of this thread.
+        // - The notifier is the first field (repr(C); `Opaque` is transparent) of a `Scheduled`
+        //   that is borrowed mutably by the `Loaded` of this thread.
         // - `Loaded` has not lent the inner value: preemption was on.
         // - The scheduler calls with preemption off.
         unsafe { (*(*notifier.cast::<Scheduled<T>>()).inner.get()).put(PreemptDisabled::assume()) };
@@ -89,11 +90,13 @@ impl<T: Resident> Scheduled<T> {
 
     /// The value, while it is in memory.
     pub(crate) fn in_memory(self: Pin<&mut Self>) -> &mut T {
-        // SAFETY: Borrowed mutably, and no `Loaded` is there, so no callback runs. The value is not moved out of.
+        // SAFETY: Borrowed mutably, and no `Loaded` is there, so no callback runs. The value is not
+        // moved out of.
         unsafe { &mut *self.inner.get() }
     }
 
-    /// Moves the value into the CPU for as long as `body` runs, wherever the scheduler puts this thread meanwhile.
+    /// Moves the value into the CPU for as long as `body` runs, wherever the scheduler puts this
+    /// thread meanwhile.
     pub(crate) fn loaded<R>(self: Pin<&mut Self>, body: impl FnOnce(&mut Loaded<'_, T>) -> R) -> R {
         let this: &Self = &self;
         let mut loaded = Loaded {
@@ -102,8 +105,9 @@ impl<T: Resident> Scheduled<T> {
         };
         {
             let preempt = PreemptGuard::new();
-            // SAFETY: The notifier stays in place (`self` is pinned) until it is unregistered below,
-            // by this thread. The value is not lent, and no callback runs, as preemption is off.
+            // SAFETY: The notifier stays in place (`self` is pinned) until it is unregistered
+            // below, by this thread. The value is not lent, and no callback runs, as preemption is
+            // off.
             unsafe {
                 ffi::loft_preempt_notifier_init(this.notifier.get(), &Ops::<T>::OPS);
                 kernel::bindings::preempt_notifier_register(this.notifier.get());
@@ -112,8 +116,8 @@ impl<T: Resident> Scheduled<T> {
         }
         let ret = body(&mut loaded);
         let preempt = PreemptGuard::new();
-        // SAFETY: It was registered above, by this thread. `body` has given back what was lent, and no
-        // callback runs, as preemption is off.
+        // SAFETY: It was registered above, by this thread. `body` has given back what was lent, and
+        // no callback runs, as preemption is off.
         unsafe {
             (*this.inner.get()).put(preempt.token());
             kernel::bindings::preempt_notifier_unregister(this.notifier.get());

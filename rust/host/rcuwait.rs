@@ -32,10 +32,12 @@ impl Waiter {
         })
     }
 
-    /// Sleeps until `done` says so, a signal arrives (`EINTR`), or CLOCK_MONOTONIC reaches `deadline_ns`.
+    /// Sleeps until `done` says so, a signal arrives (`EINTR`), or CLOCK_MONOTONIC reaches
+    /// `deadline_ns`.
     ///
-    /// `done` is asked after the task state is set, so that a wake-up between the question and the sleep is not lost;
-    /// it must not sleep. Only the thread that runs the vCPU calls this, which the vCPU's mutex guarantees.
+    /// `done` is asked after the task state is set, so that a wake-up between the question and the
+    /// sleep is not lost; it must not sleep. Only the thread that runs the vCPU calls this, which
+    /// the vCPU's mutex guarantees.
     pub(crate) fn block<F: FnMut() -> bool>(&self, deadline_ns: i64, mut done: F) -> Result {
         /// # Safety
         ///

@@ -24,15 +24,18 @@ const _: () = assert!(size_of::<kvm_run>() <= PAGE_SIZE);
 impl RunPage {
     pub(crate) fn new() -> Result<Self> {
         let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
-        // SAFETY: The page is allocated without highmem, so it has an address for as long as it lives.
+        // SAFETY: The page is allocated without highmem, so it has an address for as long as it
+        // lives.
         let base = unsafe { super::page::address_of(page.as_ptr()) }.expose_provenance();
         // INVARIANT: By the line above.
         Ok(Self { page, base })
     }
 
-    /// Maps the page at the first address of `vma`; offset 0 and the size of one page are all there is to map, else `EINVAL`.
+    /// Maps the page at the first address of `vma`; offset 0 and the size of one page are all there
+    /// is to map, else `EINVAL`.
     pub(crate) fn mmap(&self, vma: &VmaNew) -> Result {
-        // SAFETY: `vma` is a valid area that nobody else has yet; its offset is plain data, set before this is called.
+        // SAFETY: `vma` is a valid area that nobody else has yet; its offset is plain data, set
+        // before this is called.
         let offset = unsafe { (*vma.as_ptr()).vm_pgoff };
         if offset != 0 || vma.end() - vma.start() > PAGE_SIZE {
             return Err(EINVAL);

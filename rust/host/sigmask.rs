@@ -44,8 +44,8 @@ pub(crate) struct SignalsBlocked {
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        // SAFETY: The set is valid; changes the current thread's mask only, which is that of `activate`,
-        // as the guard is not `Send`.
+        // SAFETY: The set is valid; changes the current thread's mask only, which is that of
+        // `activate`, as the guard is not `Send`.
         unsafe { sigprocmask(SIG_SETMASK as c_int, &mut self.old, ptr::null_mut()) };
     }
 }

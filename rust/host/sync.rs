@@ -7,7 +7,7 @@
 //! Vcpu::state      mutex      one vCPU's ioctls
 //!   Vm::config     mutex      creating vCPUs and devices, memory slots
 //!     VmGic::setup mutex      where and how large the interrupt controller is
-//!     Its::model   mutex      one ITS's tables and registers; the guest's memory is read and written inside
+//!     Its::model   mutex      one ITS's tables and registers; guest memory is accessed inside
 //!       VmGic::making_lpis mutex  making a block of LPIs; nothing is taken inside
 //!       Its::events  raw, irq   its translations
 //!         Gic::shared
@@ -15,7 +15,8 @@
 //!     VcpuHandle::interface  spin  a stopped vCPU's CPU interface; nothing is taken inside
 //!     NEXT_VMID    mutex      handing out VMIDs; interrupts all CPUs inside
 //!     Gic::shared  raw, irq   the interrupts that all vCPUs share
-//!       Gic::bank  raw, irq   one vCPU's interrupts; never two of them, nothing is taken inside. Both also in a fast exit
+//!       Gic::bank  raw, irq   one vCPU's interrupts; never two of them, nothing is taken inside.
+//!                             Both also in a fast exit
 //!   Irqfds::state  mutex      irqfds, routing
 //!     (the wait queue of an eventfd)  irq   held by whoever signals it
 //!       Irqfd::route  raw, irq   where that one leads

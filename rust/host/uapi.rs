@@ -7,7 +7,8 @@ use kernel::transmute::{AsBytes, FromBytes};
 
 macro_rules! from_user {
     ($($name:ident),* $(,)?) => { $(
-        // SAFETY: A C structure of integers, or of unions of integers: every bit pattern is a value.
+        // SAFETY: A C structure of integers, or of unions of integers: every bit pattern is a
+        // value.
         unsafe impl FromBytes for $name {}
     )* };
 }
@@ -54,7 +55,8 @@ to_user! {
 impl kvm_dirty_log {
     /// Where the bitmap goes.
     pub(crate) fn bitmap(&self) -> usize {
-        // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an integer.
+        // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an
+        // integer.
         unsafe { self.__bindgen_anon_1.padding2 as usize }
     }
 }
@@ -62,7 +64,8 @@ impl kvm_dirty_log {
 impl kvm_clear_dirty_log {
     /// Where the bitmap is.
     pub(crate) fn bitmap(&self) -> usize {
-        // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an integer.
+        // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an
+        // integer.
         unsafe { self.__bindgen_anon_1.padding2 as usize }
     }
 }
@@ -78,15 +81,17 @@ impl kvm_irq_level {
 impl kvm_irq_routing_entry {
     /// The chip and the pin of a KVM_IRQ_ROUTING_IRQCHIP.
     pub(crate) fn irqchip(&self) -> (u32, u32) {
-        // SAFETY: All bits of the union are initialised (copied from userspace or zeroed), and any bits are integers.
+        // SAFETY: All bits of the union are initialised (copied from userspace or zeroed), and any
+        // bits are integers.
         let irqchip = unsafe { self.u.irqchip };
         (irqchip.irqchip, irqchip.pin)
     }
 
-    /// A KVM_IRQ_ROUTING_MSI's address, lower and upper half, its data, and its device, if `flags` has KVM_MSI_VALID_DEVID.
+    /// A KVM_IRQ_ROUTING_MSI's address, lower and upper half, its data, and its device, if `flags`
+    /// has KVM_MSI_VALID_DEVID.
     pub(crate) fn msi(&self) -> (u32, u32, u32, u32) {
-        // SAFETY: All bits of the unions are initialised (copied from userspace or zeroed), and any bits
-        // are integers.
+        // SAFETY: All bits of the unions are initialised (copied from userspace or zeroed), and any
+        // bits are integers.
         unsafe {
             let msi = self.u.msi;
             let device = msi.__bindgen_anon_1.devid;
