@@ -11,6 +11,7 @@
 // In the module this is a private tree, in the test package a public one: `pub` is right in one of them only.
 #![allow(unreachable_pub)]
 
+pub mod bitset;
 pub mod esr;
 pub mod inject;
 pub mod invalidate;

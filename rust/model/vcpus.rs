@@ -2,6 +2,8 @@
 
 //! vCPUs of one VM, by number.
 
+use super::bitset::{BitSet, Member};
+
 /// Index of a vCPU within its VM: 0 for the first one created, without holes.
 ///
 /// # Invariants
@@ -33,69 +35,15 @@ impl VcpuId {
     }
 }
 
+impl Member for VcpuId {
+    fn number(self) -> usize {
+        self.index()
+    }
+
+    fn from_number(number: usize) -> Option<Self> {
+        Self::new(number)
+    }
+}
+
 /// A set of vCPUs of one VM.
-///
-/// Two levels of bitmap, so that an empty set costs nothing and a small one little.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VcpuSet {
-    words: [u64; VcpuId::LIMIT / 64],
-    /// Bit n: `words[n]` is not zero.
-    summary: u8,
-}
-
-impl VcpuSet {
-    /// The set without members.
-    pub const EMPTY: VcpuSet = VcpuSet {
-        words: [0; VcpuId::LIMIT / 64],
-        summary: 0,
-    };
-
-    /// Adds one vCPU.
-    pub fn insert(&mut self, vcpu: VcpuId) {
-        let n = vcpu.index() / 64;
-        if let Some(word) = self.words.get_mut(n) {
-            *word |= 1 << (vcpu.index() % 64);
-            self.summary |= 1 << (n & 7);
-        }
-    }
-
-    /// Takes one vCPU out.
-    pub fn remove(&mut self, vcpu: VcpuId) {
-        let n = vcpu.index() / 64;
-        if let Some(word) = self.words.get_mut(n) {
-            *word &= !(1 << (vcpu.index() % 64));
-            if *word == 0 {
-                self.summary &= !(1 << (n & 7));
-            }
-        }
-    }
-
-    /// Whether this vCPU is a member.
-    pub fn contains(&self, vcpu: VcpuId) -> bool {
-        let word = self.words.get(vcpu.index() / 64).copied().unwrap_or(0);
-        word & (1 << (vcpu.index() % 64)) != 0
-    }
-
-    /// Whether there are no members.
-    pub fn is_empty(&self) -> bool {
-        self.summary == 0
-    }
-
-    /// The members, lowest index first.
-    pub fn iter(&self) -> impl Iterator<Item = VcpuId> + '_ {
-        bits(self.summary.into()).flat_map(|n| {
-            let word = self.words.get(n as usize).copied().unwrap_or(0);
-            bits(word).filter_map(move |bit| VcpuId::new((n * 64 + bit) as usize))
-        })
-    }
-}
-
-/// The numbers of the bits that are set in `word`, lowest first.
-pub fn bits(word: u64) -> impl Iterator<Item = u32> {
-    let mut rest = word;
-    core::iter::from_fn(move || {
-        let bit = rest.trailing_zeros();
-        rest &= rest.wrapping_sub(1);
-        (bit < 64).then_some(bit)
-    })
-}
+pub type VcpuSet = BitSet<VcpuId, { VcpuId::LIMIT / 64 }>;

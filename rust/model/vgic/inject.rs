@@ -6,7 +6,8 @@ use super::intid::{IntId, Line};
 use super::redist::{Bank, Redist};
 use super::state::{Dist, View};
 use super::Error;
-use crate::model::vcpus::{bits, VcpuId};
+use crate::model::bitset::bits;
+use crate::model::vcpus::VcpuId;
 use crate::speculation;
 use core::sync::atomic::Ordering::Relaxed;
 

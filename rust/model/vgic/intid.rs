@@ -2,6 +2,7 @@
 
 //! Interrupt numbers, and the lines that lead into the interrupt controller.
 
+use crate::model::bitset::Member;
 use crate::model::vcpus::VcpuId;
 
 /// The number of an SGI, PPI or SPI (IHI 0069, "INTIDs").
@@ -11,6 +12,16 @@ use crate::model::vcpus::VcpuId;
 /// The number is at most [`IntId::MAX`]: the special INTIDs 1020 to 1023 are not interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IntId(u16);
+
+impl Member for IntId {
+    fn number(self) -> usize {
+        self.index()
+    }
+
+    fn from_number(number: usize) -> Option<Self> {
+        Self::new(number as u32)
+    }
+}
 
 impl IntId {
     /// The highest SPI.

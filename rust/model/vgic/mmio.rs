@@ -7,8 +7,9 @@ use super::irq::Irq;
 use super::state::View;
 use super::table::{Fresh, Register, DIST_TABLE, REDIST_TABLE};
 use super::{Error, Notify, Stale};
+use crate::model::bitset::bits;
 use crate::model::sysreg::regs::{GICD_CTLR, GICR_ICPENDR0, GICR_ISPENDR0};
-use crate::model::vcpus::{bits, VcpuId};
+use crate::model::vcpus::VcpuId;
 
 /// Which part of the interrupt controller's memory an offset is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,101 +7,27 @@ use super::intid::IntId;
 use super::irq::Irq;
 use super::lpi::RedistLpis;
 use super::regs;
+use crate::model::bitset::{bits, BitSet};
 use crate::model::timer::{TimerId, TimerSet};
-use crate::model::vcpus::{bits, VcpuId};
+use crate::model::vcpus::VcpuId;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Some of the shared interrupts: those that a vCPU may have to be given, each of which is active, or pending and enabled; or
-/// all of one kind.
-///
-/// Two levels of bitmap, so that finding the members costs what there are members, and an empty set costs nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WorkSet {
-    words: [u64; 16],
-    /// Bit n: `words[n]` is not zero.
-    summary: u16,
-}
+/// Some of the shared interrupts: those that a vCPU may have to be given, each of which is active,
+/// or pending and enabled; or all of one kind.
+pub type WorkSet = BitSet<IntId, 16>;
 
 impl WorkSet {
-    /// How many sets there are by kind: one for each priority, one for group 0, one for what is active.
+    /// How many sets there are by kind: one for each priority, one for group 0, one for what is
+    /// active.
     pub const KINDS: usize = 34;
 
     /// As many members cost less one by one.
     const FEW: usize = 32;
 
-    pub(super) fn insert(&mut self, id: IntId) {
-        let n = id.index() / 64;
-        if let Some(word) = self.words.get_mut(n) {
-            *word |= 1 << (id.index() % 64);
-            self.summary |= 1 << n;
-        }
-    }
-
-    pub(super) fn remove(&mut self, id: IntId) {
-        let n = id.index() / 64;
-        if let Some(word) = self.words.get_mut(n) {
-            *word &= !(1 << (id.index() % 64));
-            if *word == 0 {
-                self.summary &= !(1 << n);
-            }
-        }
-    }
-
-    pub(super) fn contains(&self, id: IntId) -> bool {
-        let word = self.words.get(id.index() / 64).copied().unwrap_or(0);
-        word & 1 << (id.index() % 64) != 0
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.summary == 0
-    }
-
-    fn word(&self, n: u32) -> u64 {
-        self.words.get(n as usize).copied().unwrap_or(0)
-    }
-
-    /// How many members it has.
-    #[inline(never)]
-    pub(super) fn len(&self) -> usize {
-        bits(u64::from(self.summary))
-            .map(|n| self.word(n).count_ones() as usize)
-            .sum()
-    }
-
-    /// Whether it has so many members that nobody should look at each of them.
+    /// Returns whether it has so many members that nobody should look at each of them.
     #[inline]
     pub(super) fn is_crowd(&self) -> bool {
-        self.summary & self.summary.wrapping_sub(1) != 0 && self.len() > Self::FEW
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = IntId> + '_ {
-        self.common(self)
-    }
-
-    /// What is in `other`, too, lower numbers first.
-    pub(super) fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = IntId> + 'a {
-        bits(u64::from(self.summary & other.summary)).flat_map(move |n| {
-            let word = self.word(n) & other.word(n);
-            bits(word).filter_map(move |bit| IntId::new(n * 64 + bit))
-        })
-    }
-
-    /// What is in `other`, too, or what is not.
-    pub(super) fn part(&self, other: &Self, within: bool) -> Self {
-        let (flip, summary) = if within {
-            (0, self.summary & other.summary)
-        } else {
-            (u64::MAX, self.summary)
-        };
-        let mut part = Self::default();
-        for n in bits(u64::from(summary)) {
-            let common = self.word(n) & (other.word(n) ^ flip);
-            if let Some(word) = part.words.get_mut(n as usize).filter(|_| common != 0) {
-                *word = common;
-                part.summary |= 1 << n;
-            }
-        }
-        part
+        self.is_spread() && self.len() > Self::FEW
     }
 }
 
