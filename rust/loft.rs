@@ -85,7 +85,7 @@ fn greet() {
         } else {
             "off"
         },
-        host::module::most_halting_ns() / 1000,
-        host::module::most_polling_ns() / 1000,
+        host::module::max_wait_ns() / 1000,
+        host::module::max_poll_ns() / 1000,
     );
 }

@@ -17,19 +17,32 @@ use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::ForeignOwnable;
 
-/// A new file descriptor of the current process for `object`, as KVM's ioctls return one.
+/// Makes a file descriptor of the current process for `object`, as KVM's ioctls return one.
 pub(crate) fn new_fd<T: FileObject>(object: Arc<T>) -> Result<isize> {
     Ok(NewFd::prepare(object)?.install())
 }
 
 /// A file and a file descriptor for it, of which nobody knows yet. Dropped, both are gone.
+///
+/// # Examples
+///
+/// ```
+/// let fd = NewFd::prepare(object)?;
+/// let number = fd.number();
+/// tell_userspace(number)?; // what may fail comes before userspace can use it
+/// fd.install();
+/// ```
 pub(crate) struct NewFd {
     fd: FileDescriptorReservation,
     file: ARef<File>,
 }
 
 impl NewFd {
-    /// Does all that may fail. `EMFILE`: the process has no descriptor left.
+    /// Does all that may fail.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE` if the process has no descriptor left, `ENOMEM`.
     pub(crate) fn prepare<T: FileObject>(object: Arc<T>) -> Result<Self> {
         let fd = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
         let data = object.into_foreign();
@@ -68,12 +81,12 @@ impl NewFd {
         }
     }
 
-    /// The descriptor that it will have.
+    /// Returns the descriptor that it will have.
     pub(crate) fn number(&self) -> u32 {
         self.fd.reserved_fd()
     }
 
-    /// From now on the process has it: the number.
+    /// Gives it to the process, and returns its number.
     pub(crate) fn install(self) -> isize {
         let number = self.number() as isize;
         self.fd.fd_install(self.file);

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Error numbers of the user ABI that the kernel crate does not name.
+//!
+//! C header: [`include/linux/errno.h`](srctree/include/linux/errno.h)
 
 use kernel::bindings;
 use kernel::error::Error;
 
-/// ENOSYS.
+/// Returns ENOSYS.
 pub(crate) fn enosys() -> Error {
     Error::from_errno(-(bindings::ENOSYS as i32))
 }
 
-/// EHWPOISON.
+/// Returns EHWPOISON.
 pub(crate) fn ehwpoison() -> Error {
     Error::from_errno(-(bindings::EHWPOISON as i32))
 }
 
-/// EOPNOTSUPP.
+/// Returns EOPNOTSUPP.
 pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-(bindings::EOPNOTSUPP as i32))
 }

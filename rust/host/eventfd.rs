@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! eventfds: signalling them, and being called when somebody else does.
+//!
+//! C headers: [`include/linux/eventfd.h`](srctree/include/linux/eventfd.h) and
+//! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
 use super::ffi;
 use core::ffi::{c_int, c_uint, c_void};
@@ -17,8 +20,6 @@ use kernel::workqueue::Work;
 /// A reference to an eventfd. The eventfd stays when its files are closed, but then nobody else can
 /// reach it.
 ///
-/// C header: [`include/linux/eventfd.h`](srctree/include/linux/eventfd.h)
-///
 /// # Invariants
 ///
 /// Holds one reference to the context.
@@ -30,16 +31,19 @@ unsafe impl Send for EventFd {}
 unsafe impl Sync for EventFd {}
 
 impl EventFd {
-    /// The eventfd that the current process has open as `fd`. `EBADF`: nothing is; `EINVAL`:
-    /// something else is.
+    /// Returns the eventfd that the current process has open as `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if nothing is open there, `EINVAL` if it is something else.
     pub(crate) fn get(fd: i32) -> Result<Self> {
         // SAFETY: Takes any number.
         Self::own(unsafe { bindings::eventfd_ctx_fdget(fd) })
     }
 
-    /// From what returns a reference or an error.
+    /// Takes over a reference, if it is one and no error.
     fn own(context: *mut bindings::eventfd_ctx) -> Result<Self> {
-        // INVARIANT: the reference is the caller's to give.
+        // INVARIANT: The reference is the caller's to give.
         NonNull::new(from_err_ptr(context)?).map(Self).ok_or(EINVAL)
     }
 
@@ -52,7 +56,7 @@ impl EventFd {
 }
 
 impl PartialEq for EventFd {
-    /// Whether it is one and the same eventfd.
+    /// Returns whether it is one and the same eventfd.
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -65,29 +69,40 @@ impl Drop for EventFd {
     }
 }
 
-/// An eventfd with an open file of it, for as long as it takes to hook a [`Watch`].
+/// An eventfd with an open file of it, for as long as it takes to make an [`EventfdHook`].
+///
+/// # Invariants
+///
+/// `event` is the eventfd of `file`.
 pub(crate) struct EventFile {
     file: ARef<LocalFile>,
     event: EventFd,
 }
 
 impl EventFile {
-    /// As [`EventFd::get`].
+    /// Returns the file that the current process has open as `fd`, with its eventfd.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if nothing is open there, `EINVAL` if it is something else.
     pub(crate) fn get(fd: u32) -> Result<Self> {
         let file = LocalFile::fget(fd)?;
         // SAFETY: The file is open.
         let event = EventFd::own(unsafe { bindings::eventfd_ctx_fileget(file.as_ptr()) })?;
+        // INVARIANT: The file was asked for its own.
         Ok(Self { file, event })
     }
 }
 
-/// What a [`Watch`] calls. Both are called with the eventfd's lock held and interrupts off, perhaps
-/// from a device's interrupt: they may take raw spin locks and wake threads, but neither sleep nor
-/// signal an eventfd.
+/// What an [`EventfdHook`] calls.
+///
+/// Both functions are called with the eventfd's lock held and interrupts off, perhaps from a
+/// device's interrupt: they may take raw spin locks and wake threads, but neither sleep nor signal
+/// an eventfd.
 pub(crate) trait Listener: Send + Sync {
-    /// Somebody has signalled the eventfd, once or more often; its count is zero again.
+    /// Learns that somebody has signalled the eventfd, once or more often; its count is zero again.
     fn signalled(&self);
-    /// The last file of the eventfd has been closed: nobody will signal it any more.
+    /// Learns that the last file of the eventfd has been closed: nobody will signal it any more.
     fn closed(&self);
 }
 
@@ -97,7 +112,7 @@ pub(crate) trait Listener: Send + Sync {
 ///
 /// The table is the first field: the address of one is that of the other.
 #[repr(C)]
-struct Hook {
+struct Question {
     table: bindings::poll_table,
     /// What to put into the queue.
     entry: *mut bindings::wait_queue_entry,
@@ -105,12 +120,12 @@ struct Hook {
     hooked: Result,
 }
 
-impl Hook {
+impl Question {
     /// Puts the entry first into the queue, alone in being called.
     ///
     /// # Safety
     ///
-    /// Called by the file that is asked, with the table of a `Hook` whose entry is unused.
+    /// Called by the file that is asked, with the table of a `Question` whose entry is unused.
     unsafe extern "C" fn queue(
         _file: *mut bindings::file,
         head: *mut bindings::wait_queue_head,
@@ -118,25 +133,23 @@ impl Hook {
     ) {
         // SAFETY: By the requirement, and the invariant.
         unsafe {
-            let hook = &mut *table.cast::<Self>();
-            hook.hooked = to_result(bindings::add_wait_queue_priority_exclusive(
-                head, hook.entry,
+            let this = &mut *table.cast::<Self>();
+            this.hooked = to_result(bindings::add_wait_queue_priority_exclusive(
+                head, this.entry,
             ));
         }
     }
 }
 
-/// A [`Listener`] that is called for each signal of an eventfd, instead of those who poll it, until
-/// this is dropped.
-///
-/// C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
+/// Has a [`Listener`] called for each signal of an eventfd, instead of those who poll it, until it
+/// is dropped.
 ///
 /// # Invariants
 ///
 /// While `hooked`, the entry is in the wait queue of `event`, where only `drop` takes it out.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
-pub(crate) struct Watch<T: Listener> {
+pub(crate) struct EventfdHook<T: Listener> {
     #[pin]
     entry: Opaque<bindings::wait_queue_entry>,
     event: EventFd,
@@ -146,14 +159,17 @@ pub(crate) struct Watch<T: Listener> {
 }
 
 // SAFETY: The wait queue's entry may be taken out by any thread; the rest may be shared and sent.
-unsafe impl<T: Listener> Send for Watch<T> {}
-// SAFETY: A `&Watch` gives access to the listener, which is `Sync`, and to the eventfd.
-unsafe impl<T: Listener> Sync for Watch<T> {}
+unsafe impl<T: Listener> Send for EventfdHook<T> {}
+// SAFETY: A `&EventfdHook` gives access to the listener, which is `Sync`, and to the eventfd.
+unsafe impl<T: Listener> Sync for EventfdHook<T> {}
 
-impl<T: Listener> Watch<T> {
+impl<T: Listener> EventfdHook<T> {
     /// Hooks `listener` to an eventfd. True: it had been signalled before, and still is: the
-    /// listener is not called for that, and the count stays. `EBUSY`: it is hooked already, here or
-    /// elsewhere.
+    /// listener is not called for that, and the count stays.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the eventfd has a hook already, here or elsewhere.
     pub(crate) fn new(
         file: EventFile,
         listener: impl PinInit<T>,
@@ -168,33 +184,34 @@ impl<T: Listener> Watch<T> {
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let mut hook = Hook {
+        let mut question = Question {
             table: bindings::poll_table::default(),
             entry: this.entry.get(),
             hooked: Err(EINVAL),
         };
-        let table = (&raw mut hook).cast::<bindings::poll_table>();
+        let table = (&raw mut question).cast::<bindings::poll_table>();
         // SAFETY:
         // - The file is that of `event`, and open; its wait queue is the eventfd's.
         // - The entry is pinned and unused; it stays in the wait queue until `drop`.
         // - All of `this` is initialised: the callback may come at once.
-        // - The table is the first field of `hook`, which outlives the call.
+        // - The table is the first field of `question`, which outlives the call.
         let events = unsafe {
-            ffi::loft_init_waitqueue_func_entry(hook.entry, Some(Self::wake));
-            ffi::loft_init_poll_funcptr(table, Some(Hook::queue));
+            ffi::loft_init_waitqueue_func_entry(question.entry, Some(Self::wake));
+            ffi::loft_init_poll_funcptr(table, Some(Question::queue));
             ffi::loft_vfs_poll(file.as_ptr(), table)
         };
-        hook.hooked?;
+        question.hooked?;
         // INVARIANT: It is in the queue.
         this.hooked.store(true, Ordering::Relaxed);
         Ok((this, events & ffi::LOFT_EPOLLIN != 0))
     }
 
+    /// Returns what is called.
     pub(crate) fn listener(&self) -> &T {
         &self.listener
     }
 
-    /// Whether it is this eventfd that is watched.
+    /// Returns whether it is this eventfd's hook.
     pub(crate) fn is_of(&self, event: &EventFd) -> bool {
         self.event == *event
     }
@@ -209,8 +226,8 @@ impl<T: Listener> Watch<T> {
         _: c_int,
         key: *mut c_void,
     ) -> c_int {
-        // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a `Watch<T>`.
-        // It is hooked, and taking it out needs the lock that is held now.
+        // SAFETY: The entry is the first field (repr(C); `Opaque` is transparent) of a
+        // `EventfdHook<T>`. It is hooked, and taking it out needs the lock that is held now.
         let this = unsafe { &*entry.cast::<Self>() };
         let events = key as usize as c_uint;
         let mut taken = 0;
@@ -229,7 +246,7 @@ impl<T: Listener> Watch<T> {
 }
 
 #[pinned_drop]
-impl<T: Listener> PinnedDrop for Watch<T> {
+impl<T: Listener> PinnedDrop for EventfdHook<T> {
     fn drop(self: Pin<&mut Self>) {
         if self.hooked.load(Ordering::Relaxed) {
             let mut count = 0;
@@ -247,7 +264,7 @@ impl<T: Listener> PinnedDrop for Watch<T> {
     }
 }
 
-/// Waits until `work` is neither queued nor running.
+/// Waits until `work` is neither queued nor running. May sleep.
 pub(crate) fn flush<T: ?Sized, const ID: u64>(work: &Work<T, ID>) {
     // SAFETY: The work item was initialised when the `Work` was made. May sleep: called in process
     // context.

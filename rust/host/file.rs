@@ -2,6 +2,8 @@
 
 //! Files whose behaviour is a Rust type: see [`super::miscdevice`] and [`super::anon_inode`].
 //!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+//!
 //! `kernel::miscdevice` leaves `file_operations::owner` empty, so a module could go away under an
 //! open file. Here it is always set: `rmmod` is refused with EBUSY as long as any of these files is
 //! open.
@@ -18,27 +20,27 @@ use kernel::uaccess::{UserPtr, UserSlice, UserSliceWriter};
 
 /// What an open file does.
 pub(crate) trait FileObject: Send + Sync + Sized + 'static {
-    /// As it stands in `/proc/PID/fd`.
+    /// The name in `/proc/PID/fd`.
     const NAME: &'static CStr;
 
-    /// `ioctl(2)`.
+    /// Does what `ioctl(2)` asks for. May sleep.
     fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize>;
 
-    /// Whether there is something to read.
+    /// Tells whether there is something to read.
     const READABLE: bool = false;
 
-    /// `read(2)` and `pread(2)`, if [`FileObject::READABLE`]: the number of bytes that were written
-    /// to `to`.
+    /// Does what `read(2)` and `pread(2)` ask for, if [`FileObject::READABLE`]. Returns the number
+    /// of bytes that were written to `to`.
     fn read(&self, _to: &mut UserSliceWriter, _offset: usize) -> Result<usize> {
         Err(EINVAL)
     }
 
-    /// `mmap(2)`.
+    /// Does what `mmap(2)` asks for, in an area that nobody else has yet.
     fn mmap(&self, _vma: &VmaNew) -> Result {
         Err(ENODEV)
     }
 
-    /// The last reference to the file is gone.
+    /// Learns that the last reference to the file is gone.
     fn release(&self) {}
 }
 

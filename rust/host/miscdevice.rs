@@ -12,8 +12,21 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::types::{ForeignOwnable, Opaque};
 
-/// A device node in `/dev`, there while this lives. Opening it is opening an `Arc<T>` made by
-/// `T::default()`-like [`Node::open`].
+/// A device node in `/dev`, which is there while this lives. Whoever opens it gets what
+/// [`OpenNode::open`] makes.
+///
+/// # Invariants
+///
+/// `misc` is registered, in its final place.
+///
+/// # Examples
+///
+/// ```
+/// let node = KBox::try_pin_init(
+///     Node::<System>::register(c"example", bindings::MISC_DYNAMIC_MINOR as c_int, 0o660),
+///     GFP_KERNEL,
+/// )?;
+/// ```
 #[pin_data(PinnedDrop)]
 pub(crate) struct Node<T: OpenNode> {
     #[pin]
@@ -23,6 +36,7 @@ pub(crate) struct Node<T: OpenNode> {
 
 /// A [`FileObject`] that a device node opens.
 pub(crate) trait OpenNode: FileObject {
+    /// Makes what one `open(2)` opens.
     fn open() -> Result<Arc<Self>>;
 }
 
@@ -68,6 +82,7 @@ impl<T: OpenNode> Node<T> {
                 misc.name = name.as_char_ptr().cast();
                 misc.fops = &NodeOps::<T>::OPS;
                 misc.mode = mode;
+                // INVARIANT: It is there only if registering it succeeds.
                 // SAFETY: `slot` is pinned and valid for writes; it is deregistered before it goes
                 // away.
                 unsafe {
@@ -83,7 +98,7 @@ impl<T: OpenNode> Node<T> {
 #[pinned_drop]
 impl<T: OpenNode> PinnedDrop for Node<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered in `register`.
+        // SAFETY: By the invariant it is registered.
         unsafe { bindings::misc_deregister(self.misc.get()) };
     }
 }

@@ -16,34 +16,42 @@ use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 use kernel::types::Opaque;
 
-/// What follows an address space.
+/// What is told of changes of an address space.
 pub(crate) trait MmuNotifier: Send + Sync + 'static {
-    /// The pages in `range` are about to change or go. When this returns, nobody uses them any
-    /// more, and nobody will until [`MmuNotifier::invalidate_range_end`] is called for the same
-    /// range. Must not sleep unless `may_sleep`.
+    /// Stops the use of the pages in `range`, which are about to change or go. When this returns,
+    /// nobody uses them any more, and nobody will until [`MmuNotifier::invalidate_range_end`] is
+    /// called for the same range. Must not sleep unless `may_sleep`.
     fn invalidate_range_start(&self, range: Range<u64>, may_sleep: bool);
-    /// The change is done.
+    /// Learns that the change that was announced for `range` is done.
     fn invalidate_range_end(&self, range: Range<u64>);
-    /// Forgets that the pages were used; whether they had been. With `flush`, so that the next use
-    /// is noticed surely.
+    /// Forgets that the pages were used, and returns whether they had been. With `flush` the next
+    /// use is noticed surely.
     fn clear_young(&self, range: Range<u64>, flush: bool) -> bool;
-    /// Whether the pages were used since they were last aged.
+    /// Returns whether the pages were used since they were last aged.
     fn test_young(&self, range: Range<u64>) -> bool;
-    /// The address space ends: all its pages go.
+    /// Stops the use of all pages: the address space ends.
     fn release(&self);
 }
 
-/// A [`MmuNotifier`] of the address space that was current when this was made, until this is
-/// dropped.
+/// Tells an [`MmuNotifier`] of the changes of the address space that was current when this was
+/// made, until it is dropped.
 ///
-/// C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
+/// # Invariants
+///
+/// `raw` is the first field, and while its `mm` is not null it is registered there.
+///
+/// # Examples
+///
+/// ```
+/// let registration = Registration::current(memory.clone())?;
+/// ```
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Registration<T: MmuNotifier> {
     #[pin]
     raw: Opaque<bindings::mmu_notifier>,
     target: Arc<T>,
-    /// Keeps it allocated.
+    /// Keeps the address space allocated.
     _mm: ARef<Mm>,
 }
 
@@ -152,7 +160,11 @@ impl<T: MmuNotifier> Ops<T> {
 }
 
 impl<T: MmuNotifier> Registration<T> {
-    /// Follows the current process's address space.
+    /// Registers `target` for the current process's address space. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` for a kernel thread, `ENOMEM`, `EINTR` if a signal is pending.
     pub(crate) fn current(target: Arc<T>) -> Result<Pin<KBox<Self>>> {
         let mm = mm::current()?;
         let raw_mm = mm.as_raw();

@@ -2,6 +2,8 @@
 
 //! Pages of the host's memory that hold stage-2 translation tables.
 //!
+//! C header: [`include/linux/gfp.h`](srctree/include/linux/gfp.h)
+//!
 //! No order of calls of what is safe here makes software use a table that is freed, or free it
 //! twice: that is checked by ownership and borrows, as [`TableMemory`] says, and by looking at what
 //! is written: only [`Tables::link`] and [`Tables::link_parts`] make a descriptor lead to a table,
@@ -147,7 +149,7 @@ impl<'a> Linked<'a> {
         self.descriptors.get(usize::from(index))
     }
 
-    /// Whether a descriptor of this table may become `new` without a table for it.
+    /// Returns whether a descriptor of this table may become `new` without a table for it.
     #[inline]
     fn admits(self, new: u64) -> bool {
         !warn_on_once!(Format::next_table(self.level, new).is_some())

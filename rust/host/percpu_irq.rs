@@ -204,13 +204,13 @@ static IRQS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 /// The GIC's, for the exits.
 static INTIDS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 
-/// The INTID of the physical interrupt behind one of the guest's timers.
+/// Returns the INTID of the physical interrupt behind one of the guest's timers.
 #[inline]
 pub(crate) fn timer_intid(timer: TimerId) -> u64 {
     INTIDS[timer as usize].load(Ordering::Relaxed).into()
 }
 
-/// The timer that this INTID is of.
+/// Returns the timer that this INTID is of.
 #[inline]
 pub(crate) fn timer_of(intid: u64) -> Option<TimerId> {
     TimerId::ALL
@@ -264,7 +264,7 @@ pub(crate) fn clear_kick() {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// The INTID of the maintenance interrupt.
+/// Returns the INTID of the maintenance interrupt.
 #[inline]
 pub(crate) fn maintenance_intid() -> u64 {
     INTIDS[2].load(Ordering::Relaxed).into()
@@ -301,7 +301,12 @@ extern "C" fn offline(_cpu: c_uint) -> c_int {
     0
 }
 
-/// The interrupts, enabled on each CPU that is online; the scheduler looks for preempt notifiers.
+/// Keeps the interrupts enabled on each CPU that is online, and has the scheduler look for preempt
+/// notifiers, while it lives.
+///
+/// # Invariants
+///
+/// `state` is that of the hotplug callbacks, which are registered.
 pub(crate) struct Machine {
     state: c_int,
     _timers: [Ppi; 2],
@@ -358,6 +363,7 @@ impl Machine {
         if state < 0 {
             return Err(Error::from_errno(state));
         }
+        // INVARIANT: They have been registered above.
         KBox::pin(
             Self {
                 state,

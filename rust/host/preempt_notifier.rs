@@ -24,7 +24,19 @@ pub(crate) trait Resident {
 /// The scheduler's callbacks need it in between whatever its thread does with it; so the thread
 /// only ever has it while preemption is off ([`Loaded::with`]), when there are no callbacks.
 ///
-/// C header: [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
+/// # Invariants
+///
+/// `notifier` is the first field. It is registered only while a [`Loaded`] borrows this.
+///
+/// # Examples
+///
+/// ```
+/// let mut core = KBox::pin_init(Scheduled::new(core), GFP_KERNEL)?;
+/// core.as_mut().loaded(|loaded| {
+///     loaded.with_token(|core, preempt| core.run(preempt));
+///     may_sleep_meanwhile();
+/// });
+/// ```
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Scheduled<T: Resident> {
@@ -81,6 +93,7 @@ impl<T: Resident> Ops<T> {
 }
 
 impl<T: Resident> Scheduled<T> {
+    /// Makes it, with the value in memory.
     pub(crate) fn new(inner: T) -> impl PinInit<Self> {
         pin_init!(Self {
             notifier <- Opaque::uninit(),
@@ -88,7 +101,7 @@ impl<T: Resident> Scheduled<T> {
         })
     }
 
-    /// The value, while it is in memory.
+    /// Returns the value, while it is in memory.
     pub(crate) fn in_memory(self: Pin<&mut Self>) -> &mut T {
         // SAFETY: Borrowed mutably, and no `Loaded` is there, so no callback runs. The value is not
         // moved out of.
@@ -126,7 +139,7 @@ impl<T: Resident> Scheduled<T> {
     }
 }
 
-/// Proof that a [`Resident`] is loaded.
+/// Proves that a [`Resident`] is loaded.
 pub(crate) struct Loaded<'a, T: Resident> {
     cell: &'a Scheduled<T>,
     _not_send: NotThreadSafe,
@@ -154,6 +167,7 @@ impl<T: Resident> Loaded<'_, T> {
 pub(crate) struct NotifiersOn(());
 
 impl NotifiersOn {
+    /// Makes it; there may be several.
     pub(crate) fn new() -> Self {
         // SAFETY: Balanced by `drop`.
         unsafe { kernel::bindings::preempt_notifier_inc() };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The host's random numbers.
+//!
+//! C header: [`include/linux/random.h`](srctree/include/linux/random.h)
 
 /// Fills `words` from the kernel's generator.
 pub(crate) fn fill(words: &mut [u64]) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! One thread that sleeps until something happens to it.
+//!
+//! C header: [`include/linux/rcuwait.h`](srctree/include/linux/rcuwait.h)
 
 use super::ffi;
 use core::ffi::c_void;
@@ -9,7 +11,15 @@ use kernel::types::Opaque;
 
 /// What one thread, a vCPU's, sleeps on. Anybody may wake it.
 ///
-/// C header: [`include/linux/rcuwait.h`](srctree/include/linux/rcuwait.h)
+/// # Invariants
+///
+/// `raw` is initialised, in its final place.
+///
+/// # Examples
+///
+/// ```
+/// waiter.block(rcuwait::NEVER, || done.load(Ordering::Acquire))?;
+/// ```
 #[pin_data]
 pub(crate) struct Waiter {
     #[pin]
@@ -25,6 +35,7 @@ unsafe impl Send for Waiter {}
 pub(crate) const NEVER: i64 = i64::MAX;
 
 impl Waiter {
+    /// Makes it, with nobody asleep.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             // SAFETY: `slot` is valid for writes.
@@ -36,8 +47,8 @@ impl Waiter {
     /// `deadline_ns`.
     ///
     /// `done` is asked after the task state is set, so that a wake-up between the question and the
-    /// sleep is not lost; it must not sleep. Only the thread that runs the vCPU calls this, which
-    /// the vCPU's mutex guarantees.
+    /// sleep is not lost; it must not sleep. Of two threads that slept here at once, one would miss
+    /// wake-ups, but no memory is at stake: only the last is known, as long as it sleeps.
     pub(crate) fn block<F: FnMut() -> bool>(&self, deadline_ns: i64, mut done: F) -> Result {
         /// # Safety
         ///

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `struct kvm_run`: the page that a vCPU shares with its VMM.
+//!
+//! C header: [`include/uapi/linux/kvm.h`](srctree/include/uapi/linux/kvm.h)
 
 use super::ffi::kvm_run;
 use kernel::mm::virt::VmaNew;
@@ -22,6 +24,7 @@ pub(crate) struct RunPage {
 const _: () = assert!(size_of::<kvm_run>() <= PAGE_SIZE);
 
 impl RunPage {
+    /// Makes a page of zeroes. Fails with `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
         // SAFETY: The page is allocated without highmem, so it has an address for as long as it
@@ -59,6 +62,7 @@ impl RunPage {
         self.at(offset, |field: *mut T| unsafe { field.read_volatile() })
     }
 
+    /// Runs `access` with the place of the `T` at `offset`.
     fn at<T, R>(&self, offset: usize, access: impl FnOnce(*mut T) -> R) -> R {
         // The offsets are constants, so this is settled at compile time.
         let offset = if offset + size_of::<T>() <= PAGE_SIZE && offset % align_of::<T>() == 0 {

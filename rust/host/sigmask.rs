@@ -36,7 +36,7 @@ impl SignalMask {
     }
 }
 
-/// See [`SignalMask::activate`].
+/// Keeps a [`SignalMask`] active while it lives, and then brings back the mask from before.
 pub(crate) struct SignalsBlocked {
     old: kernel::bindings::sigset_t,
     _not_send: NotThreadSafe,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The structures of KVM's user ABI that are copied from and to userspace as a whole.
+//!
+//! C header: [`include/uapi/linux/kvm.h`](srctree/include/uapi/linux/kvm.h)
 
 use super::ffi::*;
 use kernel::transmute::{AsBytes, FromBytes};
@@ -53,7 +55,7 @@ to_user! {
 }
 
 impl kvm_dirty_log {
-    /// Where the bitmap goes.
+    /// Returns where the bitmap goes, an address of userspace's.
     pub(crate) fn bitmap(&self) -> usize {
         // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an
         // integer.
@@ -62,7 +64,7 @@ impl kvm_dirty_log {
 }
 
 impl kvm_clear_dirty_log {
-    /// Where the bitmap is.
+    /// Returns where the bitmap is, an address of userspace's.
     pub(crate) fn bitmap(&self) -> usize {
         // SAFETY: The union is a pointer of userspace's and a `u64` beside it, and any bits are an
         // integer.
@@ -71,7 +73,7 @@ impl kvm_clear_dirty_log {
 }
 
 impl kvm_irq_level {
-    /// The interrupt that is meant; the union's other name is for what x86 returns.
+    /// Returns the interrupt that is meant; the union's other name is for what x86 returns.
     pub(crate) fn irq(&self) -> u32 {
         // SAFETY: Both fields of the union are a `u32`.
         unsafe { self.__bindgen_anon_1.irq }
@@ -79,7 +81,7 @@ impl kvm_irq_level {
 }
 
 impl kvm_irq_routing_entry {
-    /// The chip and the pin of a KVM_IRQ_ROUTING_IRQCHIP.
+    /// Returns the chip and the pin of a KVM_IRQ_ROUTING_IRQCHIP.
     pub(crate) fn irqchip(&self) -> (u32, u32) {
         // SAFETY: All bits of the union are initialised (copied from userspace or zeroed), and any
         // bits are integers.
@@ -87,8 +89,8 @@ impl kvm_irq_routing_entry {
         (irqchip.irqchip, irqchip.pin)
     }
 
-    /// A KVM_IRQ_ROUTING_MSI's address, lower and upper half, its data, and its device, if `flags`
-    /// has KVM_MSI_VALID_DEVID.
+    /// Returns a KVM_IRQ_ROUTING_MSI's address, lower and upper half, its data, and its device, if
+    /// `flags` has KVM_MSI_VALID_DEVID.
     pub(crate) fn msi(&self) -> (u32, u32, u32, u32) {
         // SAFETY: All bits of the unions are initialised (copied from userspace or zeroed), and any
         // bits are integers.

@@ -80,7 +80,7 @@ impl HaltPoll {
             }
         };
         let stats = &handle.stats;
-        let most = i64::try_from(vm.most_polling_ns()).unwrap_or(i64::MAX);
+        let most = i64::try_from(vm.max_poll_ns()).unwrap_or(i64::MAX);
         // The VMM may have lowered it.
         self.ns = self.ns.min(most);
         let begun = time::monotonic_ns();

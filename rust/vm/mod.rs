@@ -266,7 +266,7 @@ impl Vm {
                 last_ran,
                 tells_undescribed: AtomicBool::new(false),
                 tells_errors: AtomicBool::new(false),
-                halt: HaltLimits::new(module::most_halting_ns(), module::most_polling_ns()),
+                halt: HaltLimits::new(module::max_wait_ns(), module::max_poll_ns()),
                 dead: AtomicBool::new(false),
                 events <- events::Events::new(),
                 ids: SetOnce::new(),
@@ -295,7 +295,7 @@ impl Vm {
     }
 
     /// Returns for how many nanoseconds a vCPU that waits looks for something to do, at most.
-    pub(crate) fn most_polling_ns(&self) -> u64 {
+    pub(crate) fn max_poll_ns(&self) -> u64 {
         self.halt.poll_ns.load(Relaxed)
     }
 

@@ -13,7 +13,7 @@
 //! file makes irqfds, so there are none before it is opened and after it is closed.
 
 use super::routing::{Route, Routing};
-use crate::host::eventfd::{flush, EventFd, EventFile, Listener, Watch};
+use crate::host::eventfd::{flush, EventFd, EventFile, EventfdHook, Listener};
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vgic::Line;
 use crate::vm::Vm;
@@ -66,7 +66,7 @@ impl Listener for Irqfd {
     }
 }
 
-type Hooked = Pin<KBox<Watch<Irqfd>>>;
+type Hooked = Pin<KBox<EventfdHook<Irqfd>>>;
 
 struct State {
     /// As many as there are eventfds: more than one allocation of physically contiguous memory can hold.
@@ -135,7 +135,7 @@ impl Irqfds {
             closed: Atomic::new(false),
         });
         let (hooked, signalled) =
-            Watch::new(file, irqfd).inspect_err(|_| self.left(vm, &state, line))?;
+            EventfdHook::new(file, irqfd).inspect_err(|_| self.left(vm, &state, line))?;
         let irqfd = hooked.listener();
         if signalled {
             irqfd.signalled();
@@ -161,7 +161,7 @@ impl Irqfds {
     }
 
     /// Unhooks the irqfds that `gone` picks, and lowers the lines that nobody resamples any more.
-    fn remove(&self, gone: impl Fn(&Watch<Irqfd>) -> bool) {
+    fn remove(&self, gone: impl Fn(&EventfdHook<Irqfd>) -> bool) {
         let mut state = self.state.lock();
         let mut index = 0;
         while let Some(one) = state.all.get(index) {
