@@ -426,7 +426,9 @@ class Boot(Served):
 
     def boot(self, programs):
         old = any(re.match(r"(debian_6_12|memory)\b", program.name) for program in programs)
-        self.serve(programs, *self.with_guests("7.2", *(["6.12"] if old else [])))
+        prelude, options = self.with_guests("7.2", *(["6.12"] if old else []))
+        options += ["--file", f"{TOP}/README.md=/README.md", "--file", f"{script('guest', '7.2')}/initrd=/guest/7.2/initrd"]
+        self.serve(programs, prelude, options)
 
     def judge(self, item, ended, log):
         if ended.status == "4":

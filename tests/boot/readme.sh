@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+# The README's examples of `loft run` do what it says, word for word.
+# seconds: 400
+. /boot/lib
+export LOFT_RUNTIME_DIR="$dir/run"
+cd "$dir" || exit 1
+cp /guest/7.2/Image /guest/7.2/initrd .
+mv initrd initrd.img
+ln -s Image vmlinuz
+ln -s /guest/7.2/modules modules
+[ -e /dev/loft ] || ln -s "$DEVICE" /dev/loft
+[ -e /dev/kvm ] || ln -s "$DEVICE" /dev/kvm
+# What `make test` finds.
+guest -- sh -c 'printf "#!/bin/sh\necho \$1 made of \$(nproc)\n" >/bin/make && chmod +x /bin/make'
+expect_code 0
+
+# The lines of the section's first example, without its comments.
+awk '/^## / { here = ($0 == "## loft run") } here && /^    / { begun = 1; if (!/^    #/) print substr($0, 5); next } here && begun { exit }' /README.md >examples
+# Who has a shell asks for the end until it comes.
+off() {
+    while sleep 2; do echo 'poweroff -f'; done | timeout 120 sh -c "$1" >out 2>err
+}
+ran=0
+while read -r line <&3; do
+    code=0
+    case $line in
+    *' -n user'*)
+        # There is no passt here, which is said.
+        timeout 120 sh -c "$line" >out 2>err </dev/null || code=$?
+        grep -q 'passt is not installed.*apt install passt' err || code=1
+        [ $code != 125 ] || code=0
+        ;;
+    *' --detach '* | *' -- '* | 'loft ps' | 'loft stop '*) timeout 120 sh -c "$line" >out 2>err </dev/null || code=$? ;;
+    'loft console '*)
+        (sleep 3; echo 'echo con"sole"'; sleep 3) | timeout 8 sh -c "$line" >out 2>err
+        grep -q '^console' out || code=1
+        ;;
+    'loft run '*) off "$line" || code=$? ;;
+    *) fail "'$line' is none that this test knows" ;;
+    esac
+    [ $code = 0 ] || { cat out err; fail "exit code $code of '$line'"; }
+    case $line in
+    *'-- uname -a') grep -q '^Linux .* aarch64' out || fail "'$line' says '$(cat out)'" ;;
+    *'-- make test') grep -qx 'test made of 4' out || fail "'$line' says '$(cat out)'" ;;
+    'loft ps') grep -q '^web .* running' out || fail "'$line' says '$(cat out)'" ;;
+    *'-- uptime') grep -q 'load average' out || fail "'$line' says '$(cat out)'" ;;
+    esac
+    ran=$((ran + 1))
+done 3<examples
+[ $ran -ge 10 ] || fail "only $ran lines were found"
