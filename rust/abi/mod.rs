@@ -8,6 +8,8 @@ mod capability;
 mod device;
 mod event;
 mod its;
+mod one_reg;
+mod one_reg_id;
 mod run_page;
 mod stats;
 mod system;

@@ -2,7 +2,7 @@
 
 //! The ioctls of a vCPU.
 
-use super::{device, run_page, stats, user, vcpu_events};
+use super::{device, one_reg, run_page, stats, user, vcpu_events};
 use crate::arch::cpu;
 use crate::arch::debug::{External, Points};
 use crate::host::ffi::*;
@@ -10,8 +10,9 @@ use crate::host::file::FileObject;
 use crate::host::sigmask::SignalMask;
 use crate::model::psci;
 use crate::vcpu::debug::Debugger;
-use crate::vcpu::{onereg, Vcpu};
+use crate::vcpu::Vcpu;
 use crate::vm::vcpu_handle::Power;
+use crate::vm::VcpuFeatures;
 use core::ffi::c_int;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
@@ -47,9 +48,9 @@ fn other(this: &Arc<Vcpu>, command: u32, argument: usize) -> Result<isize> {
             // No vCPU has a feature that has to be finalised, which is SVE alone.
             Err(EINVAL)
         }
-        LOFT_KVM_GET_ONE_REG => onereg::get(this, user::read(argument)?),
-        LOFT_KVM_SET_ONE_REG => onereg::set(this, user::read(argument)?),
-        LOFT_KVM_GET_REG_LIST => onereg::list(this, argument),
+        LOFT_KVM_GET_ONE_REG => one_reg::get(this, user::read(argument)?),
+        LOFT_KVM_SET_ONE_REG => one_reg::set(this, user::read(argument)?),
+        LOFT_KVM_GET_REG_LIST => one_reg::list(this, argument),
         LOFT_KVM_GET_MP_STATE => {
             let mp_state = match this.handle.power() {
                 Power::On | Power::OnPending(_) => KVM_MP_STATE_RUNNABLE,
@@ -141,7 +142,10 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
     if features & PTRAUTH != 0 && features & PTRAUTH != PTRAUTH {
         return Err(EINVAL);
     }
-    let lasting = features & !POWER_OFF;
+    let lasting = VcpuFeatures {
+        psci_0_2: features & PSCI_0_2 != 0,
+        pointer_auth: features & PTRAUTH != 0,
+    };
     let mut state = vcpu.state.lock()?;
     if state.features.is_some_and(|before| before != lasting) {
         return Err(EINVAL);
@@ -153,8 +157,8 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
             Some(_) => {}
             None => {
                 config.vcpu_features = Some(lasting);
-                config.set_pointer_auth(vcpu.vm.ipa_bits, features & PTRAUTH != 0);
-                let version = if features & PSCI_0_2 != 0 {
+                config.set_pointer_auth(vcpu.vm.ipa_bits, lasting.pointer_auth);
+                let version = if lasting.psci_0_2 {
                     psci::Version::LATEST
                 } else {
                     psci::Version::V0_1

@@ -13,7 +13,7 @@ mod fpsimd;
 mod frozen;
 mod halt;
 mod halt_poll;
-pub(crate) mod onereg;
+mod registers;
 pub(crate) mod run;
 mod steal_time;
 
@@ -30,7 +30,7 @@ use crate::model::sysreg::table;
 use crate::model::vcpus::VcpuId;
 use crate::vm::memory::VcpuTablePool;
 use crate::vm::vcpu_handle::VcpuHandle;
-use crate::vm::Vm;
+use crate::vm::{VcpuFeatures, Vm};
 use kernel::prelude::*;
 use kernel::sync::{static_lock_class, Arc};
 
@@ -56,7 +56,7 @@ pub(crate) struct State {
     /// KVM_SET_SIGNAL_MASK.
     pub(crate) signals: Option<SignalMask>,
     /// KVM_ARM_VCPU_INIT's features; `None` before.
-    pub(crate) features: Option<u32>,
+    pub(crate) features: Option<VcpuFeatures>,
     started: bool,
 }
 

@@ -111,6 +111,15 @@ impl HaltLimits {
     }
 }
 
+/// What userspace has chosen for a vCPU (KVM_ARM_VCPU_INIT), the same for all vCPUs of a VM.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VcpuFeatures {
+    /// PSCI 0.2 or later, rather than 0.1.
+    pub(crate) psci_0_2: bool,
+    /// Both halves of pointer authentication.
+    pub(crate) pointer_auth: bool,
+}
+
 /// What of a VM may change until its first vCPU runs.
 pub(crate) struct Config {
     /// The identification registers as userspace has set them.
@@ -118,7 +127,7 @@ pub(crate) struct Config {
     /// The most that it may set them to.
     pub(crate) limit: IdRegs,
     /// The features of the first KVM_ARM_VCPU_INIT, which all others must repeat.
-    pub(crate) vcpu_features: Option<u32>,
+    pub(crate) vcpu_features: Option<VcpuFeatures>,
     /// But for what [`Config::firmware`] adds.
     firmware: Firmware,
     pub(crate) timers: TimerPpis,

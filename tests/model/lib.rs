@@ -9,6 +9,9 @@ extern crate std;
 #[path = "../../rust/model/mod.rs"]
 pub mod model;
 
+#[path = "../../rust/abi/one_reg_id.rs"]
+pub mod one_reg_id;
+
 /// What the models have from the CPU. Here nobody's secrets are at stake.
 mod speculation {
     pub(crate) fn get<T>(slice: &[T], index: usize) -> Option<&T> {

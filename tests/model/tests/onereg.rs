@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! ONE_REG identifiers.
 
-use loft_model::model::onereg::{pstate_is_valid, size, CoreReg, IdError, OneReg};
+use loft_model::model::onereg::{pstate_is_valid, CoreReg, OneReg};
 use loft_model::model::smccc::firmware::FwReg;
 use loft_model::model::sysreg::table::Features;
 use loft_model::model::sysreg::{regs, Encoding, IdReg, IdRegs, TABLE};
+use loft_model::one_reg_id::{decode, encode, list, size, UnknownId};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::mem::{offset_of, size_of};
@@ -77,9 +78,8 @@ fn core_registers_are_where_the_structure_has_them() {
         (CoreReg::Fpcr, at(fp + offset_of!(FpsimdState, fpcr), U32)),
     ];
     for (reg, id) in known {
-        assert_eq!(OneReg::Core(reg).id(), id, "{reg:?}");
-        assert_eq!(OneReg::from_id(id), Ok(OneReg::Core(reg)));
-        assert_eq!(reg.size(), size(id));
+        assert_eq!(encode(OneReg::Core(reg)), id, "{reg:?}");
+        assert_eq!(decode(id), Ok(OneReg::Core(reg)));
     }
     assert_eq!(size_of::<KvmRegs>() / 4, 216);
 }
@@ -87,16 +87,15 @@ fn core_registers_are_where_the_structure_has_them() {
 #[test]
 fn all_listed_registers_are_found_by_their_identifiers() {
     let mut ids = BTreeSet::new();
-    for reg in OneReg::list(everything()) {
-        assert_eq!(OneReg::from_id(reg.id()), Ok(reg));
-        assert_eq!(reg.size(), size(reg.id()));
-        assert!(ids.insert(reg.id()), "{reg:?} twice");
+    for reg in list(everything()) {
+        assert_eq!(decode(encode(reg)), Ok(reg));
+        assert!(ids.insert(encode(reg)), "{reg:?} twice");
     }
 }
 
 #[test]
 fn the_list_is_in_its_order() {
-    let ids: Vec<u64> = OneReg::list(everything()).map(OneReg::id).collect();
+    let ids: Vec<u64> = list(everything()).map(encode).collect();
     // 31 + sp, pc, pstate + sp_el1, elr_el1 + 5 SPSR + 32 vectors + FPSR, FPCR.
     let (core, rest) = ids.split_at(31 + 3 + 2 + 5 + 32 + 2);
     assert!(core.iter().all(|id| id & 0xfff_0000 == CORE));
@@ -116,7 +115,7 @@ fn the_list_is_in_its_order() {
         .iter()
         .all(|id| id & 0xfff_0000 == SYSREG && size(*id) == 8));
     // In the order of the registers, not of their identifiers: the timer's are swapped.
-    let encodings: Vec<Encoding> = OneReg::list(everything())
+    let encodings: Vec<Encoding> = list(everything())
         .filter_map(|reg| {
             if let OneReg::Sysreg(encoding) = reg {
                 Some(encoding)
@@ -132,7 +131,7 @@ fn the_list_is_in_its_order() {
 #[test]
 fn a_vm_without_a_feature_does_not_list_its_registers() {
     let listed = |features| {
-        OneReg::list(features)
+        list(features)
             .filter(|reg| matches!(reg, OneReg::Sysreg(_)))
             .count()
     };
@@ -151,47 +150,44 @@ fn the_virtual_timers_identifiers_are_swapped() {
     };
     // KVM_REG_ARM_TIMER_CTL, _CVAL, _CNT.
     assert_eq!(
-        OneReg::from_id(id(3, 3, 14, 3, 1)),
+        decode(id(3, 3, 14, 3, 1)),
         Ok(OneReg::Sysreg(regs::CNTV_CTL_EL0::ENCODING))
     );
     assert_eq!(
-        OneReg::from_id(id(3, 3, 14, 0, 2)),
+        decode(id(3, 3, 14, 0, 2)),
         Ok(OneReg::Sysreg(regs::CNTV_CVAL_EL0::ENCODING))
     );
     assert_eq!(
-        OneReg::from_id(id(3, 3, 14, 3, 2)),
+        decode(id(3, 3, 14, 3, 2)),
         Ok(OneReg::Sysreg(regs::CNTVCT_EL0::ENCODING))
     );
     // The physical timer's are not.
     assert_eq!(
-        OneReg::from_id(id(3, 3, 14, 2, 2)),
+        decode(id(3, 3, 14, 2, 2)),
         Ok(OneReg::Sysreg(regs::CNTP_CVAL_EL0::ENCODING))
     );
     assert_eq!(
-        OneReg::from_id(id(3, 3, 14, 0, 1)),
+        decode(id(3, 3, 14, 0, 1)),
         Ok(OneReg::Sysreg(regs::CNTPCT_EL0::ENCODING))
     );
     assert_eq!(
-        OneReg::Sysreg(regs::CNTVCT_EL0::ENCODING).id(),
+        encode(OneReg::Sysreg(regs::CNTVCT_EL0::ENCODING)),
         id(3, 3, 14, 3, 2)
     );
     assert_eq!(
-        OneReg::Sysreg(regs::CNTV_CVAL_EL0::ENCODING).id(),
+        encode(OneReg::Sysreg(regs::CNTV_CVAL_EL0::ENCODING)),
         id(3, 3, 14, 0, 2)
     );
 }
 
 #[test]
 fn errors() {
-    use IdError::{Invalid, NotFound};
-    let core = |size: u64, offset: u64| OneReg::from_id(ARM64 | size | CORE | offset);
+    use UnknownId::{Invalid, NotFound};
+    let core = |size: u64, offset: u64| decode(ARM64 | size | CORE | offset);
     // Another architecture, or bits that nobody uses.
-    assert_eq!(
-        OneReg::from_id(0x4000_0000_0000_0000 | U64 | CORE),
-        Err(Invalid)
-    );
-    assert_eq!(OneReg::from_id(ARM64 | U64 | CORE | 1 << 32), Err(Invalid));
-    assert_eq!(OneReg::from_id(0), Err(Invalid));
+    assert_eq!(decode(0x4000_0000_0000_0000 | U64 | CORE), Err(Invalid));
+    assert_eq!(decode(ARM64 | U64 | CORE | 1 << 32), Err(Invalid));
+    assert_eq!(decode(0), Err(Invalid));
     // Core: the wrong size, the middle of a register, beyond the end.
     assert_eq!(core(U32, 0), Err(Invalid));
     assert_eq!(core(U128, 64), Err(Invalid));
@@ -209,30 +205,27 @@ fn errors() {
     assert_eq!(core(U64, 214), Err(NotFound));
     assert_eq!(core(U64, 1 << 28), Err(NotFound));
     // Firmware.
-    assert_eq!(OneReg::from_id(ARM64 | U64 | FW | 4), Err(NotFound));
-    assert_eq!(OneReg::from_id(ARM64 | U64 | FW_BITMAP | 4), Err(NotFound));
-    assert_eq!(OneReg::from_id(ARM64 | U32 | FW), Err(NotFound));
+    assert_eq!(decode(ARM64 | U64 | FW | 4), Err(NotFound));
+    assert_eq!(decode(ARM64 | U64 | FW_BITMAP | 4), Err(NotFound));
+    assert_eq!(decode(ARM64 | U32 | FW), Err(NotFound));
     // System registers.
+    assert_eq!(decode(ARM64 | U32 | SYSREG | 0xc080), Err(NotFound));
     assert_eq!(
-        OneReg::from_id(ARM64 | U32 | SYSREG | 0xc080),
-        Err(NotFound)
-    );
-    assert_eq!(
-        OneReg::from_id(ARM64 | U64 | SYSREG | 0xc080 | 1 << 28),
+        decode(ARM64 | U64 | SYSREG | 0xc080 | 1 << 28),
         Err(NotFound)
     );
     // Caches.
-    let cache = |size: u64, index: u64| OneReg::from_id(ARM64 | size | DEMUX | index);
+    let cache = |size: u64, index: u64| decode(ARM64 | size | DEMUX | index);
     assert_eq!(cache(U32, 13), Ok(OneReg::CacheGeometry(13)));
     assert_eq!(cache(U32, 14), Err(NotFound));
     assert_eq!(cache(U32, 0x100), Err(NotFound));
     assert_eq!(cache(U64, 0), Err(NotFound));
     assert_eq!(cache(U32, 1 << 28), Err(NotFound));
     // Kinds that do not exist.
-    assert_eq!(OneReg::from_id(ARM64 | U64 | 0x12_0000), Err(NotFound));
-    assert_eq!(OneReg::from_id(ARM64 | U64), Err(NotFound));
+    assert_eq!(decode(ARM64 | U64 | 0x12_0000), Err(NotFound));
+    assert_eq!(decode(ARM64 | U64), Err(NotFound));
     // SVE: what would be a register is missing, the rest is wrong. U2048, U256, U512.
-    let sve = |size: u64, number: u64| OneReg::from_id(ARM64 | size << 52 | SVE | number);
+    let sve = |size: u64, number: u64| decode(ARM64 | size << 52 | SVE | number);
     assert_eq!(sve(8, 0), Err(NotFound));
     assert_eq!(sve(8, 0x3ff), Err(NotFound));
     assert_eq!(sve(8, 0x400), Err(Invalid));
@@ -264,15 +257,15 @@ proptest! {
     #[test]
     fn an_identifier_is_its_registers(low: u32, kind in 0x10u64..0x17, size in 0u64..9) {
         let id = ARM64 | size << 52 | kind << 16 | u64::from(low & 0xffff);
-        if let Ok(reg) = OneReg::from_id(id) {
-            prop_assert_eq!(reg.id(), id);
+        if let Ok(reg) = decode(id) {
+            prop_assert_eq!(encode(reg), id);
         }
     }
 
     #[test]
     fn every_row_has_an_identifier(row in 0..TABLE.len()) {
         let reg = OneReg::Sysreg(TABLE[row].encoding);
-        prop_assert_eq!(OneReg::from_id(reg.id()), Ok(reg));
+        prop_assert_eq!(decode(encode(reg)), Ok(reg));
     }
 }
 
@@ -280,7 +273,7 @@ proptest! {
 fn firmware_registers() {
     for reg in FwReg::ALL {
         assert_eq!(
-            OneReg::from_id(OneReg::Firmware(reg).id()),
+            decode(encode(OneReg::Firmware(reg))),
             Ok(OneReg::Firmware(reg))
         );
     }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KVM_GET_ONE_REG, KVM_SET_ONE_REG, KVM_GET_REG_LIST.
+//! The registers of a vCPU that is out of its CPU, one by one, as userspace reads and writes them.
 
 use super::core::Core;
 use super::{State, Vcpu};
-use crate::host::ffi::kvm_one_reg;
 use crate::model::onereg::{self, CoreReg, OneReg};
 use crate::model::psci::AFFINITY;
-use crate::model::smccc::firmware::FwError;
+use crate::model::smccc::firmware::{FwError, FwReg};
 use crate::model::sysreg::cache::Geometries;
 use crate::model::sysreg::idregs::IdError;
 use crate::model::sysreg::table::{self, Features, Storage, TimerReg, User};
@@ -15,122 +14,98 @@ use crate::model::sysreg::{cache, lookup, Encoding, Reg};
 use crate::model::timer::TimerId;
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::prelude::*;
-use kernel::uaccess::{UserPtr, UserSlice};
 
-fn decode(id: u64) -> Result<OneReg> {
-    OneReg::from_id(id).map_err(|error| match error {
-        onereg::IdError::NotFound => ENOENT,
-        onereg::IdError::Invalid => EINVAL,
-    })
-}
-
-/// The vCPU must have been initialised: KVM answers ENOEXEC before.
-fn features(vcpu: &Vcpu, state: &mut State) -> Result<Features> {
-    state.features.ok_or(ENOEXEC)?;
-    if state.has_run() {
-        return Ok(state.core().features);
+impl Vcpu {
+    /// Prepares access to the registers, and tells which of them the vCPU has. `ENOEXEC`: it
+    /// has not been initialised.
+    pub(crate) fn open_registers(&self, state: &mut State) -> Result<Features> {
+        state.features.ok_or(ENOEXEC)?;
+        // CPU_ON asks the vCPU to look at its power, and that is not taken back before it has. It
+        // takes effect here if the vCPU has not noticed it: its reset comes before what userspace
+        // does to the registers.
+        if self.handle.has_requests() {
+            if let Some(start) = self.handle.take_start() {
+                state.core().reset(Some(start));
+            }
+        }
+        if state.has_run() {
+            return Ok(state.core().features);
+        }
+        Ok(self
+            .vm
+            .with_ids(|ids| Features::new(ids, self.vm.gic.is_created())))
     }
-    Ok(vcpu
-        .vm
-        .with_ids(|ids| Features::new(ids, vcpu.vm.gic.is_created())))
-}
 
-/// A CPU_ON that the vCPU has not noticed yet takes effect: its reset comes before what userspace does to the registers.
-fn reset_if_started(vcpu: &Vcpu, state: &mut State) {
-    // CPU_ON asks the vCPU to look at its power, and that is not taken back before it has.
-    if vcpu.handle.has_requests() {
-        if let Some(start) = vcpu.handle.take_start() {
-            state.core().reset(Some(start));
-        }
+    /// Reads one register of a vCPU that has `features`. `ENOENT`: it has no such register.
+    pub(crate) fn register(
+        &self,
+        state: &mut State,
+        features: Features,
+        reg: OneReg,
+    ) -> Result<u128> {
+        Ok(match reg {
+            OneReg::Core(reg) => get_core(state.core(), reg),
+            OneReg::Firmware(reg) => self.vm.firmware().0.get(reg).into(),
+            OneReg::Sysreg(encoding) => get_sysreg(self, state.core(), features, encoding)?.into(),
+            OneReg::CacheGeometry(csselr) => {
+                let core = state.core();
+                let ctr = core.cache_type();
+                core.cache_geometry(ctr, csselr.into()).into()
+            }
+        })
     }
-}
 
-/// Reads one register into the memory that the request names.
-pub(crate) fn get(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
-    let mut state = vcpu.state.lock()?;
-    let features = features(vcpu, &mut state)?;
-    reset_if_started(vcpu, &mut state);
-    let reg = decode(request.id)?;
-    let value = match reg {
-        OneReg::Core(reg) => get_core(state.core(), reg),
-        OneReg::Firmware(reg) => vcpu.vm.firmware().0.get(reg).into(),
-        OneReg::Sysreg(encoding) => get_sysreg(vcpu, state.core(), features, encoding)?.into(),
-        OneReg::CacheGeometry(csselr) => {
-            let core = state.core();
-            let ctr = core.cache_type();
-            core.cache_geometry(ctr, csselr.into()).into()
-        }
-    };
-    write_value(request.addr as usize, onereg::size(request.id), value)?;
-    Ok(0)
-}
-
-/// Sets one register from the memory that the request names.
-pub(crate) fn set(vcpu: &Vcpu, request: kvm_one_reg) -> Result<isize> {
-    let mut state = vcpu.state.lock()?;
-    let features = features(vcpu, &mut state)?;
-    reset_if_started(vcpu, &mut state);
-    let reg = decode(request.id)?;
-    let value = read_value(request.addr as usize, onereg::size(request.id))?;
-    match reg {
-        OneReg::Core(reg) => set_core(state.core(), reg, value)?,
-        OneReg::Firmware(reg) => {
-            let ran = state.has_run();
-            let mut config = vcpu.vm.config.lock();
-            let psci_0_2 = config
-                .vcpu_features
-                .is_some_and(|bits| bits & 1 << crate::host::ffi::KVM_ARM_VCPU_PSCI_0_2 != 0);
-            let ran = ran || config.started;
-            let set = vcpu.vm.change_firmware(&mut config, |firmware| {
-                firmware.set(reg, value as u64, psci_0_2, ran)
-            });
-            set.map_err(|error| match error {
-                FwError::Invalid => EINVAL,
-                FwError::Busy => EBUSY,
-            })?;
-        }
-        OneReg::Sysreg(encoding) => {
-            set_sysreg(vcpu, state.core(), features, encoding, value as u64)?
-        }
-        OneReg::CacheGeometry(csselr) => {
-            let core = state.core();
-            let ctr = core.cache_type();
-            let mut caches = match core.caches.take() {
-                Some(caches) => caches,
-                None => KBox::new(Geometries::default(), GFP_KERNEL_ACCOUNT)?,
-            };
-            let valid = caches.set(ctr, csselr.into(), value as u32);
-            core.caches = Some(caches);
-            if !valid {
-                return Err(EINVAL);
+    /// Sets one register of a vCPU that has `features`.
+    ///
+    /// Errors: `ENOENT` if it has no such register, `EINVAL` if that cannot have the value, `EBUSY`
+    /// if it is too late for another value.
+    pub(crate) fn set_register(
+        &self,
+        state: &mut State,
+        features: Features,
+        reg: OneReg,
+        value: u128,
+    ) -> Result {
+        match reg {
+            OneReg::Core(reg) => set_core(state.core(), reg, value),
+            OneReg::Firmware(reg) => set_firmware(self, state, reg, value as u64),
+            OneReg::Sysreg(encoding) => {
+                set_sysreg(self, state.core(), features, encoding, value as u64)
+            }
+            OneReg::CacheGeometry(csselr) => {
+                set_cache_geometry(state.core(), csselr.into(), value as u32)
             }
         }
     }
-    Ok(0)
 }
 
-// Each of a size that the compiler knows: for others the kernel checks what kind of memory the bytes come from or go to.
-
-fn read_value(address: usize, size: usize) -> Result<u128> {
-    let mut reader = UserSlice::new(UserPtr::from_addr(address), size).reader();
-    match size {
-        4 => reader.read::<u32>().map(Into::into),
-        8 => reader.read::<u64>().map(Into::into),
-        16 => {
-            let [low, high] = reader.read::<[u64; 2]>()?;
-            Ok(u128::from(low) | u128::from(high) << 64)
-        }
-        _ => Err(EINVAL),
-    }
+fn set_firmware(vcpu: &Vcpu, state: &State, reg: FwReg, value: u64) -> Result {
+    let mut config = vcpu.vm.config.lock();
+    let psci_0_2 = config
+        .vcpu_features
+        .is_some_and(|features| features.psci_0_2);
+    let ran = state.has_run() || config.started;
+    let set = vcpu.vm.change_firmware(&mut config, |firmware| {
+        firmware.set(reg, value, psci_0_2, ran)
+    });
+    set.map_err(|error| match error {
+        FwError::Invalid => EINVAL,
+        FwError::Busy => EBUSY,
+    })
 }
 
-fn write_value(address: usize, size: usize, value: u128) -> Result {
-    let mut writer = UserSlice::new(UserPtr::from_addr(address), size).writer();
-    match size {
-        4 => writer.write(&(value as u32)),
-        8 => writer.write(&(value as u64)),
-        16 => writer.write(&[value as u64, (value >> 64) as u64]),
-        _ => Err(EINVAL),
+fn set_cache_geometry(core: &mut Core, csselr: u64, ccsidr: u32) -> Result {
+    let ctr = core.cache_type();
+    let mut caches = match core.caches.take() {
+        Some(caches) => caches,
+        None => KBox::new(Geometries::default(), GFP_KERNEL_ACCOUNT)?,
+    };
+    let valid = caches.set(ctr, csselr, ccsidr);
+    core.caches = Some(caches);
+    if valid {
+        Ok(())
+    } else {
+        Err(EINVAL)
     }
 }
 
@@ -271,27 +246,4 @@ fn set_timer(vcpu: &Vcpu, core: &mut Core, reg: TimerReg, value: u64) {
         TimerReg::Cntpct if !fixed => offsets.physical.store(now.wrapping_sub(value), Relaxed),
         _ => {}
     }
-}
-
-/// Writes all identifiers, if there is room for them; their number in any case.
-pub(crate) fn list(vcpu: &Vcpu, address: usize) -> Result<isize> {
-    let mut state = vcpu.state.lock()?;
-    let features = features(vcpu, &mut state)?;
-    let header = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>());
-    let (mut reader, mut writer) = header.reader_writer();
-    let room: u64 = reader.read()?;
-    let count = OneReg::list(features).count() as u64;
-    writer.write(&count)?;
-    if room < count {
-        return Err(E2BIG);
-    }
-    let start = address.checked_add(size_of::<u64>()).ok_or(EFAULT)?;
-    let bytes = (count as usize)
-        .checked_mul(size_of::<u64>())
-        .ok_or(EFAULT)?;
-    let mut writer = UserSlice::new(UserPtr::from_addr(start), bytes).writer();
-    for reg in OneReg::list(features) {
-        writer.write(&reg.id())?;
-    }
-    Ok(0)
 }
