@@ -5,6 +5,7 @@
 use loft_model::model::its::{
     Collection, Device, Env, Event, Its, Map, NoMemory, RegisterError, TableError, Translation,
 };
+use loft_model::model::sysreg::regs::*;
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::LpiId;
 use proptest::prelude::*;
@@ -121,10 +122,10 @@ impl Env for Vm {
     }
 }
 
-const VALID: u64 = 1 << 63;
-const INDIRECT: u64 = 1 << 62;
+const VALID: u64 = GITS_BASER::Valid.mask();
+const INDIRECT: u64 = GITS_BASER::Indirect.mask();
 
-/// Commands as the guest encodes them (IHI 0069, section 5.3).
+/// Encodes commands as a guest does (IHI 0069, section 5.3), without the model's description.
 mod encode {
     pub fn mapd(device: u32, itt: u64, bits: u32, valid: bool) -> [u64; 4] {
         [
@@ -183,11 +184,11 @@ const INVALL: u64 = 0x0d;
 const DISCARD: u64 = 0x0f;
 
 const CTLR: u32 = 0;
-const CBASER: u32 = 0x80;
-const CWRITER: u32 = 0x88;
-const CREADR: u32 = 0x90;
-const BASER0: u32 = 0x100;
-const BASER1: u32 = 0x108;
+const CBASER: u32 = GITS_CBASER::OFFSET;
+const CWRITER: u32 = GITS_CWRITER::OFFSET;
+const CREADR: u32 = GITS_CREADR::OFFSET;
+const BASER0: u32 = GITS_BASER::at(0);
+const BASER1: u32 = GITS_BASER::at(1);
 
 struct Test {
     its: Model,
@@ -420,16 +421,16 @@ fn device_tables_of_two_levels() {
 fn registers() {
     let mut test = Test::off();
     assert_eq!(test.its.read(CTLR, 4), 1 << 31, "disabled, quiescent");
-    assert_eq!(test.its.read(4, 4), 0x4b00_043b);
+    assert_eq!(test.its.read(GITS_IIDR::OFFSET, 4), 0x4b00_043b);
     assert_eq!(test.read(8), 1 | 7 << 4 | 15 << 8 | 15 << 13);
-    assert_eq!(test.its.read(0xc, 4), 0);
+    assert_eq!(test.its.read(GITS_TYPER::OFFSET + 4, 4), 0);
     assert_eq!(test.its.read(0xffe8, 4), 0x3b);
     assert_eq!(test.read(BASER0) >> 48, 0x0107 | 3 << 11);
     assert_eq!(test.read(BASER1) >> 48, 0x0407 | 3 << 11);
     for table in [BASER0, BASER1] {
         assert_eq!(test.read(table) as u32, 1 << 10 | 2 << 8, "shared, 64 KiB");
     }
-    assert_eq!(test.read(0x110), 0);
+    assert_eq!(test.read(GITS_BASER::at(2)), 0);
     // Not enabled without all its tables.
     test.write(CTLR, 4, 1);
     assert!(!test.its.is_enabled());
@@ -457,7 +458,7 @@ fn registers() {
     assert_eq!(test.its.read(CBASER, 2), 0);
     assert_eq!(test.its.read(CBASER + 4, 8), 0);
     assert_eq!(test.its.read(0xfffc, 8), 0);
-    assert_eq!(test.its.read(0x1_0040, 4), 0);
+    assert_eq!(test.its.read(GITS_TRANSLATER::OFFSET, 4), 0);
     // Beyond the end of the queue.
     test.write(CWRITER, 8, 0x1000);
     assert_eq!(test.read(CWRITER), 0);
@@ -550,14 +551,17 @@ fn what_userspace_may_access() {
     }
     let mut test = Test::new();
     let mut set = |offset, value| test.its.user_write(&mut test.vm, offset, value);
-    assert_eq!(set(0x90, 0x20), Err(RegisterError::Enabled));
+    assert_eq!(set(CREADR.into(), 0x20), Err(RegisterError::Enabled));
     assert_eq!(set(0, 0), Ok(()));
-    assert_eq!(set(0x90, 0x1000), Err(RegisterError::Value));
-    assert_eq!(set(0x90, 0x20), Ok(()));
-    assert_eq!(set(4, 0x4b00_043b), Ok(()));
-    assert_eq!(set(4, 0x4b00_143b), Err(RegisterError::Value));
+    assert_eq!(set(CREADR.into(), 0x1000), Err(RegisterError::Value));
+    assert_eq!(set(CREADR.into(), 0x20), Ok(()));
+    assert_eq!(set(GITS_IIDR::OFFSET.into(), 0x4b00_043b), Ok(()));
+    assert_eq!(
+        set(GITS_IIDR::OFFSET.into(), 0x4b00_143b),
+        Err(RegisterError::Value)
+    );
     assert_eq!(set(8, 0), Ok(()), "read-only");
-    assert_eq!(test.its.user_read(0x90), Ok(0x20));
+    assert_eq!(test.its.user_read(CREADR.into()), Ok(0x20));
     assert_eq!(test.its.user_read(0x10), Err(RegisterError::NoRegister));
 }
 

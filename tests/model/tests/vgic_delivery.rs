@@ -4,6 +4,7 @@
 
 mod vgic;
 
+use loft_model::model::sysreg::regs::*;
 use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vgic::{hcr, lr, GicFrame, Line, LrFile, SgiReg};
 use vgic::cpu::SPURIOUS;
@@ -53,9 +54,9 @@ fn a_pulse_from_before_the_configuration_is_kept() {
         let mut m = Machine::off(1, 4);
         m.gic.pulse(line(0, 40)).unwrap();
         m.set_edge(0, 40, edge);
-        m.write(0, GicFrame::Dist, 0, 4, 2);
-        m.write(0, GicFrame::Dist, 0x428, 4, 0x8080_8080);
-        m.write_bit(0, 0x100, 0, 40);
+        m.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 2);
+        m.write(0, GicFrame::Dist, GICD_IPRIORITYR::at(10), 4, 0x8080_8080);
+        m.write_bit(0, GICD_ISENABLER::OFFSET, 0, 40);
         assert_eq!(m.handle(0), 40);
         assert_eq!(m.handle(0), SPURIOUS);
     }
@@ -72,7 +73,7 @@ fn a_linked_timer_made_pending_while_active_comes_at_its_end() {
             m.set_level(0, 27, true);
             assert_eq!(m.acknowledge(0), 27);
             m.set_level(0, 27, high);
-            m.write_bit(0, 0x200, 0, 27);
+            m.write_bit(0, GICD_ISPENDR::OFFSET, 0, 27);
             assert_eq!(m.acknowledge(0), SPURIOUS, "active");
             m.eoi(0, 27);
             assert_eq!(m.acknowledge(0), 27);
@@ -281,12 +282,12 @@ fn one_that_moves_while_the_distributor_is_off_is_told() {
     let mut m = Machine::new(2, 1);
     m.set_level(0, 40, true);
     assert_eq!(m.acknowledge(0), 40);
-    m.write(0, GicFrame::Dist, 0, 4, 0);
+    m.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 0);
     m.route(0, 40, 1);
     // The machine's exit asserts that vCPU 1, which had nothing to do, is told of what it is given.
     m.eoi(0, 40);
     assert_eq!(m.acknowledge(1), SPURIOUS);
-    m.write(0, GicFrame::Dist, 0, 4, 3);
+    m.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 3);
     assert_eq!(m.handle(1), 40);
 }
 
@@ -297,7 +298,7 @@ fn routed_to_nobody_it_waits() {
     m.route(0, 40, 0x55);
     m.set_level(0, 40, true);
     assert_eq!(m.acknowledge(0), SPURIOUS);
-    assert!(m.read_bit(0, 0x200, 0, 40));
+    assert!(m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40));
     m.route(0, 40, 0);
     assert_eq!(m.handle(0), 40);
 }
@@ -431,21 +432,21 @@ fn repeated_events_kick_once() {
 #[test]
 fn nothing_is_forwarded_while_the_distributor_is_off() {
     let mut m = Machine::off(1, 4);
-    m.write(0, GicFrame::Dist, 0x104, 4, 0xffff_ffff);
+    m.write(0, GicFrame::Dist, GICD_ISENABLER::at(1), 4, 0xffff_ffff);
     assert_eq!(m.gic.set_level(line(0, 40), true).unwrap(), None);
     assert!(!m.gic.has_pending(vcpu(0), m.cpus[0].file.vmcr));
     m.set_group(0, 0, 41, false);
     assert_eq!(m.gic.set_level(line(0, 41), true).unwrap(), None);
-    m.write(0, GicFrame::Dist, 0, 4, 2);
+    m.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 2);
     assert_eq!(m.acknowledge(0), 40);
     assert_eq!(m.acknowledge(0), SPURIOUS, "group 0 is off");
     m.set_level(0, 40, false);
     m.eoi(0, 40);
-    m.write(0, GicFrame::Dist, 0, 4, 1);
+    m.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 1);
     assert_eq!(m.acknowledge(0), 41);
     // Disabling takes effect on what is in list registers of running vCPUs.
     m.eoi(0, 41);
-    m.write(0, GicFrame::Dist, 0, 4, 0);
+    m.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 0);
     assert_eq!(m.acknowledge(0), SPURIOUS);
 }
 
@@ -455,10 +456,10 @@ fn a_disabled_interrupt_is_gone_when_the_write_returns() {
     m.set_edge(0, 40, true);
     m.set_level(0, 40, true);
     // Pending in a list register of vCPU 0, disabled by vCPU 1.
-    m.write_bit(1, 0x180, 0, 40);
+    m.write_bit(1, GICD_ICENABLER::OFFSET, 0, 40);
     assert_eq!(m.acknowledge(0), SPURIOUS);
-    assert!(m.read_bit(1, 0x200, 0, 40), "still pending");
-    m.write_bit(1, 0x100, 0, 40);
+    assert!(m.read_bit(1, GICD_ISPENDR::OFFSET, 0, 40), "still pending");
+    m.write_bit(1, GICD_ISENABLER::OFFSET, 0, 40);
     assert_eq!(m.handle(0), 40);
 }
 
@@ -595,15 +596,15 @@ fn reset_leaves_the_lines_alone() {
         m.cpus[cpu].active.clear();
         assert_eq!(m.cpus[cpu].file.count, 0);
     }
-    assert_eq!(m.read(0, GicFrame::Dist, 0, 4), 0x50);
-    assert!(!m.read_bit(0, 0x200, 0, 40), "an edge again");
+    assert_eq!(m.read(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4), 0x50);
+    assert!(!m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40), "an edge again");
     m.set_edge(0, 40, false);
-    assert!(m.read_bit(0, 0x200, 0, 40));
-    assert!(m.read_bit(0, 0x200, 1, 20));
-    assert!(!m.read_bit(0, 0x200, 1, 0));
-    assert!(!m.read_bit(0, 0x300, 0, 40));
-    m.write(0, GicFrame::Dist, 0, 4, 2);
-    m.write_bit(0, 0x100, 0, 40);
+    assert!(m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40));
+    assert!(m.read_bit(0, GICD_ISPENDR::OFFSET, 1, 20));
+    assert!(!m.read_bit(0, GICD_ISPENDR::OFFSET, 1, 0));
+    assert!(!m.read_bit(0, GICD_ISACTIVER::OFFSET, 0, 40));
+    m.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 2);
+    m.write_bit(0, GICD_ISENABLER::OFFSET, 0, 40);
     assert!(m.cpus[0].held(40) != 0);
 }
 
@@ -619,7 +620,10 @@ fn one_redistributor_can_be_reset() {
     assert_eq!(m.handle(1), 0);
     assert_eq!(m.handle(0), 40, "shared interrupts stay");
     assert_eq!(m.cpus[0].held(20) | m.cpus[0].held(0), 0);
-    assert!(m.read_bit(0, 0x200, 0, 20), "the line is still high");
+    assert!(
+        m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 20),
+        "the line is still high"
+    );
 }
 
 /// Both timers may wait at the same time; each is linked to its own physical interrupt, and only while that is active.

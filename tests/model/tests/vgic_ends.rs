@@ -4,6 +4,7 @@
 
 mod vgic;
 
+use loft_model::model::sysreg::regs::*;
 use vgic::cpu::SPURIOUS;
 use vgic::machine::{line, vcpu, Heard, Machine};
 
@@ -48,7 +49,7 @@ fn rewritten_priorities_do_not_confuse_the_order_of_ends() {
         m.set_priority(0, 0, 40 + n, n as u8 * 8);
     }
     // One that was never acknowledged, and another that takes the list register.
-    m.write_bit(0, 0x300, 0, 60);
+    m.write_bit(0, GICD_ISACTIVER::OFFSET, 0, 60);
     m.set_priority(0, 0, 50, 0xf0);
     m.set_level(0, 50, true);
     for n in (0..3).rev() {
@@ -69,13 +70,13 @@ fn what_was_acknowledged_ends_before_what_was_made_active() {
         // More, and more urgent, than anybody looks at one by one.
         for n in 40..96 {
             m.set_priority(0, 0, n, 0);
-            m.write_bit(0, 0x300, 0, n);
+            m.write_bit(0, GICD_ISACTIVER::OFFSET, 0, n);
         }
         // One of each priority but the two outermost.
         let nested: Vec<u32> = (0..8).chain(16..32).chain(34..40).collect();
         for (&n, priority) in nested.iter().zip((1..31).rev()) {
             m.set_priority(0, 0, n, priority * 8);
-            m.write_bit(0, 0x200, 0, n);
+            m.write_bit(0, GICD_ISPENDR::OFFSET, 0, n);
             assert_eq!(m.acknowledge(0), n);
         }
         for (left, &n) in nested.iter().enumerate().rev() {
@@ -102,7 +103,7 @@ fn a_restored_nest_ends_by_priority() {
         let nested: Vec<u32> = [20, 40, 3, 60, 33, 9].to_vec();
         for (&n, priority) in nested.iter().zip((1..30).rev()) {
             m.set_priority(0, 0, n, priority * 8);
-            m.write_bit(0, 0x300, 0, n);
+            m.write_bit(0, GICD_ISACTIVER::OFFSET, 0, n);
             let running = m.cpus[0].group_priority(true, priority * 8);
             m.cpus[0].active.push((true, running));
         }
@@ -154,7 +155,7 @@ fn the_eoi_mode_changes_without_an_exit() {
     assert_eq!(m.acknowledge(0), 40);
     m.eoi(0, 40);
     m.dir(1, 40);
-    assert!(!m.read_bit(0, 0x300, 0, 40));
+    assert!(!m.read_bit(0, GICD_ISACTIVER::OFFSET, 0, 40));
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn dir_means_nothing_without_split_eoi_or_without_interrupt() {
     let mut heard = Heard::default();
     m.gic.deactivate(vcpu(0), 40, 0, &mut heard).unwrap();
     assert!(m.gic.is_active(line(0, 40)));
-    let split = 1 << 9;
+    let split = ICH_VMCR_EL2::VEOIM.mask();
     for intid in [1020, 1023, 8192, 0xff_ffff] {
         m.gic.deactivate(vcpu(0), intid, split, &mut heard).unwrap();
     }

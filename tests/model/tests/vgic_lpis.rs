@@ -4,6 +4,7 @@
 
 mod vgic;
 
+use loft_model::model::sysreg::regs::*;
 use loft_model::model::vgic::{GicFrame, LpiConfig, LpiId, LpiWork, NotRaised};
 use vgic::cpu::SPURIOUS;
 use vgic::lpis::lpi;
@@ -90,9 +91,9 @@ fn messages_for_nobody_raise_nothing() {
     m.configure_lpi(9000, 0x80, true);
     assert_eq!(m.gic.raise_lpi(lpi(9000)), Err(NotRaised::Unmapped));
     m.route_lpi(9000, Some(1));
-    m.write(1, redist(1), 0, 4, 0);
+    m.write(1, redist(1), GICR_CTLR::OFFSET, 4, 0);
     assert_eq!(m.gic.raise_lpi(lpi(9000)), Err(NotRaised::Disabled));
-    m.write(1, redist(1), 0, 4, 1);
+    m.write(1, redist(1), GICR_CTLR::OFFSET, 4, 1);
     assert!(m.raise_lpi(9000));
     assert_eq!(m.handle(1), 9000);
 }
@@ -132,25 +133,36 @@ fn it_stays_mapped_as_long_as_any_event_stands_for_it() {
 fn without_an_its_there_are_none() {
     let mut m = Machine::new(1, 4);
     assert_eq!(
-        m.read(0, GicFrame::Dist, 4, 4) >> 17 & 0x7f,
+        m.read(0, GicFrame::Dist, GICD_TYPER::OFFSET, 4) >> 17 & 0x7f,
         9 << 2,
         "10 bits"
     );
-    assert_eq!(m.read(0, redist(0), 8, 4) & 1, 0);
-    m.write(0, redist(0), 0, 4, 1);
-    assert_eq!(m.read(0, redist(0), 0, 4), 6);
-    m.write(0, redist(0), 0x70, 8, u64::MAX);
-    m.write(0, redist(0), 0x78, 8, u64::MAX);
-    assert_eq!(m.read(0, redist(0), 0x70, 8), 0);
+    assert_eq!(m.read(0, redist(0), GICR_TYPER::OFFSET, 4) & 1, 0);
+    m.write(0, redist(0), GICR_CTLR::OFFSET, 4, 1);
+    assert_eq!(m.read(0, redist(0), GICR_CTLR::OFFSET, 4), 6);
+    m.write(0, redist(0), GICR_PROPBASER::OFFSET, 8, u64::MAX);
+    m.write(0, redist(0), GICR_PENDBASER::OFFSET, 8, u64::MAX);
+    assert_eq!(m.read(0, redist(0), GICR_PROPBASER::OFFSET, 8), 0);
     let at_reset = 1 << 10 | 3 << 7;
-    assert_eq!(m.read(0, redist(0), 0x78, 8), at_reset, "as KVM's");
+    assert_eq!(
+        m.read(0, redist(0), GICR_PENDBASER::OFFSET, 8),
+        at_reset,
+        "as KVM's"
+    );
     assert!(m.lpi_work.is_empty());
     m.gic.add_lpis();
-    assert_eq!(m.read(0, GicFrame::Dist, 4, 4) >> 17 & 0x7f, 15 << 2 | 1);
-    assert_eq!(m.read(0, redist(0), 8, 4) & 1, 1);
-    assert_eq!(m.read(0, redist(0), 0, 4), 6, "LPIs are disabled");
-    assert_eq!(m.read(0, redist(0), 0x70, 8), at_reset);
-    assert_eq!(m.read(0, redist(0), 0x78, 8), at_reset);
+    assert_eq!(
+        m.read(0, GicFrame::Dist, GICD_TYPER::OFFSET, 4) >> 17 & 0x7f,
+        15 << 2 | 1
+    );
+    assert_eq!(m.read(0, redist(0), GICR_TYPER::OFFSET, 4) & 1, 1);
+    assert_eq!(
+        m.read(0, redist(0), GICR_CTLR::OFFSET, 4),
+        6,
+        "LPIs are disabled"
+    );
+    assert_eq!(m.read(0, redist(0), GICR_PROPBASER::OFFSET, 8), at_reset);
+    assert_eq!(m.read(0, redist(0), GICR_PENDBASER::OFFSET, 8), at_reset);
 }
 
 #[test]
@@ -158,46 +170,55 @@ fn the_redistributor_says_what_is_to_be_done_with_the_tables() {
     let mut m = Machine::new(2, 4);
     m.gic.add_lpis();
     // Attributes that nobody would use: not shared, not cacheable.
-    m.write(1, redist(1), 0x70, 8, 0x1234_5000 | 15);
-    m.write(1, redist(1), 0x78, 4, 0x8765_ffff);
-    m.write(1, redist(1), 0x7c, 4, 0x4000_0001);
-    assert_eq!(m.read(0, redist(0), 0x70, 8), 0x1234_5000 | 3 << 7 | 15);
+    m.write(1, redist(1), GICR_PROPBASER::OFFSET, 8, 0x1234_5000 | 15);
+    m.write(1, redist(1), GICR_PENDBASER::OFFSET, 4, 0x8765_ffff);
+    m.write(1, redist(1), GICR_PENDBASER::OFFSET + 4, 4, 0x4000_0001);
     assert_eq!(
-        m.read(0, redist(1), 0x78, 8),
+        m.read(0, redist(0), GICR_PROPBASER::OFFSET, 8),
+        0x1234_5000 | 3 << 7 | 15
+    );
+    assert_eq!(
+        m.read(0, redist(1), GICR_PENDBASER::OFFSET, 8),
         0x1_8765_0000 | 3 << 10 | 7 << 7,
         "GICR_PENDBASER.PTZ reads as zero"
     );
     assert_eq!(m.gic.lpi_limit(), 1 << 16);
     assert_eq!(m.gic.lpi_tables(vcpu(1)), (0x1234_5000, None));
 
-    m.write(0, redist(1), 0xa0, 8, 8192);
-    m.write(0, redist(1), 0xb0, 8, 0);
+    m.write(0, redist(1), GICR_INVLPIR::OFFSET, 8, 8192);
+    m.write(0, redist(1), GICR_INVALLR::OFFSET, 8, 0);
     assert!(
         m.lpi_work.is_empty(),
         "there is nothing to be invalidated yet"
     );
-    m.write(0, redist(1), 0, 4, 1);
-    m.write(0, redist(1), 0, 4, 1);
+    m.write(0, redist(1), GICR_CTLR::OFFSET, 4, 1);
+    m.write(0, redist(1), GICR_CTLR::OFFSET, 4, 1);
     assert!(m.lpi_work.is_empty(), "PTZ: all zeroes, nothing to load");
-    assert_eq!(m.read(0, redist(1), 0, 4), 7);
+    assert_eq!(m.read(0, redist(1), GICR_CTLR::OFFSET, 4), 7);
     // But what is pending is saved there.
     assert_eq!(
         m.gic.lpi_tables(vcpu(1)),
         (0x1234_5000, Some(0x1_8765_0000))
     );
-    m.write(0, redist(1), 0x70, 8, 0);
-    m.write(0, redist(1), 0x78, 8, 0);
-    assert_eq!(m.read(0, redist(1), 0x70, 8) & 0xffff_f000, 0x1234_5000);
-    assert_eq!(m.read(0, redist(1), 0x78, 8) & 0xffff_0000, 0x8765_0000);
+    m.write(0, redist(1), GICR_PROPBASER::OFFSET, 8, 0);
+    m.write(0, redist(1), GICR_PENDBASER::OFFSET, 8, 0);
+    assert_eq!(
+        m.read(0, redist(1), GICR_PROPBASER::OFFSET, 8) & 0xffff_f000,
+        0x1234_5000
+    );
+    assert_eq!(
+        m.read(0, redist(1), GICR_PENDBASER::OFFSET, 8) & 0xffff_0000,
+        0x8765_0000
+    );
 
     m.lpi_work.clear();
-    m.write(0, redist(1), 0xa0, 8, 8192);
-    m.write(0, redist(1), 0xa0, 8, 8191);
-    m.write(0, redist(1), 0xb0, 4, 0);
+    m.write(0, redist(1), GICR_INVLPIR::OFFSET, 8, 8192);
+    m.write(0, redist(1), GICR_INVLPIR::OFFSET, 8, 8191);
+    m.write(0, redist(1), GICR_INVALLR::OFFSET, 4, 0);
     // What is written to the upper halves does nothing.
-    m.write(0, redist(1), 0xa4, 4, 8192);
-    m.write(0, redist(1), 0xb4, 4, 0);
-    m.write(0, redist(1), 0, 4, 0);
+    m.write(0, redist(1), GICR_INVLPIR::OFFSET + 4, 4, 8192);
+    m.write(0, redist(1), GICR_INVALLR::OFFSET + 4, 4, 0);
+    m.write(0, redist(1), GICR_CTLR::OFFSET, 4, 0);
     assert_eq!(
         m.lpi_work,
         [
@@ -207,8 +228,8 @@ fn the_redistributor_says_what_is_to_be_done_with_the_tables() {
         ]
     );
     m.lpi_work.clear();
-    m.write(0, redist(1), 0x78, 8, 0x8765_0000);
-    m.write(0, redist(1), 0, 4, 1);
+    m.write(0, redist(1), GICR_PENDBASER::OFFSET, 8, 0x8765_0000);
+    m.write(0, redist(1), GICR_CTLR::OFFSET, 4, 1);
     assert_eq!(m.lpi_work, [LpiWork::Enabled(vcpu(1))]);
     assert_eq!(m.gic.lpi_tables(vcpu(1)), (0x1234_5000, Some(0x8765_0000)));
 }
@@ -217,11 +238,11 @@ fn the_redistributor_says_what_is_to_be_done_with_the_tables() {
 fn disabling_takes_back_what_is_in_list_registers() {
     let mut m = machine(2, 4, 2);
     m.raise_lpi(8192);
-    m.write(1, redist(0), 0, 4, 0);
+    m.write(1, redist(0), GICR_CTLR::OFFSET, 4, 0);
     assert_eq!(m.handle(0), SPURIOUS);
     // Not until they are cleared, which is the caller's work, are they gone.
     m.set_lpi_pending(8192, false);
-    m.write(1, redist(0), 0, 4, 1);
+    m.write(1, redist(0), GICR_CTLR::OFFSET, 4, 1);
     assert_eq!(m.handle(0), SPURIOUS);
     m.raise_lpi(8193);
     assert_eq!(m.handle(0), 8193);

@@ -8,6 +8,7 @@
 
 mod vgic;
 
+use loft_model::model::sysreg::regs::*;
 use loft_model::model::vgic::{GicFrame, SgiReg};
 use proptest::prelude::*;
 use vgic::cpu::SPURIOUS;
@@ -450,9 +451,13 @@ impl Test {
             Op::Enable { by, cpu, n, on } => {
                 let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 self.reference.irq(cpu, intid).enabled = on;
-                let register = if on { 0x100 } else { 0x180 };
+                let register = if on {
+                    GICD_ISENABLER::OFFSET
+                } else {
+                    GICD_ICENABLER::OFFSET
+                };
                 self.m.write_bit(by, register, cpu, intid);
-                assert_eq!(self.m.read_bit(by, 0x100, cpu, intid), on);
+                assert_eq!(self.m.read_bit(by, GICD_ISENABLER::OFFSET, cpu, intid), on);
             }
             Op::Priority {
                 by,
@@ -485,7 +490,11 @@ impl Test {
             Op::Pend { by, cpu, n, on } => {
                 let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 self.reference.irq(cpu, intid).latch = on;
-                let register = if on { 0x200 } else { 0x280 };
+                let register = if on {
+                    GICD_ISPENDR::OFFSET
+                } else {
+                    GICD_ICPENDR::OFFSET
+                };
                 self.m.write_bit(by, register, cpu, intid);
             }
             Op::Activate { by, cpu, n, on } => {
@@ -493,25 +502,30 @@ impl Test {
                 // Not those that are being handled: their end would find nothing to end.
                 if self.activates && !self.busy(cpu, intid) && intid != 27 {
                     self.reference.irq(cpu, intid).active = on;
-                    let register = if on { 0x300 } else { 0x380 };
+                    let register = if on {
+                        GICD_ISACTIVER::OFFSET
+                    } else {
+                        GICD_ICACTIVER::OFFSET
+                    };
                     self.m.write_bit(by, register, cpu, intid);
                 }
             }
             Op::Dist { by, groups } => {
                 let by = self.cpu(by);
                 self.reference.groups = [groups & 1 != 0, groups & 2 != 0];
-                self.m.write(by, GicFrame::Dist, 0, 4, groups.into());
+                self.m
+                    .write(by, GicFrame::Dist, GICD_CTLR::OFFSET, 4, groups.into());
             }
             Op::Read { by, cpu, n } => {
                 let (by, cpu, intid) = (self.cpu(by), self.cpu(cpu), self.any(n));
                 let irq = self.reference.irq(cpu, intid).clone();
                 assert_eq!(
-                    self.m.read_bit(by, 0x200, cpu, intid),
+                    self.m.read_bit(by, GICD_ISPENDR::OFFSET, cpu, intid),
                     irq.pending(),
                     "{irq:?}"
                 );
                 assert_eq!(
-                    self.m.read_bit(by, 0x300, cpu, intid),
+                    self.m.read_bit(by, GICD_ISACTIVER::OFFSET, cpu, intid),
                     irq.active,
                     "{irq:?}"
                 );
@@ -662,7 +676,7 @@ fn run_crowd(list_registers: usize, split: Option<bool>, kinds: &[(u8, bool, boo
         if active {
             let intid = test.spi(n);
             test.reference.irq(0, intid).active = true;
-            test.m.write_bit(0, 0x300, 0, intid);
+            test.m.write_bit(0, GICD_ISACTIVER::OFFSET, 0, intid);
         }
         let (by, cpu, device) = (0, 0, 16 + PPIS.len() + n);
         let kind = [

@@ -4,6 +4,7 @@
 
 mod vgic;
 
+use loft_model::model::sysreg::regs::*;
 use loft_model::model::vgic::{Config, Error, GicFrame};
 use vgic::machine::{id, line, vcpu, Heard, Machine};
 use vgic::storage::{controller, redists};
@@ -19,34 +20,34 @@ fn redist(n: usize) -> GicFrame {
 fn out_of_reset() {
     let mut m = Machine::off(2, 4);
     let expected = [
-        (DIST, 0x0000, 0x50),
-        (DIST, 0x0004, (1 << 25) | (9 << 19) | 2),
-        (DIST, 0x0008, 0x4b00_343b),
-        (DIST, 0x000c, 0),
-        (DIST, 0x0010, 0),
-        (DIST, 0x0080, 0),
-        (DIST, 0x0084, 0xffff_ffff),
-        (DIST, 0x0104, 0),
-        (DIST, 0x0184, 0),
-        (DIST, 0x0204, 0),
-        (DIST, 0x0304, 0),
-        (DIST, 0x0420, 0),
-        (DIST, 0x0c08, 0xaaaa_aaaa),
-        (DIST, 0x0c14, 0xaaaa_aaaa),
-        (DIST, 0x6100, 0),
-        (DIST, 0xffe8, 0x3b),
-        (DIST, 0xffd0, 0),
-        (redist(0), 0x0000, 0b110),
-        (redist(0), 0x0004, 0x4b00_043b),
-        (redist(0), 0x0010, 0),
-        (redist(0), 0x0014, 0),
-        (redist(0), 0x00c0, 0),
-        (redist(0), 0xffe8, 0x3b),
-        (redist(0), SGI + 0x0080, 0xffff_ffff),
-        (redist(0), SGI + 0x0100, 0x0000_ffff),
-        (redist(0), SGI + 0x0400, 0),
-        (redist(0), SGI + 0x0c00, 0xaaaa_aaaa),
-        (redist(0), SGI + 0x0c04, 0),
+        (DIST, GICD_CTLR::OFFSET, 0x50),
+        (DIST, GICD_TYPER::OFFSET, (1 << 25) | (9 << 19) | 2),
+        (DIST, GICD_IIDR::OFFSET, 0x4b00_343b),
+        (DIST, GICD_TYPER2::OFFSET, 0),
+        (DIST, GICD_STATUSR::OFFSET, 0),
+        (DIST, GICD_IGROUPR::OFFSET, 0),
+        (DIST, GICD_IGROUPR::at(1), 0xffff_ffff),
+        (DIST, GICD_ISENABLER::at(1), 0),
+        (DIST, GICD_ICENABLER::at(1), 0),
+        (DIST, GICD_ISPENDR::at(1), 0),
+        (DIST, GICD_ISACTIVER::at(1), 0),
+        (DIST, GICD_IPRIORITYR::at(8), 0),
+        (DIST, GICD_ICFGR::at(2), 0xaaaa_aaaa),
+        (DIST, GICD_ICFGR::at(5), 0xaaaa_aaaa),
+        (DIST, GICD_IROUTER::at(32), 0),
+        (DIST, GICD_PIDR2::OFFSET, 0x3b),
+        (DIST, GICD_PIDR4::OFFSET, 0),
+        (redist(0), GICR_CTLR::OFFSET, 0b110),
+        (redist(0), GICR_IIDR::OFFSET, 0x4b00_043b),
+        (redist(0), GICR_STATUSR::OFFSET, 0),
+        (redist(0), GICR_WAKER::OFFSET, 0),
+        (redist(0), GICR_SYNCR::OFFSET, 0),
+        (redist(0), GICR_PIDR2::OFFSET, 0x3b),
+        (redist(0), GICR_IGROUPR0::OFFSET, 0xffff_ffff),
+        (redist(0), GICR_ISENABLER0::OFFSET, 0x0000_ffff),
+        (redist(0), GICR_IPRIORITYR::OFFSET, 0),
+        (redist(0), GICR_ICFGR0::OFFSET, 0xaaaa_aaaa),
+        (redist(0), GICR_ICFGR0::at(1), 0),
     ];
     for (frame, offset, value) in expected {
         let name = frame.register(offset);
@@ -60,7 +61,7 @@ fn the_number_of_interrupts_shows_in_typer() {
         let mut config = Config::default();
         config.set_nr_irqs(n).unwrap();
         let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
-        let typer = gic.mmio_read(vcpu(0), DIST, 4, 4).unwrap();
+        let typer = gic.mmio_read(vcpu(0), DIST, GICD_TYPER::OFFSET, 4).unwrap();
         assert_eq!(typer & 0x1f, lines);
         // The last SPI is there.
         let last = n - 1;
@@ -81,15 +82,24 @@ fn the_number_of_interrupts_shows_in_typer() {
 fn redist_typer_tells_who_it_is() {
     let mut m = Machine::off(18, 4);
     m.gic.set_last(vcpu(17), true);
-    let typer = m.read(0, redist(17), 8, 8);
+    let typer = m.read(0, redist(17), GICR_TYPER::OFFSET, 8);
     assert_eq!(typer, (0x0101 << 32) | (17 << 8) | (1 << 4));
-    assert_eq!(m.read(0, redist(17), 8, 4), typer & 0xffff_ffff);
-    assert_eq!(m.read(0, redist(17), 12, 4), typer >> 32);
-    assert_eq!(m.read(0, redist(16), 8, 8), (0x0100 << 32) | (16 << 8));
+    assert_eq!(
+        m.read(0, redist(17), GICR_TYPER::OFFSET, 4),
+        typer & 0xffff_ffff
+    );
+    assert_eq!(
+        m.read(0, redist(17), GICR_TYPER::OFFSET + 4, 4),
+        typer >> 32
+    );
+    assert_eq!(
+        m.read(0, redist(16), GICR_TYPER::OFFSET, 8),
+        (0x0100 << 32) | (16 << 8)
+    );
     m.gic.set_last(vcpu(17), false);
-    assert_eq!(m.read(0, redist(17), 8, 8) & (1 << 4), 0);
-    m.write(0, redist(17), 8, 8, 0);
-    assert_eq!(m.read(0, redist(17), 8, 8) >> 32, 0x0101);
+    assert_eq!(m.read(0, redist(17), GICR_TYPER::OFFSET, 8) & (1 << 4), 0);
+    m.write(0, redist(17), GICR_TYPER::OFFSET, 8, 0);
+    assert_eq!(m.read(0, redist(17), GICR_TYPER::OFFSET, 8) >> 32, 0x0101);
 }
 
 #[test]
@@ -122,84 +132,84 @@ fn bits_are_set_and_cleared_one_by_one() {
 #[test]
 fn redistributors_are_separate() {
     let mut m = Machine::off(2, 4);
-    m.write(0, redist(1), SGI + 0x200, 4, 0x80);
-    assert_eq!(m.read(1, redist(0), SGI + 0x200, 4), 0);
-    assert_eq!(m.read(0, redist(1), SGI + 0x200, 4), 0x80);
+    m.write(0, redist(1), GICR_ISPENDR0::OFFSET, 4, 0x80);
+    assert_eq!(m.read(1, redist(0), GICR_ISPENDR0::OFFSET, 4), 0);
+    assert_eq!(m.read(0, redist(1), GICR_ISPENDR0::OFFSET, 4), 0x80);
     assert_eq!(
-        m.read(0, DIST, 0x200, 4),
+        m.read(0, DIST, GICD_ISPENDR::OFFSET, 4),
         0,
         "the distributor has no private ones"
     );
-    m.write(0, DIST, 0x100, 4, 0xffff_ffff);
-    m.write(0, DIST, 0x400, 4, 0xffff_ffff);
-    m.write(0, DIST, 0xc04, 4, 0xffff_ffff);
-    m.write(0, DIST, 0x6000, 8, 1);
-    assert_eq!(m.read(0, redist(0), SGI + 0x100, 4), 0xffff);
-    assert_eq!(m.read(0, redist(0), SGI + 0x400, 4), 0);
-    assert_eq!(m.read(0, redist(0), SGI + 0xc04, 4), 0);
-    assert_eq!(m.read(0, DIST, 0x6000, 8), 0);
+    m.write(0, DIST, GICD_ISENABLER::OFFSET, 4, 0xffff_ffff);
+    m.write(0, DIST, GICD_IPRIORITYR::OFFSET, 4, 0xffff_ffff);
+    m.write(0, DIST, GICD_ICFGR::at(1), 4, 0xffff_ffff);
+    m.write(0, DIST, GICD_IROUTER::OFFSET, 8, 1);
+    assert_eq!(m.read(0, redist(0), GICR_ISENABLER0::OFFSET, 4), 0xffff);
+    assert_eq!(m.read(0, redist(0), GICR_IPRIORITYR::OFFSET, 4), 0);
+    assert_eq!(m.read(0, redist(0), GICR_ICFGR0::at(1), 4), 0);
+    assert_eq!(m.read(0, DIST, GICD_IROUTER::OFFSET, 8), 0);
 }
 
 #[test]
 fn priorities_have_five_bits_and_bytes() {
     let mut m = Machine::off(1, 4);
-    m.write(0, DIST, 0x420, 4, 0xff07_a9c8);
-    assert_eq!(m.read(0, DIST, 0x420, 4), 0xf800_a8c8);
-    assert_eq!(m.read(0, DIST, 0x421, 1), 0xa8);
-    m.write(0, DIST, 0x421, 1, 0x55);
-    assert_eq!(m.read(0, DIST, 0x420, 4), 0xf800_50c8);
-    m.write(0, redist(0), SGI + 0x41f, 1, 0xf0);
-    assert_eq!(m.read(0, redist(0), SGI + 0x41c, 4), 0xf000_0000);
+    m.write(0, DIST, GICD_IPRIORITYR::at(8), 4, 0xff07_a9c8);
+    assert_eq!(m.read(0, DIST, GICD_IPRIORITYR::at(8), 4), 0xf800_a8c8);
+    assert_eq!(m.read(0, DIST, GICD_IPRIORITYR::at(8) + 1, 1), 0xa8);
+    m.write(0, DIST, GICD_IPRIORITYR::at(8) + 1, 1, 0x55);
+    assert_eq!(m.read(0, DIST, GICD_IPRIORITYR::at(8), 4), 0xf800_50c8);
+    m.write(0, redist(0), GICR_IPRIORITYR::at(7) + 3, 1, 0xf0);
+    assert_eq!(m.read(0, redist(0), GICR_IPRIORITYR::at(7), 4), 0xf000_0000);
     // Half-words are not a size that it has.
-    m.write(0, DIST, 0x420, 2, 0);
-    assert_eq!(m.read(0, DIST, 0x420, 2), 0);
-    assert_eq!(m.read(0, DIST, 0x420, 4), 0xf800_50c8);
+    m.write(0, DIST, GICD_IPRIORITYR::at(8), 2, 0);
+    assert_eq!(m.read(0, DIST, GICD_IPRIORITYR::at(8), 2), 0);
+    assert_eq!(m.read(0, DIST, GICD_IPRIORITYR::at(8), 4), 0xf800_50c8);
 }
 
 #[test]
 fn configuration_is_for_shared_interrupts() {
     let mut m = Machine::off(1, 4);
-    m.write(0, DIST, 0xc08, 4, 0xc000_0006);
+    m.write(0, DIST, GICD_ICFGR::at(2), 4, 0xc000_0006);
     assert_eq!(
-        m.read(0, DIST, 0xc08, 4),
+        m.read(0, DIST, GICD_ICFGR::at(2), 4),
         0x8000_0002,
         "bit 0 of each is reserved"
     );
-    m.write(0, redist(0), SGI + 0xc00, 4, 0);
-    m.write(0, redist(0), SGI + 0xc04, 4, 0xffff_ffff);
-    assert_eq!(m.read(0, redist(0), SGI + 0xc00, 4), 0xaaaa_aaaa);
-    assert_eq!(m.read(0, redist(0), SGI + 0xc04, 4), 0);
+    m.write(0, redist(0), GICR_ICFGR0::OFFSET, 4, 0);
+    m.write(0, redist(0), GICR_ICFGR0::at(1), 4, 0xffff_ffff);
+    assert_eq!(m.read(0, redist(0), GICR_ICFGR0::OFFSET, 4), 0xaaaa_aaaa);
+    assert_eq!(m.read(0, redist(0), GICR_ICFGR0::at(1), 4), 0);
 }
 
 #[test]
 fn routes_are_affinities_without_the_fourth_level() {
     let mut m = Machine::off(2, 4);
-    m.write(0, DIST, 0x6100, 8, u64::MAX);
-    assert_eq!(m.read(0, DIST, 0x6100, 8), 0xff_ffff);
-    assert_eq!(m.read(0, DIST, 0x6100, 4), 0xff_ffff);
-    assert_eq!(m.read(0, DIST, 0x6104, 4), 0);
-    m.write(0, DIST, 0x6100, 4, 1);
-    m.write(0, DIST, 0x6104, 4, 1);
-    assert_eq!(m.read(0, DIST, 0x6100, 8), 1);
-    assert_eq!(m.read(0, DIST, 0x6108, 8), 0);
+    m.write(0, DIST, GICD_IROUTER::at(32), 8, u64::MAX);
+    assert_eq!(m.read(0, DIST, GICD_IROUTER::at(32), 8), 0xff_ffff);
+    assert_eq!(m.read(0, DIST, GICD_IROUTER::at(32), 4), 0xff_ffff);
+    assert_eq!(m.read(0, DIST, GICD_IROUTER::at(32) + 4, 4), 0);
+    m.write(0, DIST, GICD_IROUTER::at(32), 4, 1);
+    m.write(0, DIST, GICD_IROUTER::at(32) + 4, 4, 1);
+    assert_eq!(m.read(0, DIST, GICD_IROUTER::at(32), 8), 1);
+    assert_eq!(m.read(0, DIST, GICD_IROUTER::at(33), 8), 0);
 }
 
 #[test]
 fn groups_are_writable() {
     let mut m = Machine::off(1, 4);
-    m.write(0, DIST, 0x84, 4, 0x1234_5678);
-    assert_eq!(m.read(0, DIST, 0x84, 4), 0x1234_5678);
-    m.write(0, redist(0), SGI + 0x80, 4, 0x8765_4321);
-    assert_eq!(m.read(0, redist(0), SGI + 0x80, 4), 0x8765_4321);
+    m.write(0, DIST, GICD_IGROUPR::at(1), 4, 0x1234_5678);
+    assert_eq!(m.read(0, DIST, GICD_IGROUPR::at(1), 4), 0x1234_5678);
+    m.write(0, redist(0), GICR_IGROUPR0::OFFSET, 4, 0x8765_4321);
+    assert_eq!(m.read(0, redist(0), GICR_IGROUPR0::OFFSET, 4), 0x8765_4321);
 }
 
 #[test]
 fn ctlr_keeps_the_group_enables_only() {
     let mut m = Machine::off(1, 4);
-    m.write(0, DIST, 0, 4, 0xffff_ffff);
-    assert_eq!(m.read(0, DIST, 0, 4), 0x53);
-    m.write(0, DIST, 0, 4, 2);
-    assert_eq!(m.read(0, DIST, 0, 4), 0x52);
+    m.write(0, DIST, GICD_CTLR::OFFSET, 4, 0xffff_ffff);
+    assert_eq!(m.read(0, DIST, GICD_CTLR::OFFSET, 4), 0x53);
+    m.write(0, DIST, GICD_CTLR::OFFSET, 4, 2);
+    assert_eq!(m.read(0, DIST, GICD_CTLR::OFFSET, 4), 0x52);
 }
 
 #[test]
@@ -257,14 +267,14 @@ fn sizes_and_alignment_are_enforced() {
         assert_eq!(m.read(0, DIST, offset, size), 0, "{offset:#x} {size}");
         m.write(0, DIST, offset, size, 3);
     }
-    assert_eq!(m.read(0, DIST, 0, 4), 0x50);
+    assert_eq!(m.read(0, DIST, GICD_CTLR::OFFSET, 4), 0x50);
     let mut heard = Heard::default();
     for (frame, offset, size) in [
         (DIST, 0x1_0000, 4),
         (redist(0), 0x2_0000, 4),
-        (DIST, 0, 3),
-        (DIST, 0, 0),
-        (DIST, 0, 16),
+        (DIST, GICD_CTLR::OFFSET, 3),
+        (DIST, GICD_CTLR::OFFSET, 0),
+        (DIST, GICD_CTLR::OFFSET, 16),
     ] {
         assert_eq!(
             m.gic.mmio_read(vcpu(0), frame, offset, size),
@@ -277,7 +287,7 @@ fn sizes_and_alignment_are_enforced() {
         );
     }
     assert_eq!(
-        m.gic.mmio_read(vcpu(0), redist(1), 0, 4),
+        m.gic.mmio_read(vcpu(0), redist(1), GICR_CTLR::OFFSET, 4),
         Err(Error::NoVcpu)
     );
 }
@@ -287,14 +297,17 @@ fn pending_reads_the_line_and_the_latch() {
     let mut m = Machine::off(1, 4);
     m.set_edge(0, 40, false);
     m.gic.set_level(line(0, 40), true).unwrap();
-    assert!(m.read_bit(0, 0x200, 0, 40));
-    m.write_bit(0, 0x280, 0, 40);
-    assert!(m.read_bit(0, 0x200, 0, 40), "the line is still high");
-    m.write_bit(0, 0x200, 0, 40);
+    assert!(m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40));
+    m.write_bit(0, GICD_ICPENDR::OFFSET, 0, 40);
+    assert!(
+        m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40),
+        "the line is still high"
+    );
+    m.write_bit(0, GICD_ISPENDR::OFFSET, 0, 40);
     m.gic.set_level(line(0, 40), false).unwrap();
-    assert!(m.read_bit(0, 0x200, 0, 40), "latched");
-    m.write_bit(0, 0x280, 0, 40);
-    assert!(!m.read_bit(0, 0x200, 0, 40));
+    assert!(m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40), "latched");
+    m.write_bit(0, GICD_ICPENDR::OFFSET, 0, 40);
+    assert!(!m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40));
 }
 
 #[test]
@@ -302,15 +315,20 @@ fn status_is_written_by_ones_and_restored_whole() {
     let mut m = Machine::off(1, 4);
     for frame in [DIST, redist(0)] {
         m.gic
-            .user_write(frame, 0x10, 0xffff_ffff, &mut Heard::default())
+            .user_write(
+                frame,
+                GICR_STATUSR::OFFSET,
+                0xffff_ffff,
+                &mut Heard::default(),
+            )
             .unwrap();
-        assert_eq!(m.read(0, frame, 0x10, 4), 0xf);
-        m.write(0, frame, 0x10, 4, 5);
-        assert_eq!(m.read(0, frame, 0x10, 4), 0xa);
+        assert_eq!(m.read(0, frame, GICR_STATUSR::OFFSET, 4), 0xf);
+        m.write(0, frame, GICR_STATUSR::OFFSET, 4, 5);
+        assert_eq!(m.read(0, frame, GICR_STATUSR::OFFSET, 4), 0xa);
         m.gic
-            .user_write(frame, 0x10, 1, &mut Heard::default())
+            .user_write(frame, GICR_STATUSR::OFFSET, 1, &mut Heard::default())
             .unwrap();
-        assert_eq!(m.gic.user_read(frame, 0x10), Ok(1));
+        assert_eq!(m.gic.user_read(frame, GICR_STATUSR::OFFSET), Ok(1));
     }
 }
 
@@ -360,26 +378,33 @@ fn who_has_to_come_out_is_named() {
     }
     // Userspace waits as well.
     assert!(matches!(
-        m.gic.user_read(DIST, 0x204),
+        m.gic.user_read(DIST, GICD_ISPENDR::at(1)),
         Err(Error::NeedSync(_))
     ));
     assert!(matches!(
-        m.gic.user_write(DIST, 0x204, 0, &mut Heard::default()),
+        m.gic
+            .user_write(DIST, GICD_ISPENDR::at(1), 0, &mut Heard::default()),
         Err(Error::NeedSync(_))
     ));
     // A failed access has changed nothing.
     m.exit(1);
-    assert!(m.read_bit(0, 0x200, 0, 40));
-    assert!(!m.read_bit(0, 0x300, 0, 40));
+    assert!(m.read_bit(0, GICD_ISPENDR::OFFSET, 0, 40));
+    assert!(!m.read_bit(0, GICD_ISACTIVER::OFFSET, 0, 40));
     // What only is active there can be disabled at once.
     m.route(0, 40, 1);
-    m.write(0, DIST, 0x84, 4, u64::MAX);
+    m.write(0, DIST, GICD_IGROUPR::at(1), 4, u64::MAX);
     m.enter(1);
     assert_eq!(m.acknowledge(1), 40);
     m.bounce(1);
     assert_eq!(
-        m.gic
-            .mmio_write(vcpu(0), DIST, 0x184, 4, 1 << 8, &mut Heard::default()),
+        m.gic.mmio_write(
+            vcpu(0),
+            DIST,
+            GICD_ICENABLER::at(1),
+            4,
+            1 << 8,
+            &mut Heard::default()
+        ),
         Ok(())
     );
 }

@@ -6,6 +6,7 @@
 
 mod vgic;
 
+use loft_model::model::sysreg::regs::{GICD_CTLR, GICD_ICFGR, GICD_IROUTER, GICD_ISENABLER};
 use loft_model::model::timer::TimerSet;
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{Config, Error, Gic, GicFrame, Line, LpiConfig, Notify, SgiReg};
@@ -80,10 +81,10 @@ impl Vm {
             };
             vm.gic.configure_lpi(lpi(n), config).unwrap();
         }
-        vm.write(GicFrame::Dist, 0, 3);
-        vm.write(GicFrame::Dist, 0x104, u64::from(u32::MAX));
+        vm.write(GicFrame::Dist, GICD_CTLR::OFFSET, 3);
+        vm.write(GicFrame::Dist, GICD_ISENABLER::at(1), u64::from(u32::MAX));
         // All of them edges.
-        vm.write(GicFrame::Dist, 0xc08, 0xaaaa_aaaa);
+        vm.write(GicFrame::Dist, GICD_ICFGR::at(2), 0xaaaa_aaaa);
         vm
     }
 
@@ -237,7 +238,7 @@ impl Vm {
             let spi = SPIS.start + n % 3;
             self.write(
                 GicFrame::Dist,
-                0x6000 + spi * 8,
+                GICD_IROUTER::at(spi),
                 u64::from(n / 3) % CPUS as u64,
             );
             let to = Some(vcpu((n as usize / 2) % CPUS));
@@ -251,11 +252,11 @@ impl Vm {
 
     fn switch(&self) {
         while !self.done() {
-            self.write(GicFrame::Dist, 0, 0);
+            self.write(GicFrame::Dist, GICD_CTLR::OFFSET, 0);
             self.off.store(true, SeqCst);
             thread::yield_now();
             self.off.store(false, SeqCst);
-            self.write(GicFrame::Dist, 0, 3);
+            self.write(GicFrame::Dist, GICD_CTLR::OFFSET, 3);
             thread::sleep(Duration::from_millis(1));
         }
     }

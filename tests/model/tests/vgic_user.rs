@@ -4,6 +4,7 @@
 
 mod vgic;
 
+use loft_model::model::sysreg::regs::*;
 use loft_model::model::vgic::{Config, CpuIf, Error, GicFrame};
 use vgic::cpu::SPURIOUS;
 use vgic::machine::{line, vcpu, Heard, Machine};
@@ -40,14 +41,18 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
     let mut config = Config::default();
     assert!(!config.is_sized());
     let there = |config: &Config, offset| config.user_has(DIST, offset);
-    assert!(there(&config, 0) && !there(&config, 2) && !there(&config, 0x5000));
+    assert!(
+        there(&config, GICD_CTLR::OFFSET)
+            && !there(&config, GICD_CTLR::OFFSET + 2)
+            && !there(&config, 0x5000)
+    );
     assert!(!there(&config, 0x1_0000));
     // GICD_ISENABLER0 is there, if for nothing.
-    assert!(there(&config, 0x100) && !there(&config, 0x104));
-    assert!(config.user_has(redist(7), 0x14) && !config.user_has(redist(7), 0x1000));
+    assert!(there(&config, GICD_ISENABLER::OFFSET) && !there(&config, GICD_ISENABLER::at(1)));
+    assert!(config.user_has(redist(7), GICR_WAKER::OFFSET) && !config.user_has(redist(7), 0x1000));
     config.set_nr_irqs(96).unwrap();
     assert!(config.is_sized());
-    assert!(there(&config, 0x108) && !there(&config, 0x10c));
+    assert!(there(&config, GICD_ISENABLER::at(2)) && !there(&config, GICD_ISENABLER::at(3)));
     let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
     for offset in (0..0x1_0004).step_by(2) {
         assert_eq!(
@@ -61,35 +66,45 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
 #[test]
 fn the_revision_is_agreed_on_first() {
     let mut config = Config::default();
-    assert_eq!(config.user_read(8), Ok(0x4b00_343b));
-    assert_eq!(config.user_read(0xc), Ok(0));
-    assert_eq!(config.user_read(0), Err(Error::Busy));
-    assert_eq!(config.user_write(0, 0), Err(Error::Busy));
-    assert_eq!(config.user_write(0xc, 0), Ok(()));
-    assert_eq!(config.user_write(0xc, 0x100), Err(Error::Invalid));
-    for bad in [0x4b00_143b, 0x4b00_443b, 0x4c00_343b, 0x4b00_343a, 0] {
-        assert_eq!(config.user_write(8, bad), Err(Error::Invalid), "{bad:#x}");
-    }
-    assert_eq!(config.user_write(8, 0x4b00_243b), Ok(()));
-    let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
-    assert_eq!(gic.user_read(DIST, 8), Ok(0x4b00_243b));
+    assert_eq!(config.user_read(GICD_IIDR::OFFSET), Ok(0x4b00_343b));
+    assert_eq!(config.user_read(GICD_TYPER2::OFFSET), Ok(0));
+    assert_eq!(config.user_read(GICD_CTLR::OFFSET), Err(Error::Busy));
+    assert_eq!(config.user_write(GICD_CTLR::OFFSET, 0), Err(Error::Busy));
+    assert_eq!(config.user_write(GICD_TYPER2::OFFSET, 0), Ok(()));
     assert_eq!(
-        gic.user_read(redist(0), 0),
+        config.user_write(GICD_TYPER2::OFFSET, 0x100),
+        Err(Error::Invalid)
+    );
+    for bad in [0x4b00_143b, 0x4b00_443b, 0x4c00_343b, 0x4b00_343a, 0] {
+        assert_eq!(
+            config.user_write(GICD_IIDR::OFFSET, bad),
+            Err(Error::Invalid),
+            "{bad:#x}"
+        );
+    }
+    assert_eq!(config.user_write(GICD_IIDR::OFFSET, 0x4b00_243b), Ok(()));
+    let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
+    assert_eq!(gic.user_read(DIST, GICD_IIDR::OFFSET), Ok(0x4b00_243b));
+    assert_eq!(
+        gic.user_read(redist(0), GICR_CTLR::OFFSET),
         Ok(0),
         "revision 2 has no CES and IR"
     );
     assert_eq!(
-        gic.user_write(DIST, 8, 0x4b00_343b, &mut Heard::default()),
+        gic.user_write(DIST, GICD_IIDR::OFFSET, 0x4b00_343b, &mut Heard::default()),
         Ok(())
     );
-    assert_eq!(gic.user_read(redist(0), 0), Ok(6));
+    assert_eq!(gic.user_read(redist(0), GICR_CTLR::OFFSET), Ok(6));
     assert_eq!(
-        gic.user_write(DIST, 8, 0x4b00_143b, &mut Heard::default()),
+        gic.user_write(DIST, GICD_IIDR::OFFSET, 0x4b00_143b, &mut Heard::default()),
         Err(Error::Invalid)
     );
-    assert_eq!(gic.user_write(DIST, 0xc, 0, &mut Heard::default()), Ok(()));
     assert_eq!(
-        gic.user_write(DIST, 0xc, 0x100, &mut Heard::default()),
+        gic.user_write(DIST, GICD_TYPER2::OFFSET, 0, &mut Heard::default()),
+        Ok(())
+    );
+    assert_eq!(
+        gic.user_write(DIST, GICD_TYPER2::OFFSET, 0x100, &mut Heard::default()),
         Err(Error::Busy)
     );
 }
@@ -99,30 +114,38 @@ fn the_latch_is_apart_from_the_line() {
     let mut m = Machine::off(1, 4);
     m.set_edge(0, 40, false);
     m.gic.set_level(line(0, 40), true).unwrap();
-    assert_eq!(m.gic.user_read(DIST, 0x204), Ok(0));
+    assert_eq!(m.gic.user_read(DIST, GICD_ISPENDR::at(1)), Ok(0));
     assert_eq!(m.gic.level_info(vcpu(0), 32), Ok(1 << 8));
     m.gic
-        .user_write(DIST, 0x204, 0x300, &mut Heard::default())
+        .user_write(DIST, GICD_ISPENDR::at(1), 0x300, &mut Heard::default())
         .unwrap();
-    assert_eq!(m.gic.user_read(DIST, 0x204), Ok(0x300));
+    assert_eq!(m.gic.user_read(DIST, GICD_ISPENDR::at(1)), Ok(0x300));
     m.gic
-        .user_write(DIST, 0x204, 0x200, &mut Heard::default())
+        .user_write(DIST, GICD_ISPENDR::at(1), 0x200, &mut Heard::default())
         .unwrap();
     assert_eq!(
-        m.gic.user_read(DIST, 0x204),
+        m.gic.user_read(DIST, GICD_ISPENDR::at(1)),
         Ok(0x200),
         "zeroes are written too"
     );
-    assert_eq!(m.read(0, DIST, 0x204, 4), 0x300);
+    assert_eq!(m.read(0, DIST, GICD_ISPENDR::at(1), 4), 0x300);
     m.gic
-        .user_write(DIST, 0x284, 0x300, &mut Heard::default())
+        .user_write(DIST, GICD_ICPENDR::at(1), 0x300, &mut Heard::default())
         .unwrap();
-    assert_eq!(m.gic.user_read(DIST, 0x284), Ok(0));
-    assert_eq!(m.gic.user_read(DIST, 0x204), Ok(0x200));
+    assert_eq!(m.gic.user_read(DIST, GICD_ICPENDR::at(1)), Ok(0));
+    assert_eq!(m.gic.user_read(DIST, GICD_ISPENDR::at(1)), Ok(0x200));
     m.gic
-        .user_write(redist(0), SGI + 0x200, 0x0010_0001, &mut Heard::default())
+        .user_write(
+            redist(0),
+            GICR_ISPENDR0::OFFSET,
+            0x0010_0001,
+            &mut Heard::default(),
+        )
         .unwrap();
-    assert_eq!(m.gic.user_read(redist(0), SGI + 0x200), Ok(0x0010_0001));
+    assert_eq!(
+        m.gic.user_read(redist(0), GICR_ISPENDR0::OFFSET),
+        Ok(0x0010_0001)
+    );
 }
 
 #[test]
@@ -230,12 +253,16 @@ fn the_set_of_registers_is_kvms() {
         }
     }
     // As with KVM, what is not there reads as zero all the same.
-    assert_eq!(m.gic.user_read(DIST, 0xf00), Ok(0));
+    assert_eq!(m.gic.user_read(DIST, GICD_SGIR::OFFSET), Ok(0));
     assert_eq!(
-        m.gic.user_write(DIST, 0xf00, 1, &mut Heard::default()),
+        m.gic
+            .user_write(DIST, GICD_SGIR::OFFSET, 1, &mut Heard::default()),
         Ok(())
     );
-    assert_eq!(m.gic.user_read(redist(1), 0), Err(Error::NoVcpu));
+    assert_eq!(
+        m.gic.user_read(redist(1), GICR_CTLR::OFFSET),
+        Err(Error::NoVcpu)
+    );
 }
 
 /// A VM that was saved register by register goes on where it was.
@@ -262,7 +289,7 @@ fn a_saved_machine_goes_on() {
     for cpu in 0..2 {
         copy.exit(cpu);
     }
-    let mut registers = vec![(DIST, 0)];
+    let mut registers = vec![(DIST, GICD_CTLR::OFFSET)];
     registers.extend((0x80..0xffd0).step_by(4).map(|offset| (DIST, offset)));
     for cpu in 0..2 {
         registers.extend(

@@ -5,6 +5,7 @@
 use super::cpu::{Cpu, Dir, SPURIOUS};
 use super::lpis::lpi;
 use super::storage::{controller, redists, Heap};
+use loft_model::model::sysreg::regs::*;
 use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
@@ -69,22 +70,28 @@ impl Machine {
     /// with priority 0x80.
     pub fn new(cpus: usize, list_registers: usize) -> Self {
         let mut machine = Self::off(cpus, list_registers);
-        machine.write(0, GicFrame::Dist, 0, 4, 3);
+        machine.write(0, GicFrame::Dist, GICD_CTLR::OFFSET, 4, 3);
         for cpu in 0..cpus {
             let frame = GicFrame::Redist(vcpu(cpu));
-            machine.write(0, frame, 0x1_0100, 4, 0xffff_ffff);
+            machine.write(0, frame, GICR_ISENABLER0::OFFSET, 4, 0xffff_ffff);
             for n in 0..8 {
-                machine.write(0, frame, 0x1_0400 + n * 4, 4, 0x8080_8080);
+                machine.write(0, frame, GICR_IPRIORITYR::at(n), 4, 0x8080_8080);
             }
         }
         for n in 0..4 {
-            machine.write(0, GicFrame::Dist, 0xc08 + n * 4, 4, 0);
+            machine.write(0, GicFrame::Dist, GICD_ICFGR::at(2 + n), 4, 0);
         }
         for n in 0..2 {
-            machine.write(0, GicFrame::Dist, 0x104 + n * 4, 4, 0xffff_ffff);
+            machine.write(0, GicFrame::Dist, GICD_ISENABLER::at(1 + n), 4, 0xffff_ffff);
         }
         for n in 0..16 {
-            machine.write(0, GicFrame::Dist, 0x420 + n * 4, 4, 0x8080_8080);
+            machine.write(
+                0,
+                GicFrame::Dist,
+                GICD_IPRIORITYR::at(8 + n),
+                4,
+                0x8080_8080,
+            );
         }
         machine
     }
@@ -253,7 +260,7 @@ impl Machine {
             self.enter(cpu);
         }
         self.hear(heard);
-        let ctlr = self.read(by, GicFrame::Dist, 0, 4);
+        let ctlr = self.read(by, GicFrame::Dist, GICD_CTLR::OFFSET, 4);
         assert_eq!(u64::from(self.gic.ctlr()), ctlr);
     }
 
@@ -269,12 +276,12 @@ impl Machine {
     }
 
     pub fn set_priority(&mut self, by: usize, cpu: usize, n: u32, priority: u8) {
-        let (frame, offset) = place(cpu, 0x400, n);
+        let (frame, offset) = place(cpu, GICD_IPRIORITYR::OFFSET, n);
         self.write(by, frame, offset, 1, priority.into());
     }
 
     pub fn set_edge(&mut self, by: usize, n: u32, edge: bool) {
-        let (frame, offset) = place(0, 0xc00, n / 16 * 4);
+        let (frame, offset) = place(0, GICD_ICFGR::OFFSET, n / 16 * 4);
         let old = self.read(by, frame, offset, 4);
         let bit = 2 << (n % 16 * 2);
         let new = if edge { old | bit } else { old & !bit };
@@ -282,7 +289,7 @@ impl Machine {
     }
 
     pub fn set_group(&mut self, by: usize, cpu: usize, n: u32, group1: bool) {
-        let (frame, offset) = place(cpu, 0x80, n / 32 * 4);
+        let (frame, offset) = place(cpu, GICD_IGROUPR::OFFSET, n / 32 * 4);
         let old = self.read(by, frame, offset, 4);
         let bit = 1 << (n % 32);
         let new = if group1 { old | bit } else { old & !bit };
@@ -290,7 +297,7 @@ impl Machine {
     }
 
     pub fn route(&mut self, by: usize, n: u32, affinity: u64) {
-        self.write(by, GicFrame::Dist, 0x6000 + n * 8, 8, affinity);
+        self.write(by, GicFrame::Dist, GICD_IROUTER::at(n), 8, affinity);
     }
 
     pub fn set_level(&mut self, cpu: usize, n: u32, high: bool) {
