@@ -125,14 +125,14 @@ impl Sgi {
     /// `intid`, below 16, for the CPU that this runs on.
     pub(crate) fn to_this_cpu(intid: u32) -> Self {
         let mpidr = read_sysreg!(MPIDR_EL1);
-        let aff = |shift: u32| mpidr >> shift & 0xff;
+        let aff0 = MPIDR_EL1::Aff0.get(mpidr);
         Self(
-            aff(32) << 48
-                | aff(0) >> 4 << 44
-                | aff(16) << 32
-                | u64::from(intid & 0xf) << 24
-                | aff(8) << 16
-                | 1 << (aff(0) & 0xf),
+            ICC_SGI1R_EL1::Aff3.of(MPIDR_EL1::Aff3.get(mpidr))
+                | ICC_SGI1R_EL1::RS.of(aff0 >> 4)
+                | ICC_SGI1R_EL1::Aff2.of(MPIDR_EL1::Aff2.get(mpidr))
+                | ICC_SGI1R_EL1::INTID.of(intid.into())
+                | ICC_SGI1R_EL1::Aff1.of(MPIDR_EL1::Aff1.get(mpidr))
+                | ICC_SGI1R_EL1::TargetList.of(1 << (aff0 & 0xf)),
         )
     }
 

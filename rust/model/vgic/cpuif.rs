@@ -8,43 +8,10 @@
 
 use super::lrs::vmcr;
 use super::Error;
+use crate::model::sysreg::{regs::*, Field};
 
-/// ICC_SRE_EL1: DIB, DFB, SRE. Neither bypass nor the memory-mapped interface is there.
-const SRE: u64 = 7;
-
-/// A field of ICH_VTR_EL2 or ICC_CTLR_EL1: lowest bit, and mask.
-#[derive(Clone, Copy)]
-struct Field(u32, u64);
-
-impl Field {
-    fn get(self, register: u64) -> u64 {
-        (register >> self.0) & self.1
-    }
-
-    fn put(self, register: u64, value: u64) -> u64 {
-        register & !(self.1 << self.0) | ((value & self.1) << self.0)
-    }
-}
-
-const VTR_PRI_BITS: Field = Field(29, 7);
-const VTR_ID_BITS: Field = Field(23, 7);
-const VTR_SEIS: Field = Field(22, 1);
-const VTR_A3V: Field = Field(21, 1);
-
-const CTLR_CBPR: Field = Field(0, 1);
-const CTLR_EOI_MODE: Field = Field(1, 1);
-const CTLR_PRI_BITS: Field = Field(8, 7);
-const CTLR_ID_BITS: Field = Field(11, 7);
-const CTLR_SEIS: Field = Field(14, 1);
-const CTLR_A3V: Field = Field(15, 1);
-
-const VMCR_GRPEN0: Field = Field(0, 1);
-const VMCR_GRPEN1: Field = Field(1, 1);
-const VMCR_CBPR: Field = Field(4, 1);
-const VMCR_EOI_MODE: Field = Field(9, 1);
-const VMCR_BPR1: Field = Field(vmcr::VBPR1_SHIFT, 7);
-const VMCR_BPR0: Field = Field(vmcr::VBPR0_SHIFT, 7);
-const VMCR_PMR: Field = Field(vmcr::VPMR_SHIFT, 0xff);
+/// ICC_SRE_EL1: neither bypass nor the memory-mapped interface is there.
+const SRE: u64 = ICC_SRE_EL1::DIB.mask() | ICC_SRE_EL1::DFB.mask() | ICC_SRE_EL1::SRE.mask();
 
 /// What a register is made of.
 #[derive(Clone, Copy)]
@@ -59,28 +26,33 @@ enum Kind {
     Apr(u8, u8),
 }
 
-/// The encoding of a system register as in the attribute: op0 15:14, op1 13:11, CRn 10:7, CRm 6:3, op2 2:0.
-const fn icc(crn: u16, crm: u16, op2: u16) -> u16 {
-    (3 << 14) | (crn << 7) | (crm << 3) | op2
-}
-
-/// The registers, in the order of their encodings.
+/// The registers, in the order of their encodings, which the attribute has packed as
+/// [`Encoding`](crate::model::sysreg::Encoding) has.
 const REGISTERS: [(u16, Kind); 15] = [
-    (icc(4, 6, 0), Kind::Vmcr(VMCR_PMR)),
-    (icc(12, 8, 3), Kind::Vmcr(VMCR_BPR0)),
-    (icc(12, 8, 4), Kind::Apr(0, 0)),
-    (icc(12, 8, 5), Kind::Apr(0, 1)),
-    (icc(12, 8, 6), Kind::Apr(0, 2)),
-    (icc(12, 8, 7), Kind::Apr(0, 3)),
-    (icc(12, 9, 0), Kind::Apr(1, 0)),
-    (icc(12, 9, 1), Kind::Apr(1, 1)),
-    (icc(12, 9, 2), Kind::Apr(1, 2)),
-    (icc(12, 9, 3), Kind::Apr(1, 3)),
-    (icc(12, 12, 3), Kind::Bpr1),
-    (icc(12, 12, 4), Kind::Ctlr),
-    (icc(12, 12, 5), Kind::Sre),
-    (icc(12, 12, 6), Kind::Vmcr(VMCR_GRPEN0)),
-    (icc(12, 12, 7), Kind::Vmcr(VMCR_GRPEN1)),
+    (ICC_PMR_EL1::ENCODING.bits(), Kind::Vmcr(ICH_VMCR_EL2::VPMR)),
+    (
+        ICC_BPR0_EL1::ENCODING.bits(),
+        Kind::Vmcr(ICH_VMCR_EL2::VBPR0),
+    ),
+    (ICC_AP0R0_EL1::ENCODING.bits(), Kind::Apr(0, 0)),
+    (ICC_AP0R1_EL1::ENCODING.bits(), Kind::Apr(0, 1)),
+    (ICC_AP0R2_EL1::ENCODING.bits(), Kind::Apr(0, 2)),
+    (ICC_AP0R3_EL1::ENCODING.bits(), Kind::Apr(0, 3)),
+    (ICC_AP1R0_EL1::ENCODING.bits(), Kind::Apr(1, 0)),
+    (ICC_AP1R1_EL1::ENCODING.bits(), Kind::Apr(1, 1)),
+    (ICC_AP1R2_EL1::ENCODING.bits(), Kind::Apr(1, 2)),
+    (ICC_AP1R3_EL1::ENCODING.bits(), Kind::Apr(1, 3)),
+    (ICC_BPR1_EL1::ENCODING.bits(), Kind::Bpr1),
+    (ICC_CTLR_EL1::ENCODING.bits(), Kind::Ctlr),
+    (ICC_SRE_EL1::ENCODING.bits(), Kind::Sre),
+    (
+        ICC_IGRPEN0_EL1::ENCODING.bits(),
+        Kind::Vmcr(ICH_VMCR_EL2::VENG0),
+    ),
+    (
+        ICC_IGRPEN1_EL1::ENCODING.bits(),
+        Kind::Vmcr(ICH_VMCR_EL2::VENG1),
+    ),
 ];
 
 // The lookup is a binary search.
@@ -121,14 +93,14 @@ impl CpuIf {
             ap0r: [0; 4],
             ap1r: [0; 4],
             vtr,
-            pri_bits: VTR_PRI_BITS.get(vtr).saturating_add(1),
-            id_bits: VTR_ID_BITS.get(vtr),
+            pri_bits: ICH_VTR_EL2::PRIbits.get(vtr).saturating_add(1),
+            id_bits: ICH_VTR_EL2::IDbits.get(vtr),
         }
     }
 
     /// How many active-priority registers of each group the hardware has: ICH_VTR_EL2.PREbits of 5, 6 or 7.
     pub fn nr_apr(vtr: u64) -> usize {
-        match (vtr >> 26) & 7 {
+        match ICH_VTR_EL2::PREbits.get(vtr) {
             6 => 4,
             5 => 2,
             _ => 1,
@@ -146,10 +118,10 @@ impl CpuIf {
     pub fn user_get(&self, vmcr: u64, encoding: u16) -> Result<u64, Error> {
         match find(encoding).ok_or(Error::NoRegister)? {
             Kind::Vmcr(field) => Ok(field.get(vmcr)),
-            Kind::Bpr1 if VMCR_CBPR.get(vmcr) != 0 => {
-                Ok(VMCR_BPR0.get(vmcr).saturating_add(1).min(7))
+            Kind::Bpr1 if ICH_VMCR_EL2::VCBPR.get(vmcr) != 0 => {
+                Ok(ICH_VMCR_EL2::VBPR0.get(vmcr).saturating_add(1).min(7))
             }
-            Kind::Bpr1 => Ok(VMCR_BPR1.get(vmcr)),
+            Kind::Bpr1 => Ok(ICH_VMCR_EL2::VBPR1.get(vmcr)),
             Kind::Ctlr => Ok(self.ctlr(vmcr)),
             Kind::Sre => Ok(SRE),
             Kind::Apr(group, n) => {
@@ -165,11 +137,11 @@ impl CpuIf {
     /// Errors: as [`CpuIf::user_get`], and [`Error::Invalid`] for a CPU interface that this hardware cannot be.
     pub fn user_set(&mut self, vmcr: &mut u64, encoding: u16, value: u64) -> Result<(), Error> {
         match find(encoding).ok_or(Error::NoRegister)? {
-            Kind::Vmcr(field) => *vmcr = field.put(*vmcr, value),
-            Kind::Bpr1 if VMCR_CBPR.get(*vmcr) != 0 => (),
-            Kind::Bpr1 => *vmcr = VMCR_BPR1.put(*vmcr, value),
+            Kind::Vmcr(field) => *vmcr = field.with(*vmcr, value),
+            Kind::Bpr1 if ICH_VMCR_EL2::VCBPR.get(*vmcr) != 0 => (),
+            Kind::Bpr1 => *vmcr = ICH_VMCR_EL2::VBPR1.with(*vmcr, value),
             Kind::Ctlr => self.set_ctlr(vmcr, value)?,
-            Kind::Sre if value & 1 == 0 => return Err(Error::Invalid),
+            Kind::Sre if !ICC_SRE_EL1::SRE.is_set(value) => return Err(Error::Invalid),
             Kind::Sre => (),
             Kind::Apr(group, n) => {
                 self.check_apr(n)?;
@@ -187,33 +159,33 @@ impl CpuIf {
 
     fn ctlr(&self, vmcr: u64) -> u64 {
         [
-            (CTLR_PRI_BITS, self.pri_bits.saturating_sub(1)),
-            (CTLR_ID_BITS, self.id_bits),
-            (CTLR_SEIS, VTR_SEIS.get(self.vtr)),
-            (CTLR_A3V, VTR_A3V.get(self.vtr)),
-            (CTLR_CBPR, VMCR_CBPR.get(vmcr)),
-            (CTLR_EOI_MODE, VMCR_EOI_MODE.get(vmcr)),
+            (ICC_CTLR_EL1::PRIbits, self.pri_bits.saturating_sub(1)),
+            (ICC_CTLR_EL1::IDbits, self.id_bits),
+            (ICC_CTLR_EL1::SEIS, ICH_VTR_EL2::SEIS.get(self.vtr)),
+            (ICC_CTLR_EL1::A3V, ICH_VTR_EL2::A3V.get(self.vtr)),
+            (ICC_CTLR_EL1::CBPR, ICH_VMCR_EL2::VCBPR.get(vmcr)),
+            (ICC_CTLR_EL1::EOImode, ICH_VMCR_EL2::VEOIM.get(vmcr)),
         ]
         .into_iter()
-        .fold(0, |ctlr, (field, value)| field.put(ctlr, value))
+        .fold(0, |ctlr, (field, value)| field.with(ctlr, value))
     }
 
     /// A guest that has seen more priority or INTID bits than the hardware has cannot go on here; one that has seen
     /// fewer keeps seeing them.
     fn set_ctlr(&mut self, vmcr: &mut u64, value: u64) -> Result<(), Error> {
-        let pri_bits = CTLR_PRI_BITS.get(value).saturating_add(1);
-        let id_bits = CTLR_ID_BITS.get(value);
+        let pri_bits = ICC_CTLR_EL1::PRIbits.get(value).saturating_add(1);
+        let id_bits = ICC_CTLR_EL1::IDbits.get(value);
         if pri_bits > self.pri_bits
             || id_bits > self.id_bits
-            || CTLR_SEIS.get(value) != VTR_SEIS.get(self.vtr)
-            || CTLR_A3V.get(value) != VTR_A3V.get(self.vtr)
+            || ICC_CTLR_EL1::SEIS.get(value) != ICH_VTR_EL2::SEIS.get(self.vtr)
+            || ICC_CTLR_EL1::A3V.get(value) != ICH_VTR_EL2::A3V.get(self.vtr)
         {
             return Err(Error::Invalid);
         }
         self.pri_bits = pri_bits;
         self.id_bits = id_bits;
-        *vmcr = VMCR_CBPR.put(*vmcr, CTLR_CBPR.get(value));
-        *vmcr = VMCR_EOI_MODE.put(*vmcr, CTLR_EOI_MODE.get(value));
+        *vmcr = ICH_VMCR_EL2::VCBPR.with(*vmcr, ICC_CTLR_EL1::CBPR.get(value));
+        *vmcr = ICH_VMCR_EL2::VEOIM.with(*vmcr, ICC_CTLR_EL1::EOImode.get(value));
         Ok(())
     }
 

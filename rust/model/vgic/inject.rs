@@ -7,6 +7,7 @@ use super::redist::{Bank, Redist};
 use super::state::{Dist, View};
 use super::Error;
 use crate::model::bitset::bits;
+use crate::model::sysreg::{regs::ICC_SGI1R_EL1, Field};
 use crate::model::vcpus::VcpuId;
 use crate::speculation;
 use core::sync::atomic::Ordering::Relaxed;
@@ -41,14 +42,15 @@ impl SgiTargets {
     pub(super) const LISTED: usize = 16;
 
     pub(super) fn decode(value: u64) -> Self {
-        let field = |shift: u32, mask: u64| ((value >> shift) & mask) as u32;
+        let field = |field: Field| field.get(value) as u32;
         Self {
-            id: field(24, 0xf),
-            cluster: (field(16, 0xff) << 8) | (field(32, 0xff) << 16),
-            first: field(44, 0xf) * 16,
-            list: field(0, 0xffff) as u16,
-            all_others: field(40, 1) != 0,
-            nobody: field(48, 0xff) != 0,
+            id: field(ICC_SGI1R_EL1::INTID),
+            cluster: (field(ICC_SGI1R_EL1::Aff1) << 8) | (field(ICC_SGI1R_EL1::Aff2) << 16),
+            first: field(ICC_SGI1R_EL1::RS) * 16,
+            list: field(ICC_SGI1R_EL1::TargetList) as u16,
+            all_others: ICC_SGI1R_EL1::IRM.is_set(value),
+            // There is no Aff3.
+            nobody: ICC_SGI1R_EL1::Aff3.is_set(value),
         }
     }
 
