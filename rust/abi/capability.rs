@@ -62,7 +62,7 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
         KVM_CAP_NR_VCPUS => (crate::host::cpu::online() as usize).min(VcpuId::LIMIT) as isize,
         KVM_CAP_MAX_VCPUS | KVM_CAP_MAX_VCPU_ID => VcpuId::LIMIT as isize,
         // A message says who sends it where there is an ITS to tell devices apart.
-        KVM_CAP_MSI_DEVID => vm.ok_or(EINVAL)?.has_its().into(),
+        KVM_CAP_MSI_DEVID => vm.ok_or(EINVAL)?.its.any().into(),
         KVM_CAP_IRQ_ROUTING => 4096,
         KVM_CAP_SET_GUEST_DEBUG2 => super::vcpu::DEBUG_OPTIONS as isize,
         KVM_CAP_GUEST_DEBUG_HW_BPS => crate::arch::debug::counts().0 as isize,

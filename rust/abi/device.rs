@@ -35,7 +35,7 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
         let fd = NewFd::prepare(Arc::new(file, GFP_KERNEL_ACCOUNT)?)?;
         answer(argument, request, fd, || {
             let _config = vm.config.lock();
-            vm.add_its(its)
+            vm.its.add(its, &vm.gic)
         })
     } else {
         let fd = NewFd::prepare(Arc::new(Vgic { vm: vm.clone() }, GFP_KERNEL_ACCOUNT)?)?;

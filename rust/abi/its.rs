@@ -6,6 +6,7 @@ use super::user;
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
 use crate::vm::its::Its;
+use crate::vm::lpi::LpiTables;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -56,13 +57,14 @@ impl ItsFile {
             KVM_DEV_ARM_VGIC_GRP_ADDR => {
                 let base = user::read(address)?;
                 let _config = self.vm.config.lock();
-                self.vm.place_its(&self.its, base)
+                self.vm.its.place(&self.its, base, self.vm.memory.end())
             }
             KVM_DEV_ARM_VGIC_GRP_CTRL => self.control(attr.attr),
             KVM_DEV_ARM_VGIC_GRP_ITS_REGS => {
                 let value = user::read(address)?;
                 self.stopped(attr.attr, || {
-                    self.its.user_write(&self.vm, attr.attr, value)
+                    self.its
+                        .user_write(&mut LpiTables(&self.vm), attr.attr, value)
                 })
             }
             _ => Err(ENXIO),
@@ -108,11 +110,11 @@ impl ItsFile {
         let _config = self.vm.config.lock();
         self.vm.while_stopped(|| match command {
             RESET => {
-                self.its.reset(&self.vm);
+                self.its.reset(&mut LpiTables(&self.vm));
                 Ok(())
             }
-            SAVE => self.its.save(&self.vm),
-            RESTORE => self.its.restore(&self.vm),
+            SAVE => self.its.save(&mut LpiTables(&self.vm)),
+            RESTORE => self.its.restore(&mut LpiTables(&self.vm)),
             _ => Err(ENXIO),
         })?
     }

@@ -9,7 +9,7 @@ use super::user;
 use crate::host::ffi::*;
 use crate::model::vgic::{Config, IntId};
 use crate::vm::gic::{gic_errno, Region};
-use crate::vm::lpi::Host;
+use crate::vm::lpi::LpiTables;
 use crate::vm::Vm;
 use kernel::prelude::*;
 
@@ -154,7 +154,7 @@ fn set_address(vm: &Vm, kind: u64, value: u64) -> Result {
         }
         _ => return Err(ENXIO),
     }
-    vm.gic.note_last(vm, &setup);
+    vm.gic.note_last(vcpus as usize, &setup);
     Ok(())
 }
 
@@ -198,10 +198,10 @@ fn set_maintenance(vm: &Vm, intid: u32) -> Result {
 fn control(vm: &Vm, command: u64) -> Result {
     let _config = vm.config.lock();
     match command {
-        INIT => vm.gic.init(vm),
+        INIT => vm.gic.init(vm.vcpus()),
         SAVE_PENDING_TABLES => vm.while_stopped(|| {
             if vm.gic.is_ready() {
-                Host(vm).save_pending()
+                LpiTables(vm).save_pending()
             } else {
                 Err(ENXIO)
             }

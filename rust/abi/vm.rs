@@ -96,7 +96,7 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     }
     let _alone = vm.making_vcpu.lock();
     let config = vm.config.lock();
-    vm.gic.admit(vm)?;
+    vm.gic.admit(vm.vcpu_count(), vm.memory.end())?;
     if vm.vcpu_by_number(number).is_some() {
         return Err(EEXIST);
     }
@@ -107,7 +107,7 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     let fd = NewFd::prepare(vcpu)?;
     let config = vm.config.lock();
     // The interrupt controller may have been initialised meanwhile, for the vCPUs that there were.
-    vm.gic.admit(vm)?;
+    vm.gic.admit(vm.vcpu_count(), vm.memory.end())?;
     vm.add_vcpu(handle)?;
     drop(config);
     Ok(fd.install())

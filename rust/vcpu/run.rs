@@ -23,7 +23,7 @@ use crate::host::sigmask::SignalMask;
 use crate::host::{entry_virt, rcuwait, sched};
 use crate::model::onereg;
 use crate::model::smccc::NOT_SUPPORTED;
-use crate::vm::lpi::Host;
+use crate::vm::lpi::LpiTables;
 use crate::vm::memory::VcpuTablePool;
 use crate::vm::vcpu_handle::{Power, Request, VcpuHandle};
 use crate::vm::vcpu_stats::Count;
@@ -210,7 +210,7 @@ impl Vcpu {
             self.vm.events.deactivated(&self.vm, &after.deactivated);
         }
         if let Some(work) = after.lpis {
-            Host(&self.vm).work(work);
+            LpiTables(&self.vm).work(work);
         }
     }
 

@@ -4,33 +4,36 @@
 //! interrupt ([`irqfd`]), and which interrupt that is ([`routing`]).
 
 pub(crate) mod ioeventfd;
-mod irqfd;
+pub(super) mod irqfd;
 pub(crate) mod routing;
 
-use super::Vm;
 use crate::host::eventfd::EventFd;
 use crate::host::preempt::PreemptDisabled;
 use ioeventfd::{Ioeventfds, Key};
-use irqfd::Irqfds;
+use irqfd::{InterruptSink, Irqfds};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use routing::Routing;
 
 /// A VM's events.
 #[pin_data]
-pub(crate) struct Events {
+pub(crate) struct Events<V: InterruptSink> {
     #[pin]
     ioeventfds: Ioeventfds,
     /// Apart from the VM, because work that is queued refers to them.
-    irqfds: Arc<Irqfds>,
+    irqfds: Arc<Irqfds<V>>,
 }
 
-impl Events {
+impl<V: InterruptSink> Events<V> {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             ioeventfds <- Ioeventfds::new(),
             irqfds: Irqfds::new()?,
         }? Error)
+    }
+
+    pub(super) fn irqfds(&self) -> &Arc<Irqfds<V>> {
+        &self.irqfds
     }
 
     /// Signals the ioeventfd that waits for this store of `size` bytes, the upper ones of `data` being zero; false if
@@ -62,7 +65,7 @@ impl Events {
     /// Errors: `EAGAIN` without an initialised interrupt controller, `EBUSY` if `fd` is somebody's irqfd already.
     pub(crate) fn assign_irqfd(
         &self,
-        vm: &Arc<Vm>,
+        vm: &Arc<V>,
         fd: u32,
         gsi: u32,
         resample: Option<i32>,
@@ -77,9 +80,9 @@ impl Events {
     }
 
     /// KVM_SET_GSI_ROUTING.
-    pub(crate) fn set_routing(&self, vm: &Vm, routing: Routing) {
+    pub(crate) fn set_routing(&self, vm: &V, routing: Routing) {
         // Initialising the interrupt controller sets the default, and until then nobody asks.
-        if vm.gic.is_ready() {
+        if vm.is_ready() {
             self.irqfds.set_routing(routing);
         }
     }
@@ -90,7 +93,7 @@ impl Events {
     }
 
     /// The guest has deactivated these SPIs: their resamplers are told. May sleep.
-    pub(crate) fn deactivated(&self, vm: &Vm, spis: &[u64; 16]) {
+    pub(crate) fn deactivated(&self, vm: &V, spis: &[u64; 16]) {
         self.irqfds.deactivated(vm, spis);
     }
 }

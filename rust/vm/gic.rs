@@ -3,20 +3,20 @@
 //! A VM's interrupt controller: the model of it, its locks, and where the guest sees it.
 
 mod layout;
+mod lpi_blocks;
 
-use super::lpi::LpiBlocks;
 use super::vcpu_handle::VcpuHandle;
-use super::Vm;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{
-    Bank, Config, Error as GicError, Gic, IntId, Irq, Line, Lock, LpiId, LpiWork, NotRaised,
-    Notify, Redist, Shared as SharedIrqs, Storage, WorkSet,
+    Bank, Config, Error as GicError, Gic, IntId, Irq, Lock, LpiWork, Notify, Redist,
+    Shared as SharedIrqs, Storage, WorkSet,
 };
 use core::ops::DerefMut;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use layout::Layout;
+use lpi_blocks::LpiBlocks;
 
 pub(crate) use layout::{check_range, Map, Region};
 
@@ -63,7 +63,7 @@ pub(crate) struct Setup {
 pub(crate) struct VmGic {
     model: SetOnce<Arc<Model>>,
     /// The VM's vCPUs, in their order: there will be no more once there is a model.
-    vcpus: SetOnce<Arc<KVec<Arc<VcpuHandle>>>>,
+    pub(super) vcpus: SetOnce<Arc<KVec<Arc<VcpuHandle>>>>,
     #[pin]
     pub(crate) setup: Mutex<Setup>,
     /// Held while a block of LPIs is made.
@@ -124,26 +124,23 @@ impl VmGic {
         Ok(())
     }
 
-    /// Whether another vCPU can be made; the caller holds `config`. `EBUSY`: not any more. `EINVAL`: its redistributor would
-    /// be where it cannot be.
-    pub(crate) fn admit(&self, vm: &Vm) -> Result {
+    /// Whether another vCPU can be made, after `vcpus`, in a VM whose addresses end at `limit`; the
+    /// caller holds `config`. `EBUSY`: not any more. `EINVAL`: its redistributor would be where it
+    /// cannot be.
+    pub(crate) fn admit(&self, vcpus: usize, limit: u64) -> Result {
         if self.is_ready() {
             return Err(EBUSY);
         }
-        self.setup
-            .lock()
-            .layout
-            .admit(vm.vcpu_count() as u32, vm.memory.end())
+        self.setup.lock().layout.admit(vcpus as u32, limit)
     }
 
-    /// Builds the model for the vCPUs that there are; the caller holds `config`, which keeps their number. Nothing if that
-    /// has been done.
-    pub(crate) fn init(&self, vm: &Vm) -> Result {
+    /// Builds the model for `vcpus`, all that there are; the caller holds `config`, which keeps
+    /// their number. Nothing if that has been done.
+    pub(crate) fn init(&self, vcpus: Arc<KVec<Arc<VcpuHandle>>>) -> Result {
         let setup = self.setup.lock();
         if self.is_ready() {
             return Ok(());
         }
-        let vcpus = vm.vcpus();
         let (mut redists, mut banks) = (KVVec::new(), KVVec::new());
         let mut works = KVVec::new();
         for vcpu in vcpus.iter() {
@@ -178,9 +175,10 @@ impl VmGic {
             model.add_lpis();
         }
         let model = Arc::new(model, GFP_KERNEL_ACCOUNT)?;
+        let count = vcpus.len();
         self.vcpus.populate(vcpus);
         self.model.populate(model);
-        self.note_last(vm, &setup);
+        self.note_last(count, &setup);
         Ok(())
     }
 
@@ -199,8 +197,7 @@ impl VmGic {
     }
 
     /// Tells the redistributors which of them are the last ones of their regions, if there are any yet.
-    pub(crate) fn note_last(&self, vm: &Vm, setup: &Setup) {
-        let vcpus = vm.vcpu_count();
+    pub(crate) fn note_last(&self, vcpus: usize, setup: &Setup) {
         let last = setup.layout.last(vcpus as u32);
         let Some(model) = self.model() else { return };
         for vcpu in (0..vcpus).map_while(VcpuId::new) {
@@ -208,16 +205,16 @@ impl VmGic {
         }
     }
 
-    /// Fixes where the guest sees the controller, if there is one; the caller holds `config`, and the first vCPU is about to
-    /// run.
+    /// Fixes where the guest sees the controller, if there is one, below `limit`; the caller holds
+    /// `config`, and the first of the `vcpus` is about to run.
     ///
     /// Errors: those of [`Layout::map`], and `EBUSY` if it has not been initialised.
-    pub(crate) fn map(&self, vm: &Vm) -> Result {
+    pub(crate) fn map(&self, vcpus: usize, limit: u64) -> Result {
         let setup = self.setup.lock();
         if !setup.created || self.map.as_ref().is_some() {
             return Ok(());
         }
-        let map = setup.layout.map(vm.vcpu_count() as u32, vm.memory.end())?;
+        let map = setup.layout.map(vcpus as u32, limit)?;
         if !self.is_ready() {
             return Err(EBUSY);
         }
@@ -234,80 +231,6 @@ impl VmGic {
 /// Aff2, Aff1 and Aff0 of an MPIDR_EL1, as the GIC wants them.
 fn affinity_bits(mpidr: u64) -> u32 {
     (mpidr & 0xff_ffff) as u32
-}
-
-impl Vm {
-    /// Sets the level of an interrupt line, or for an edge interrupt raises it; as KVM_IRQ_LINE. `EBUSY` if the controller is
-    /// not initialised, `EINVAL` for an interrupt that it has not.
-    pub(crate) fn set_irq_level(&self, line: Line, high: bool) -> Result {
-        let gic = self.gic.model().ok_or(EBUSY)?;
-        if let Some(vcpu) = gic.set_level(line, high).map_err(gic_errno)? {
-            self.kick(vcpu);
-        }
-        Ok(())
-    }
-
-    /// A message arrived for this LPI; whether that raised it, or it was pending.
-    pub(crate) fn raise_lpi(&self, lpi: LpiId) -> core::result::Result<(), NotRaised> {
-        let gic = self.gic.model().ok_or(NotRaised::Unmapped)?;
-        if let Some(vcpu) = gic.raise_lpi(lpi)? {
-            self.kick(vcpu);
-        }
-        Ok(())
-    }
-
-    /// Makes a vCPU look at its interrupts.
-    pub(crate) fn kick(&self, vcpu: VcpuId) {
-        if let Some(vcpus) = self.gic.vcpus.as_ref() {
-            if let Some(vcpu) = vcpus.get(vcpu.index()) {
-                vcpu.interrupt();
-            }
-        } else if let Some(vcpu) = self.vcpu(vcpu) {
-            vcpu.interrupt();
-        }
-    }
-
-    /// Tries something again and again, with those vCPUs out of the guest that it has asked for (all of them, or two that
-    /// take an interrupt from one another could keep it from ending). The caller's own vCPU is not in the guest.
-    pub(crate) fn with_guests_out<R>(&self, mut attempt: impl FnMut() -> Result<R, VcpuSet>) -> R {
-        let mut out = VcpuSet::EMPTY;
-        loop {
-            match attempt() {
-                Ok(done) => {
-                    self.each(&out, VcpuHandle::release);
-                    return done;
-                }
-                Err(more) => {
-                    for vcpu in more.iter().filter_map(|id| self.vcpu(id)) {
-                        if !out.contains(vcpu.id) {
-                            vcpu.hold();
-                            out.insert(vcpu.id);
-                        }
-                    }
-                }
-            }
-            // Each leaves as soon as an interrupt has reached it, and does not come back. One that was on its way in when it
-            // was held may not have its list registers yet: it is not out until it says so.
-            self.each(&out, |vcpu| {
-                while !vcpu.is_outside() || self.gic.is_resident(vcpu.id) {
-                    crate::host::sched::cond_resched();
-                }
-            });
-        }
-    }
-
-    fn each(&self, vcpus: &VcpuSet, mut each: impl FnMut(&VcpuHandle)) {
-        for vcpu in vcpus.iter().filter_map(|id| self.vcpu(id)) {
-            each(&vcpu);
-        }
-    }
-
-    /// The same for several.
-    pub(crate) fn kick_all(&self, vcpus: &VcpuSet) {
-        for vcpu in vcpus.iter() {
-            self.kick(vcpu);
-        }
-    }
 }
 
 /// What an operation on the model asks for, to be done without any of its locks.

@@ -2,15 +2,15 @@
 
 //! A VM's interrupt translation services: where the guest sees each, and the way of a message through it.
 
-use super::lpi::Host;
-use super::Vm;
+use super::gic::{self, VmGic};
 use crate::host::preempt::PreemptDisabled;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::host::rcu_arc::RcuArc;
 use crate::model::its::{
-    self, Collection, Device, Event, Map, NoMemory, RegisterError, TableError, Translation,
+    self, Collection, Device, Env, Event, Map, NoMemory, RegisterError, TableError, Translation,
     FRAME_SIZE, TRANSLATER,
 };
+use crate::model::vcpus::VcpuId;
 use crate::model::vgic::NotRaised;
 use kernel::prelude::*;
 use kernel::rbtree::{RBTree, RBTreeNode};
@@ -113,6 +113,12 @@ pub(crate) struct Msi {
     pub(crate) device: Option<u32>,
 }
 
+/// Says that a message has raised an interrupt, or that this was pending already.
+pub(crate) struct Raised {
+    /// The vCPU that has to be kicked for it.
+    pub(crate) kick: Option<VcpuId>,
+}
+
 impl Its {
     /// One that no VM has yet.
     pub(crate) fn new() -> Result<Arc<Self>> {
@@ -147,8 +153,8 @@ impl Its {
     }
 
     /// The guest writes its registers, in the thread of a vCPU.
-    pub(crate) fn write(&self, vm: &Vm, offset: u32, size: u8, value: u64) {
-        self.with_model(|model| model.write(&mut Host(vm), offset, size, value));
+    pub(crate) fn write(&self, env: &mut impl Env, offset: u32, size: u8, value: u64) {
+        self.with_model(|model| model.write(env, offset, size, value));
     }
 
     /// Whether userspace can save the register.
@@ -162,24 +168,24 @@ impl Its {
     }
 
     /// Userspace sets a register; no vCPU runs.
-    pub(crate) fn user_write(&self, vm: &Vm, offset: u64, value: u64) -> Result {
-        self.with_model(|model| model.user_write(&mut Host(vm), offset, value))
+    pub(crate) fn user_write(&self, env: &mut impl Env, offset: u64, value: u64) -> Result {
+        self.with_model(|model| model.user_write(env, offset, value))
             .map_err(register_errno)
     }
 
     /// KVM_DEV_ARM_ITS_CTRL_RESET; no vCPU runs.
-    pub(crate) fn reset(&self, vm: &Vm) {
-        self.with_model(|model| model.reset(&mut Host(vm)));
+    pub(crate) fn reset(&self, env: &mut impl Env) {
+        self.with_model(|model| model.reset(env));
     }
 
     /// KVM_DEV_ARM_ITS_SAVE_TABLES; no vCPU runs.
-    pub(crate) fn save(&self, vm: &Vm) -> Result {
-        self.model.lock().save(&mut Host(vm)).map_err(table_errno)
+    pub(crate) fn save(&self, env: &mut impl Env) -> Result {
+        self.model.lock().save(env).map_err(table_errno)
     }
 
     /// KVM_DEV_ARM_ITS_RESTORE_TABLES; no vCPU runs.
-    pub(crate) fn restore(&self, vm: &Vm) -> Result {
-        self.with_model(|model| model.restore(&mut Host(vm)))
+    pub(crate) fn restore(&self, env: &mut impl Env) -> Result {
+        self.with_model(|model| model.restore(env))
             .map_err(table_errno)
     }
 }
@@ -232,12 +238,11 @@ impl VmIts {
             })
         })
     }
-}
 
-impl Vm {
-    /// Gives the VM another ITS; the caller holds `config`. `ENOSPC`: there are enough.
-    pub(crate) fn add_its(&self, its: Arc<Its>) -> Result {
-        self.its.all.update(|all| {
+    /// Adds an ITS, and with it LPIs to `gic`; the caller holds `config`. `ENOSPC`: there are
+    /// enough.
+    pub(crate) fn add(&self, its: Arc<Its>, gic: &VmGic) -> Result {
+        self.all.update(|all| {
             if all.len() >= MOST {
                 return Err(ENOSPC);
             }
@@ -246,26 +251,26 @@ impl Vm {
                 next.push(one.clone(), GFP_KERNEL_ACCOUNT)?;
             }
             next.push(its, GFP_KERNEL_ACCOUNT)?;
-            self.gic.add_lpis()?;
+            gic.add_lpis()?;
             Ok(next)
         })
     }
 
     /// Whether there is an ITS.
-    pub(crate) fn has_its(&self) -> bool {
-        self.its.all.read(|all| !all.is_empty())
+    pub(crate) fn any(&self) -> bool {
+        self.all.read(|all| !all.is_empty())
     }
 
-    /// Sets where the guest sees an ITS; the caller holds `config`.
+    /// Sets where the guest sees an ITS, below `limit`; the caller holds `config`.
     ///
     /// Errors: `EEXIST` if it is set; `EINVAL` if it is not aligned, or lies over another ITS; `E2BIG` beyond the VM's
     /// addresses.
-    pub(crate) fn place_its(&self, its: &Its, base: u64) -> Result {
+    pub(crate) fn place(&self, its: &Its, base: u64, limit: u64) -> Result {
         if its.base() != NOWHERE {
             return Err(EEXIST);
         }
-        super::gic::check_range(base, FRAME_SIZE, self.memory.end())?;
-        let taken = self.its.all.read(|all| {
+        gic::check_range(base, FRAME_SIZE, limit)?;
+        let taken = self.all.read(|all| {
             all.iter()
                 .any(|one| one.base() != NOWHERE && one.base().abs_diff(base) < FRAME_SIZE)
         });
@@ -276,12 +281,13 @@ impl Vm {
         Ok(())
     }
 
-    /// A message; whether it raised an interrupt, or would have if that were not pending already. In any context.
+    /// Takes a message: raises its interrupt in `gic`, and returns which vCPU to kick for it;
+    /// `None` if it raises nothing. In any context.
     ///
     /// Errors: `ENODEV` without an ITS, `EINVAL` if nothing takes messages at that address or the device was not said,
     /// `EBUSY` if the ITS or the vCPU's LPIs are disabled.
-    pub(crate) fn signal_msi(&self, msi: Msi) -> Result<bool> {
-        let its = self.its.all.read(|all| {
+    pub(crate) fn signal(&self, gic: &VmGic, msi: Msi) -> Result<Option<Raised>> {
+        let its = self.all.read(|all| {
             if all.is_empty() {
                 return Err(ENODEV);
             }
@@ -299,25 +305,16 @@ impl Vm {
             event: msi.data,
         };
         // Raised under the translation's lock: once that is gone, nothing comes any more.
-        let kick = {
-            let events = its.events.0.lock();
-            let Some(translation) = events
-                .get(&event)
-                .filter(|translation| translation.collection.is_some())
-            else {
-                return Ok(false);
-            };
-            let gic = self.gic.model().ok_or(EBUSY)?;
-            gic.raise_lpi(translation.lpi)
+        let events = its.events.0.lock();
+        let Some(translation) = events
+            .get(&event)
+            .filter(|translation| translation.collection.is_some())
+        else {
+            return Ok(None);
         };
-        match kick {
-            Ok(kick) => {
-                if let Some(vcpu) = kick {
-                    self.kick(vcpu);
-                }
-                Ok(true)
-            }
-            Err(NotRaised::Unmapped) => Ok(false),
+        match gic.model().ok_or(EBUSY)?.raise_lpi(translation.lpi) {
+            Ok(kick) => Ok(Some(Raised { kick })),
+            Err(NotRaised::Unmapped) => Ok(None),
             Err(NotRaised::Disabled) => Err(EBUSY),
         }
     }

@@ -1,68 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! LPIs: where they are stored, and the guest's tables that say which are enabled and which are pending.
+//! The guest's tables of LPIs, which say what is enabled and what is pending.
 //!
 //! All of it runs in the VMM's process and may sleep, so without the interrupt controller's locks; those are taken for one LPI
 //! at a time.
 
 use super::gic::Model;
 use super::Vm;
-use crate::arch::speculation;
 use crate::host::sched;
 use crate::model::its::{Env, TableError};
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{Error as GicError, Lpi, LpiConfig, LpiId, LpiStore, LpiWork};
+use crate::model::vgic::{Error as GicError, LpiConfig, LpiId, LpiWork};
 use kernel::prelude::*;
-use kernel::sync::SetOnce;
 use kernel::uaccess::{UserPtr, UserSlice};
 
-type Block = KVec<Lpi>;
-
-/// The LPIs of a VM, block by block. What is there stays, so it is found without a lock.
-#[derive(Default)]
-pub(crate) struct LpiBlocks(SetOnce<KVVec<SetOnce<Block>>>);
-
-impl LpiStore for LpiBlocks {
-    fn block(&self, n: usize) -> Option<&[Lpi]> {
-        Some(speculation::get(self.0.as_ref()?, n)?.as_ref()?)
-    }
-}
-
-impl LpiBlocks {
-    /// Makes room for all blocks, none of them there. Nothing if that has been done.
-    pub(crate) fn make_room(&self) -> Result {
-        let mut blocks = KVVec::with_capacity(LpiId::BLOCKS, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..LpiId::BLOCKS {
-            blocks.push(SetOnce::new(), GFP_KERNEL_ACCOUNT)?;
-        }
-        self.0.populate(blocks);
-        Ok(())
-    }
-
-    /// Makes sure that this LPI's block is there. One caller at a time: while another one puts it in its place it is not there
-    /// yet.
-    fn make_block(&self, lpi: LpiId) -> core::result::Result<(), TableError> {
-        if self.block(lpi.block()).is_some() {
-            return Ok(());
-        }
-        let mut block = Block::with_capacity(LpiId::BLOCK, GFP_KERNEL_ACCOUNT)
-            .map_err(|_| TableError::NoMemory)?;
-        for _ in 0..LpiId::BLOCK {
-            block
-                .push_within_capacity(Lpi::default())
-                .map_err(|_| TableError::NoMemory)?;
-        }
-        if let Some(place) = self.0.as_ref().and_then(|blocks| blocks.get(lpi.block())) {
-            place.populate(block);
-        }
-        Ok(())
-    }
-}
-
 /// What LPIs and ITSes need of their VM, in the thread of a vCPU or of an ioctl.
-pub(crate) struct Host<'a>(pub(crate) &'a Vm);
+pub(crate) struct LpiTables<'a>(pub(crate) &'a Vm);
 
-impl Host<'_> {
+impl LpiTables<'_> {
     /// One operation on the model, with those vCPUs out of the guest that have in their list registers what it is about.
     fn with_model<R>(&self, mut body: impl FnMut(&Model) -> Result<R, GicError>) -> Option<R> {
         let model = self.0.gic.model()?;
@@ -153,15 +108,15 @@ impl Host<'_> {
     /// KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES: the pending tables say what is pending. `EFAULT`: they are not there.
     pub(crate) fn save_pending(&mut self) -> Result {
         let mut result = Ok(());
-        self.each_lpi(None, |host, lpi| {
-            let state = host.with_model(|model| model.lpi_state(lpi)).flatten();
+        self.each_lpi(None, |this, lpi| {
+            let state = this.with_model(|model| model.lpi_state(lpi)).flatten();
             let Some((vcpu, pending)) = state else { return };
-            let tables = host.0.gic.model().map(|model| model.lpi_tables(vcpu));
+            let tables = this.0.gic.model().map(|model| model.lpi_tables(vcpu));
             let Some((_, Some(table))) = tables else {
                 return;
             };
             let (at, bit) = pending_bit(table, lpi);
-            let saved = host
+            let saved = this
                 .byte(at)
                 .and_then(|old| old.ok_or(EFAULT))
                 .and_then(|old| {
@@ -169,7 +124,7 @@ impl Host<'_> {
                     if new == old {
                         Ok(())
                     } else {
-                        host.set_byte(at, new)
+                        this.set_byte(at, new)
                     }
                 });
             result = result.and(saved);
@@ -180,10 +135,10 @@ impl Host<'_> {
     /// Does what a write to a redistributor's registers asked for.
     pub(crate) fn work(&mut self, work: LpiWork) {
         match work {
-            LpiWork::Enabled(vcpu) => self.each_lpi(Some(vcpu), |host, lpi| {
-                let _ = host.load_pending(lpi, vcpu, false);
+            LpiWork::Enabled(vcpu) => self.each_lpi(Some(vcpu), |this, lpi| {
+                let _ = this.load_pending(lpi, vcpu, false);
             }),
-            LpiWork::Disabled(vcpu) => self.each_lpi(Some(vcpu), |host, lpi| host.clear(lpi)),
+            LpiWork::Disabled(vcpu) => self.each_lpi(Some(vcpu), |this, lpi| this.clear(lpi)),
             LpiWork::Invalidate(lpi) => self.reload(lpi),
             LpiWork::InvalidateAll(vcpu) => self.reload_all(vcpu),
         }
@@ -198,7 +153,7 @@ fn pending_bit(table: u64, lpi: LpiId) -> (u64, u8) {
     )
 }
 
-impl Env for Host<'_> {
+impl Env for LpiTables<'_> {
     fn load(&mut self, ipa: u64) -> Option<u64> {
         // Eight bytes that are aligned are in one page, and so in one slot.
         let address = self.0.memory.address(ipa & !7, false)?;
@@ -276,11 +231,11 @@ impl Env for Host<'_> {
     }
 
     fn reload_all(&mut self, vcpu: VcpuId) {
-        self.each_lpi(Some(vcpu), |host, lpi| host.reload(lpi));
+        self.each_lpi(Some(vcpu), |this, lpi| this.reload(lpi));
     }
 
     fn move_all(&mut self, from: VcpuId, to: VcpuId) {
-        self.each_lpi(Some(from), |host, lpi| host.route(lpi, Some(to)));
+        self.each_lpi(Some(from), |this, lpi| this.route(lpi, Some(to)));
     }
 
     fn may_go_on(&mut self) -> bool {

@@ -4,6 +4,7 @@
 
 pub(crate) mod events;
 pub(crate) mod gic;
+mod interrupts;
 pub(crate) mod its;
 pub(crate) mod lpi;
 pub(crate) mod memory;
@@ -59,7 +60,7 @@ pub(crate) struct Vm {
     pub(crate) its: its::VmIts,
     /// ioeventfds, irqfds and the routing of GSIs.
     #[pin]
-    pub(crate) events: events::Events,
+    pub(crate) events: events::Events<Vm>,
     /// The identification registers, when the first vCPU has run and they can no longer change.
     pub(crate) ids: SetOnce<IdRegs>,
     /// The interrupts of the timers, fixed at the same time.
@@ -387,14 +388,16 @@ impl Vm {
         if config.started {
             return Ok(());
         }
-        if let Err(error) = self.gic.map(self) {
+        if let Err(error) = self.gic.map(self.vcpu_count(), self.memory.end()) {
             // As in KVM, that was the only attempt. But want of memory passes, and nothing was mapped by halves.
             if error != ENOMEM {
                 self.dead.store(true, Relaxed);
             }
             return Err(error);
         }
-        config.timers.connect(self)?;
+        config
+            .timers
+            .connect(self.gic.model().map(|model| &**model), self.vcpu_count())?;
         config.started = true;
         self.timers.populate(config.timers);
         let filter = core::mem::replace(&mut config.smccc_filter, Filter::new(KVVec::new()));

@@ -3,11 +3,11 @@
 //! The private interrupts of the guest's timers. A number is one for all vCPUs, and userspace's to choose until the first
 //! of them runs.
 
+use super::gic::Model;
 use crate::host::percpu_irq;
 use crate::model::timer::TimerId;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::IntId;
-use crate::vm::Vm;
 use kernel::prelude::*;
 
 /// A timer, by the number of its vCPU attribute (KVM_ARM_VCPU_TIMER_IRQ_*).
@@ -71,20 +71,19 @@ impl TimerPpis {
         }
     }
 
-    /// Ties the timers' interrupts of each vCPU to the physical ones behind them. `EINVAL`: the two are the same.
-    pub(super) fn connect(&self, vm: &Vm) -> Result {
+    /// Ties the timers' interrupts of each of the `vcpus` to the physical ones behind them, if
+    /// there is an interrupt controller. `EINVAL`: the two are the same.
+    pub(super) fn connect(&self, gic: Option<&Model>, vcpus: usize) -> Result {
         if self.virtual_ == self.physical {
             return Err(EINVAL);
         }
-        let count = vm.vcpu_count();
-        let Some(model) = vm.gic.model() else {
+        let Some(gic) = gic else {
             return Ok(());
         };
-        for vcpu in (0..count).map_while(VcpuId::new) {
+        for vcpu in (0..vcpus).map_while(VcpuId::new) {
             for timer in TimerId::ALL {
                 let physical = percpu_irq::timer_intid(timer) as u16;
-                model
-                    .link_timer(vcpu, timer, Some((self.of(timer), physical)))
+                gic.link_timer(vcpu, timer, Some((self.of(timer), physical)))
                     .map_err(|_| EINVAL)?;
             }
         }

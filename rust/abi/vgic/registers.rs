@@ -9,7 +9,7 @@ use crate::host::ffi::*;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{CpuIf, Error as GicError, GicFrame};
 use crate::vm::gic::{gic_errno, After, Model};
-use crate::vm::lpi::Host;
+use crate::vm::lpi::LpiTables;
 use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
 use kernel::prelude::*;
@@ -152,7 +152,7 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
                         absent(model.user_write(frame, offset, value, &mut after))
                     })?;
                     if let Some(work) = after.lpis {
-                        Host(vm).work(work);
+                        LpiTables(vm).work(work);
                     }
                     Ok(())
                 } else {

@@ -10,6 +10,7 @@ use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
 use crate::vcpu::core::Core;
 use crate::vcpu::Vcpu;
+use crate::vm::lpi::LpiTables;
 use crate::vm::vcpu_stats::Count;
 
 /// An access to what is not memory.
@@ -193,7 +194,12 @@ impl Vcpu {
         self.handle.stats.count(Count::MmioKernel);
         match loaded.with(|core| access.store(core)) {
             Some(value) => {
-                its.write(&self.vm, access.offset, access.size(), value);
+                its.write(
+                    &mut LpiTables(&self.vm),
+                    access.offset,
+                    access.size(),
+                    value,
+                );
                 loaded.with(Core::skip);
             }
             None => {

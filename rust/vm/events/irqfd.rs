@@ -16,16 +16,34 @@ use super::routing::{Route, Routing};
 use crate::host::eventfd::{flush, EventFd, EventFile, EventfdHook, Listener};
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vgic::Line;
-use crate::vm::Vm;
+use crate::vm::its::Msi;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex};
 use kernel::workqueue::{self, impl_has_work, new_work, Work, WorkItem};
 
+/// Where an irqfd's interrupts go: the VM, which has the irqfds.
+pub(crate) trait InterruptSink: Sized + Send + Sync + 'static {
+    /// Its irqfds.
+    fn irqfds(&self) -> &Arc<Irqfds<Self>>;
+
+    /// Whether there is an initialised interrupt controller.
+    fn is_ready(&self) -> bool;
+
+    /// Sets the level of a line, or raises an edge. In any context.
+    fn set_level(&self, line: Line, high: bool);
+
+    /// Delivers a message. In any context.
+    fn signal(&self, msi: Msi);
+
+    /// Has the end of an interrupt reported at once, or no longer.
+    fn notify_eoi(&self, line: Line, notify: bool);
+}
+
 /// What an eventfd raises.
 #[pin_data]
-struct Irqfd {
-    vm: Arc<Vm>,
+struct Irqfd<V: InterruptSink> {
+    vm: Arc<V>,
     gsi: u32,
     /// Where the GSI leads. Held while the interrupt is raised, so that a new routing is in force once it is set.
     #[pin]
@@ -36,7 +54,7 @@ struct Irqfd {
     closed: Atomic<bool>,
 }
 
-impl Irqfd {
+impl<V: InterruptSink> Irqfd<V> {
     fn line(&self) -> Option<Line> {
         self.route.lock().and_then(Route::line)
     }
@@ -47,14 +65,13 @@ impl Irqfd {
     }
 }
 
-impl Listener for Irqfd {
+impl<V: InterruptSink> Listener for Irqfd<V> {
     /// Raises the interrupt. A level-sensitive one without resampling is userspace's to lower, as with KVM.
     fn signalled(&self) {
         let route = self.route.lock();
-        // There may be no such interrupt; there is nobody to tell.
         match *route {
-            Some(Route::Spi(line)) => drop(self.vm.set_irq_level(line, true)),
-            Some(Route::Msi(msi)) => drop(self.vm.signal_msi(msi)),
+            Some(Route::Spi(line)) => self.vm.set_level(line, true),
+            Some(Route::Msi(msi)) => self.vm.signal(msi),
             None => {}
         }
     }
@@ -62,34 +79,34 @@ impl Listener for Irqfd {
     fn closed(&self) {
         self.closed.store(true, Release);
         // If it is queued already, it has not run yet. (Not `system()`: that queue is deprecated, and says so in the log.)
-        let _ = workqueue::system_long().enqueue::<_, 0>(self.vm.events.irqfds.clone());
+        let _ = workqueue::system_long().enqueue::<_, 0>(self.vm.irqfds().clone());
     }
 }
 
-type Hooked = Pin<KBox<EventfdHook<Irqfd>>>;
+type Hooked<V> = Pin<KBox<EventfdHook<Irqfd<V>>>>;
 
-struct State {
+struct IrqfdState<V: InterruptSink> {
     /// As many as there are eventfds: more than one allocation of physically contiguous memory can hold.
-    all: KVVec<Hooked>,
+    all: KVVec<Hooked<V>>,
     routing: Routing,
 }
 
 /// A VM's irqfds.
 #[pin_data]
-pub(super) struct Irqfds {
+pub(crate) struct Irqfds<V: InterruptSink> {
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<IrqfdState<V>>,
     /// Some irqfd is resampled. Changed with `state` locked, read to do without.
     resampling: Atomic<bool>,
     #[pin]
-    reaper: Work<Irqfds>,
+    reaper: Work<Irqfds<V>>,
 }
 
 impl_has_work! {
-    impl HasWork<Self> for Irqfds { self.reaper }
+    impl{V: InterruptSink} HasWork<Self> for Irqfds<V> { self.reaper }
 }
 
-impl WorkItem for Irqfds {
+impl<V: InterruptSink> WorkItem for Irqfds<V> {
     type Pointer = Arc<Self>;
 
     /// Takes away the irqfds whose eventfds have been closed.
@@ -98,11 +115,11 @@ impl WorkItem for Irqfds {
     }
 }
 
-impl Irqfds {
+impl<V: InterruptSink> Irqfds<V> {
     pub(super) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                state <- new_mutex!(State { all: KVVec::new(), routing: Routing::Default }, "loft::Irqfds::state"),
+                state <- new_mutex!(IrqfdState { all: KVVec::new(), routing: Routing::Default }, "loft::Irqfds::state"),
                 resampling: Atomic::new(false),
                 reaper <- new_work!("loft::Irqfds::reaper"),
             }),
@@ -111,8 +128,8 @@ impl Irqfds {
     }
 
     /// See [`super::Events::assign_irqfd`].
-    pub(super) fn assign(&self, vm: &Arc<Vm>, fd: u32, gsi: u32, resample: Option<i32>) -> Result {
-        if !vm.gic.is_ready() {
+    pub(super) fn assign(&self, vm: &Arc<V>, fd: u32, gsi: u32, resample: Option<i32>) -> Result {
+        if !vm.is_ready() {
             return Err(EAGAIN);
         }
         let file = EventFile::get(fd)?;
@@ -125,7 +142,7 @@ impl Irqfds {
         self.resampling
             .store(self.resampling.load(Relaxed) || resample.is_some(), Relaxed);
         if let Some(line) = line {
-            watch(vm, line, true);
+            vm.notify_eoi(line, true);
         }
         let irqfd = pin_init!(Irqfd {
             vm: vm.clone(),
@@ -141,7 +158,7 @@ impl Irqfds {
             irqfd.signalled();
             if let (None, Some(line)) = (&irqfd.resample, irqfd.line()) {
                 // As KVM does for what came before: an edge.
-                let _ = vm.set_irq_level(line, false);
+                vm.set_level(line, false);
             }
         }
         state.all.push(hooked, GFP_KERNEL_ACCOUNT)?;
@@ -161,7 +178,7 @@ impl Irqfds {
     }
 
     /// Unhooks the irqfds that `gone` picks, and lowers the lines that nobody resamples any more.
-    fn remove(&self, gone: impl Fn(&EventfdHook<Irqfd>) -> bool) {
+    fn remove(&self, gone: impl Fn(&EventfdHook<Irqfd<V>>) -> bool) {
         let mut state = self.state.lock();
         let mut index = 0;
         while let Some(one) = state.all.get(index) {
@@ -174,15 +191,15 @@ impl Irqfds {
             drop(state.all.remove(index));
             self.left(&vm, &state, line);
             if let Some(line) = line.filter(|&line| !state.resamples(line)) {
-                let _ = vm.set_irq_level(line, false);
+                vm.set_level(line, false);
             }
         }
     }
 
     /// An irqfd that resampled `line`, if any, is gone, or did not come.
-    fn left(&self, vm: &Vm, state: &State, line: Option<Line>) {
+    fn left(&self, vm: &V, state: &IrqfdState<V>, line: Option<Line>) {
         if let Some(line) = line.filter(|&line| !state.resamples(line)) {
-            watch(vm, line, false);
+            vm.notify_eoi(line, false);
         }
         self.resampling.store(
             state
@@ -207,17 +224,17 @@ impl Irqfds {
             }
             // The last one to leave a line, or the first to come to it, settles who watches.
             if let Some(line) = old.filter(|&line| !state.resamples(line)) {
-                watch(&irqfd.vm, line, false);
+                irqfd.vm.notify_eoi(line, false);
             }
             if let Some(line) = new {
-                watch(&irqfd.vm, line, true);
+                irqfd.vm.notify_eoi(line, true);
             }
         }
     }
 
     /// See [`super::Events::deactivated`]. All lines go down before anybody is told: whoever raises one again for its device
     /// does so after that.
-    pub(super) fn deactivated(&self, vm: &Vm, spis: &[u64; 16]) {
+    pub(super) fn deactivated(&self, vm: &V, spis: &[u64; 16]) {
         // What has been deactivated was raised before, with the interrupt controller locked: if an irqfd did it, that is
         // seen here.
         if !self.resampling.load(Relaxed) {
@@ -238,7 +255,7 @@ impl Irqfds {
         };
         for irqfd in resampled() {
             if let Some(line) = irqfd.line() {
-                let _ = vm.set_irq_level(line, false);
+                vm.set_level(line, false);
             }
         }
         for event in resampled().filter_map(|irqfd| irqfd.resample.as_ref()) {
@@ -247,22 +264,11 @@ impl Irqfds {
     }
 }
 
-impl State {
+impl<V: InterruptSink> IrqfdState<V> {
     /// Whether an irqfd resamples this line.
     fn resamples(&self, line: Line) -> bool {
         self.all
             .iter()
             .any(|one| one.listener().resampled_line() == Some(line))
-    }
-}
-
-/// Has the end of an interrupt reported at once, or no longer.
-fn watch(vm: &Vm, line: Line, watched: bool) {
-    let kick = vm
-        .gic
-        .model()
-        .and_then(|gic| gic.watch(line, watched).ok().flatten());
-    if let Some(vcpu) = kick {
-        vm.kick(vcpu);
     }
 }
