@@ -37,7 +37,7 @@ test-all: ## run everything: LONG=1, and on both debug kernels (hours)
 debug-kernel: ## build that kernel (half an hour): KASAN, lockdep, leaks; DEBUG=kcsan the one for data races
 	@scripts/kernel debug$(if $(filter kcsan,$(DEBUG)),-kcsan)
 
-check: ## format, lints, licences, the places of `unsafe`, imports, the CPUs that the kernel knows
+check: ## format, lints, licences, the places of `unsafe`, imports, names, the CPUs that the kernel knows
 	@scripts/check
 
 quick: ## what a commit needs, in a minute, without root: format, lints, imports, places of `unsafe`, the models' tests

@@ -9,7 +9,7 @@ use crate::host::time;
 use crate::host::{anon_inode::NewFd, file::FileObject};
 use crate::model::vgic::IntId;
 use crate::vcpu::Vcpu;
-use crate::vm::its::Its;
+use crate::vm::its::VmIts;
 use crate::vm::timers::TimerKind;
 use crate::vm::Vm;
 use kernel::prelude::*;
@@ -27,7 +27,7 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     }
     // The file comes first, and its number is told: a device without could not be set up, nor made again.
     if is_its {
-        let its = Its::new()?;
+        let its = VmIts::new()?;
         let file = ItsFile {
             vm: vm.clone(),
             its: its.clone(),

@@ -5,7 +5,7 @@
 use super::user;
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
-use crate::vm::its::Its;
+use crate::vm::its::VmIts;
 use crate::vm::lpi::LpiTables;
 use crate::vm::Vm;
 use kernel::prelude::*;
@@ -14,7 +14,7 @@ use kernel::sync::Arc;
 /// An ITS as userspace has it open. It stays when this is closed.
 pub(crate) struct ItsFile {
     pub(super) vm: Arc<Vm>,
-    pub(super) its: Arc<Its>,
+    pub(super) its: Arc<VmIts>,
 }
 
 const INIT: u64 = KVM_DEV_ARM_VGIC_CTRL_INIT as u64;
@@ -44,7 +44,7 @@ fn has(attr: &kvm_device_attr) -> Result {
     match (attr.group, attr.attr) {
         (KVM_DEV_ARM_VGIC_GRP_ADDR, ADDRESS)
         | (KVM_DEV_ARM_VGIC_GRP_CTRL, INIT | SAVE | RESTORE | RESET) => Ok(()),
-        (KVM_DEV_ARM_VGIC_GRP_ITS_REGS, offset) => Its::user_has(offset),
+        (KVM_DEV_ARM_VGIC_GRP_ITS_REGS, offset) => VmIts::user_has(offset),
         _ => Err(ENXIO),
     }
 }
@@ -89,7 +89,7 @@ impl ItsFile {
     /// Errors: `EINVAL` if the offset is not aligned, then `EBUSY` if a vCPU runs, then `ENXIO` if the ITS has no address or
     /// no such register.
     fn stopped<R>(&self, offset: u64, access: impl FnOnce() -> Result<R>) -> Result<R> {
-        let known = Its::user_has(offset);
+        let known = VmIts::user_has(offset);
         if known == Err(EINVAL) {
             return Err(EINVAL);
         }

@@ -11,7 +11,7 @@
 use crate::model::onereg::{CoreReg, OneReg};
 use crate::model::smccc::firmware::FwReg;
 use crate::model::sysreg::cache::CSSELR_COUNT;
-use crate::model::sysreg::table::Features;
+use crate::model::sysreg::table::GuestFeatures;
 use crate::model::sysreg::{regs, Encoding, TABLE};
 
 const ARM64: u64 = 0x6000_0000_0000_0000;
@@ -152,7 +152,7 @@ pub fn decode(id: u64) -> Result<OneReg, UnknownId> {
 }
 
 /// Lists all registers of a VM with `features`, in the order of KVM_GET_REG_LIST.
-pub fn list(features: Features) -> impl Iterator<Item = OneReg> + Clone {
+pub fn list(features: GuestFeatures) -> impl Iterator<Item = OneReg> + Clone {
     let core = (0..CORE_WORDS).filter_map(core_at).map(OneReg::Core);
     let firmware = FwReg::ALL.into_iter().map(OneReg::Firmware);
     let sysregs = TABLE

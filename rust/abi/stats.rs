@@ -5,7 +5,7 @@
 use crate::host::ffi::*;
 use crate::host::{anon_inode::new_fd, file::FileObject};
 use crate::vm::vcpu_handle::VcpuHandle;
-use crate::vm::vcpu_stats::{self as stats, Kind, Row};
+use crate::vm::vcpu_stats::{self as stats, StatKind, StatRow};
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::str::CString;
@@ -18,10 +18,10 @@ const DESC_OFFSET: usize = ID_OFFSET + NAME_SIZE;
 
 /// A VM's: how often what its CPUs know of its stage 2 was taken from them. Each request leads to one such flush. And how often
 /// the lock of the interrupts that its vCPUs share was taken.
-const VM_ROWS: [Row; 3] = [
-    Row::number("remote_tlb_flush"),
-    Row::number("remote_tlb_flush_requests"),
-    Row::number("gic_shared_locks"),
+const VM_ROWS: [StatRow; 3] = [
+    StatRow::number("remote_tlb_flush"),
+    StatRow::number("remote_tlb_flush_requests"),
+    StatRow::number("gic_shared_locks"),
 ];
 
 /// Whose counters they are.
@@ -104,7 +104,7 @@ impl Content {
     fn write(
         mut self,
         id: &CString,
-        rows: &[Row],
+        rows: &[StatRow],
         values: impl Iterator<Item = u64>,
     ) -> Result<KVec<u8>> {
         let data_offset = DESC_OFFSET + rows.len() * size_of::<kvm_stats_desc>();
@@ -132,11 +132,11 @@ impl Content {
 }
 
 /// The flags of a kind of counter, and the power of ten to multiply its unit with.
-fn unit(kind: Kind) -> (u32, i16) {
+fn unit(kind: StatKind) -> (u32, i16) {
     match kind {
-        Kind::Number => (KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE, 0),
-        Kind::Nanoseconds => (KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_SECONDS, -9),
-        Kind::NanosecondsHistogram => (KVM_STATS_TYPE_LOG_HIST | KVM_STATS_UNIT_SECONDS, -9),
-        Kind::Truth => (KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_BOOLEAN, 0),
+        StatKind::Number => (KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE, 0),
+        StatKind::Nanoseconds => (KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_SECONDS, -9),
+        StatKind::NanosecondsHistogram => (KVM_STATS_TYPE_LOG_HIST | KVM_STATS_UNIT_SECONDS, -9),
+        StatKind::Truth => (KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_BOOLEAN, 0),
     }
 }

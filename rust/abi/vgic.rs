@@ -7,7 +7,7 @@ mod registers;
 
 use super::user;
 use crate::host::ffi::*;
-use crate::model::vgic::{Config, IntId};
+use crate::model::vgic::{GicConfig, IntId};
 use crate::vm::gic::{gic_errno, Region};
 use crate::vm::lpi::LpiTables;
 use crate::vm::Vm;
@@ -175,7 +175,7 @@ fn address_of(vm: &Vm, kind: u64, asked: u64) -> Result<u64> {
 
 fn set_nr_irqs(vm: &Vm, count: u32) -> Result {
     // A number that cannot be is the first thing to complain of.
-    Config::default().set_nr_irqs(count).map_err(gic_errno)?;
+    GicConfig::default().set_nr_irqs(count).map_err(gic_errno)?;
     let mut setup = vm.gic.setup.lock();
     if vm.gic.is_ready() {
         return Err(EBUSY);

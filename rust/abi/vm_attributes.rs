@@ -5,7 +5,7 @@
 
 use super::user;
 use crate::host::ffi::*;
-use crate::model::smccc::filter::{Action, FilterError};
+use crate::model::smccc::filter::{FilterAction, FilterError};
 use crate::model::sysreg::idregs::IdReg;
 use crate::model::sysreg::{lookup, Encoding};
 use crate::vm::{ManualDirtyLog, Vm};
@@ -35,7 +35,7 @@ fn filter(vm: &Vm, request: kvm_smccc_filter) -> Result<isize> {
     if request.pad.iter().any(|byte| *byte != 0) {
         return Err(EINVAL);
     }
-    let action = Action::new(request.action).ok_or(EINVAL)?;
+    let action = FilterAction::new(request.action).ok_or(EINVAL)?;
     let last = request
         .nr_functions
         .checked_sub(1)

@@ -45,7 +45,7 @@ mod erratum {
 
 /// The features that loft itself uses. The same on all CPUs: they come from the kernel's sanitised registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Features {
+pub(crate) struct CpuFeatures {
     /// Pointer authentication, which the host uses as well.
     pub(crate) pauth: bool,
     /// FEAT_RAS: DISR_EL1 and virtual SErrors with a syndrome.
@@ -109,12 +109,12 @@ pub(crate) struct Features {
 }
 
 /// Written once, by [`probe`], before the module does anything else; so reading takes no check.
-struct Probed(UnsafeCell<Features>);
+struct Probed(UnsafeCell<CpuFeatures>);
 
 // SAFETY: It is written before there is a second thread that could read it.
 unsafe impl Sync for Probed {}
 
-static FEATURES: Probed = Probed(UnsafeCell::new(Features {
+static FEATURES: Probed = Probed(UnsafeCell::new(CpuFeatures {
     pauth: false,
     ras: false,
     fwb: false,
@@ -233,7 +233,7 @@ pub(crate) fn run_workaround(function: u32) {
 
 /// The features; [`probe`] has run before anything else of the module.
 #[inline(always)]
-pub(crate) fn features() -> &'static Features {
+pub(crate) fn features() -> &'static CpuFeatures {
     // SAFETY: Written in `probe` alone, before anything else of the module runs.
     unsafe { &*FEATURES.0.get() }
 }
@@ -290,7 +290,7 @@ pub(crate) fn probe(pretended: u32) -> Result {
     // Linux boots late CPUs that lack a feature only without it: so what the boot CPUs have, all have.
     // SAFETY: Reads the kernel's capabilities.
     let pauth = unsafe { ffi::loft_system_supports_address_auth() };
-    let features = Features {
+    let features = CpuFeatures {
         pauth,
         ras: ID_AA64PFR0_EL1::RAS.get(pfr0) != 0,
         fwb: ID_AA64MMFR2_EL1::FWB.get(mmfr2) != 0,

@@ -25,10 +25,10 @@ use kernel::pr_notice_once;
 static BRANCH_HISTORY: AtomicU64 = AtomicU64::new(0);
 
 /// How many branches fill the history, and of which CPUs, with an empty entry at the end.
-struct Row(u64, &'static [midr_range]);
+struct BranchLoop(u64, &'static [midr_range]);
 
-static TABLE: [Row; 6] = [
-    Row(
+static TABLE: [BranchLoop; 6] = [
+    BranchLoop(
         132,
         &[
             all_versions(ffi::LOFT_MIDR_CORTEX_X3),
@@ -36,7 +36,7 @@ static TABLE: [Row; 6] = [
             END,
         ],
     ),
-    Row(
+    BranchLoop(
         38,
         &[
             all_versions(ffi::LOFT_MIDR_CORTEX_A715),
@@ -45,7 +45,7 @@ static TABLE: [Row; 6] = [
             END,
         ],
     ),
-    Row(
+    BranchLoop(
         32,
         &[
             all_versions(ffi::LOFT_MIDR_CORTEX_A78),
@@ -61,7 +61,7 @@ static TABLE: [Row; 6] = [
             END,
         ],
     ),
-    Row(
+    BranchLoop(
         24,
         &[
             all_versions(ffi::LOFT_MIDR_CORTEX_A76),
@@ -73,8 +73,8 @@ static TABLE: [Row; 6] = [
             END,
         ],
     ),
-    Row(11, &[all_versions(ffi::LOFT_MIDR_AMPERE1), END]),
-    Row(
+    BranchLoop(11, &[all_versions(ffi::LOFT_MIDR_AMPERE1), END]),
+    BranchLoop(
         8,
         &[
             all_versions(ffi::LOFT_MIDR_CORTEX_A72),
@@ -88,8 +88,8 @@ static TABLE: [Row; 6] = [
 fn branches() -> u64 {
     TABLE
         .iter()
-        .find(|Row(_, cpus)| is_in(cpus))
-        .map_or(0, |&Row(branches, _)| branches)
+        .find(|BranchLoop(_, cpus)| is_in(cpus))
+        .map_or(0, |&BranchLoop(branches, _)| branches)
 }
 
 /// Returns whether the kernel takes this CPU to need something against Spectre-BHB. Its own list of

@@ -24,12 +24,12 @@ use core::arch::asm;
 ///
 /// Opaque: it is made of tables that exist, and only its VMID can be replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Translation {
+pub(crate) struct GuestTranslation {
     vttbr: u64,
     vtcr: u64,
 }
 
-impl Translation {
+impl GuestTranslation {
     /// Returns the translation by `tables`, which are of this geometry, under VMID 0.
     pub(crate) fn new(tables: &Tables, geometry: &Geometry) -> Self {
         let granule = match geometry.granule() {
@@ -83,10 +83,10 @@ impl Translation {
 
 /// Runs `body` with this guest's translation in the CPU, so that TLBIs are about it, and interrupts
 /// off.
-fn with_guest(guest: Translation, body: impl FnOnce() + Send) {
+fn with_guest(guest: GuestTranslation, body: impl FnOnce() + Send) {
     irqflags::with_disabled(|_| {
         let hcr = read_sysreg!(HCR_EL2);
-        let old = Translation {
+        let old = GuestTranslation {
             vttbr: read_sysreg!(VTTBR_EL2),
             vtcr: read_sysreg!(VTCR_EL2),
         };
@@ -130,7 +130,7 @@ fn complete() {
 }
 
 /// All translations of the guest, of both stages, on all CPUs.
-pub(crate) fn flush_all(guest: Translation) {
+pub(crate) fn flush_all(guest: GuestTranslation) {
     with_guest(guest, || {
         // SAFETY: Invalidating translations changes no data.
         unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
@@ -141,7 +141,7 @@ pub(crate) fn flush_all(guest: Translation) {
 /// The stage-2 translations of `count` granules of `1 << shift` bytes from `ipa` on, and, since
 /// those may be cached combined with stage 1, all stage-1 ones of the guest (there is no way to
 /// name them by IPA).
-pub(crate) fn flush_ipas(guest: Translation, ipa: u64, count: u64, shift: u32) {
+pub(crate) fn flush_ipas(guest: GuestTranslation, ipa: u64, count: u64, shift: u32) {
     with_guest(guest, || {
         let mut at = ipa;
         for _ in 0..count {
@@ -173,7 +173,7 @@ pub(crate) fn flush_all_guests() {
 /// The stage-1 translations of this guest on this CPU only: another vCPU of the same VM has run
 /// here, and the two may use the same ASID for different address spaces (a guest's TLBI without IS
 /// reaches one vCPU only).
-pub(crate) fn flush_local_stage1(guest: Translation) {
+pub(crate) fn flush_local_stage1(guest: GuestTranslation) {
     with_guest(guest, || {
         // SAFETY: As above. The I-cache goes too: with VPIPT or VIPT ones it may hold another
         // vCPU's lines.
@@ -191,7 +191,7 @@ pub(crate) fn flush_local_stage1(guest: Translation) {
 
 /// All translations under this guest's VMID, of both stages, on this CPU only: another VM with the
 /// same VMID has run here.
-pub(crate) fn flush_local(guest: Translation) {
+pub(crate) fn flush_local(guest: GuestTranslation) {
     with_guest(guest, || {
         // SAFETY: As above. The I-cache goes too: one that is VPIPT has the VMID in its tags.
         unsafe {

@@ -10,7 +10,7 @@ use super::cpu::features;
 use super::debug::{self, Points};
 use super::el1::{self, HostUser, InCpu, Saved};
 use super::frame::{loft_enter, EntryFrame};
-use super::tlb::Translation;
+use super::tlb::GuestTranslation;
 use super::{isb, mpam, timer};
 use crate::host::context_tracking::InGuest;
 use crate::host::ffi;
@@ -23,7 +23,7 @@ use core::marker::PhantomData;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Control {
     /// How its memory is translated.
-    pub(crate) translation: Translation,
+    pub(crate) translation: GuestTranslation,
     /// The VMID that this has, with its generation.
     pub(crate) vmid: u64,
     /// CNTVOFF_EL2.

@@ -5,7 +5,7 @@
 //! C header: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h)
 
 use super::ffi;
-use super::file::{FileObject, Ops};
+use super::file::{FileObject, FileOps};
 use core::ffi::c_int;
 use core::ptr::NonNull;
 use kernel::bindings;
@@ -50,7 +50,7 @@ impl NewFd {
         let file = unsafe {
             ffi::anon_inode_getfile_fmode(
                 T::NAME.as_char_ptr().cast(),
-                &Ops::<T>::OPS,
+                &FileOps::<T>::OPS,
                 data.cast(),
                 if T::READABLE {
                     bindings::O_RDONLY

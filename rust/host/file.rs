@@ -57,9 +57,9 @@ const OWNER: *mut bindings::module = {
 };
 
 /// The C side of a [`FileObject`].
-pub(super) struct Ops<T>(PhantomData<T>);
+pub(super) struct FileOps<T>(PhantomData<T>);
 
-impl<T: FileObject> Ops<T> {
+impl<T: FileObject> FileOps<T> {
     pub(super) const OPS: bindings::file_operations = bindings::file_operations {
         owner: OWNER,
         release: Some(Self::release),

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
-use super::file::{FileObject, Ops};
+use super::file::{FileObject, FileOps};
 use core::ffi::c_int;
 use core::marker::PhantomData;
 use kernel::bindings;
@@ -50,7 +50,7 @@ struct NodeOps<T>(PhantomData<T>);
 impl<T: OpenNode> NodeOps<T> {
     const OPS: bindings::file_operations = bindings::file_operations {
         open: Some(Self::open),
-        ..Ops::<T>::OPS
+        ..FileOps::<T>::OPS
     };
 
     /// # Safety

@@ -60,9 +60,9 @@ unsafe impl<T: MmuNotifier> Send for Registration<T> {}
 // SAFETY: A `&Registration` gives access to nothing.
 unsafe impl<T: MmuNotifier> Sync for Registration<T> {}
 
-struct Ops<T>(PhantomData<T>);
+struct NotifierOps<T>(PhantomData<T>);
 
-impl<T: MmuNotifier> Ops<T> {
+impl<T: MmuNotifier> NotifierOps<T> {
     const OPS: bindings::mmu_notifier_ops = bindings::mmu_notifier_ops {
         release: Some(Self::release),
         clear_flush_young: Some(Self::clear_flush_young),
@@ -172,7 +172,7 @@ impl<T: MmuNotifier> Registration<T> {
             try_pin_init!(Self {
                 raw <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_notifier| {
                     let mut notifier: bindings::mmu_notifier = pin_init::zeroed();
-                    notifier.ops = &Ops::<T>::OPS;
+                    notifier.ops = &NotifierOps::<T>::OPS;
                     // SAFETY: `slot` is pinned and valid; it is unregistered before it goes. No
                     // callback can come before `target` is written: the address space is the
                     // current thread's, which holds mmap_lock inside, but other threads may change

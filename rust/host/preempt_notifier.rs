@@ -51,9 +51,9 @@ unsafe impl<T: Resident + Send> Send for Scheduled<T> {}
 // SAFETY: A `&Scheduled` gives access to nothing.
 unsafe impl<T: Resident + Send> Sync for Scheduled<T> {}
 
-struct Ops<T>(PhantomData<T>);
+struct PreemptOps<T>(PhantomData<T>);
 
-impl<T: Resident> Ops<T> {
+impl<T: Resident> PreemptOps<T> {
     const OPS: kernel::bindings::preempt_ops = kernel::bindings::preempt_ops {
         sched_in: Some(Self::sched_in),
         sched_out: Some(Self::sched_out),
@@ -122,7 +122,7 @@ impl<T: Resident> Scheduled<T> {
             // below, by this thread. The value is not lent, and no callback runs, as preemption is
             // off.
             unsafe {
-                ffi::loft_preempt_notifier_init(this.notifier.get(), &Ops::<T>::OPS);
+                ffi::loft_preempt_notifier_init(this.notifier.get(), &PreemptOps::<T>::OPS);
                 kernel::bindings::preempt_notifier_register(this.notifier.get());
                 (*this.inner.get()).load(preempt.token());
             }

@@ -44,7 +44,7 @@ pub struct Before {
 
 /// The state that the exception makes. The syndrome (ESR_EL1, FAR_EL1) is the caller's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct After {
+pub struct ExceptionEntry {
     /// The new PC.
     pub pc: u64,
     /// The new PSTATE.
@@ -64,7 +64,7 @@ const KEPT: u64 =
 const SET: u64 = P::D.mask() | P::A.mask() | P::I.mask() | P::F.mask() | P::M_EL1h;
 
 /// Takes an exception to EL1.
-pub const fn enter_el1(before: &Before, vector: Vector) -> After {
+pub const fn enter_el1(before: &Before, vector: Vector) -> ExceptionEntry {
     let group = match P::M.get(before.pstate) {
         P::M_EL1t => 0x000,
         P::M_EL1h => 0x200,
@@ -77,7 +77,7 @@ pub const fn enter_el1(before: &Before, vector: Vector) -> After {
     if SCTLR_EL1::DSSBS.is_set(before.sctlr) {
         pstate |= P::SSBS.mask();
     }
-    After {
+    ExceptionEntry {
         // The low bits of VBAR are RES0, so that nothing carries.
         pc: before.vbar & VBAR_EL1::BASE.mask() | (group + vector.offset()),
         pstate,

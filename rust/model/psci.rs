@@ -186,7 +186,7 @@ impl CpuOnOutcome {
 
 /// What the decision depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Config {
+pub struct PsciConfig {
     /// The VM's version.
     pub version: Version,
     /// Userspace handles SYSTEM_SUSPEND (KVM_CAP_ARM_SYSTEM_SUSPEND).
@@ -203,7 +203,7 @@ pub const fn is_psci(function: u32) -> bool {
 }
 
 /// What the call asks for. `arguments`: x1 to x3.
-pub fn decide(config: &Config, function: u32, arguments: [u64; 3]) -> Action {
+pub fn decide(config: &PsciConfig, function: u32, arguments: [u64; 3]) -> Action {
     use self::function as f;
     let version = config.version;
     if version == Version::V0_1 {
@@ -253,7 +253,7 @@ pub fn decide(config: &Config, function: u32, arguments: [u64; 3]) -> Action {
 }
 
 /// PSCI_FEATURES: SUCCESS or the function's feature bits.
-pub const fn features(config: &Config, function: u32) -> i64 {
+pub const fn features(config: &PsciConfig, function: u32) -> i64 {
     use self::function as f;
     match function {
         f::PSCI_VERSION

@@ -29,12 +29,12 @@ use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::{self, Geometries};
 use crate::model::sysreg::idregs::IdRegs;
 use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
-use crate::model::sysreg::table::{self, Features};
+use crate::model::sysreg::table::{self, GuestFeatures};
 use crate::model::sysreg::{IdReg, Reg};
 use crate::model::timer::{Timer, TimerId, TimerSet};
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{CpuIf, LrFile};
-use crate::vm::gic::{After, Map, Model};
+use crate::vm::gic::{After, FrameMap, GicModel};
 use crate::vm::timers::TimerPpis;
 use crate::vm::vcpu_handle::{Interface, Start, VcpuHandle};
 use crate::vm::vcpu_stats::Count;
@@ -58,7 +58,7 @@ pub(crate) struct Core {
     pub(crate) vm: Arc<Vm>,
     pub(crate) handle: Arc<VcpuHandle>,
     /// Which registers the guest has.
-    pub(crate) features: Features,
+    pub(crate) features: GuestFeatures,
     /// The address of the last abort, where HPFAR_EL2 does not have it.
     pub(crate) walked_ipa: Option<u64>,
 
@@ -91,8 +91,8 @@ pub(crate) struct Core {
     /// The caches that the guest sees, if userspace has set any.
     pub(crate) caches: Option<KBox<Geometries>>,
     /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
-    pub(crate) gic: Option<Arc<Model>>,
-    frames: Option<Arc<Map>>,
+    pub(crate) gic: Option<Arc<GicModel>>,
+    frames: Option<Arc<FrameMap>>,
     pub(crate) peers: Option<Arc<KVec<Arc<VcpuHandle>>>>,
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
@@ -144,7 +144,7 @@ impl Core {
             id,
             vm,
             handle,
-            features: Features::default(),
+            features: GuestFeatures::default(),
             walked_ipa: None,
             lists: LrFile::new(cpu.list_registers),
             filled: false,
@@ -418,7 +418,7 @@ impl Core {
         self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
         self.features = self
             .vm
-            .with_ids(|ids| Features::new(ids, self.vm.gic.is_ready()));
+            .with_ids(|ids| GuestFeatures::new(ids, self.vm.gic.is_ready()));
         self.gic = self.vm.gic.model().cloned();
         self.frames = self.vm.gic.map_of_frames();
         self.peers = Some(self.vm.vcpus());

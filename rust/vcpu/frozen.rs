@@ -3,7 +3,7 @@
 //! What a vCPU has for good once its VM runs.
 
 use crate::model::esr::SysregAccess;
-use crate::model::sysreg::table::{Features, Guest, Storage};
+use crate::model::sysreg::table::{Guest, GuestFeatures, Storage};
 use crate::model::sysreg::{lookup, Encoding, IdRegs};
 
 /// The constant ones of the registers that TID3 traps (op0 = 3, op1 = 0, CRn = 0, CRm from 1 to 7): a
@@ -26,7 +26,7 @@ impl FastIds {
     }
 
     /// Those of a vCPU with these features, whose VM has these identification registers for good.
-    pub(super) fn fill(features: Features, ids: &IdRegs) -> Self {
+    pub(super) fn fill(features: GuestFeatures, ids: &IdRegs) -> Self {
         let mut this = Self::new();
         for (n, slot) in (8u8..).zip(this.values.iter_mut().skip(8)) {
             let encoding = Encoding::new(3, 0, 0, n >> 3, n & 7);

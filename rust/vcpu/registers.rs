@@ -9,7 +9,7 @@ use crate::model::psci::AFFINITY;
 use crate::model::smccc::firmware::{FwError, FwReg};
 use crate::model::sysreg::cache::Geometries;
 use crate::model::sysreg::idregs::IdError;
-use crate::model::sysreg::table::{self, Features, Storage, TimerReg, User};
+use crate::model::sysreg::table::{self, GuestFeatures, Storage, TimerReg, User};
 use crate::model::sysreg::{cache, lookup, Encoding, Reg};
 use crate::model::timer::TimerId;
 use core::sync::atomic::Ordering::Relaxed;
@@ -18,7 +18,7 @@ use kernel::prelude::*;
 impl Vcpu {
     /// Prepares access to the registers, and tells which of them the vCPU has. `ENOEXEC`: it
     /// has not been initialised.
-    pub(crate) fn open_registers(&self, state: &mut State) -> Result<Features> {
+    pub(crate) fn open_registers(&self, state: &mut State) -> Result<GuestFeatures> {
         state.features.ok_or(ENOEXEC)?;
         // CPU_ON asks the vCPU to look at its power, and that is not taken back before it has. It
         // takes effect here if the vCPU has not noticed it: its reset comes before what userspace
@@ -33,14 +33,14 @@ impl Vcpu {
         }
         Ok(self
             .vm
-            .with_ids(|ids| Features::new(ids, self.vm.gic.is_created())))
+            .with_ids(|ids| GuestFeatures::new(ids, self.vm.gic.is_created())))
     }
 
     /// Reads one register of a vCPU that has `features`. `ENOENT`: it has no such register.
     pub(crate) fn register(
         &self,
         state: &mut State,
-        features: Features,
+        features: GuestFeatures,
         reg: OneReg,
     ) -> Result<u128> {
         Ok(match reg {
@@ -62,7 +62,7 @@ impl Vcpu {
     pub(crate) fn set_register(
         &self,
         state: &mut State,
-        features: Features,
+        features: GuestFeatures,
         reg: OneReg,
         value: u128,
     ) -> Result {
@@ -161,7 +161,12 @@ fn set_core(core: &mut Core, reg: CoreReg, value: u128) -> Result {
     Ok(())
 }
 
-fn get_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encoding) -> Result<u64> {
+fn get_sysreg(
+    vcpu: &Vcpu,
+    core: &mut Core,
+    features: GuestFeatures,
+    encoding: Encoding,
+) -> Result<u64> {
     let row = lookup(encoding)
         .filter(|row| row.is_listed(features))
         .ok_or(ENOENT)?;
@@ -182,7 +187,7 @@ fn get_sysreg(vcpu: &Vcpu, core: &mut Core, features: Features, encoding: Encodi
 fn set_sysreg(
     vcpu: &Vcpu,
     core: &mut Core,
-    features: Features,
+    features: GuestFeatures,
     encoding: Encoding,
     value: u64,
 ) -> Result {

@@ -9,8 +9,8 @@ use super::vcpu_handle::VcpuHandle;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{
-    Bank, Config, Error as GicError, Gic, IntId, Irq, Lock, LpiWork, Notify, Redist,
-    Shared as SharedIrqs, Storage, WorkSet,
+    Bank, Error as GicError, Gic, GicConfig, GicStorage, IntId, Irq, Lock, LpiWork, Notify, Redist,
+    Shared as SharedIrqs, WorkSet,
 };
 use core::ops::DerefMut;
 use kernel::prelude::*;
@@ -18,7 +18,7 @@ use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use layout::Layout;
 use lpi_blocks::LpiBlocks;
 
-pub(crate) use layout::{check_range, Map, Region};
+pub(crate) use layout::{check_range, FrameMap, Region};
 
 /// A part of the model under its lock, which stays where it is. The locks are taken with interrupts off: a device's
 /// interrupt of the host may raise a line, and so may a fast exit.
@@ -34,7 +34,7 @@ impl<T: Unpin> Lock<T> for Locked<T> {
 /// Where the module keeps interrupt controllers.
 pub(crate) struct Memory;
 
-impl Storage for Memory {
+impl GicStorage for Memory {
     type Redists = KVVec<Redist>;
     type Bank = Locked<Bank>;
     type Banks = KVVec<Locked<Bank>>;
@@ -44,13 +44,13 @@ impl Storage for Memory {
     type Lpis = LpiBlocks;
 }
 
-pub(crate) type Model = Gic<Memory>;
+pub(crate) type GicModel = Gic<Memory>;
 
 /// What userspace sets up.
 pub(crate) struct Setup {
     /// KVM_CREATE_DEVICE has been called.
     pub(crate) created: bool,
-    pub(crate) config: Config,
+    pub(crate) config: GicConfig,
     pub(crate) layout: Layout,
     /// There is an ITS, and so there are LPIs.
     lpis: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Setup {
 /// The interrupt controller of one VM, which may have none.
 #[pin_data]
 pub(crate) struct VmGic {
-    model: SetOnce<Arc<Model>>,
+    model: SetOnce<Arc<GicModel>>,
     /// The VM's vCPUs, in their order: there will be no more once there is a model.
     pub(super) vcpus: SetOnce<Arc<KVec<Arc<VcpuHandle>>>>,
     #[pin]
@@ -70,7 +70,7 @@ pub(crate) struct VmGic {
     #[pin]
     pub(crate) making_lpis: Mutex<()>,
     /// Fixed when the first vCPU runs, for the exits to look through without a lock.
-    map: SetOnce<Arc<Map>>,
+    map: SetOnce<Arc<FrameMap>>,
 }
 
 impl VmGic {
@@ -81,7 +81,7 @@ impl VmGic {
             setup <- new_mutex!(
                 Setup {
                     created: false,
-                    config: Config::default(),
+                    config: GicConfig::default(),
                     layout: Layout::new(),
                     lpis: false,
                     maintenance: 0,
@@ -95,7 +95,7 @@ impl VmGic {
 
     /// The model; `None` until it is initialised. It stays.
     #[inline]
-    pub(crate) fn model(&self) -> Option<&Arc<Model>> {
+    pub(crate) fn model(&self) -> Option<&Arc<GicModel>> {
         self.model.as_ref()
     }
 
@@ -168,7 +168,7 @@ impl VmGic {
             GFP_KERNEL_ACCOUNT,
         )?;
         let lpis = LpiBlocks::default();
-        let model = Model::new(&setup.config, redists, banks, Locked(shared), lpis);
+        let model = GicModel::new(&setup.config, redists, banks, Locked(shared), lpis);
         let model = model.map_err(gic_errno)?;
         if setup.lpis {
             model.lpi_store().make_room()?;
@@ -223,7 +223,7 @@ impl VmGic {
     }
 
     /// Where the guest sees the controller, once the first vCPU runs: it stays.
-    pub(crate) fn map_of_frames(&self) -> Option<Arc<Map>> {
+    pub(crate) fn map_of_frames(&self) -> Option<Arc<FrameMap>> {
         self.map.as_ref().cloned()
     }
 }

@@ -14,8 +14,8 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 impl Vm {
-    /// Sets the level of an interrupt line, or for an edge interrupt raises it; as KVM_IRQ_LINE. `EBUSY` if the controller is
-    /// not initialised, `EINVAL` for an interrupt that it has not.
+    /// Sets the level of an interrupt line, or for an edge interrupt raises it; as KVM_IRQ_LINE.
+    /// `EBUSY` if the controller is not initialised, `EINVAL` for an interrupt that it has not.
     pub(crate) fn set_irq_level(&self, line: Line, high: bool) -> Result {
         let gic = self.gic.model().ok_or(EBUSY)?;
         if let Some(vcpu) = gic.set_level(line, high).map_err(gic_errno)? {
@@ -24,9 +24,9 @@ impl Vm {
         Ok(())
     }
 
-    /// Raises the interrupt of a message of a device's; whether there is one for it. In any context.
+    /// Raises the interrupt of a device's message; whether there is one for it. In any context.
     ///
-    /// Errors: those of [`VmIts::signal`](super::its::VmIts::signal).
+    /// Errors: those of [`ItsList::signal`](super::its::ItsList::signal).
     pub(crate) fn signal_msi(&self, msi: Msi) -> Result<bool> {
         let raised = self.its.signal(&self.gic, msi)?;
         if let Some(vcpu) = raised.as_ref().and_then(|raised| raised.kick) {
@@ -55,8 +55,9 @@ impl Vm {
         }
     }
 
-    /// Tries something again and again, with those vCPUs out of the guest that it has asked for (all of them, or two that
-    /// take an interrupt from one another could keep it from ending). The caller's own vCPU is not in the guest.
+    /// Tries something again and again, with those vCPUs out of the guest that it has asked for
+    /// (all of them, or two that take an interrupt from one another could keep it from ending). The
+    /// caller's own vCPU is not in the guest.
     pub(crate) fn with_guests_out<R>(&self, mut attempt: impl FnMut() -> Result<R, VcpuSet>) -> R {
         let mut out = VcpuSet::EMPTY;
         loop {
@@ -74,8 +75,9 @@ impl Vm {
                     }
                 }
             }
-            // Each leaves as soon as an interrupt has reached it, and does not come back. One that was on its way in when it
-            // was held may not have its list registers yet: it is not out until it says so.
+            // Each leaves as soon as an interrupt has reached it, and does not come back. One that
+            // was on its way in when it was held may not have its list registers yet: it is not out
+            // until it says so.
             self.each(&out, |vcpu| {
                 while !vcpu.is_outside() || self.gic.is_resident(vcpu.id) {
                     sched::cond_resched();

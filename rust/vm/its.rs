@@ -7,8 +7,8 @@ use crate::host::preempt::PreemptDisabled;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::host::rcu_arc::RcuArc;
 use crate::model::its::{
-    self, Collection, Device, Env, Event, Map, NoMemory, RegisterError, TableError, Translation,
-    FRAME_SIZE, TRANSLATER,
+    self, Collection, Device, Env, Event, NoMemory, RegisterError, SortedMap, TableError,
+    Translation, FRAME_SIZE, TRANSLATER,
 };
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::NotRaised;
@@ -18,9 +18,9 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex};
 
 /// What is kept of an ITS by one thread at a time.
-struct Sorted<K, V>(RBTree<K, V>);
+struct SortedTree<K, V>(RBTree<K, V>);
 
-impl<K: Ord + Copy, V: Copy> Map<K, V> for Sorted<K, V> {
+impl<K: Ord + Copy, V: Copy> SortedMap<K, V> for SortedTree<K, V> {
     fn get(&self, key: K) -> Option<V> {
         self.0.get(&key).copied()
     }
@@ -46,16 +46,16 @@ impl<K: Ord + Copy, V: Copy> Map<K, V> for Sorted<K, V> {
 /// The translations, which messages look up in any context: changed by one thread at a time, under a lock that lets others
 /// look meanwhile.
 #[derive(Clone)]
-struct Events(Arc<RawSpinLock<RBTree<Event, Translation>>>);
+struct TranslationTree(Arc<RawSpinLock<RBTree<Event, Translation>>>);
 
-impl Events {
+impl TranslationTree {
     fn new() -> Result<Self> {
         let tree = RawSpinLock::new(RBTree::new(), c"loft::Its::events", static_lock_class!());
         Ok(Self(Arc::pin_init(tree, GFP_KERNEL_ACCOUNT)?))
     }
 }
 
-impl Map<Event, Translation> for Events {
+impl SortedMap<Event, Translation> for TranslationTree {
     fn get(&self, key: Event) -> Option<Translation> {
         self.0.lock().get(&key).copied()
     }
@@ -85,21 +85,21 @@ impl Map<Event, Translation> for Events {
     }
 }
 
-type Model = its::Its<Sorted<u32, Device>, Sorted<u16, Collection>, Events>;
+type ItsModel = its::Its<SortedTree<u32, Device>, SortedTree<u16, Collection>, TranslationTree>;
 
 /// The address of an ITS that has none.
 pub(crate) const NOWHERE: u64 = u64::MAX;
 
 /// One ITS.
 #[pin_data]
-pub(crate) struct Its {
+pub(crate) struct VmIts {
     /// Where the guest sees it; set once.
     base: Atomic<u64>,
     /// As the model says, for messages to look at.
     enabled: Atomic<bool>,
-    events: Events,
+    events: TranslationTree,
     #[pin]
-    model: Mutex<Model>,
+    model: Mutex<ItsModel>,
 }
 
 /// A message of a device's.
@@ -119,11 +119,15 @@ pub(crate) struct Raised {
     pub(crate) kick: Option<VcpuId>,
 }
 
-impl Its {
+impl VmIts {
     /// One that no VM has yet.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let events = Events::new()?;
-        let model = Model::new(Sorted(RBTree::new()), Sorted(RBTree::new()), events.clone());
+        let events = TranslationTree::new()?;
+        let model = ItsModel::new(
+            SortedTree(RBTree::new()),
+            SortedTree(RBTree::new()),
+            events.clone(),
+        );
         Arc::pin_init(
             pin_init!(Self {
                 base: Atomic::new(NOWHERE),
@@ -140,7 +144,7 @@ impl Its {
         self.base.load(Relaxed)
     }
 
-    fn with_model<R>(&self, body: impl FnOnce(&mut Model) -> R) -> R {
+    fn with_model<R>(&self, body: impl FnOnce(&mut ItsModel) -> R) -> R {
         let mut model = self.model.lock();
         let result = body(&mut model);
         self.enabled.store(model.is_enabled(), Relaxed);
@@ -159,7 +163,7 @@ impl Its {
 
     /// Whether userspace can save the register.
     pub(crate) fn user_has(offset: u64) -> Result {
-        Model::user_has(offset).map_err(register_errno)
+        ItsModel::user_has(offset).map_err(register_errno)
     }
 
     /// Userspace reads a register; no vCPU runs.
@@ -209,15 +213,15 @@ fn table_errno(error: TableError) -> Error {
 
 /// A VM's ITSes, in the order that they were made. They stay until the VM ends.
 #[pin_data]
-pub(crate) struct VmIts {
+pub(crate) struct ItsList {
     #[pin]
-    all: RcuArc<KVec<Arc<Its>>>,
+    all: RcuArc<KVec<Arc<VmIts>>>,
 }
 
 /// More than any machine has.
 const MOST: usize = 64;
 
-impl VmIts {
+impl ItsList {
     pub(super) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             all <- RcuArc::new(KVec::new()),
@@ -225,7 +229,7 @@ impl VmIts {
     }
 
     /// The ITS with this number.
-    pub(crate) fn get(&self, number: usize) -> Option<Arc<Its>> {
+    pub(crate) fn get(&self, number: usize) -> Option<Arc<VmIts>> {
         self.all.read(|all| all.get(number).cloned())
     }
 
@@ -241,7 +245,7 @@ impl VmIts {
 
     /// Adds an ITS, and with it LPIs to `gic`; the caller holds `config`. `ENOSPC`: there are
     /// enough.
-    pub(crate) fn add(&self, its: Arc<Its>, gic: &VmGic) -> Result {
+    pub(crate) fn add(&self, its: Arc<VmIts>, gic: &VmGic) -> Result {
         self.all.update(|all| {
             if all.len() >= MOST {
                 return Err(ENOSPC);
@@ -265,7 +269,7 @@ impl VmIts {
     ///
     /// Errors: `EEXIST` if it is set; `EINVAL` if it is not aligned, or lies over another ITS; `E2BIG` beyond the VM's
     /// addresses.
-    pub(crate) fn place(&self, its: &Its, base: u64, limit: u64) -> Result {
+    pub(crate) fn place(&self, its: &VmIts, base: u64, limit: u64) -> Result {
         if its.base() != NOWHERE {
             return Err(EEXIST);
         }

@@ -5,7 +5,7 @@
 //! All of it runs in the VMM's process and may sleep, so without the interrupt controller's locks; those are taken for one LPI
 //! at a time.
 
-use super::gic::Model;
+use super::gic::GicModel;
 use super::Vm;
 use crate::host::sched;
 use crate::model::its::{Env, TableError};
@@ -19,7 +19,7 @@ pub(crate) struct LpiTables<'a>(pub(crate) &'a Vm);
 
 impl LpiTables<'_> {
     /// One operation on the model, with those vCPUs out of the guest that have in their list registers what it is about.
-    fn with_model<R>(&self, mut body: impl FnMut(&Model) -> Result<R, GicError>) -> Option<R> {
+    fn with_model<R>(&self, mut body: impl FnMut(&GicModel) -> Result<R, GicError>) -> Option<R> {
         let model = self.0.gic.model()?;
         self.0.with_guests_out(|| match body(model) {
             Ok(value) => Ok(Some(value)),
@@ -29,7 +29,7 @@ impl LpiTables<'_> {
     }
 
     /// The same, where it ends in a vCPU to be kicked.
-    fn change(&self, body: impl FnMut(&Model) -> Result<Option<VcpuId>, GicError>) {
+    fn change(&self, body: impl FnMut(&GicModel) -> Result<Option<VcpuId>, GicError>) {
         if let Some(vcpu) = self.with_model(body).flatten() {
             self.0.kick(vcpu);
         }

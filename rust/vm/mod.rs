@@ -20,7 +20,7 @@ use crate::host::mmu_notifier::Registration;
 use crate::host::module;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::psci;
-use crate::model::smccc::filter::{Filter, Range, Ranges};
+use crate::model::smccc::filter::{Filter, FunctionRange, Ranges};
 use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
 use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
 use crate::model::sysreg::regs::ID_AA64PFR1_EL1;
@@ -48,7 +48,7 @@ pub(crate) struct Vm {
     pub(crate) making_vcpu: Mutex<()>,
     /// What is set up before vCPUs run.
     #[pin]
-    pub(crate) config: Mutex<Config>,
+    pub(crate) config: Mutex<VmConfig>,
     /// The vCPUs, in the order they were made; only ever added to. Also looked through in interrupts, by irqfds.
     #[pin]
     vcpus: RawSpinLock<Arc<KVec<Arc<VcpuHandle>>>>,
@@ -57,7 +57,7 @@ pub(crate) struct Vm {
     pub(crate) gic: gic::VmGic,
     /// What makes interrupts of messages.
     #[pin]
-    pub(crate) its: its::VmIts,
+    pub(crate) its: its::ItsList,
     /// ioeventfds, irqfds and the routing of GSIs.
     #[pin]
     pub(crate) events: events::Events<Vm>,
@@ -66,7 +66,7 @@ pub(crate) struct Vm {
     /// The interrupts of the timers, fixed at the same time.
     pub(crate) timers: SetOnce<TimerPpis>,
     /// What userspace wants of firmware calls, fixed at the same time; empty where it wants nothing.
-    pub(crate) smccc_filter: SetOnce<Filter<KVVec<Range>>>,
+    pub(crate) smccc_filter: SetOnce<Filter<KVVec<FunctionRange>>>,
     /// How often userspace has changed the firmware: a vCPU that has seen fewer changes looks again.
     firmware_changes: AtomicU32,
     /// What the guest's counters are behind the machine's.
@@ -122,18 +122,18 @@ pub(crate) struct VcpuFeatures {
 }
 
 /// What of a VM may change until its first vCPU runs.
-pub(crate) struct Config {
+pub(crate) struct VmConfig {
     /// The identification registers as userspace has set them.
     pub(crate) ids: IdRegs,
     /// The most that it may set them to.
     pub(crate) limit: IdRegs,
     /// The features of the first KVM_ARM_VCPU_INIT, which all others must repeat.
     pub(crate) vcpu_features: Option<VcpuFeatures>,
-    /// But for what [`Config::firmware`] adds.
+    /// But for what [`VmConfig::firmware`] adds.
     firmware: Firmware,
     pub(crate) timers: TimerPpis,
     /// Until then; empty afterwards.
-    pub(crate) smccc_filter: Filter<KVVec<Range>>,
+    pub(crate) smccc_filter: Filter<KVVec<FunctionRange>>,
     /// KVM_CAP_ARM_WRITABLE_IMP_ID_REGS: MIDR_EL1, REVIDR_EL1 and AIDR_EL1 may be set.
     pub(crate) writable_implementation: bool,
     pub(crate) dirty_log: ManualDirtyLog,
@@ -141,8 +141,8 @@ pub(crate) struct Config {
     pub(crate) started: bool,
 }
 
-impl Ranges for KVVec<Range> {
-    fn put(&mut self, place: usize, range: Range) -> bool {
+impl Ranges for KVVec<FunctionRange> {
+    fn put(&mut self, place: usize, range: FunctionRange) -> bool {
         // No warning where userspace asks for more than the kernel gives out at once.
         self.reserve(1, GFP_KERNEL_ACCOUNT | __GFP_NOWARN).is_ok()
             && self.insert_within_capacity(place, range).is_ok()
@@ -158,7 +158,7 @@ pub(crate) struct ManualDirtyLog {
     pub(crate) initially_set: bool,
 }
 
-impl Config {
+impl VmConfig {
     fn new(ipa_bits: u32) -> Self {
         let limit = guest_ids(ipa_bits, false);
         Self {
@@ -224,7 +224,7 @@ fn firmware() -> Firmware {
     );
     let ssbs = ID_AA64PFR1_EL1::SSBS.get(cpu::sanitised(ID_AA64PFR1_EL1::ENCODING)) != 0;
     Firmware {
-        psci: psci::Config {
+        psci: psci::PsciConfig {
             version: psci::Version::LATEST,
             system_suspend: false,
         },
@@ -269,10 +269,10 @@ impl Vm {
                 _notifier: notifier,
                 ipa_bits,
                 making_vcpu <- new_mutex!((), "loft::Vm::making_vcpu"),
-                config <- new_mutex!(Config::new(*ipa_bits), "loft::Vm::config"),
+                config <- new_mutex!(VmConfig::new(*ipa_bits), "loft::Vm::config"),
                 vcpus <- RawSpinLock::new(no_vcpus, c"loft::Vm::vcpus", static_lock_class!()),
                 gic <- gic::VmGic::new(),
-                its <- its::VmIts::new(),
+                its <- its::ItsList::new(),
                 last_ran,
                 tells_undescribed: AtomicBool::new(false),
                 tells_errors: AtomicBool::new(false),
@@ -423,7 +423,7 @@ impl Vm {
     /// Changes what firmware calls answer; the vCPUs learn of it when they next enter KVM_RUN.
     pub(crate) fn change_firmware<R>(
         &self,
-        config: &mut Config,
+        config: &mut VmConfig,
         change: impl FnOnce(&mut Firmware) -> R,
     ) -> R {
         let mut firmware = config.firmware();

@@ -4,7 +4,7 @@
 //! forget them.
 
 use super::vmid::Vmid;
-use crate::arch::tlb::{self, Translation};
+use crate::arch::tlb::{self, GuestTranslation};
 use crate::arch::{cache, cpu, dsb_ishst};
 use crate::host::page::{Tables, GRANULE};
 use crate::model::stage2::{
@@ -23,12 +23,12 @@ const CHUNK: usize = 1024;
 pub(crate) struct Regime {
     vmid: Arc<Vmid>,
     /// Under no VMID yet.
-    translation: Translation,
+    translation: GuestTranslation,
 }
 
 impl Regime {
     /// Returns the VMID of now, with its generation, and the translation under it.
-    pub(crate) fn current(&self) -> (u64, Translation) {
+    pub(crate) fn current(&self) -> (u64, GuestTranslation) {
         let vmid = self.vmid.load();
         (vmid, self.translation.with_vmid(Vmid::number(vmid)))
     }
@@ -36,7 +36,7 @@ impl Regime {
     /// Returns the translation that a TLB flush after a change of the tables has to be about. The
     /// VMID is read after the change is visible: whoever gets another VMID later walks the tables
     /// as they are now.
-    fn for_flush(&self) -> Translation {
+    fn for_flush(&self) -> GuestTranslation {
         dsb_ishst();
         self.current().1
     }
@@ -65,12 +65,12 @@ impl Regime {
 }
 
 /// The machine under the tables: their memory, the TLBs and the caches.
-pub(crate) struct Platform {
+pub(crate) struct Stage2Platform {
     tables: Tables,
     regime: Regime,
 }
 
-impl TableMemory for Platform {
+impl TableMemory for Stage2Platform {
     const GRANULE: Granule = Tables::GRANULE;
 
     type Table = <Tables as TableMemory>::Table;
@@ -126,7 +126,7 @@ impl TableMemory for Platform {
 /// From here on, one invalidation of everything is quicker than one for each granule.
 const FLUSH_ALL_FROM: u64 = 512;
 
-impl Tlb for Platform {
+impl Tlb for Stage2Platform {
     fn publish(&self) {
         dsb_ishst();
     }
@@ -156,7 +156,7 @@ impl Tlb for Platform {
     }
 }
 
-impl Coherency for Platform {
+impl Coherency for Stage2Platform {
     fn before_data(&self, pa: HostPa, size: u64) {
         if !cpu::features().fwb {
             cache::clean_invalidate_to_poc(pa, size);
@@ -173,7 +173,7 @@ impl Coherency for Platform {
 }
 /// The tables of one translation. They are empty, and given back, when this is dropped.
 pub(crate) struct S2Mmu {
-    stage2: Stage2<Platform>,
+    stage2: Stage2<Stage2Platform>,
 }
 
 impl S2Mmu {
@@ -183,12 +183,12 @@ impl S2Mmu {
         let tables = Tables::new(&geometry)?;
         let regime = Regime {
             vmid,
-            translation: Translation::new(&tables, &geometry),
+            translation: GuestTranslation::new(&tables, &geometry),
         };
         let format = Format {
             fwb: cpu::features().fwb,
         };
-        let platform = Platform { tables, regime };
+        let platform = Stage2Platform { tables, regime };
         Ok(Self {
             stage2: Stage2::new(platform, geometry, format),
         })
@@ -201,7 +201,7 @@ impl S2Mmu {
 }
 
 impl Deref for S2Mmu {
-    type Target = Stage2<Platform>;
+    type Target = Stage2<Stage2Platform>;
 
     fn deref(&self) -> &Self::Target {
         &self.stage2

@@ -3,7 +3,7 @@
 //! The private interrupts of the guest's timers. A number is one for all vCPUs, and userspace's to choose until the first
 //! of them runs.
 
-use super::gic::Model;
+use super::gic::GicModel;
 use crate::host::percpu_irq;
 use crate::model::timer::TimerId;
 use crate::model::vcpus::VcpuId;
@@ -73,7 +73,7 @@ impl TimerPpis {
 
     /// Ties the timers' interrupts of each of the `vcpus` to the physical ones behind them, if
     /// there is an interrupt controller. `EINVAL`: the two are the same.
-    pub(super) fn connect(&self, gic: Option<&Model>, vcpus: usize) -> Result {
+    pub(super) fn connect(&self, gic: Option<&GicModel>, vcpus: usize) -> Result {
         if self.virtual_ == self.physical {
             return Err(EINVAL);
         }

@@ -78,7 +78,7 @@ pub(crate) enum Histogram {
 
 /// What kind of values there are under a name.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum StatKind {
     /// How often something happened.
     Number,
     /// How long that took, in sum.
@@ -89,7 +89,7 @@ pub(crate) enum Kind {
     Truth,
 }
 
-impl Kind {
+impl StatKind {
     /// How many values there are.
     pub(crate) const fn values(self) -> usize {
         match self {
@@ -100,24 +100,24 @@ impl Kind {
 }
 
 /// A name in a file of counters.
-pub(crate) struct Row {
+pub(crate) struct StatRow {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: StatKind,
 }
 
-impl Row {
+impl StatRow {
     pub(crate) const fn number(name: &'static str) -> Self {
-        let kind = Kind::Number;
+        let kind = StatKind::Number;
         Self { name, kind }
     }
 
     const fn nanoseconds(name: &'static str) -> Self {
-        let kind = Kind::Nanoseconds;
+        let kind = StatKind::Nanoseconds;
         Self { name, kind }
     }
 
     const fn histogram(name: &'static str) -> Self {
-        let kind = Kind::NanosecondsHistogram;
+        let kind = StatKind::NanosecondsHistogram;
         Self { name, kind }
     }
 }
@@ -128,41 +128,41 @@ const BUCKETS: usize = 32;
 
 /// A vCPU's, in the order of [`Count`] and then of [`Histogram`]. Names that KVM has too are KVM's; no other file has any of
 /// them, or some readers take neither.
-pub(crate) const ROWS: [Row; COUNTS + HISTOGRAMS] = [
-    Row::number("exits"),
-    Row::number("hvc_exit_stat"),
-    Row::number("sysreg_exit_stat"),
-    Row::number("wfe_exit_stat"),
-    Row::number("wfi_exit_stat"),
-    Row::number("abort_exit_stat"),
-    Row::number("irq_exit_stat"),
-    Row::number("sysreg_exits_left"),
-    Row::number("abort_exits_left"),
-    Row::number("irq_exits_left"),
-    Row::number("irq_exits_in_place"),
-    Row::number("abort_exits_retried"),
-    Row::number("stage2_faults"),
-    Row::number("fp_loads"),
-    Row::number("ioeventfd_signals"),
-    Row::number("mmio_exit_user"),
-    Row::number("mmio_exit_kernel"),
-    Row::number("signal_exits"),
-    Row::number("halt_attempted_in_vector"),
-    Row::number("halt_successful_in_vector"),
-    Row::number("halt_attempted_poll"),
-    Row::number("halt_successful_poll"),
-    Row::number("halt_poll_invalid"),
-    Row::number("halt_wakeup"),
-    Row::nanoseconds("halt_poll_success_ns"),
-    Row::nanoseconds("halt_poll_fail_ns"),
-    Row::nanoseconds("halt_wait_ns"),
-    Row {
+pub(crate) const ROWS: [StatRow; COUNTS + HISTOGRAMS] = [
+    StatRow::number("exits"),
+    StatRow::number("hvc_exit_stat"),
+    StatRow::number("sysreg_exit_stat"),
+    StatRow::number("wfe_exit_stat"),
+    StatRow::number("wfi_exit_stat"),
+    StatRow::number("abort_exit_stat"),
+    StatRow::number("irq_exit_stat"),
+    StatRow::number("sysreg_exits_left"),
+    StatRow::number("abort_exits_left"),
+    StatRow::number("irq_exits_left"),
+    StatRow::number("irq_exits_in_place"),
+    StatRow::number("abort_exits_retried"),
+    StatRow::number("stage2_faults"),
+    StatRow::number("fp_loads"),
+    StatRow::number("ioeventfd_signals"),
+    StatRow::number("mmio_exit_user"),
+    StatRow::number("mmio_exit_kernel"),
+    StatRow::number("signal_exits"),
+    StatRow::number("halt_attempted_in_vector"),
+    StatRow::number("halt_successful_in_vector"),
+    StatRow::number("halt_attempted_poll"),
+    StatRow::number("halt_successful_poll"),
+    StatRow::number("halt_poll_invalid"),
+    StatRow::number("halt_wakeup"),
+    StatRow::nanoseconds("halt_poll_success_ns"),
+    StatRow::nanoseconds("halt_poll_fail_ns"),
+    StatRow::nanoseconds("halt_wait_ns"),
+    StatRow {
         name: "blocking",
-        kind: Kind::Truth,
+        kind: StatKind::Truth,
     },
-    Row::histogram("halt_poll_success_hist"),
-    Row::histogram("halt_poll_fail_hist"),
-    Row::histogram("halt_wait_hist"),
+    StatRow::histogram("halt_poll_success_hist"),
+    StatRow::histogram("halt_poll_fail_hist"),
+    StatRow::histogram("halt_wait_hist"),
 ];
 
 /// A vCPU's counters.

@@ -8,7 +8,7 @@ use super::super::user;
 use crate::host::ffi::*;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{CpuIf, Error as GicError, GicFrame};
-use crate::vm::gic::{gic_errno, After, Model};
+use crate::vm::gic::{gic_errno, After, GicModel};
 use crate::vm::lpi::LpiTables;
 use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
@@ -19,7 +19,7 @@ use kernel::sync::Arc;
 const LINE_LEVEL: u32 = 0;
 
 /// What an attribute is about.
-enum Target {
+enum AttrTarget {
     /// A register of 32 bits in a frame, and its offset.
     Frame(GicFrame, u32),
     /// The lines of 32 interrupts, the first of which is `first`; `kind` says what of them.
@@ -28,7 +28,7 @@ enum Target {
     Interface(Arc<VcpuHandle>, u16),
 }
 
-impl Target {
+impl AttrTarget {
     /// `EINVAL` if its vCPU does not exist. The distributor's registers do not name one, but are there with the first only.
     fn new(vm: &Vm, attr: &kvm_device_attr) -> Result<Self> {
         let offset = attr.attr as u32;
@@ -61,23 +61,23 @@ pub(super) fn has(vm: &Vm, attr: &kvm_device_attr) -> Result<bool> {
     if attr.group == KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO {
         return Ok(attr.attr as u32 >> KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT == LINE_LEVEL);
     }
-    Ok(match Target::new(vm, attr)? {
-        Target::Frame(frame, offset) => match vm.gic.model() {
+    Ok(match AttrTarget::new(vm, attr)? {
+        AttrTarget::Frame(frame, offset) => match vm.gic.model() {
             Some(model) => model.user_has(frame, offset),
             None => vm.gic.setup.lock().config.user_has(frame, offset),
         },
-        Target::Interface(_, encoding) => CpuIf::user_has(encoding),
-        Target::Lines { .. } => false,
+        AttrTarget::Interface(_, encoding) => CpuIf::user_has(encoding),
+        AttrTarget::Lines { .. } => false,
     })
 }
 
 /// Reads a register into the memory that the attribute names: 64 bits of a system register, else 32.
 pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
-    let target = Target::new(vm, attr)?;
+    let target = AttrTarget::new(vm, attr)?;
     let address = attr.addr as usize;
     let config = vm.config.lock();
     match target {
-        Target::Interface(vcpu, encoding) => {
+        AttrTarget::Interface(vcpu, encoding) => {
             let value = vm.while_stopped(|| {
                 check_ready(vm)?;
                 check_encoding(encoding)?;
@@ -90,7 +90,7 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
             drop(config);
             user::write::<u64>(address, &value)
         }
-        Target::Frame(frame, offset) => {
+        AttrTarget::Frame(frame, offset) => {
             let value = vm.while_stopped(|| {
                 if vm.gic.is_ready() {
                     access(vm, |model| absent(model.user_read(frame, offset)))
@@ -107,7 +107,7 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
             drop(config);
             user::write::<u32>(address, &value)
         }
-        Target::Lines { vcpu, kind, first } => {
+        AttrTarget::Lines { vcpu, kind, first } => {
             let value = vm.while_stopped(|| {
                 check_ready(vm)?;
                 check_kind(kind)?;
@@ -121,10 +121,10 @@ pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
 
 /// Sets a register from the memory that the attribute names.
 pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
-    let target = Target::new(vm, attr)?;
+    let target = AttrTarget::new(vm, attr)?;
     let address = attr.addr as usize;
     match target {
-        Target::Interface(vcpu, encoding) => {
+        AttrTarget::Interface(vcpu, encoding) => {
             // Whether that can be read matters least; whether something else is wrong does not depend on it.
             let value: Result<u64> = user::read(address);
             let _config = vm.config.lock();
@@ -141,7 +141,7 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
                 Ok(())
             })?
         }
-        Target::Frame(frame, offset) => {
+        AttrTarget::Frame(frame, offset) => {
             let value: u32 = user::read(address)?;
             let _config = vm.config.lock();
             vm.while_stopped(|| {
@@ -166,7 +166,7 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
                 }
             })?
         }
-        Target::Lines { vcpu, kind, first } => {
+        AttrTarget::Lines { vcpu, kind, first } => {
             let value: u32 = user::read(address)?;
             let _config = vm.config.lock();
             vm.while_stopped(|| {
@@ -183,7 +183,7 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
 }
 
 /// One access to the model.
-fn access<R>(vm: &Vm, body: impl FnOnce(&Model) -> Result<R, GicError>) -> Result<R> {
+fn access<R>(vm: &Vm, body: impl FnOnce(&GicModel) -> Result<R, GicError>) -> Result<R> {
     body(vm.gic.model().ok_or(EBUSY)?).map_err(gic_errno)
 }
 

@@ -31,9 +31,9 @@ pub(super) fn is_used() -> bool {
 /// # Invariants
 ///
 /// The table is mapped, with all of its length, until this is dropped.
-struct Table(NonNull<acpi_table_header>);
+struct AcpiTable(NonNull<acpi_table_header>);
 
-impl Table {
+impl AcpiTable {
     /// Returns the first table with this signature, a string with a NUL at its end.
     fn find(signature: &'static [u8; 5]) -> Option<Self> {
         let mut table = ptr::null_mut();
@@ -56,7 +56,7 @@ impl Table {
     }
 }
 
-impl Drop for Table {
+impl Drop for AcpiTable {
     fn drop(&mut self) {
         // SAFETY: By the invariant it is ours to put back.
         unsafe { bindings::acpi_put_table(self.0.as_ptr()) };
@@ -88,7 +88,7 @@ pub(super) fn timer_irq(timer: TimerId) -> Option<NonZero<c_uint>> {
             offset_of!(acpi_table_gtdt, non_secure_el1_flags),
         ),
     };
-    let table = Table::find(bindings::ACPI_SIG_GTDT)?;
+    let table = AcpiTable::find(bindings::ACPI_SIG_GTDT)?;
     let (gsi, flags) = (field(table.bytes(), gsi)?, field(table.bytes(), flags)?);
     let trigger = match flags & bindings::ACPI_GTDT_INTERRUPT_MODE {
         0 => LEVEL_SENSITIVE,
@@ -104,7 +104,7 @@ pub(super) fn timer_irq(timer: TimerId) -> Option<NonZero<c_uint>> {
 /// Returns the maintenance interrupt of the first CPU that the MADT lists: it is a PPI, so the same
 /// on all.
 pub(super) fn maintenance_irq() -> Option<NonZero<c_uint>> {
-    let table = Table::find(bindings::ACPI_SIG_MADT)?;
+    let table = AcpiTable::find(bindings::ACPI_SIG_MADT)?;
     let gicc = first_gicc(table.bytes().get(size_of::<acpi_table_madt>()..)?)?;
     let gsi = field(
         gicc,

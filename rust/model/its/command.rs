@@ -5,7 +5,7 @@
 
 use super::registers::GuestTable;
 use super::table::ITT_SHIFT;
-use super::{table, Collection, Device, Env, Event, Its, Map, Translation};
+use super::{table, Collection, Device, Env, Event, Its, SortedMap, Translation};
 use super::{DEVICE_BITS, EVENT_BITS};
 use crate::model::sysreg::regs::{
     GITS_COMMAND_0, GITS_COMMAND_1, GITS_COMMAND_2, GITS_MAPD_1, GITS_MAPD_2, GITS_MOVALL_3,
@@ -46,9 +46,9 @@ impl Raw {
 
 impl<D, C, E> Its<D, C, E>
 where
-    D: Map<u32, Device>,
-    C: Map<u16, Collection>,
-    E: Map<Event, Translation>,
+    D: SortedMap<u32, Device>,
+    C: SortedMap<u16, Collection>,
+    E: SortedMap<Event, Translation>,
 {
     /// Does what is in the queue. The queue has at most 32,768 commands, and nobody adds to it meanwhile.
     pub(super) fn run_commands(&mut self, env: &mut impl Env) {

@@ -6,10 +6,11 @@
 //! collection, a third from the collection to a vCPU. The guest fills them by commands that it puts into a queue in its
 //! memory ([`command`]).
 //!
-//! The architecture leaves to an ITS what it keeps in the memory that the guest provides for its tables. This one keeps
-//! nothing there while the guest runs: the translations are in [`Map`]s, where a message finds them without touching the
-//! guest's memory, in any context. They are written to the guest's memory, and read from it, only when userspace saves or
-//! restores the VM ([`table`]), in the layout of KVM's ABI revision 0
+//! The architecture leaves to an ITS what it keeps in the memory that the guest provides for its
+//! tables. This one keeps nothing there while the guest runs: the translations are in
+//! [`SortedMap`]s, where a message finds them without touching the guest's memory, in any context.
+//! They are written to the guest's memory, and read from it, only when userspace saves or restores
+//! the VM ([`table`]), in the layout of KVM's ABI revision 0
 //! (Documentation/virt/kvm/devices/arm-vgic-its.rst), so that a VM can go from one hypervisor to the other.
 //!
 //! Commands run when the guest writes GITS_CWRITER, before its write is complete. Everything in here may sleep, and is
@@ -67,7 +68,7 @@ pub trait Env {
 }
 
 /// A sorted map.
-pub trait Map<K, V> {
+pub trait SortedMap<K, V> {
     /// The value of a key.
     fn get(&self, key: K) -> Option<V>;
     /// Sets the value of a key.
@@ -140,9 +141,9 @@ pub struct Its<D, C, E> {
 
 impl<D, C, E> Its<D, C, E>
 where
-    D: Map<u32, Device>,
-    C: Map<u16, Collection>,
-    E: Map<Event, Translation>,
+    D: SortedMap<u32, Device>,
+    C: SortedMap<u16, Collection>,
+    E: SortedMap<Event, Translation>,
 {
     /// Out of reset; the maps are empty.
     pub fn new(devices: D, collections: C, events: E) -> Self {

@@ -2,7 +2,7 @@
 
 //! An ITS's registers (IHI 0069, section 12.19), for the guest and for userspace, which saves and restores them.
 
-use super::{Collection, Device, Env, Event, Its, Map, Registers, Translation};
+use super::{Collection, Device, Env, Event, Its, Registers, SortedMap, Translation};
 use super::{DEVICE_BITS, EVENT_BITS};
 use crate::model::sysreg::regs::{
     GITS_BASER, GITS_CBASER, GITS_CREADR, GITS_CTLR, GITS_CWRITER, GITS_IIDR, GITS_PIDR4,
@@ -29,7 +29,7 @@ pub enum RegisterError {
 
 /// The registers that are not reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Register {
+enum ItsRegister {
     Ctlr,
     Iidr,
     Typer,
@@ -57,7 +57,7 @@ const NO_TABLE_LAST: u32 = GITS_BASER::at(GITS_BASER::COUNT - 1);
 const IDENTIFICATION: [u8; GITS_PIDR4::COUNT as usize] =
     [0x40, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
 
-impl Register {
+impl ItsRegister {
     /// The one at an offset, with the offset that it begins at.
     fn find(offset: u32) -> Option<(Self, u32)> {
         let word = offset & !3;
@@ -90,17 +90,17 @@ impl Register {
 
 /// One access of the guest's.
 #[derive(Clone, Copy)]
-struct Access {
-    register: Register,
+struct RegisterAccess {
+    register: ItsRegister,
     /// Of the register's 64 bits.
     upper: bool,
     whole: bool,
 }
 
-impl Access {
+impl RegisterAccess {
     /// `None`: not a register, or not with this size and alignment.
     fn new(offset: u32, size: u8) -> Option<Self> {
-        let (register, start) = Register::find(offset)?;
+        let (register, start) = ItsRegister::find(offset)?;
         let within = offset.wrapping_sub(start);
         let fits = match size {
             4 => within == 0 || (within == 4 && register.is_wide()),
@@ -214,28 +214,28 @@ impl Registers {
         };
     }
 
-    fn read(&self, register: Register) -> u64 {
+    fn read(&self, register: ItsRegister) -> u64 {
         match register {
-            Register::Ctlr => {
+            ItsRegister::Ctlr => {
                 let quiescent = self.creadr == self.cwriter;
                 GITS_CTLR::Enabled.of(self.enabled.into())
                     | GITS_CTLR::Quiescent.of(quiescent.into())
             }
-            Register::Iidr => IIDR,
+            ItsRegister::Iidr => IIDR,
             // PTA is 0: vCPUs are named by their numbers.
-            Register::Typer => {
+            ItsRegister::Typer => {
                 GITS_TYPER::Physical.of(1)
                     | GITS_TYPER::ITT_entry_size.of(ENTRY - 1)
                     | GITS_TYPER::ID_bits.of(u64::from(EVENT_BITS - 1))
                     | GITS_TYPER::Devbits.of(u64::from(DEVICE_BITS - 1))
             }
-            Register::Cbaser => self.cbaser,
-            Register::Cwriter => self.cwriter,
-            Register::Creadr => self.creadr,
-            Register::Devices => self.devices,
-            Register::Collections => self.collections,
-            Register::NoTable => 0,
-            Register::Id(offset) => {
+            ItsRegister::Cbaser => self.cbaser,
+            ItsRegister::Cwriter => self.cwriter,
+            ItsRegister::Creadr => self.creadr,
+            ItsRegister::Devices => self.devices,
+            ItsRegister::Collections => self.collections,
+            ItsRegister::NoTable => 0,
+            ItsRegister::Id(offset) => {
                 let n = offset.wrapping_sub(PIDR4) / GITS_PIDR4::SIZE;
                 IDENTIFICATION
                     .get(n as usize)
@@ -265,30 +265,30 @@ impl Registers {
 
 impl<D, C, E> Its<D, C, E>
 where
-    D: Map<u32, Device>,
-    C: Map<u16, Collection>,
-    E: Map<Event, Translation>,
+    D: SortedMap<u32, Device>,
+    C: SortedMap<u16, Collection>,
+    E: SortedMap<Event, Translation>,
 {
     /// The guest reads `size` bytes at `offset` of the frame. What is not a register reads as zero.
     pub fn read(&self, offset: u32, size: u8) -> u64 {
-        Access::new(offset, size).map_or(0, |access| {
+        RegisterAccess::new(offset, size).map_or(0, |access| {
             access.extract(self.registers.read(access.register))
         })
     }
 
     /// The guest writes `size` bytes at `offset` of the frame. A write to what is not a register is ignored.
     pub fn write(&mut self, env: &mut impl Env, offset: u32, size: u8, value: u64) {
-        if let Some(access) = Access::new(offset, size) {
+        if let Some(access) = RegisterAccess::new(offset, size) {
             let old = self.registers.read(access.register);
             self.set(env, access.register, access.merge(old, value));
         }
     }
 
-    fn set(&mut self, env: &mut impl Env, register: Register, value: u64) {
+    fn set(&mut self, env: &mut impl Env, register: ItsRegister, value: u64) {
         let registers = &mut self.registers;
         match register {
-            Register::Ctlr => self.enable(env, GITS_CTLR::Enabled.is_set(value)),
-            Register::Cwriter => {
+            ItsRegister::Ctlr => self.enable(env, GITS_CTLR::Enabled.is_set(value)),
+            ItsRegister::Cwriter => {
                 if value & QUEUE_OFFSET < registers.queue_size() {
                     registers.cwriter = value & QUEUE_OFFSET;
                     self.run_commands(env);
@@ -296,19 +296,19 @@ where
             }
             // These cannot be written while the ITS is enabled.
             _ if registers.enabled => {}
-            Register::Cbaser => {
+            ItsRegister::Cbaser => {
                 let value = GITS_CBASER::Physical_Address_Low.with(value, 0);
                 registers.cbaser = memory_attributes(value);
                 // The queue is empty then.
                 (registers.creadr, registers.cwriter) = (0, 0);
             }
-            Register::Devices => {
+            ItsRegister::Devices => {
                 let new = baser(value, GITS_BASER::Type_Devices);
                 if core::mem::replace(&mut registers.devices, new) != new {
                     self.forget_devices(env);
                 }
             }
-            Register::Collections => {
+            ItsRegister::Collections => {
                 // That table is never indirect.
                 let new = baser(
                     GITS_BASER::Indirect.with(value, 0),
@@ -319,11 +319,11 @@ where
                     self.forget_collections();
                 }
             }
-            Register::Iidr
-            | Register::Typer
-            | Register::Creadr
-            | Register::NoTable
-            | Register::Id(_) => {}
+            ItsRegister::Iidr
+            | ItsRegister::Typer
+            | ItsRegister::Creadr
+            | ItsRegister::NoTable
+            | ItsRegister::Id(_) => {}
         }
     }
 
@@ -355,12 +355,12 @@ where
         value: u64,
     ) -> Result<(), RegisterError> {
         match user_register(offset)? {
-            Register::Iidr if GITS_IIDR::Revision.is_set(value) => Err(RegisterError::Value),
-            Register::Creadr if self.registers.enabled => Err(RegisterError::Enabled),
-            Register::Creadr if value & QUEUE_OFFSET >= self.registers.queue_size() => {
+            ItsRegister::Iidr if GITS_IIDR::Revision.is_set(value) => Err(RegisterError::Value),
+            ItsRegister::Creadr if self.registers.enabled => Err(RegisterError::Enabled),
+            ItsRegister::Creadr if value & QUEUE_OFFSET >= self.registers.queue_size() => {
                 Err(RegisterError::Value)
             }
-            Register::Creadr => {
+            ItsRegister::Creadr => {
                 self.registers.creadr = value & QUEUE_OFFSET;
                 Ok(())
             }
@@ -372,7 +372,7 @@ where
     }
 }
 
-fn user_register(offset: u64) -> Result<Register, RegisterError> {
+fn user_register(offset: u64) -> Result<ItsRegister, RegisterError> {
     let align = if offset < TYPER.into() || offset >= PIDR4.into() {
         4
     } else {
@@ -381,6 +381,6 @@ fn user_register(offset: u64) -> Result<Register, RegisterError> {
     if offset % align != 0 {
         return Err(RegisterError::Alignment);
     }
-    let register = u32::try_from(offset).ok().and_then(Register::find);
+    let register = u32::try_from(offset).ok().and_then(ItsRegister::find);
     Ok(register.ok_or(RegisterError::NoRegister)?.0)
 }

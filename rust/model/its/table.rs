@@ -14,7 +14,7 @@
 use super::command::has_event;
 use super::registers::{GuestTable, ENTRY, PAGE};
 use super::EVENT_BITS;
-use super::{Collection, Device, Env, Event, Its, Map, NoMemory, Translation};
+use super::{Collection, Device, Env, Event, Its, NoMemory, SortedMap, Translation};
 use crate::model::sysreg::regs::{GITS_CTE, GITS_DTE, GITS_ITE, GITS_L1TE};
 use crate::model::vgic::LpiId;
 
@@ -108,9 +108,9 @@ fn scan<V: Env>(
 
 impl<D, C, E> Its<D, C, E>
 where
-    D: Map<u32, Device>,
-    C: Map<u16, Collection>,
-    E: Map<Event, Translation>,
+    D: SortedMap<u32, Device>,
+    C: SortedMap<u16, Collection>,
+    E: SortedMap<Event, Translation>,
 {
     /// KVM_DEV_ARM_ITS_SAVE_TABLES: writes everything into the guest's tables.
     pub fn save(&self, env: &mut impl Env) -> Result<(), TableError> {

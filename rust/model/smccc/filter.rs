@@ -6,7 +6,7 @@ use core::ops::Deref;
 
 /// What happens to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
+pub enum FilterAction {
     /// The kernel answers it.
     Handle,
     /// NOT_SUPPORTED.
@@ -15,7 +15,7 @@ pub enum Action {
     Forward,
 }
 
-impl Action {
+impl FilterAction {
     /// From `kvm_smccc_filter.action`.
     pub const fn new(action: u8) -> Option<Self> {
         match action {
@@ -40,16 +40,16 @@ pub enum FilterError {
 
 /// A range of functions, and what happens to a call of one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Range {
+pub struct FunctionRange {
     first: u32,
     last: u32,
-    action: Action,
+    action: FilterAction,
 }
 
 /// Where ranges are stored.
-pub trait Ranges: Deref<Target = [Range]> {
+pub trait Ranges: Deref<Target = [FunctionRange]> {
     /// Puts `range` before the one at `place`, or behind all. False if there is no memory for it; then nothing has changed.
-    fn put(&mut self, place: usize, range: Range) -> bool;
+    fn put(&mut self, place: usize, range: FunctionRange) -> bool;
 }
 
 /// The architecture's calls, 32-bit and 64-bit: whether a guest is told of a speculation flaw is not up to userspace.
@@ -85,7 +85,12 @@ impl<R: Ranges> Filter<R> {
     }
 
     /// Adds the `count` functions from `first` on. The VM must not have run.
-    pub fn insert(&mut self, first: u32, count: u32, action: Action) -> Result<(), FilterError> {
+    pub fn insert(
+        &mut self,
+        first: u32,
+        count: u32,
+        action: FilterAction,
+    ) -> Result<(), FilterError> {
         let last = count
             .checked_sub(1)
             .and_then(|more| first.checked_add(more))
@@ -99,7 +104,7 @@ impl<R: Ranges> Filter<R> {
         if next_meets || RESERVED.iter().any(|&(a, b)| first <= b && last >= a) {
             return Err(FilterError::Exists);
         }
-        let range = Range {
+        let range = FunctionRange {
             first,
             last,
             action,
@@ -112,10 +117,10 @@ impl<R: Ranges> Filter<R> {
     }
 
     /// What happens to a call of this function.
-    pub fn action(&self, function: u32) -> Action {
+    pub fn action(&self, function: u32) -> FilterAction {
         match self.ranges.get(self.place(function)) {
             Some(range) if range.first <= function => range.action,
-            _ => Action::Handle,
+            _ => FilterAction::Handle,
         }
     }
 }

@@ -128,7 +128,7 @@ pub enum FwError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Firmware {
     /// Power control.
-    pub psci: psci::Config,
+    pub psci: psci::PsciConfig,
     /// Optional services.
     pub bitmaps: Bitmaps,
     /// The host's state, for ARCH_WORKAROUND_1.

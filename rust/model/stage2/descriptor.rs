@@ -16,12 +16,12 @@ use crate::model::types::HostPa;
 
 /// Some bits of a descriptor.
 #[derive(Clone, Copy)]
-struct Field {
+struct DescriptorField {
     shift: u32,
     mask: u64,
 }
 
-impl Field {
+impl DescriptorField {
     /// Bits `high` to `low`.
     const fn bits(high: u32, low: u32) -> Self {
         Self {
@@ -40,25 +40,25 @@ impl Field {
 }
 
 /// Valid.
-const VALID: u64 = Field::bits(0, 0).mask;
+const VALID: u64 = DescriptorField::bits(0, 0).mask;
 /// In a valid descriptor: a table above level 3, a page at level 3; clear in a block.
-const TABLE_OR_PAGE: u64 = Field::bits(1, 1).mask;
+const TABLE_OR_PAGE: u64 = DescriptorField::bits(1, 1).mask;
 /// The memory type.
-const MEM_ATTR: Field = Field::bits(5, 2);
+const MEM_ATTR: DescriptorField = DescriptorField::bits(5, 2);
 /// Data access permissions.
-const S2AP: Field = Field::bits(7, 6);
+const S2AP: DescriptorField = DescriptorField::bits(7, 6);
 /// Shareability.
-const SH: Field = Field::bits(9, 8);
+const SH: DescriptorField = DescriptorField::bits(9, 8);
 /// The access flag.
-const AF: u64 = Field::bits(10, 10).mask;
+const AF: u64 = DescriptorField::bits(10, 10).mask;
 /// The output address, or the next table's address. Bits below the level's size are zero.
-const OUTPUT: u64 = Field::bits(47, 12).mask;
+const OUTPUT: u64 = DescriptorField::bits(47, 12).mask;
 /// Execute-never.
-const XN: Field = Field::bits(54, 53);
+const XN: DescriptorField = DescriptorField::bits(54, 53);
 /// In an invalid descriptor: being changed under the shared lock. Bits 58:55 are for software in valid ones too.
-const LOCKED: u64 = Field::bits(55, 55).mask;
+const LOCKED: u64 = DescriptorField::bits(55, 55).mask;
 /// In an invalid descriptor: a leaf whose memory awaits cache maintenance.
-const DEAD: u64 = Field::bits(56, 56).mask;
+const DEAD: u64 = DescriptorField::bits(56, 56).mask;
 
 /// S2AP, bit 0: reads are allowed.
 const S2AP_READ: u64 = 0b01;

@@ -7,7 +7,7 @@ use super::descriptor::{Entry, Format};
 use super::level::Level;
 use super::platform::{DescriptorAddr, Platform};
 use super::stale::Stale;
-use super::visit::{Linked, Position, Work};
+use super::visit::{LinkedOf, Position, Work};
 use super::Stage2;
 use crate::model::types::Ipa;
 use core::ops::{ControlFlow, Range};
@@ -232,12 +232,12 @@ impl<P: Platform> Stage2<P> {
 
     /// Whether nothing is at `at`.
     #[inline]
-    fn is_unused<'a>(&'a self, at: DescriptorAddr<Linked<'a, P>>) -> bool {
+    fn is_unused<'a>(&'a self, at: DescriptorAddr<LinkedOf<'a, P>>) -> bool {
         self.platform.load(at).0 == Format::EMPTY
     }
 
     /// Cleans the dead pages of a level 3 table.
-    fn clean_pages<'a>(&'a self, table: Linked<'a, P>) {
+    fn clean_pages<'a>(&'a self, table: LinkedOf<'a, P>) {
         for index in 0..P::GRANULE.entries() {
             if let Entry::Dead(leaf) = self.read(Level::L3, table, index).entry {
                 self.platform

@@ -11,14 +11,14 @@ use crate::model::types::Ipa;
 use core::ops::{ControlFlow, Range};
 
 /// A table that is linked, in the memory of the platform `P`.
-pub(super) type Linked<'a, P> = <P as TableMemory>::Linked<'a>;
+pub(super) type LinkedOf<'a, P> = <P as TableMemory>::Linked<'a>;
 
 /// A descriptor that was read.
 pub(super) struct Position<'a, P: Platform + 'a> {
     pub(super) level: Level,
-    pub(super) at: DescriptorAddr<Linked<'a, P>>,
+    pub(super) at: DescriptorAddr<LinkedOf<'a, P>>,
     pub(super) raw: u64,
-    pub(super) entry: Entry<Linked<'a, P>>,
+    pub(super) entry: Entry<LinkedOf<'a, P>>,
 }
 
 /// How many more descriptors may be looked at before the caller gets a chance to drop its lock.
@@ -48,7 +48,7 @@ impl<P: Platform> Stage2<P> {
     pub(super) fn read<'a>(
         &'a self,
         level: Level,
-        table: Linked<'a, P>,
+        table: LinkedOf<'a, P>,
         index: u16,
     ) -> Position<'a, P> {
         let at = DescriptorAddr { table, index };

@@ -168,9 +168,9 @@ pub enum When {
 
 /// What of [`When`] holds for a VM. Made once, when its identification registers can no longer change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Features(u8);
+pub struct GuestFeatures(u8);
 
-impl Features {
+impl GuestFeatures {
     /// Reads them from the guest's identification registers; `gic`: whether the VM has an in-kernel GICv3.
     pub fn new(ids: &IdRegs, gic: bool) -> Self {
         let mut bits = Self::bit(When::Always);
@@ -331,12 +331,12 @@ impl Row {
     }
 
     /// Whether a VM with `features` has it.
-    pub const fn exists(&self, features: Features) -> bool {
+    pub const fn exists(&self, features: GuestFeatures) -> bool {
         features.has(self.when)
     }
 
     /// Whether ONE_REG reaches it.
-    pub fn is_listed(&self, features: Features) -> bool {
+    pub fn is_listed(&self, features: GuestFeatures) -> bool {
         self.user != User::Hidden && self.exists(features)
     }
 }

@@ -13,12 +13,12 @@ const IIDR: u32 = (GICD_IIDR::ProductID.of(0x4b) | GICD_IIDR::Implementer.of(0x4
 
 /// The number of interrupts and the revision of the programming interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct GicConfig {
     nr_irqs: Option<u16>,
     revision: u8,
 }
 
-impl Default for Config {
+impl Default for GicConfig {
     fn default() -> Self {
         Self {
             nr_irqs: None,
@@ -27,7 +27,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl GicConfig {
     /// Sets the number of SGIs, PPIs and SPIs together: from 64 to 992, a multiple of 32. The architecture
     /// has room for 1020, KVM takes no 1024.
     ///

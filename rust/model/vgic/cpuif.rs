@@ -15,7 +15,7 @@ const SRE: u64 = ICC_SRE_EL1::DIB.mask() | ICC_SRE_EL1::DFB.mask() | ICC_SRE_EL1
 
 /// What a register is made of.
 #[derive(Clone, Copy)]
-enum Kind {
+enum IccRegister {
     /// A field of ICH_VMCR_EL2, from bit 0 of the register on.
     Vmcr(Field),
     /// ICC_BPR1_EL1: group 0's binary point where that is used for both.
@@ -28,30 +28,33 @@ enum Kind {
 
 /// The registers, in the order of their encodings, which the attribute has packed as
 /// [`Encoding`](crate::model::sysreg::Encoding) has.
-const REGISTERS: [(u16, Kind); 15] = [
-    (ICC_PMR_EL1::ENCODING.bits(), Kind::Vmcr(ICH_VMCR_EL2::VPMR)),
+const REGISTERS: [(u16, IccRegister); 15] = [
+    (
+        ICC_PMR_EL1::ENCODING.bits(),
+        IccRegister::Vmcr(ICH_VMCR_EL2::VPMR),
+    ),
     (
         ICC_BPR0_EL1::ENCODING.bits(),
-        Kind::Vmcr(ICH_VMCR_EL2::VBPR0),
+        IccRegister::Vmcr(ICH_VMCR_EL2::VBPR0),
     ),
-    (ICC_AP0R0_EL1::ENCODING.bits(), Kind::Apr(0, 0)),
-    (ICC_AP0R1_EL1::ENCODING.bits(), Kind::Apr(0, 1)),
-    (ICC_AP0R2_EL1::ENCODING.bits(), Kind::Apr(0, 2)),
-    (ICC_AP0R3_EL1::ENCODING.bits(), Kind::Apr(0, 3)),
-    (ICC_AP1R0_EL1::ENCODING.bits(), Kind::Apr(1, 0)),
-    (ICC_AP1R1_EL1::ENCODING.bits(), Kind::Apr(1, 1)),
-    (ICC_AP1R2_EL1::ENCODING.bits(), Kind::Apr(1, 2)),
-    (ICC_AP1R3_EL1::ENCODING.bits(), Kind::Apr(1, 3)),
-    (ICC_BPR1_EL1::ENCODING.bits(), Kind::Bpr1),
-    (ICC_CTLR_EL1::ENCODING.bits(), Kind::Ctlr),
-    (ICC_SRE_EL1::ENCODING.bits(), Kind::Sre),
+    (ICC_AP0R0_EL1::ENCODING.bits(), IccRegister::Apr(0, 0)),
+    (ICC_AP0R1_EL1::ENCODING.bits(), IccRegister::Apr(0, 1)),
+    (ICC_AP0R2_EL1::ENCODING.bits(), IccRegister::Apr(0, 2)),
+    (ICC_AP0R3_EL1::ENCODING.bits(), IccRegister::Apr(0, 3)),
+    (ICC_AP1R0_EL1::ENCODING.bits(), IccRegister::Apr(1, 0)),
+    (ICC_AP1R1_EL1::ENCODING.bits(), IccRegister::Apr(1, 1)),
+    (ICC_AP1R2_EL1::ENCODING.bits(), IccRegister::Apr(1, 2)),
+    (ICC_AP1R3_EL1::ENCODING.bits(), IccRegister::Apr(1, 3)),
+    (ICC_BPR1_EL1::ENCODING.bits(), IccRegister::Bpr1),
+    (ICC_CTLR_EL1::ENCODING.bits(), IccRegister::Ctlr),
+    (ICC_SRE_EL1::ENCODING.bits(), IccRegister::Sre),
     (
         ICC_IGRPEN0_EL1::ENCODING.bits(),
-        Kind::Vmcr(ICH_VMCR_EL2::VENG0),
+        IccRegister::Vmcr(ICH_VMCR_EL2::VENG0),
     ),
     (
         ICC_IGRPEN1_EL1::ENCODING.bits(),
-        Kind::Vmcr(ICH_VMCR_EL2::VENG1),
+        IccRegister::Vmcr(ICH_VMCR_EL2::VENG1),
     ),
 ];
 
@@ -117,14 +120,14 @@ impl CpuIf {
     /// Errors: [`Error::NoRegister`], [`Error::Invalid`] for active priorities that the hardware does not have.
     pub fn user_get(&self, vmcr: u64, encoding: u16) -> Result<u64, Error> {
         match find(encoding).ok_or(Error::NoRegister)? {
-            Kind::Vmcr(field) => Ok(field.get(vmcr)),
-            Kind::Bpr1 if ICH_VMCR_EL2::VCBPR.get(vmcr) != 0 => {
+            IccRegister::Vmcr(field) => Ok(field.get(vmcr)),
+            IccRegister::Bpr1 if ICH_VMCR_EL2::VCBPR.get(vmcr) != 0 => {
                 Ok(ICH_VMCR_EL2::VBPR0.get(vmcr).saturating_add(1).min(7))
             }
-            Kind::Bpr1 => Ok(ICH_VMCR_EL2::VBPR1.get(vmcr)),
-            Kind::Ctlr => Ok(self.ctlr(vmcr)),
-            Kind::Sre => Ok(SRE),
-            Kind::Apr(group, n) => {
+            IccRegister::Bpr1 => Ok(ICH_VMCR_EL2::VBPR1.get(vmcr)),
+            IccRegister::Ctlr => Ok(self.ctlr(vmcr)),
+            IccRegister::Sre => Ok(SRE),
+            IccRegister::Apr(group, n) => {
                 self.check_apr(n)?;
                 let aprs = if group == 0 { &self.ap0r } else { &self.ap1r };
                 aprs.get(usize::from(n)).copied().ok_or(Error::Invalid)
@@ -137,13 +140,13 @@ impl CpuIf {
     /// Errors: as [`CpuIf::user_get`], and [`Error::Invalid`] for a CPU interface that this hardware cannot be.
     pub fn user_set(&mut self, vmcr: &mut u64, encoding: u16, value: u64) -> Result<(), Error> {
         match find(encoding).ok_or(Error::NoRegister)? {
-            Kind::Vmcr(field) => *vmcr = field.with(*vmcr, value),
-            Kind::Bpr1 if ICH_VMCR_EL2::VCBPR.get(*vmcr) != 0 => (),
-            Kind::Bpr1 => *vmcr = ICH_VMCR_EL2::VBPR1.with(*vmcr, value),
-            Kind::Ctlr => self.set_ctlr(vmcr, value)?,
-            Kind::Sre if !ICC_SRE_EL1::SRE.is_set(value) => return Err(Error::Invalid),
-            Kind::Sre => (),
-            Kind::Apr(group, n) => {
+            IccRegister::Vmcr(field) => *vmcr = field.with(*vmcr, value),
+            IccRegister::Bpr1 if ICH_VMCR_EL2::VCBPR.get(*vmcr) != 0 => (),
+            IccRegister::Bpr1 => *vmcr = ICH_VMCR_EL2::VBPR1.with(*vmcr, value),
+            IccRegister::Ctlr => self.set_ctlr(vmcr, value)?,
+            IccRegister::Sre if !ICC_SRE_EL1::SRE.is_set(value) => return Err(Error::Invalid),
+            IccRegister::Sre => (),
+            IccRegister::Apr(group, n) => {
                 self.check_apr(n)?;
                 let aprs = if group == 0 {
                     &mut self.ap0r
@@ -202,7 +205,7 @@ impl CpuIf {
     }
 }
 
-fn find(encoding: u16) -> Option<Kind> {
+fn find(encoding: u16) -> Option<IccRegister> {
     let at = REGISTERS
         .binary_search_by_key(&encoding, |&(register, _)| register)
         .ok()?;

@@ -21,7 +21,7 @@
 
 use super::lrs::{lr, LrFile};
 use super::state::{forwards, View};
-use super::{Error, Stale};
+use super::{Error, StaleLists};
 use crate::model::vcpus::VcpuId;
 use core::num::NonZeroU16;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -83,7 +83,7 @@ impl LpiId {
     }
 }
 
-/// One LPI, in as little room as it takes: see `State`. The default is one that is not mapped.
+/// One LPI, in as little room as it takes: see `LpiState`. The default is one that is not mapped.
 ///
 /// It is read and written under the lock of the redistributor that it belongs to; being atomic is what lets safe code share it.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ pub struct Lpi {
 
 /// What there is to know of an LPI.
 #[derive(Clone, Copy)]
-struct State {
+struct LpiState {
     /// How many events of ITSes it stands for; 0: it is not mapped.
     maps: u32,
     /// Whose redistributor has it: its owner's. None: its collection is mapped to nobody.
@@ -117,14 +117,14 @@ struct State {
 }
 
 impl Lpi {
-    fn state(&self) -> State {
+    fn state(&self) -> LpiState {
         let (what, place) = (
             self.what.load(Ordering::Relaxed),
             self.place.load(Ordering::Relaxed),
         );
         let bit = |n: u32| what >> n & 1 != 0;
         let id = |n: u32| LpiId::new((place >> n & 0xffff) as u32);
-        State {
+        LpiState {
             maps: what as u32,
             target: ((what >> 32 & 0xffff) as usize)
                 .checked_sub(1)
@@ -142,7 +142,7 @@ impl Lpi {
         }
     }
 
-    fn set(&self, state: State) {
+    fn set(&self, state: LpiState) {
         let what = u64::from(state.maps)
             | state.target.map_or(0, |vcpu| vcpu.index() as u64 + 1) << 32
             | u64::from(state.priority) << 48
@@ -270,11 +270,11 @@ impl LpiQueues {
 }
 
 impl View<'_> {
-    fn lpi(&self, id: LpiId) -> Option<State> {
+    fn lpi(&self, id: LpiId) -> Option<LpiState> {
         Some(self.lpis.get(id)?.state())
     }
 
-    fn update_lpi(&self, id: LpiId, update: impl FnOnce(&mut State)) {
+    fn update_lpi(&self, id: LpiId, update: impl FnOnce(&mut LpiState)) {
         if let Some(lpi) = self.lpis.get(id) {
             let mut state = lpi.state();
             update(&mut state);
@@ -370,7 +370,7 @@ impl View<'_> {
 
     /// Fails with the vCPU that has it in a list register.
     fn check_lpi(&self, id: LpiId) -> Result<(), Error> {
-        let mut stale = Stale::default();
+        let mut stale = StaleLists::default();
         if let Some(lpi) = self.lpi(id).filter(|lpi| lpi.in_lr) {
             stale.add_vcpu(None, Some(lpi.owner));
         }
@@ -384,7 +384,7 @@ impl View<'_> {
             first = lpi.maps == 0;
             if first {
                 // It is in no queue and no list register: it was not pending when it was unmapped.
-                *lpi = State {
+                *lpi = LpiState {
                     target,
                     owner: target.unwrap_or(lpi.owner),
                     ..Lpi::default().state()

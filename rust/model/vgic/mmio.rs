@@ -5,8 +5,8 @@
 use super::intid::{IntId, Line};
 use super::irq::Irq;
 use super::state::View;
-use super::table::{Fresh, Register, DIST_TABLE, REDIST_TABLE};
-use super::{Error, Notify, Stale};
+use super::table::{Fresh, GicRegister, DIST_TABLE, REDIST_TABLE};
+use super::{Error, Notify, StaleLists};
 use crate::model::bitset::bits;
 use crate::model::sysreg::regs::{GICD_CTLR, GICR_ICPENDR0, GICR_ISPENDR0};
 use crate::model::vcpus::VcpuId;
@@ -55,7 +55,7 @@ impl GicFrame {
         offset: u32,
         size: u8,
         nr_irqs: u32,
-    ) -> Option<(&'static Register, u32, u32)> {
+    ) -> Option<(&'static GicRegister, u32, u32)> {
         let register = self.find(offset)?;
         let within = offset.wrapping_sub(register.offset);
         // Sizes are powers of two.
@@ -73,7 +73,7 @@ impl GicFrame {
     }
 
     #[inline]
-    fn find(self, offset: u32) -> Option<&'static Register> {
+    fn find(self, offset: u32) -> Option<&'static GicRegister> {
         match self {
             GicFrame::Dist => DIST_TABLE.find(offset),
             GicFrame::Redist(_) => REDIST_TABLE.find(offset),
@@ -89,7 +89,7 @@ impl GicFrame {
 }
 
 /// One access, as a register's functions see it.
-pub(super) struct Access {
+pub(super) struct MmioAccess {
     /// Whose redistributor; none: the distributor.
     pub(super) bank: Option<VcpuId>,
     /// Who makes it; none: userspace.
@@ -104,7 +104,7 @@ pub(super) struct Access {
     count: u32,
 }
 
-impl Access {
+impl MmioAccess {
     /// The interrupts that it concerns, with their places in the value. In the distributor, private interrupts are not
     /// there (affinity routing is always on).
     pub(super) fn lines(&self) -> impl Iterator<Item = (u32, Line)> + '_ {
@@ -176,7 +176,7 @@ impl View<'_> {
         frame: GicFrame,
         offset: u32,
         size: u8,
-    ) -> Result<Option<(&'static Register, Access)>, Error> {
+    ) -> Result<Option<(&'static GicRegister, MmioAccess)>, Error> {
         if offset >= frame.size() || !matches!(size, 1 | 2 | 4 | 8) {
             return Err(Error::BadAccess);
         }
@@ -186,7 +186,7 @@ impl View<'_> {
         let Some((register, first, count)) = frame.locate(offset, size, self.dist.nr_irqs) else {
             return Ok(None);
         };
-        let access = Access {
+        let access = MmioAccess {
             bank: frame.bank(),
             by,
             offset,
@@ -199,8 +199,8 @@ impl View<'_> {
 
     pub(super) fn check_write(
         &self,
-        register: &Register,
-        access: &Access,
+        register: &GicRegister,
+        access: &MmioAccess,
         value: u64,
     ) -> Result<(), Error> {
         match register.fresh_write {
@@ -215,11 +215,11 @@ impl View<'_> {
     #[inline(never)]
     pub(super) fn check(
         &self,
-        access: &Access,
+        access: &MmioAccess,
         value: u64,
         matters: impl Fn(&Irq) -> bool,
     ) -> Result<(), Error> {
-        let mut stale = Stale::default();
+        let mut stale = StaleLists::default();
         for line in access.lines_in(value) {
             stale.add(access.by, self.irq(line).filter(|irq| matters(irq)));
         }

@@ -85,7 +85,7 @@ mod sync;
 mod table;
 mod user;
 
-pub use config::Config;
+pub use config::GicConfig;
 pub use cpuif::CpuIf;
 pub use inject::SgiReg;
 pub use intid::{IntId, Line};
@@ -94,7 +94,7 @@ pub use lpi::{Lpi, LpiConfig, LpiId, LpiStore, LpiWork, NotRaised};
 pub use lrs::{hcr, lr, vmcr, LrFile, MAX_LRS};
 pub use mmio::GicFrame;
 pub use redist::{Bank, Redist, WorkSet};
-pub use state::{Lock, Shared, Storage};
+pub use state::{GicStorage, Lock, Shared};
 pub use sync::SyncReport;
 
 use crate::model::sysreg::regs::GICR_PROPBASER;
@@ -121,19 +121,19 @@ pub enum Error {
     /// Not an access to this frame at all.
     BadAccess,
     /// First these vCPUs have to leave the guest and be synced; then the same call again.
-    NeedSync(Stale),
+    NeedSync(StaleLists),
 }
 
 /// The vCPUs whose list registers hold what an access asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stale {
+pub struct StaleLists {
     /// The vCPU that makes the access. It is not in the guest, so this costs a sync only.
     pub own: bool,
     /// Other vCPUs, which have to be made to exit.
     pub others: VcpuSet,
 }
 
-impl Stale {
+impl StaleLists {
     /// Adds the vCPU that has `irq` in a list register, if there is one. `by` makes the access; none: userspace.
     fn add(&mut self, by: Option<VcpuId>, irq: Option<&Irq>) {
         if let Some(irq) = irq.filter(|irq| irq.lr.is_some()) {
@@ -184,7 +184,7 @@ impl Notify for VcpuSet {
 }
 
 /// A GICv3.
-pub struct Gic<S: Storage> {
+pub struct Gic<S: GicStorage> {
     dist: Dist,
     redists: S::Redists,
     banks: S::Banks,
@@ -192,13 +192,13 @@ pub struct Gic<S: Storage> {
     lpis: S::Lpis,
 }
 
-impl<S: Storage> Gic<S> {
+impl<S: GicStorage> Gic<S> {
     /// The interrupt controller of a VM whose vCPUs all exist, in their order: a [`Redist`] and a [`Bank`] for each, and
     /// as many shared interrupts as `config` says; `lpis` is empty.
     ///
     /// Errors: [`Error::Invalid`] if the numbers do not fit.
     pub fn new(
-        config: &Config,
+        config: &GicConfig,
         redists: S::Redists,
         banks: S::Banks,
         shared: S::Shared,
@@ -636,7 +636,7 @@ impl<S: Storage> Gic<S> {
         let enables = value as u32 & regs::ENABLES;
         let enabled = enables & !self.dist.enable_groups(enables) != 0;
         drop(self.lock_shared());
-        let mut stale = Stale::default();
+        let mut stale = StaleLists::default();
         for (vcpu, bank) in self.vcpus().zip(self.banks.iter()) {
             let forwarded = bank.lock().forwarded;
             if forwarded & !enables != 0 {

@@ -5,10 +5,10 @@
 use super::intid::Line;
 use super::irq::Irq;
 use super::lpi::{LpiId, LpiWork};
-use super::mmio::Access;
+use super::mmio::MmioAccess;
 use super::redist::{Bank, Redist};
 use super::state::View;
-use super::{config as setup, Error, Notify, Stale};
+use super::{config as setup, Error, Notify, StaleLists};
 use crate::model::sysreg::regs::{
     GICD_CTLR, GICD_PIDR2, GICD_TYPER, GICR_CTLR, GICR_PENDBASER, GICR_PROPBASER, GICR_TYPER,
     GIC_STATUSR,
@@ -31,14 +31,14 @@ const ID_BITS: u32 = 10;
 pub(super) const STATUS: u32 = !GIC_STATUSR::RES0 as u32;
 
 /// Reads as zero.
-pub(super) fn zero(_: &View<'_>, _: &Access) -> u64 {
+pub(super) fn zero(_: &View<'_>, _: &MmioAccess) -> u64 {
     0
 }
 
 /// Ignores the write.
 pub(super) fn ignore(
     _: &mut View<'_>,
-    _: &Access,
+    _: &MmioAccess,
     _: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -46,7 +46,7 @@ pub(super) fn ignore(
 }
 
 /// PIDR2 says GICv3, the others say nothing.
-pub(super) fn id_register(_: &View<'_>, access: &Access) -> u64 {
+pub(super) fn id_register(_: &View<'_>, access: &MmioAccess) -> u64 {
     // The same in both frames.
     if access.offset == GICD_PIDR2::OFFSET {
         GICD_PIDR2::ArchRev.of(3) | GICD_PIDR2::JEDEC.mask() | GICD_PIDR2::DES_1.of(3)
@@ -55,11 +55,11 @@ pub(super) fn id_register(_: &View<'_>, access: &Access) -> u64 {
     }
 }
 
-pub(super) fn ctlr(gic: &View<'_>, _: &Access) -> u64 {
+pub(super) fn ctlr(gic: &View<'_>, _: &MmioAccess) -> u64 {
     gic.dist.ctlr.load(Relaxed).into()
 }
 
-pub(super) fn typer(gic: &View<'_>, _: &Access) -> u64 {
+pub(super) fn typer(gic: &View<'_>, _: &MmioAccess) -> u64 {
     let lines = (gic.dist.nr_irqs / 32).saturating_sub(1);
     let lpis = gic.dist.has_lpis();
     let id_bits = if lpis { LpiId::BITS } else { ID_BITS };
@@ -69,18 +69,18 @@ pub(super) fn typer(gic: &View<'_>, _: &Access) -> u64 {
         | GICD_TYPER::No1N.mask()
 }
 
-pub(super) fn iidr(gic: &View<'_>, _: &Access) -> u64 {
+pub(super) fn iidr(gic: &View<'_>, _: &MmioAccess) -> u64 {
     setup::iidr(gic.dist.revision.load(Relaxed)).into()
 }
 
-pub(super) fn status(gic: &View<'_>, _: &Access) -> u64 {
+pub(super) fn status(gic: &View<'_>, _: &MmioAccess) -> u64 {
     gic.dist.status.load(Relaxed).into()
 }
 
 /// Writing 1 clears a bit.
 pub(super) fn clear_status(
     gic: &mut View<'_>,
-    _: &Access,
+    _: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -91,7 +91,7 @@ pub(super) fn clear_status(
 /// In GICR_CTLR: LPIs can be disabled again, and invalidated through registers.
 const CES_IR: u64 = GICR_CTLR::CES.mask() | GICR_CTLR::IR.mask();
 
-pub(super) fn redist_ctlr(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn redist_ctlr(gic: &View<'_>, access: &MmioAccess) -> u64 {
     let features = if gic.dist.revision.load(Relaxed) >= 3 {
         CES_IR
     } else {
@@ -104,7 +104,7 @@ pub(super) fn redist_ctlr(gic: &View<'_>, access: &Access) -> u64 {
 /// The registers' part is done when this returns, that of the tables in the guest's memory is the caller's.
 pub(super) fn set_redist_ctlr(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -119,7 +119,7 @@ pub(super) fn set_redist_ctlr(
         return Ok(());
     }
     if !enable && bank.resident && bank.forwarded != 0 {
-        let mut stale = Stale::default();
+        let mut stale = StaleLists::default();
         stale.add_vcpu(access.by, Some(vcpu));
         stale.check()?;
     }
@@ -141,14 +141,14 @@ pub(super) const TABLE_AT_RESET: u64 =
     GICR_PROPBASER::Shareability.of(1) | GICR_PROPBASER::InnerCache.of(3);
 
 /// One table for all redistributors, as GICR_TYPER.CommonLPIAff says.
-pub(super) fn propbaser(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn propbaser(gic: &View<'_>, access: &MmioAccess) -> u64 {
     half(gic.dist.propbaser.load(Relaxed), access)
 }
 
 /// Cannot be written while the redistributor has LPIs enabled.
 pub(super) fn set_propbaser(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -163,7 +163,7 @@ pub(super) fn set_propbaser(
 
 /// PTZ reads as zero: it says that the table is all zeroes when LPIs are enabled, and so need not be
 /// looked at then.
-pub(super) fn pendbaser(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn pendbaser(gic: &View<'_>, access: &MmioAccess) -> u64 {
     let pendbaser = bank(gic, access).map_or(0, |bank| bank.lpis.pendbaser);
     half(GICR_PENDBASER::PTZ.with(pendbaser, 0), access)
 }
@@ -171,7 +171,7 @@ pub(super) fn pendbaser(gic: &View<'_>, access: &Access) -> u64 {
 /// As [`set_propbaser`].
 pub(super) fn set_pendbaser(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -189,7 +189,7 @@ pub(super) fn set_pendbaser(
 
 pub(super) fn invalidate_lpi(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -202,7 +202,7 @@ pub(super) fn invalidate_lpi(
 
 pub(super) fn invalidate_all_lpis(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     _: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -228,20 +228,20 @@ pub(super) fn memory_attributes(value: u64) -> u64 {
     OuterCache.with(Shareability.with(value, shareability), outer)
 }
 
-fn redist<'a>(gic: &View<'a>, access: &Access) -> Option<&'a Redist> {
+fn redist<'a>(gic: &View<'a>, access: &MmioAccess) -> Option<&'a Redist> {
     gic.redists.get(access.bank?.index())
 }
 
-fn bank<'a>(gic: &'a View<'_>, access: &Access) -> Option<&'a Bank> {
+fn bank<'a>(gic: &'a View<'_>, access: &MmioAccess) -> Option<&'a Bank> {
     gic.bank(access.bank?)
 }
 
 /// KVM shows no revision here.
-pub(super) fn redist_iidr(_: &View<'_>, _: &Access) -> u64 {
+pub(super) fn redist_iidr(_: &View<'_>, _: &MmioAccess) -> u64 {
     setup::iidr(0).into()
 }
 
-pub(super) fn redist_typer(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn redist_typer(gic: &View<'_>, access: &MmioAccess) -> u64 {
     let Some(redist) = redist(gic, access) else {
         return 0;
     };
@@ -253,14 +253,14 @@ pub(super) fn redist_typer(gic: &View<'_>, access: &Access) -> u64 {
     half(value, access)
 }
 
-pub(super) fn redist_status(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn redist_status(gic: &View<'_>, access: &MmioAccess) -> u64 {
     bank(gic, access).map_or(0, |bank| bank.status.into())
 }
 
 /// Writing 1 clears a bit.
 pub(super) fn clear_redist_status(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -272,12 +272,12 @@ pub(super) fn clear_redist_status(
 
 /// Whether an access to a 64-bit register is to all of it, or to its lower half. The upper half of one that does something
 /// when it is written is reserved, or belongs to what is not there: vPEs and a fourth level of affinity.
-fn is_lower(access: &Access) -> bool {
+fn is_lower(access: &MmioAccess) -> bool {
     access.offset & 4 == 0
 }
 
 /// The part of a 64-bit register that an access of 4 or 8 bytes asks for.
-fn half(value: u64, access: &Access) -> u64 {
+fn half(value: u64, access: &MmioAccess) -> u64 {
     match (access.size, access.offset & 4) {
         (8, _) => value,
         (_, 0) => value & 0xffff_ffff,
@@ -286,7 +286,7 @@ fn half(value: u64, access: &Access) -> u64 {
 }
 
 /// A 64-bit register after a write of 4 or 8 bytes.
-fn merge(old: u64, access: &Access, value: u64) -> u64 {
+fn merge(old: u64, access: &MmioAccess, value: u64) -> u64 {
     match (access.size, access.offset & 4) {
         (8, _) => value,
         (_, 0) => old & !0xffff_ffff | value & 0xffff_ffff,
@@ -295,7 +295,7 @@ fn merge(old: u64, access: &Access, value: u64) -> u64 {
 }
 
 /// One bit for each interrupt.
-pub(super) fn gather(gic: &View<'_>, access: &Access, bit: impl Fn(&Irq) -> bool) -> u64 {
+pub(super) fn gather(gic: &View<'_>, access: &MmioAccess, bit: impl Fn(&Irq) -> bool) -> u64 {
     access
         .lines()
         .filter(|&(_, line)| gic.irq(line).is_some_and(&bit))
@@ -320,13 +320,13 @@ fn change(gic: &mut View<'_>, line: Line, notify: &mut dyn Notify, f: impl FnOnc
     }
 }
 
-pub(super) fn group(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn group(gic: &View<'_>, access: &MmioAccess) -> u64 {
     gather(gic, access, |irq| irq.group1)
 }
 
 pub(super) fn set_group(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -337,13 +337,13 @@ pub(super) fn set_group(
     Ok(())
 }
 
-pub(super) fn enabled(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn enabled(gic: &View<'_>, access: &MmioAccess) -> u64 {
     gather(gic, access, |irq| irq.enabled)
 }
 
 pub(super) fn set_enabled(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -355,7 +355,7 @@ pub(super) fn set_enabled(
 
 pub(super) fn clear_enabled(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -368,13 +368,13 @@ pub(super) fn clear_enabled(
     Ok(())
 }
 
-pub(super) fn pending(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn pending(gic: &View<'_>, access: &MmioAccess) -> u64 {
     gather(gic, access, Irq::pending)
 }
 
 pub(super) fn set_pending(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -392,7 +392,7 @@ pub(super) fn set_pending(
 
 pub(super) fn clear_pending(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -405,13 +405,13 @@ pub(super) fn clear_pending(
     Ok(())
 }
 
-pub(super) fn active(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn active(gic: &View<'_>, access: &MmioAccess) -> u64 {
     gather(gic, access, |irq| irq.active)
 }
 
 pub(super) fn set_active(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -430,7 +430,7 @@ pub(super) fn set_active(
 
 pub(super) fn clear_active(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -447,7 +447,7 @@ pub(super) fn clear_active(
     Ok(())
 }
 
-pub(super) fn priority(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn priority(gic: &View<'_>, access: &MmioAccess) -> u64 {
     access.lines().fold(0, |value, (n, line)| {
         let priority = gic.irq(line).map_or(0, |irq| irq.priority);
         value | (u64::from(priority) << ((n * 8) & 63))
@@ -456,7 +456,7 @@ pub(super) fn priority(gic: &View<'_>, access: &Access) -> u64 {
 
 pub(super) fn set_priority(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -467,7 +467,7 @@ pub(super) fn set_priority(
     Ok(())
 }
 
-pub(super) fn config(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn config(gic: &View<'_>, access: &MmioAccess) -> u64 {
     access
         .lines()
         .filter(|&(_, line)| gic.irq(line).is_some_and(|irq| irq.edge))
@@ -476,7 +476,7 @@ pub(super) fn config(gic: &View<'_>, access: &Access) -> u64 {
 
 pub(super) fn set_config(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -488,7 +488,7 @@ pub(super) fn set_config(
 }
 
 /// Aff3 and the routing mode, in the upper word and bit 31, are not there.
-pub(super) fn route(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn route(gic: &View<'_>, access: &MmioAccess) -> u64 {
     access.lines().fold(0, |_, (_, line)| {
         let route = gic.irq(line).map_or(0, |irq| irq.route);
         half(route.into(), access)
@@ -497,7 +497,7 @@ pub(super) fn route(gic: &View<'_>, access: &Access) -> u64 {
 
 pub(super) fn set_route(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {

@@ -19,7 +19,7 @@ pub trait Lock<T> {
 }
 
 /// Where a controller's parts are kept.
-pub trait Storage: Sized {
+pub trait GicStorage: Sized {
     /// What of each vCPU's redistributor is read without a lock.
     type Redists: Deref<Target = [Redist]>;
     /// The rest of one redistributor, under its lock.
@@ -87,14 +87,14 @@ pub(super) fn forwards(enables: u32, group1: bool) -> bool {
 }
 
 /// What the lock of the shared interrupts is around.
-pub struct Shared<S: Storage> {
+pub struct Shared<S: GicStorage> {
     pub(super) spis: S::Spis,
     pub(super) works: S::Works,
     /// How often the lock has been taken.
     pub(super) taken: u64,
 }
 
-impl<S: Storage> Shared<S> {
+impl<S: GicStorage> Shared<S> {
     /// The shared interrupts out of reset; `spis` are each [`Irq::default`], and `works`, one for each vCPU and
     /// [`WorkSet::KINDS`] more, empty.
     pub fn new(mut spis: S::Spis, mut works: S::Works) -> Self {
@@ -113,7 +113,7 @@ impl<S: Storage> Shared<S> {
 
 /// A property by which shared interrupts are found without a look at each; there is a set for all that have it.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum IrqProperty {
     /// Active, as of the last sync if in a list register.
     Active,
     /// In group 0.
@@ -122,7 +122,7 @@ pub(super) enum Kind {
     Priority(u8),
 }
 
-impl Kind {
+impl IrqProperty {
     /// Where its set is, counted from the end: the work sets have the places from the beginning.
     const fn back_index(self) -> usize {
         match self {
@@ -133,7 +133,7 @@ impl Kind {
     }
 }
 
-const _: () = assert!(Kind::Priority(u8::MAX).back_index() == WorkSet::KINDS);
+const _: () = assert!(IrqProperty::Priority(u8::MAX).back_index() == WorkSet::KINDS);
 
 /// One vCPU's redistributor, locked.
 pub(super) struct BankView<'a> {
@@ -148,7 +148,7 @@ pub(super) struct SharedView<'a> {
 }
 
 impl SharedView<'_> {
-    fn kind(&self, kind: Kind) -> Option<&WorkSet> {
+    fn kind(&self, kind: IrqProperty) -> Option<&WorkSet> {
         let at = self.works.len().wrapping_sub(kind.back_index());
         self.works.get(at)
     }
@@ -160,14 +160,14 @@ impl SharedView<'_> {
         set: &'a WorkSet,
     ) -> impl Iterator<Item = (u8, IntId)> + 'a {
         let levels = (0..=u8::MAX).step_by(8).filter_map(|priority| {
-            let level = self.kind(Kind::Priority(priority))?;
+            let level = self.kind(IrqProperty::Priority(priority))?;
             Some((priority, level))
         });
         levels.flat_map(|(priority, level)| set.common(level).map(move |id| (priority, id)))
     }
 
     /// Notes whether a shared interrupt is of a kind.
-    fn note(&mut self, kind: Kind, id: IntId, is: bool) {
+    fn note(&mut self, kind: IrqProperty, id: IntId, is: bool) {
         let at = self.works.len().wrapping_sub(kind.back_index());
         match self.works.get_mut(at) {
             Some(set) if is => set.insert(id),
@@ -186,8 +186,8 @@ impl SharedView<'_> {
             if let Some(spi) = self.spis.get_mut(n) {
                 spi.reset(Irq::spi());
                 let (priority, group1) = (spi.priority, spi.group1);
-                self.note(Kind::Priority(priority), id, true);
-                self.note(Kind::Group0, id, !group1);
+                self.note(IrqProperty::Priority(priority), id, true);
+                self.note(IrqProperty::Group0, id, !group1);
             }
         }
     }
@@ -202,7 +202,7 @@ pub(super) struct SpiWork<'a> {
 impl SpiWork<'_> {
     /// Those that are active.
     pub(super) fn active(&self) -> WorkSet {
-        let active = self.shared.kind(Kind::Active);
+        let active = self.shared.kind(IrqProperty::Active);
         active.map_or(WorkSet::default(), |active| self.work.part(active, true))
     }
 
@@ -217,8 +217,8 @@ impl SpiWork<'_> {
         mut each: impl FnMut(u8, IntId),
     ) -> usize {
         let (Some(active), Some(group0)) = (
-            self.shared.kind(Kind::Active),
-            self.shared.kind(Kind::Group0),
+            self.shared.kind(IrqProperty::Active),
+            self.shared.kind(IrqProperty::Group0),
         ) else {
             return 0;
         };
@@ -326,7 +326,7 @@ impl View<'_> {
     /// Whether any shared interrupt is active, if they are locked.
     pub(super) fn any_spi_is_active(&self) -> bool {
         let shared = self.shared.as_ref();
-        let active = shared.and_then(|shared| shared.kind(Kind::Active));
+        let active = shared.and_then(|shared| shared.kind(IrqProperty::Active));
         active.is_some_and(|active| !active.is_empty())
     }
 
@@ -334,7 +334,7 @@ impl View<'_> {
     #[inline(never)]
     pub(super) fn note_active(&mut self, line: Line, active: bool) {
         if let Some(shared) = self.shared.as_mut().filter(|_| line.bank().is_none()) {
-            shared.note(Kind::Active, line.id(), active);
+            shared.note(IrqProperty::Active, line.id(), active);
         }
     }
 
@@ -344,9 +344,9 @@ impl View<'_> {
         let Some(shared) = self.shared.as_mut().filter(|_| line.bank().is_none()) else {
             return;
         };
-        shared.note(Kind::Priority(before), line.id(), false);
-        shared.note(Kind::Priority(priority), line.id(), true);
-        shared.note(Kind::Group0, line.id(), !group1);
+        shared.note(IrqProperty::Priority(before), line.id(), false);
+        shared.note(IrqProperty::Priority(priority), line.id(), true);
+        shared.note(IrqProperty::Group0, line.id(), !group1);
     }
 
     /// Puts a shared interrupt into a vCPU's work set, or takes it out.

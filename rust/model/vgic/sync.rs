@@ -9,7 +9,7 @@ use super::irq::Irq;
 use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile, MAX_LRS};
 use super::state::View;
-use super::{Error, Notify, Stale};
+use super::{Error, Notify, StaleLists};
 use crate::model::timer::TimerSet;
 use crate::model::vcpus::VcpuId;
 
@@ -160,7 +160,7 @@ impl View<'_> {
         line: Line,
         notify: &mut dyn Notify,
     ) -> Result<(), Error> {
-        let mut stale = Stale::default();
+        let mut stale = StaleLists::default();
         stale.add(Some(by), self.irq(line));
         stale.check()?;
         if self.end_active(line, notify) {

@@ -5,7 +5,7 @@
 //! What has no row is reserved: it reads as zero and ignores writes. Rows that do so too are there because userspace may
 //! save and restore them.
 
-use super::mmio::Access;
+use super::mmio::MmioAccess;
 use super::regs::*;
 use super::state::View;
 use super::user;
@@ -13,9 +13,9 @@ use super::{Error, Notify};
 use crate::speculation;
 
 /// The register's value.
-pub(super) type Read = fn(&View<'_>, &Access) -> u64;
+pub(super) type Read = fn(&View<'_>, &MmioAccess) -> u64;
 /// Gives the register a value.
-pub(super) type Write = fn(&mut View<'_>, &Access, u64, &mut dyn Notify) -> Result<(), Error>;
+pub(super) type Write = fn(&mut View<'_>, &MmioAccess, u64, &mut dyn Notify) -> Result<(), Error>;
 
 /// Which interrupts a write must not find in a list register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) enum Fresh {
 }
 
 /// One row: a register, or an array of them.
-pub(super) struct Register {
+pub(super) struct GicRegister {
     pub(super) name: &'static str,
     pub(super) offset: u32,
     /// Bytes.
@@ -49,8 +49,8 @@ pub(super) struct Register {
     pub(super) fresh_write: Fresh,
 }
 
-impl Register {
-    /// Reads as zero, ignores writes; `sizes` is as [`Register::sizes`].
+impl GicRegister {
+    /// Reads as zero, ignores writes; `sizes` is as [`GicRegister::sizes`].
     const fn new(name: &'static str, offset: u32, len: u32, sizes: u8) -> Self {
         Self {
             name,
@@ -107,7 +107,7 @@ impl Register {
 /// The row of a register that `gic.sysreg` describes, accessed with these sizes.
 macro_rules! register {
     ($name:ident, $sizes:expr) => {
-        Register::new(
+        GicRegister::new(
             stringify!($name),
             crate::model::sysreg::regs::$name::OFFSET,
             crate::model::sysreg::regs::$name::SIZE * crate::model::sysreg::regs::$name::COUNT,
@@ -117,7 +117,7 @@ macro_rules! register {
 }
 
 /// The lookup is a binary search: rows follow each other without overlap, or this does not compile.
-const fn ordered<const N: usize>(table: [Register; N]) -> [Register; N] {
+const fn ordered<const N: usize>(table: [GicRegister; N]) -> [GicRegister; N] {
     let mut n = 1;
     while n < N {
         assert!(table[n - 1].offset + table[n - 1].len <= table[n].offset);
@@ -126,18 +126,18 @@ const fn ordered<const N: usize>(table: [Register; N]) -> [Register; N] {
     table
 }
 
-/// Bytes of a frame for which [`Table`] knows where to begin to look.
+/// Bytes of a frame for which [`RegisterTable`] knows where to begin to look.
 const BLOCK: u32 = 128;
 
 /// A frame's registers, with a way to find them by their offsets.
-pub(super) struct Table<const BLOCKS: usize> {
-    rows: &'static [Register],
+pub(super) struct RegisterTable<const BLOCKS: usize> {
+    rows: &'static [GicRegister],
     /// For each block the first row that does not end before it.
     first: [u8; BLOCKS],
 }
 
-impl<const BLOCKS: usize> Table<BLOCKS> {
-    const fn new(rows: &'static [Register]) -> Self {
+impl<const BLOCKS: usize> RegisterTable<BLOCKS> {
+    const fn new(rows: &'static [GicRegister]) -> Self {
         let mut first = [0; BLOCKS];
         let mut row = 0;
         let mut block = 0;
@@ -153,7 +153,7 @@ impl<const BLOCKS: usize> Table<BLOCKS> {
 
     /// The register at an offset.
     #[inline]
-    pub(super) fn find(&self, offset: u32) -> Option<&'static Register> {
+    pub(super) fn find(&self, offset: u32) -> Option<&'static GicRegister> {
         let first = *speculation::entry(&self.first, (offset / BLOCK) as usize)?;
         let rows = self.rows.get(usize::from(first)..)?;
         let register = rows.iter().find(|register| {
@@ -164,12 +164,14 @@ impl<const BLOCKS: usize> Table<BLOCKS> {
 }
 
 /// The distributor, by offset.
-pub(super) static DIST_TABLE: Table<{ 0x1_0000 / BLOCK as usize }> = Table::new(&DIST);
+pub(super) static DIST_TABLE: RegisterTable<{ 0x1_0000 / BLOCK as usize }> =
+    RegisterTable::new(&DIST);
 /// A redistributor, by offset.
-pub(super) static REDIST_TABLE: Table<{ 0x2_0000 / BLOCK as usize }> = Table::new(&REDIST);
+pub(super) static REDIST_TABLE: RegisterTable<{ 0x2_0000 / BLOCK as usize }> =
+    RegisterTable::new(&REDIST);
 
 /// The distributor.
-static DIST: [Register; 21] = ordered([
+static DIST: [GicRegister; 21] = ordered([
     register!(GICD_CTLR, 4)
         // The guest's writes are not this table's: see `Gic::set_ctlr`.
         .read(ctlr)
@@ -247,7 +249,7 @@ static DIST: [Register; 21] = ordered([
 ]);
 
 /// A redistributor: RD_base, then SGI_base.
-static REDIST: [Register; 22] = ordered([
+static REDIST: [GicRegister; 22] = ordered([
     register!(GICR_CTLR, 4)
         .read(redist_ctlr)
         .write(set_redist_ctlr),

@@ -7,7 +7,7 @@
 //! the state: the pending latch apart from the line, STATUSR to be set, IIDR to be compared.
 
 use super::intid::{IntId, Line};
-use super::mmio::{Access, GicFrame};
+use super::mmio::{GicFrame, MmioAccess};
 use super::regs::{self, gather, zero, ENABLES, STATUS};
 use super::state::View;
 use super::{config as setup, Error, Notify};
@@ -94,7 +94,7 @@ fn device_lines(vcpu: VcpuId, first: u32) -> impl Iterator<Item = (u32, Line)> {
 
 pub(super) fn set_ctlr(
     gic: &mut View<'_>,
-    _: &Access,
+    _: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -104,7 +104,7 @@ pub(super) fn set_ctlr(
 
 pub(super) fn set_iidr(
     gic: &mut View<'_>,
-    _: &Access,
+    _: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -116,7 +116,7 @@ pub(super) fn set_iidr(
 /// A confirmation only, once the controller exists.
 pub(super) fn set_typer2(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -129,7 +129,7 @@ pub(super) fn set_typer2(
 
 pub(super) fn set_status(
     gic: &mut View<'_>,
-    _: &Access,
+    _: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -139,7 +139,7 @@ pub(super) fn set_status(
 
 pub(super) fn set_redist_status(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -152,7 +152,7 @@ pub(super) fn set_redist_status(
 /// An active interrupt follows its route here: which of the two is restored first must not matter.
 pub(super) fn set_route(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
@@ -171,14 +171,14 @@ pub(super) fn set_route(
     Ok(())
 }
 
-pub(super) fn latch(gic: &View<'_>, access: &Access) -> u64 {
+pub(super) fn latch(gic: &View<'_>, access: &MmioAccess) -> u64 {
     gather(gic, access, |irq| irq.latch)
 }
 
 /// Every bit counts, the clear ones too.
 pub(super) fn set_latch(
     gic: &mut View<'_>,
-    access: &Access,
+    access: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {

@@ -18,15 +18,15 @@ pub(super) fn call(core: &mut Core) -> Next {
         .vm
         .smccc_filter
         .as_ref()
-        .map_or(filter::Action::Handle, |filter| {
+        .map_or(filter::FilterAction::Handle, |filter| {
             filter.action(function as u32)
         }) {
-        filter::Action::Handle => {}
-        filter::Action::Deny => {
+        filter::FilterAction::Handle => {}
+        filter::FilterAction::Deny => {
             set_result(core, [smccc::NOT_SUPPORTED, 0, 0, 0]);
             return Next::Resume;
         }
-        filter::Action::Forward => {
+        filter::FilterAction::Forward => {
             return leave(Exit::Hypercall {
                 function: function as u32,
                 smc: Esr::new(core.frame.syndrome.esr).class() == ExceptionClass::Smc,

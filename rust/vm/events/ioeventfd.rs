@@ -40,13 +40,13 @@ impl Key {
 }
 
 /// What an ioeventfd signals. Whoever has found it in the list may come late, when it is deassigned.
-struct Target {
+struct StoreTarget {
     event: EventFd,
-    /// How many stores are signalling it right now; and [`Target::ENDED`].
+    /// How many stores are signalling it right now; and [`StoreTarget::ENDED`].
     users: AtomicU32,
 }
 
-impl Target {
+impl StoreTarget {
     const ENDED: u32 = 1 << 31;
 
     /// Signals the eventfd; false if it is deassigned. The thread is not preempted meanwhile.
@@ -73,7 +73,7 @@ impl Target {
 #[derive(Clone)]
 struct Ioeventfd {
     key: Key,
-    target: Arc<Target>,
+    target: Arc<StoreTarget>,
 }
 
 /// A VM's ioeventfds, sorted by their keys, of which no two collide.
@@ -131,7 +131,7 @@ impl Ioeventfds {
         let new = Ioeventfd {
             key,
             target: Arc::new(
-                Target {
+                StoreTarget {
                     event,
                     users: AtomicU32::new(0),
                 },

@@ -114,7 +114,7 @@ impl Layout {
 
     /// The finished map. `ENXIO` if the distributor or some vCPU's redistributor has no address, `EINVAL` if they overlap
     /// or are not all below `limit`.
-    pub(crate) fn map(&self, vcpus: u32, limit: u64) -> Result<Map> {
+    pub(crate) fn map(&self, vcpus: u32, limit: u64) -> Result<FrameMap> {
         let dist = self.dist.ok_or(ENXIO)?;
         if self.places(vcpus) < vcpus {
             return Err(ENXIO);
@@ -125,7 +125,7 @@ impl Layout {
         let mut redists = KVec::new();
         for (first, used, region) in self.uses(vcpus).filter(|(_, used, _)| *used > 0) {
             redists.push(
-                Range {
+                RedistRange {
                     base: region.base,
                     first,
                     count: used,
@@ -133,7 +133,7 @@ impl Layout {
                 GFP_KERNEL_ACCOUNT,
             )?;
         }
-        Ok(Map { dist, redists })
+        Ok(FrameMap { dist, redists })
     }
 
     /// The vCPUs whose redistributor is the last one of those that lie side by side: GICR_TYPER.Last.
@@ -209,19 +209,19 @@ pub(crate) fn check_range(base: u64, size: u64, limit: u64) -> Result {
 }
 
 /// Redistributors side by side, of vCPUs one after the other.
-struct Range {
+struct RedistRange {
     base: u64,
     first: u32,
     count: u32,
 }
 
 /// The frames' places in the guest's memory, fixed when the first vCPU runs.
-pub(crate) struct Map {
+pub(crate) struct FrameMap {
     dist: u64,
-    redists: KVec<Range>,
+    redists: KVec<RedistRange>,
 }
 
-impl Map {
+impl FrameMap {
     /// Which frame, and where in it, an access at `ipa` is.
     #[inline]
     pub(crate) fn find(&self, ipa: u64) -> Option<(GicFrame, u32)> {

@@ -31,8 +31,8 @@ impl LpiBlocks {
         Ok(())
     }
 
-    /// Makes sure that this LPI's block is there. One caller at a time: while another one puts it in its place it is not there
-    /// yet.
+    /// Makes sure that this LPI's block is there. One caller at a time: while another one puts it
+    /// in its place it is not there yet.
     pub(crate) fn make_block(&self, lpi: LpiId) -> core::result::Result<(), TableError> {
         if self.block(lpi.block()).is_some() {
             return Ok(());

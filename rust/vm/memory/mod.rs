@@ -23,7 +23,7 @@ pub(crate) use table_pool::VcpuTablePool;
 
 use super::s2_mmu::{Regime, S2Mmu};
 use crate::arch::cpu;
-use crate::arch::tlb::{self, Translation};
+use crate::arch::tlb::{self, GuestTranslation};
 use crate::host::mm;
 use crate::host::page::GRANULE;
 use crate::host::preempt::PreemptDisabled;
@@ -128,7 +128,7 @@ impl GuestMemory {
     }
 
     /// Returns the VMID that the VM has now, with its generation, and the translation under it.
-    pub(crate) fn translation(&self) -> (u64, Translation) {
+    pub(crate) fn translation(&self) -> (u64, GuestTranslation) {
         self.regime.current()
     }
 

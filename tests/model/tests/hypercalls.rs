@@ -2,9 +2,9 @@
 //! PSCI, SMCCC, random numbers, the firmware pseudo registers and the hypercall filter.
 
 use loft_model::model::psci::{
-    self, affinity_info, code, Action, Config, CpuOnOutcome, SystemEvent, Version,
+    self, affinity_info, code, Action, CpuOnOutcome, PsciConfig, SystemEvent, Version,
 };
-use loft_model::model::smccc::filter::{self, Filter, FilterError, Range, Ranges};
+use loft_model::model::smccc::filter::{self, Filter, FilterError, FunctionRange, Ranges};
 use loft_model::model::smccc::firmware::{FwError, FwReg};
 use loft_model::model::smccc::{
     decide, function, ptp, quick, trng, Bitmaps, Call, Counter, Firmware, Mitigation,
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 const NOT_SUPPORTED: u64 = u64::MAX;
 
 const FIRMWARE: Firmware = Firmware {
-    psci: Config {
+    psci: PsciConfig {
         version: Version::LATEST,
         system_suspend: false,
     },
@@ -36,8 +36,8 @@ const VERSIONS: [Version; 6] = [
     Version::V1_3,
 ];
 
-fn at(version: Version) -> Config {
-    Config {
+fn at(version: Version) -> PsciConfig {
+    PsciConfig {
         version,
         system_suspend: false,
     }
@@ -139,7 +139,7 @@ fn the_ends_of_a_guest() {
 fn suspending() {
     assert_eq!(call(0x8400_0001, [0; 3]), Action::Suspend);
     assert_eq!(call(0xc400_0001, [0; 3]), Action::Suspend);
-    let user = Config {
+    let user = PsciConfig {
         version: Version::V1_0,
         system_suspend: true,
     };
@@ -149,7 +149,7 @@ fn suspending() {
         assert_eq!(psci::decide(&user, function, [0; 3]), Action::SystemSuspend);
         assert_eq!(psci::features(&user, function), 0);
     }
-    let old = Config {
+    let old = PsciConfig {
         version: Version::V0_2,
         system_suspend: true,
     };
@@ -614,7 +614,7 @@ fn workaround_registers() {
 /// Room for so many ranges.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Store {
-    ranges: Vec<Range>,
+    ranges: Vec<FunctionRange>,
     room: usize,
 }
 
@@ -626,15 +626,15 @@ impl Store {
 }
 
 impl core::ops::Deref for Store {
-    type Target = [Range];
+    type Target = [FunctionRange];
 
-    fn deref(&self) -> &[Range] {
+    fn deref(&self) -> &[FunctionRange] {
         &self.ranges
     }
 }
 
 impl Ranges for Store {
-    fn put(&mut self, place: usize, range: Range) -> bool {
+    fn put(&mut self, place: usize, range: FunctionRange) -> bool {
         let room = self.ranges.len() < self.room;
         if room {
             self.ranges.insert(place, range);
@@ -645,7 +645,7 @@ impl Ranges for Store {
 
 #[test]
 fn filters() {
-    use filter::Action::{Deny, Forward, Handle};
+    use filter::FilterAction::{Deny, Forward, Handle};
     let mut filter = Filter::new(Store::room(usize::MAX));
     assert!(filter.is_empty());
     assert_eq!(filter.action(0x8400_0000), Handle);
@@ -700,14 +700,14 @@ fn filters() {
     assert_eq!(actions, [Handle, Deny, Deny, Forward, Handle, Forward]);
     assert!(!filter.is_empty());
     assert_eq!(
-        (filter::Action::new(2), filter::Action::new(3)),
+        (filter::FilterAction::new(2), filter::FilterAction::new(3)),
         (Some(Forward), None)
     );
 }
 
 #[test]
 fn a_filter_has_as_many_ranges_as_there_is_memory_for() {
-    use filter::Action::{Deny, Handle};
+    use filter::FilterAction::{Deny, Handle};
     let mut filter = Filter::new(Store::room(3));
     for first in [10, 30, 20] {
         assert_eq!(filter.insert(first, 1, Deny), Ok(()));
@@ -728,7 +728,7 @@ proptest! {
         let mut filter = Filter::new(Store::room(usize::MAX));
         let mut map = [None; 500];
         for (first, count, action) in ranges {
-            let action = filter::Action::new(action).unwrap();
+            let action = filter::FilterAction::new(action).unwrap();
             let taken = &mut map[first as usize..(first + count) as usize];
             let answer = if count == 0 {
                 Err(FilterError::Invalid)
@@ -741,7 +741,7 @@ proptest! {
             prop_assert_eq!(filter.insert(first, count, action), answer);
         }
         for (function, action) in (0..).zip(map) {
-            prop_assert_eq!(filter.action(function), action.unwrap_or(filter::Action::Handle));
+            prop_assert_eq!(filter.action(function), action.unwrap_or(filter::FilterAction::Handle));
         }
     }
 }

@@ -3,7 +3,8 @@
 //! The interrupt translation service, over a memory that is a map and LPIs that are a list of what was asked for.
 
 use loft_model::model::its::{
-    Collection, Device, Env, Event, Its, Map, NoMemory, RegisterError, TableError, Translation,
+    Collection, Device, Env, Event, Its, NoMemory, RegisterError, SortedMap, TableError,
+    Translation,
 };
 use loft_model::model::sysreg::regs::*;
 use loft_model::model::vcpus::VcpuId;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 struct Sorted<K, V>(BTreeMap<K, V>);
 
-impl<K: Ord + Copy, V: Copy> Map<K, V> for Sorted<K, V> {
+impl<K: Ord + Copy, V: Copy> SortedMap<K, V> for Sorted<K, V> {
     fn get(&self, key: K) -> Option<V> {
         self.0.get(&key).copied()
     }

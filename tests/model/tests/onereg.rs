@@ -3,7 +3,7 @@
 
 use loft_model::model::onereg::{pstate_is_valid, CoreReg, OneReg};
 use loft_model::model::smccc::firmware::FwReg;
-use loft_model::model::sysreg::table::Features;
+use loft_model::model::sysreg::table::GuestFeatures;
 use loft_model::model::sysreg::{regs, Encoding, IdReg, IdRegs, TABLE};
 use loft_model::one_reg_id::{decode, encode, list, size, UnknownId};
 use proptest::prelude::*;
@@ -45,14 +45,14 @@ struct FpsimdState {
 #[repr(C, align(16))]
 struct Quad([u64; 2]);
 
-fn everything() -> Features {
+fn everything() -> GuestFeatures {
     let mut ids = IdRegs::new();
     for index in 0..=u16::MAX {
         if let Some(id) = IdReg::new(Encoding::from_bits(index)) {
             ids.assign(id, u64::MAX);
         }
     }
-    Features::new(&ids, true)
+    GuestFeatures::new(&ids, true)
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_vm_without_a_feature_does_not_list_its_registers() {
             .filter(|reg| matches!(reg, OneReg::Sysreg(_)))
             .count()
     };
-    let none = Features::new(&IdRegs::new(), false);
+    let none = GuestFeatures::new(&IdRegs::new(), false);
     assert_eq!(
         listed(everything()) - listed(none),
         10,

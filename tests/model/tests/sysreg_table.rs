@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Encodings, fields, the table of system registers, the caches that a guest sees.
 
-use loft_model::model::sysreg::table::{self, Features, Guest, Reset, Storage, User, When};
+use loft_model::model::sysreg::table::{self, Guest, GuestFeatures, Reset, Storage, User, When};
 use loft_model::model::sysreg::{cache, lookup, regs, Encoding, Field, IdReg, IdRegs, Reg, TABLE};
 use proptest::prelude::*;
 
@@ -159,7 +159,7 @@ fn where_a_value_is() {
 
 #[test]
 fn core_registers_are_no_system_registers_of_userspace() {
-    let all = Features::new(&IdRegs::new(), true);
+    let all = GuestFeatures::new(&IdRegs::new(), true);
     for encoding in [
         regs::SP_EL1::ENCODING,
         regs::ELR_EL1::ENCODING,
@@ -253,7 +253,7 @@ fn features_decide_what_exists() {
     let ras = lookup(regs::ERRIDR_EL1::ENCODING).expect("a row");
     let lor = lookup(regs::LORC_EL1::ENCODING).expect("a row");
     let counter = lookup(regs::CNTPCTSS_EL0::ENCODING).expect("a row");
-    let nothing = Features::new(&IdRegs::new(), false);
+    let nothing = GuestFeatures::new(&IdRegs::new(), false);
     for row in [key, sgi, ras, lor, counter] {
         assert!(
             !row.exists(nothing) && !row.is_listed(nothing),
@@ -289,7 +289,7 @@ fn features_decide_what_exists() {
         regs::ID_AA64ISAR2_EL1::ENCODING,
         regs::ID_AA64ISAR2_EL1::WFxT.of(2),
     );
-    let all = Features::new(&ids, true);
+    let all = GuestFeatures::new(&ids, true);
     for row in [key, sgi, ras, lor, counter] {
         assert!(row.exists(all), "{}", row.name);
     }

@@ -5,7 +5,7 @@
 mod vgic;
 
 use loft_model::model::sysreg::regs::*;
-use loft_model::model::vgic::{Config, Error, GicFrame};
+use loft_model::model::vgic::{Error, GicConfig, GicFrame};
 use vgic::machine::{id, line, vcpu, Heard, Machine};
 use vgic::storage::{controller, redists};
 
@@ -58,7 +58,7 @@ fn out_of_reset() {
 #[test]
 fn the_number_of_interrupts_shows_in_typer() {
     for (n, lines) in [(64, 1), (256, 7), (992, 30)] {
-        let mut config = Config::default();
+        let mut config = GicConfig::default();
         config.set_nr_irqs(n).unwrap();
         let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
         let typer = gic.mmio_read(vcpu(0), DIST, GICD_TYPER::OFFSET, 4).unwrap();

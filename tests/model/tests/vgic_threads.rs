@@ -9,7 +9,7 @@ mod vgic;
 use loft_model::model::sysreg::regs::{GICD_CTLR, GICD_ICFGR, GICD_IROUTER, GICD_ISENABLER};
 use loft_model::model::timer::TimerSet;
 use loft_model::model::vcpus::VcpuId;
-use loft_model::model::vgic::{Config, Error, Gic, GicFrame, Line, LpiConfig, Notify, SgiReg};
+use loft_model::model::vgic::{Error, Gic, GicConfig, GicFrame, Line, LpiConfig, Notify, SgiReg};
 use std::sync::atomic::{fence, AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ impl Notify for Kicks<'_> {
 
 impl Vm {
     fn new() -> Self {
-        let mut config = Config::default();
+        let mut config = GicConfig::default();
         config.set_nr_irqs(96).unwrap();
         let vm = Self {
             gic: controller(&config, redists(CPUS), config.nr_spis()).unwrap(),

@@ -5,7 +5,7 @@
 mod vgic;
 
 use loft_model::model::sysreg::regs::*;
-use loft_model::model::vgic::{Config, CpuIf, Error, GicFrame};
+use loft_model::model::vgic::{CpuIf, Error, GicConfig, GicFrame};
 use vgic::cpu::SPURIOUS;
 use vgic::machine::{line, vcpu, Heard, Machine};
 use vgic::storage::{controller, redists};
@@ -19,7 +19,7 @@ fn redist(n: usize) -> GicFrame {
 
 #[test]
 fn numbers_of_interrupts() {
-    let mut config = Config::default();
+    let mut config = GicConfig::default();
     assert_eq!((config.nr_irqs(), config.nr_spis()), (256, 224));
     for n in [0, 32, 63, 65, 991, 993, 1020, 1023, 1024, 1056, u32::MAX] {
         assert_eq!(config.set_nr_irqs(n), Err(Error::Invalid), "{n}");
@@ -38,9 +38,9 @@ fn numbers_of_interrupts() {
 
 #[test]
 fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
-    let mut config = Config::default();
+    let mut config = GicConfig::default();
     assert!(!config.is_sized());
-    let there = |config: &Config, offset| config.user_has(DIST, offset);
+    let there = |config: &GicConfig, offset| config.user_has(DIST, offset);
     assert!(
         there(&config, GICD_CTLR::OFFSET)
             && !there(&config, GICD_CTLR::OFFSET + 2)
@@ -65,7 +65,7 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
 
 #[test]
 fn the_revision_is_agreed_on_first() {
-    let mut config = Config::default();
+    let mut config = GicConfig::default();
     assert_eq!(config.user_read(GICD_IIDR::OFFSET), Ok(0x4b00_343b));
     assert_eq!(config.user_read(GICD_TYPER2::OFFSET), Ok(0));
     assert_eq!(config.user_read(GICD_CTLR::OFFSET), Err(Error::Busy));

@@ -9,7 +9,8 @@ use loft_model::model::sysreg::regs::*;
 use loft_model::model::timer::{TimerId, TimerSet};
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
-    Config, Error, Gic, GicFrame, IntId, Line, LpiConfig, LpiWork, LrFile, Notify, SgiReg, Stale,
+    Error, Gic, GicConfig, GicFrame, IntId, Line, LpiConfig, LpiWork, LrFile, Notify, SgiReg,
+    StaleLists,
 };
 
 /// The physical INTID of the timer that PPI 27 is linked to.
@@ -98,7 +99,7 @@ impl Machine {
 
     /// The same out of reset.
     pub fn off(cpus: usize, list_registers: usize) -> Self {
-        let mut config = Config::default();
+        let mut config = GicConfig::default();
         config.set_nr_irqs(96).unwrap();
         let mut machine = Self {
             gic: controller(&config, redists(cpus), config.nr_spis()).unwrap(),
@@ -210,7 +211,7 @@ impl Machine {
         assert!(!self.running[cpu] || !self.cpus[cpu].maintenance());
     }
 
-    fn resolve(&mut self, by: usize, stale: Stale) -> Vec<usize> {
+    fn resolve(&mut self, by: usize, stale: StaleLists) -> Vec<usize> {
         let others: Vec<usize> = stale.others.iter().map(VcpuId::index).collect();
         assert!(!others.contains(&by));
         assert!(stale.own || !others.is_empty());

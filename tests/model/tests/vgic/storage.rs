@@ -5,7 +5,7 @@
 use super::lpis::Lpis;
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
-    Bank, Config, Error, Gic, Irq, Lock, Redist, Shared, Storage, WorkSet,
+    Bank, Error, Gic, GicConfig, GicStorage, Irq, Lock, Redist, Shared, WorkSet,
 };
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -69,7 +69,7 @@ impl<T> Drop for Held<'_, T> {
 
 pub struct Heap;
 
-impl Storage for Heap {
+impl GicStorage for Heap {
     type Redists = Vec<Redist>;
     type Bank = Ranked<Bank>;
     type Banks = Vec<Ranked<Bank>>;
@@ -80,7 +80,11 @@ impl Storage for Heap {
 }
 
 /// The controller of these vCPUs, with `spis` shared interrupts.
-pub fn controller(config: &Config, redists: Vec<Redist>, spis: usize) -> Result<Gic<Heap>, Error> {
+pub fn controller(
+    config: &GicConfig,
+    redists: Vec<Redist>,
+    spis: usize,
+) -> Result<Gic<Heap>, Error> {
     let banks = (0..redists.len()).map_while(VcpuId::new);
     let banks = banks.map(|vcpu| Ranked::new(1, Bank::new(vcpu))).collect();
     let works = vec![WorkSet::default(); redists.len() + WorkSet::KINDS];
