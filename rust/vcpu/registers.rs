@@ -44,7 +44,7 @@ impl Vcpu {
         reg: OneReg,
     ) -> Result<u128> {
         Ok(match reg {
-            OneReg::Core(reg) => get_core(state.core(), reg),
+            OneReg::Core(reg) => get_core(state.core(), reg)?,
             OneReg::Firmware(reg) => self.vm.firmware().0.get(reg).into(),
             OneReg::Sysreg(encoding) => get_sysreg(self, state.core(), features, encoding)?.into(),
             OneReg::CacheGeometry(csselr) => {
@@ -109,8 +109,8 @@ fn set_cache_geometry(core: &mut Core, csselr: u64, ccsidr: u32) -> Result {
     }
 }
 
-fn get_core(core: &mut Core, reg: CoreReg) -> u128 {
-    match reg {
+fn get_core(core: &mut Core, reg: CoreReg) -> Result<u128> {
+    Ok(match reg {
         CoreReg::X(n) => core.x(n).into(),
         CoreReg::Sp => core.frame.sp_el0.into(),
         CoreReg::Pc => core.frame.pc.into(),
@@ -118,16 +118,14 @@ fn get_core(core: &mut Core, reg: CoreReg) -> u128 {
         CoreReg::SpEl1 => core.get(Reg::SP_EL1).into(),
         CoreReg::ElrEl1 => core.get(Reg::ELR_EL1).into(),
         CoreReg::SpsrEl1 => core.get(Reg::SPSR_EL1).into(),
-        CoreReg::SpsrAarch32(n) => core
-            .spsr_aarch32
-            .get(usize::from(n))
-            .copied()
-            .unwrap_or(0)
-            .into(),
-        CoreReg::V(n) => core.fp.v.get(usize::from(n)).copied().unwrap_or(0),
+        CoreReg::SpsrAarch32(n) => {
+            let spsr = core.spsr_aarch32.get(usize::from(n)).ok_or(EINVAL)?;
+            (*spsr).into()
+        }
+        CoreReg::V(n) => *core.fp.v.get(usize::from(n)).ok_or(EINVAL)?,
         CoreReg::Fpsr => core.fp.fpsr.into(),
         CoreReg::Fpcr => core.fp.fpcr.into(),
-    }
+    })
 }
 
 fn set_core(core: &mut Core, reg: CoreReg, value: u128) -> Result {
@@ -145,16 +143,8 @@ fn set_core(core: &mut Core, reg: CoreReg, value: u128) -> Result {
         CoreReg::SpEl1 => core.set(Reg::SP_EL1, word),
         CoreReg::ElrEl1 => core.set(Reg::ELR_EL1, word),
         CoreReg::SpsrEl1 => core.set(Reg::SPSR_EL1, word),
-        CoreReg::SpsrAarch32(n) => {
-            if let Some(spsr) = core.spsr_aarch32.get_mut(usize::from(n)) {
-                *spsr = word;
-            }
-        }
-        CoreReg::V(n) => {
-            if let Some(v) = core.fp.v.get_mut(usize::from(n)) {
-                *v = value;
-            }
-        }
+        CoreReg::SpsrAarch32(n) => *core.spsr_aarch32.get_mut(usize::from(n)).ok_or(EINVAL)? = word,
+        CoreReg::V(n) => *core.fp.v.get_mut(usize::from(n)).ok_or(EINVAL)? = value,
         CoreReg::Fpsr => core.fp.fpsr = word & u64::from(u32::MAX),
         CoreReg::Fpcr => core.fp.fpcr = word & u64::from(u32::MAX),
     }
@@ -249,6 +239,8 @@ fn set_timer(vcpu: &Vcpu, core: &mut Core, reg: TimerReg, value: u64) {
         TimerReg::CntpCval => core.change_timer(TimerId::Physical, |timer| timer.write_cval(value)),
         TimerReg::Cntvct if !fixed => offsets.virtual_.store(now.wrapping_sub(value), Relaxed),
         TimerReg::Cntpct if !fixed => offsets.physical.store(now.wrapping_sub(value), Relaxed),
-        _ => {}
+        TimerReg::Cntvct | TimerReg::Cntpct => {}
+        // Hidden from userspace, which has set the comparators.
+        TimerReg::CntvTval | TimerReg::CntpTval => {}
     }
 }

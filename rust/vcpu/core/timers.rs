@@ -6,6 +6,7 @@
 use super::Core;
 use crate::arch::gic;
 use crate::arch::timer::{self, Ctls};
+use crate::host::bug::warn_on_once;
 use crate::host::percpu_irq;
 use crate::model::esr::Esr;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
@@ -93,9 +94,10 @@ impl Core {
     pub(in crate::vcpu) fn tell_timer_lines(&mut self, changed: TimerSet) {
         let Some(gic) = &self.gic else { return };
         for timer in changed.iter() {
-            if let Some(ppi) = Line::private(self.id, self.timers.of(timer)) {
-                let _ = gic.set_level(ppi, self.timer_lines.contains(timer));
-            }
+            let ppi = Line::private(self.id, self.timers.of(timer));
+            let level = self.timer_lines.contains(timer);
+            // Userspace gives a timer no other interrupt than a PPI.
+            warn_on_once!(ppi.is_none_or(|ppi| gic.set_level(ppi, level).is_err()));
         }
     }
 

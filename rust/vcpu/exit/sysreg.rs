@@ -165,7 +165,9 @@ fn write_timer(core: &mut Core, reg: TimerReg, value: u64) {
         TimerReg::CntpCtl => timer.write_ctl(value),
         TimerReg::CntpCval => timer.write_cval(value),
         TimerReg::CntpTval => timer.write_tval(value, now),
-        _ => {}
+        // No write traps: the counters are read-only, and the virtual timer is the guest's own.
+        TimerReg::Cntpct | TimerReg::Cntvct => {}
+        TimerReg::CntvCtl | TimerReg::CntvCval | TimerReg::CntvTval => {}
     });
     core.update_timers();
     core.after.kicks.insert(core.id);
