@@ -152,7 +152,7 @@ pub(crate) const NONE: u64 = 1023;
 /// The INTID of the highest-priority interrupt that is pending for the host on this CPU; [`NONE`] if there is none.
 #[inline]
 pub(crate) fn pending() -> u64 {
-    read_sysreg!(ICC_HPPIR1_EL1) & 0xff_ffff
+    ICC_HPPIR1_EL1::INTID.get(read_sysreg!(ICC_HPPIR1_EL1))
 }
 
 /// Deactivates a physical interrupt that is active on this CPU. (The host runs with ICC_CTLR_EL1.EOImode = 1, as every Linux

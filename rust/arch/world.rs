@@ -330,7 +330,7 @@ pub(crate) fn skip_instruction() {
     write_sysreg!(ELR_EL2, read_sysreg!(ELR_EL2).wrapping_add(4));
     // The instruction has been executed, so a BTYPE that it would have cleared is cleared, and a step taken.
     let spsr = read_sysreg!(SPSR_EL2);
-    const BTYPE_SS: u64 = 0b11 << 10 | 1 << 21;
+    const BTYPE_SS: u64 = SPSR_EL1::BTYPE.mask() | SPSR_EL1::SS.mask();
     if spsr & BTYPE_SS != 0 {
         write_sysreg!(SPSR_EL2, spsr & !BTYPE_SS);
     }
@@ -356,5 +356,6 @@ pub(crate) fn translate(far: u64) -> Option<u64> {
     isb();
     let walked = el1::read_par();
     write_sysreg!(PAR_EL1, par);
-    (walked & 1 == 0).then_some(walked & 0xf_ffff_ffff_f000 | far & 0xfff)
+    const OFFSET: u64 = 0xfff;
+    (!PAR_EL1::F.is_set(walked)).then_some(walked & PAR_EL1::PA.mask() | far & OFFSET)
 }

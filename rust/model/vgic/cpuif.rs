@@ -10,9 +10,6 @@ use super::lrs::vmcr;
 use super::Error;
 use crate::model::sysreg::{regs::*, Field};
 
-/// ICC_SRE_EL1: neither bypass nor the memory-mapped interface is there.
-const SRE: u64 = ICC_SRE_EL1::DIB.mask() | ICC_SRE_EL1::DFB.mask() | ICC_SRE_EL1::SRE.mask();
-
 /// What a register is made of.
 #[derive(Clone, Copy)]
 enum IccRegister {
@@ -81,6 +78,10 @@ pub struct CpuIf {
 }
 
 impl CpuIf {
+    /// ICC_SRE_EL1: neither bypass nor the memory-mapped interface is there.
+    pub const SRE: u64 =
+        ICC_SRE_EL1::DIB.mask() | ICC_SRE_EL1::DFB.mask() | ICC_SRE_EL1::SRE.mask();
+
     /// Whether the guest has the same priorities active as in `other`, an interface of the same hardware.
     pub fn is_as_active(&self, other: &Self) -> bool {
         let registers = Self::nr_apr(self.vtr);
@@ -126,7 +127,7 @@ impl CpuIf {
             }
             IccRegister::Bpr1 => Ok(ICH_VMCR_EL2::VBPR1.get(vmcr)),
             IccRegister::Ctlr => Ok(self.ctlr(vmcr)),
-            IccRegister::Sre => Ok(SRE),
+            IccRegister::Sre => Ok(Self::SRE),
             IccRegister::Apr(group, n) => {
                 self.check_apr(n)?;
                 let aprs = if group == 0 { &self.ap0r } else { &self.ap1r };

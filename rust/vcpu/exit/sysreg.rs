@@ -8,7 +8,7 @@ use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Storage, TimerReg};
 use crate::model::sysreg::{lookup, regs, IdReg, Reg};
 use crate::model::timer::TimerId;
-use crate::model::vgic::SgiReg;
+use crate::model::vgic::{CpuIf, SgiReg};
 use crate::vcpu::core::{caches_are_on, Core};
 
 /// Does the access.
@@ -44,10 +44,10 @@ fn fetch(core: &mut Core, storage: Storage) -> u64 {
         | Storage::Memory(reg) => core.get(reg),
         Storage::Id(id) => id_register(core, id),
         Storage::Timer(reg) => read_timer(core, reg),
-        Storage::Gic(GicReg::Sre) => 7,
+        Storage::Gic(GicReg::Sre) => CpuIf::SRE,
         Storage::Gic(_) | Storage::OsLock | Storage::SetWay => 0,
         Storage::CacheGeometry => {
-            let ctr = IdReg::new(regs::CTR_EL0::ENCODING).map_or(0, |id| id_register(core, id));
+            let ctr = id_register(core, IdReg::CTR);
             let csselr = core.get(Reg::CSSELR_EL1);
             core.cache_geometry(ctr, csselr)
         }
