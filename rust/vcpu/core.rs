@@ -28,7 +28,7 @@ use crate::model::mops::MemoryOperation;
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::{self, Geometries};
 use crate::model::sysreg::idregs::IdRegs;
-use crate::model::sysreg::regs::{CTR_EL0, HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
+use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
 use crate::model::sysreg::table::{self, GuestFeatures};
 use crate::model::sysreg::{IdReg, Reg};
 use crate::model::timer::{Timer, TimerId, TimerSet};
@@ -208,7 +208,7 @@ impl Core {
 
     /// CTR_EL0 as the guest sees it.
     pub(crate) fn cache_type(&self) -> u64 {
-        IdReg::new(CTR_EL0::ENCODING).map_or(0, |id| self.vm.with_ids(|ids| ids.get(id)))
+        self.vm.with_ids(|ids| ids.get(IdReg::CTR))
     }
 
     /// CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.

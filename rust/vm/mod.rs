@@ -24,7 +24,7 @@ use crate::model::smccc::filter::{Filter, FunctionRange, Ranges};
 use crate::model::smccc::{self, Bitmaps, Firmware, Mitigation};
 use crate::model::sysreg::idregs::{IdConfig, HOST_SOURCES};
 use crate::model::sysreg::regs::ID_AA64PFR1_EL1;
-use crate::model::sysreg::{regs, IdReg, IdRegs};
+use crate::model::sysreg::{IdReg, IdRegs};
 use crate::model::vcpus::VcpuId;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use kernel::prelude::*;
@@ -176,7 +176,7 @@ impl VmConfig {
 
     /// What firmware calls answer to a guest with these identification registers.
     fn firmware(&self) -> Firmware {
-        let pfr1 = IdReg::new(ID_AA64PFR1_EL1::ENCODING).map_or(0, |id| self.ids.get(id));
+        let pfr1 = self.ids.get(IdReg::AA64PFR1);
         Firmware {
             ssbs: ID_AA64PFR1_EL1::SSBS.get(pfr1) != 0,
             ..self.firmware
@@ -193,10 +193,8 @@ impl VmConfig {
 /// What a guest's identification registers can be at most on this host.
 fn guest_ids(ipa_bits: u32, pointer_auth: bool) -> IdRegs {
     let mut host = IdRegs::new();
-    for encoding in HOST_SOURCES {
-        if let Some(id) = IdReg::new(encoding) {
-            host.assign(id, cpu::id_register(encoding));
-        }
+    for id in HOST_SOURCES {
+        host.assign(id, cpu::id_register(id.encoding()));
     }
     let config = IdConfig {
         pointer_auth,
@@ -447,7 +445,7 @@ impl Vm {
 
     /// MIDR_EL1 as the guest reads it.
     pub(crate) fn midr(&self) -> u64 {
-        IdReg::new(regs::MIDR_EL1::ENCODING).map_or(0, |id| self.with_ids(|ids| ids.get(id)))
+        self.with_ids(|ids| ids.get(IdReg::MIDR))
     }
 
     /// Notes that `vcpu` runs on `cpu` now; whether another vCPU of this VM ran there last.

@@ -24,7 +24,25 @@ impl IdReg {
     /// How many there are.
     pub const COUNT: usize = GROUP + OTHERS.len();
     /// CTR_EL0.
-    pub const CTR: Self = Self(GROUP as u8);
+    pub const CTR: Self = Self::known(regs::CTR_EL0::ENCODING);
+    /// MIDR_EL1.
+    pub const MIDR: Self = Self::known(regs::MIDR_EL1::ENCODING);
+    /// ID_AA64PFR0_EL1.
+    pub const AA64PFR0: Self = Self::known(regs::ID_AA64PFR0_EL1::ENCODING);
+    /// ID_AA64PFR1_EL1.
+    pub const AA64PFR1: Self = Self::known(regs::ID_AA64PFR1_EL1::ENCODING);
+    /// ID_AA64ISAR1_EL1.
+    pub const AA64ISAR1: Self = Self::known(regs::ID_AA64ISAR1_EL1::ENCODING);
+    /// ID_AA64ISAR2_EL1.
+    pub const AA64ISAR2: Self = Self::known(regs::ID_AA64ISAR2_EL1::ENCODING);
+
+    /// The register with this encoding, in a constant.
+    const fn known(encoding: Encoding) -> Self {
+        match Self::new(encoding) {
+            Some(id) => id,
+            None => panic!("not an identification register"), // while compiling
+        }
+    }
 
     /// The register with this encoding, if it is one.
     pub const fn new(encoding: Encoding) -> Option<Self> {
@@ -101,21 +119,21 @@ impl IdReg {
 
 /// The registers whose value on the host [`IdRegs::for_guest`] uses: the only ones that the caller must fill in.
 /// MIDR, REVIDR and AIDR are the boot CPU's, the others what `read_sanitised_ftr_reg` says.
-pub const HOST_SOURCES: [Encoding; 14] = [
-    regs::ID_AA64PFR0_EL1::ENCODING,
-    regs::ID_AA64PFR1_EL1::ENCODING,
-    regs::ID_AA64DFR0_EL1::ENCODING,
-    regs::ID_AA64ISAR0_EL1::ENCODING,
-    regs::ID_AA64ISAR1_EL1::ENCODING,
-    regs::ID_AA64ISAR2_EL1::ENCODING,
-    regs::ID_AA64ISAR3_EL1::ENCODING,
-    regs::ID_AA64MMFR0_EL1::ENCODING,
-    regs::ID_AA64MMFR1_EL1::ENCODING,
-    regs::ID_AA64MMFR2_EL1::ENCODING,
-    regs::CTR_EL0::ENCODING,
-    regs::MIDR_EL1::ENCODING,
-    regs::REVIDR_EL1::ENCODING,
-    regs::AIDR_EL1::ENCODING,
+pub const HOST_SOURCES: [IdReg; 14] = [
+    IdReg::known(regs::ID_AA64PFR0_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64PFR1_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64DFR0_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64ISAR0_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64ISAR1_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64ISAR2_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64ISAR3_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64MMFR0_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64MMFR1_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64MMFR2_EL1::ENCODING),
+    IdReg::known(regs::CTR_EL0::ENCODING),
+    IdReg::known(regs::MIDR_EL1::ENCODING),
+    IdReg::known(regs::REVIDR_EL1::ENCODING),
+    IdReg::known(regs::AIDR_EL1::ENCODING),
 ];
 
 /// Returns whether that list has a register.
@@ -124,7 +142,7 @@ pub const HOST_SOURCES: [Encoding; 14] = [
 const fn is_host_source(encoding: Encoding) -> bool {
     let mut at = 0;
     while at < HOST_SOURCES.len() {
-        if HOST_SOURCES[at].bits() == encoding.bits() {
+        if HOST_SOURCES[at].encoding().bits() == encoding.bits() {
             return true;
         }
         at += 1;
@@ -210,14 +228,13 @@ impl IdRegs {
         use regs::{ID_AA64ISAR1_EL1 as I1, ID_AA64ISAR2_EL1 as I2};
         let one = I1::APA.mask() | I1::API.mask() | I1::GPA.mask() | I1::GPI.mask();
         let two = I2::APA3.mask() | I2::GPA3.mask();
-        IdReg::new(I1::ENCODING).is_some_and(|id| self.get(id) & one != 0)
-            || IdReg::new(I2::ENCODING).is_some_and(|id| self.get(id) & two != 0)
+        self.get(IdReg::AA64ISAR1) & one != 0 || self.get(IdReg::AA64ISAR2) & two != 0
     }
 
     /// Whether FEAT_MOPS is there.
     pub fn has_mops(&self) -> bool {
         use regs::ID_AA64ISAR2_EL1 as I2;
-        self.field(I2::ENCODING, I2::MOPS) != 0
+        I2::MOPS.get(self.get(IdReg::AA64ISAR2)) != 0
     }
 
     /// What a new VM sees on this host.
@@ -295,10 +312,9 @@ impl IdRegs {
     /// The last step before the VM first runs: whether it has an in-kernel GICv3 is known now, whatever userspace set.
     pub fn finalize(&mut self, gic: bool) {
         use regs::ID_AA64PFR0_EL1 as P;
-        if let Some(id) = IdReg::new(P::ENCODING) {
-            let value = if gic { P::GIC_IMP } else { P::GIC_NI };
-            self.assign(id, P::GIC.with(self.get(id), value));
-        }
+        let value = if gic { P::GIC_IMP } else { P::GIC_NI };
+        let pfr0 = self.get(IdReg::AA64PFR0);
+        self.assign(IdReg::AA64PFR0, P::GIC.with(pfr0, value));
     }
 }
 

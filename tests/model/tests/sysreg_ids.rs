@@ -46,8 +46,8 @@ fn number(register: Encoding, at: u32, nibble: u64) -> i64 {
 
 fn host(values: &[u64]) -> IdRegs {
     let mut host = IdRegs::new();
-    for (encoding, value) in HOST_SOURCES.into_iter().zip(values) {
-        host.assign(id(encoding), *value);
+    for (id, value) in HOST_SOURCES.into_iter().zip(values) {
+        host.assign(id, *value);
     }
     // What every host has: AArch64 at EL0 and EL1, the first debug architecture at least.
     use regs::{ID_AA64DFR0_EL1 as D, ID_AA64PFR0_EL1 as P};
@@ -506,7 +506,7 @@ fn ctr_can_be_lowered() {
     // DIC, IDC, 64-byte lines, PIPT.
     values[HOST_SOURCES
         .iter()
-        .position(|&e| e == regs::CTR_EL0::ENCODING)
+        .position(|&source| source == ctr)
         .expect("a source")] = 0xb444_c004;
     let limit = IdRegs::for_guest(&host(&values), &CONFIG);
     assert_eq!(limit.get(ctr), 0xb444_c004);
