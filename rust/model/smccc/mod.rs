@@ -35,7 +35,7 @@ pub const SUCCESS: u64 = 0;
 pub const NOT_SUPPORTED: u64 = -1i64 as u64;
 
 /// The identity that says "KVM's hypercalls are here": 28b46fb6-2ec5-11e9-a9ca-4b564d003a74.
-const KVM_UID: [u64; 4] = uuid(&[
+const VENDOR_HYP_UID: [u64; 4] = uuid(&[
     0x28, 0xb4, 0x6f, 0xb6, 0x2e, 0xc5, 0x11, 0xe9, 0xa9, 0xca, 0x4b, 0x56, 0x4d, 0x00, 0x3a, 0x74,
 ]);
 
@@ -125,7 +125,7 @@ pub fn decide(firmware: &Firmware, function: u32, arguments: [u64; 3], stolen_ti
         }
         // Not needed, but safe to call.
         function::ARCH_WORKAROUND_1 | function::ARCH_WORKAROUND_3 => value(SUCCESS),
-        function::VENDOR_CALL_UID => Call::Return(KVM_UID),
+        function::VENDOR_CALL_UID => Call::Return(VENDOR_HYP_UID),
         function::VENDOR_FEATURES => Call::Return([
             firmware.bitmaps.vendor_hyp,
             0,
