@@ -131,7 +131,7 @@ pub(super) fn vcpu_set(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
             let ipa: u64 = user::read(attr.addr as usize)?;
             vcpu.state
                 .lock()?
-                .core()
+                .context()
                 .steal_time
                 .set_ipa(&vcpu.vm, ipa)?;
         }
@@ -153,7 +153,7 @@ pub(super) fn vcpu_get(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
             let ipa = vcpu
                 .state
                 .lock()?
-                .core()
+                .context()
                 .steal_time
                 .ipa()
                 .unwrap_or(NOWHERE);

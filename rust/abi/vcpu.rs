@@ -118,7 +118,7 @@ fn set_guest_debug(vcpu: &Vcpu, request: kvm_guest_debug) -> Result<isize> {
     } else {
         None
     };
-    vcpu.state.lock()?.core().set_debugger(debugger);
+    vcpu.state.lock()?.context().set_debugger(debugger);
     Ok(0)
 }
 

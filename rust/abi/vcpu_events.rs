@@ -19,7 +19,7 @@ pub(super) fn get(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     {
         let mut state = vcpu.state.lock()?;
         state.features.ok_or(ENOEXEC)?;
-        let pending = state.core().serror;
+        let pending = state.context().serror;
         let described = cpu::features().ras;
         events.exception.serror_has_esr = described.into();
         events.exception.serror_pending = pending.is_some().into();
@@ -52,6 +52,6 @@ pub(super) fn set(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     } else {
         return Err(EINVAL);
     };
-    state.core().serror = Some(syndrome);
+    state.context().serror = Some(syndrome);
     Ok(0)
 }

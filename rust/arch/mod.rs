@@ -12,6 +12,7 @@ pub(crate) mod el1;
 pub(crate) mod fp;
 pub(crate) mod frame;
 pub(crate) mod gic;
+pub(crate) mod guest_mode;
 pub(crate) mod meltdown;
 mod midr;
 mod mpam;
@@ -20,6 +21,5 @@ pub(crate) mod speculation;
 pub(crate) mod timer;
 pub(crate) mod tlb;
 pub(crate) mod wait;
-pub(crate) mod world;
 
 pub(crate) use sysreg::{dmb, dsb_ish, dsb_ishst, isb, relax, write_hcr};

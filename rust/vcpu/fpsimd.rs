@@ -3,7 +3,7 @@
 //! Whose the CPU's FP/SIMD registers are: the guest's only during those runs in which it is likely to use
 //! them, and never while the host's code may sleep.
 
-use super::core::Core;
+use super::context::StoppedVcpu;
 use crate::host::fpsimd::HostFp;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Loaded;
@@ -36,18 +36,18 @@ impl Fpsimd {
     /// them.
     pub(super) fn run<R>(
         &mut self,
-        loaded: &mut Loaded<'_, Core>,
-        body: impl FnOnce(&mut Core, PreemptDisabled<'_>) -> R,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
+        body: impl FnOnce(&mut StoppedVcpu, PreemptDisabled<'_>) -> R,
     ) -> R {
         if self.likely_runs == 0 {
             return loaded.with_token(body);
         }
         self.likely_runs -= 1;
         self.host.as_mut().with(|owned| {
-            loaded.with_token(|core, preempt| {
-                core.fp.load(owned);
-                let ret = body(core, preempt);
-                core.fp.save(owned);
+            loaded.with_token(|vcpu, preempt| {
+                vcpu.fp_mut().load(owned);
+                let ret = body(vcpu, preempt);
+                vcpu.fp_mut().save(owned);
                 ret
             })
         })

@@ -2,7 +2,7 @@
 
 //! WFI: polling for an interrupt, then sleeping.
 
-use super::core::Core;
+use super::context::StoppedVcpu;
 use crate::arch::cpu::features;
 use crate::host::preempt_notifier::Loaded;
 use crate::host::{entry_virt, rcuwait, sched, time};
@@ -61,15 +61,15 @@ impl HaltPoll {
         &mut self,
         vm: &Vm,
         handle: &VcpuHandle,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         end: Option<u64>,
     ) -> Result {
-        let left = end.map(|end| loaded.with(|core| core.ticks_until(end)));
-        if left == Some(0) || handle.has_requests() || loaded.with(Core::has_interrupt) {
+        let left = end.map(|end| loaded.with(|vcpu| vcpu.ticks_until(end)));
+        if left == Some(0) || handle.has_requests() || loaded.with(StoppedVcpu::has_interrupt) {
             return Ok(());
         }
         let deadline = {
-            let timer = loaded.with(|core| core.next_timer());
+            let timer = loaded.with(|vcpu| vcpu.next_timer());
             let ticks = [left, timer].into_iter().flatten().min();
             let hz = Frequency::new(features().counter_hz);
             match (ticks, hz) {
@@ -98,7 +98,7 @@ impl HaltPoll {
         stats.waits(true);
         let result = handle.waiter.block(deadline, || {
             questions = questions.saturating_add(1);
-            done = handle.has_requests() || loaded.with(Core::has_interrupt);
+            done = handle.has_requests() || loaded.with(StoppedVcpu::has_interrupt);
             done
         });
         stats.waits(false);

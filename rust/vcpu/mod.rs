@@ -2,11 +2,11 @@
 
 //! A virtual CPU.
 //!
-//! [`Vcpu`] is the file that userspace has. [`core::Core`] is what moves into the CPU and out of it.
-//! [`VcpuHandle`] is what the rest of the VM reaches. The run loop is in [`run`]; exits are answered by
-//! [`exit::fast`] in the vector, else by [`exit::slow`], else by userspace.
+//! [`Vcpu`] is the file that userspace has. [`context::VcpuContext`] is what moves into the CPU and
+//! out of it. [`VcpuHandle`] is what the rest of the VM reaches. The run loop is in [`run`]; exits
+//! are answered by [`exit::fast`] in the vector, else by [`exit::slow`], else by userspace.
 
-pub(crate) mod core;
+pub(crate) mod context;
 pub(crate) mod debug;
 pub(crate) mod exit;
 mod fpsimd;
@@ -17,7 +17,7 @@ mod registers;
 pub(crate) mod run;
 mod steal_time;
 
-use self::core::Core;
+use self::context::StoppedVcpu;
 use self::exit::Answer;
 use self::fpsimd::Fpsimd;
 use self::halt_poll::HaltPoll;
@@ -47,7 +47,7 @@ pub(crate) struct Vcpu {
 
 /// What the ioctls of a vCPU work on.
 pub(crate) struct State {
-    core: Pin<KBox<Scheduled<Core>>>,
+    context: Pin<KBox<Scheduled<StoppedVcpu>>>,
     fpsimd: Fpsimd,
     halt_poll: HaltPoll,
     cache: VcpuTablePool,
@@ -65,12 +65,12 @@ impl Vcpu {
     pub(crate) fn new(vm: Arc<Vm>, id: VcpuId, number: u32) -> Result<Arc<Self>> {
         let mpidr = table::mpidr(number);
         let handle = VcpuHandle::new(id, number, mpidr & crate::model::psci::AFFINITY)?;
-        let core = KBox::pin_init(
-            Scheduled::new(Core::new(id, vm.clone(), handle.clone())),
+        let context = KBox::pin_init(
+            Scheduled::new(StoppedVcpu::new(id, vm.clone(), handle.clone())),
             GFP_KERNEL_ACCOUNT,
         )?;
         let state = State {
-            core,
+            context,
             fpsimd: Fpsimd::new()?,
             halt_poll: HaltPoll::default(),
             cache: VcpuTablePool::new(),
@@ -93,21 +93,21 @@ impl Vcpu {
 
 impl State {
     /// The vCPU's registers, in memory.
-    pub(crate) fn core(&mut self) -> &mut Core {
-        self.core.as_mut().in_memory()
+    pub(crate) fn context(&mut self) -> &mut StoppedVcpu {
+        self.context.as_mut().in_memory()
     }
 
     /// KVM_ARM_VCPU_INIT: out of reset. An access that userspace has not finished is dropped.
     pub(crate) fn reset(&mut self) {
         self.answer = Answer::None;
-        self.core().reset(None);
+        self.context().reset(None);
     }
 
     /// Gives the guest an external abort for its last data access; an access that userspace has not finished is dropped.
     pub(crate) fn abort(&mut self) {
         self.answer = Answer::None;
-        let core = self.core();
-        core.inject_abort(false, FaultStatus::External, core.frame.syndrome.far);
+        let context = self.context();
+        context.inject_abort(false, FaultStatus::External, context.frame().syndrome.far);
     }
 
     /// Whether the VM has run with this vCPU.

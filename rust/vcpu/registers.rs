@@ -2,7 +2,7 @@
 
 //! The registers of a vCPU that is out of its CPU, one by one, as userspace reads and writes them.
 
-use super::core::Core;
+use super::context::StoppedVcpu;
 use super::{State, Vcpu};
 use crate::model::onereg::{self, CoreReg, OneReg};
 use crate::model::psci::AFFINITY;
@@ -25,11 +25,11 @@ impl Vcpu {
         // does to the registers.
         if self.handle.has_requests() {
             if let Some(start) = self.handle.take_start() {
-                state.core().reset(Some(start));
+                state.context().reset(Some(start));
             }
         }
         if state.has_run() {
-            return Ok(state.core().features);
+            return Ok(state.context().features);
         }
         Ok(self
             .vm
@@ -44,13 +44,15 @@ impl Vcpu {
         reg: OneReg,
     ) -> Result<u128> {
         Ok(match reg {
-            OneReg::Core(reg) => get_core(state.core(), reg)?,
+            OneReg::Core(reg) => get_core(state.context(), reg)?,
             OneReg::Firmware(reg) => self.vm.firmware().0.get(reg).into(),
-            OneReg::Sysreg(encoding) => get_sysreg(self, state.core(), features, encoding)?.into(),
+            OneReg::Sysreg(encoding) => {
+                get_sysreg(self, state.context(), features, encoding)?.into()
+            }
             OneReg::CacheGeometry(csselr) => {
-                let core = state.core();
-                let ctr = core.cache_type();
-                core.cache_geometry(ctr, csselr.into()).into()
+                let context = state.context();
+                let ctr = context.cache_type();
+                context.cache_geometry(ctr, csselr.into()).into()
             }
         })
     }
@@ -67,13 +69,13 @@ impl Vcpu {
         value: u128,
     ) -> Result {
         match reg {
-            OneReg::Core(reg) => set_core(state.core(), reg, value),
+            OneReg::Core(reg) => set_core(state.context(), reg, value),
             OneReg::Firmware(reg) => set_firmware(self, state, reg, value as u64),
             OneReg::Sysreg(encoding) => {
-                set_sysreg(self, state.core(), features, encoding, value as u64)
+                set_sysreg(self, state.context(), features, encoding, value as u64)
             }
             OneReg::CacheGeometry(csselr) => {
-                set_cache_geometry(state.core(), csselr.into(), value as u32)
+                set_cache_geometry(state.context(), csselr.into(), value as u32)
             }
         }
     }
@@ -94,14 +96,14 @@ fn set_firmware(vcpu: &Vcpu, state: &State, reg: FwReg, value: u64) -> Result {
     })
 }
 
-fn set_cache_geometry(core: &mut Core, csselr: u64, ccsidr: u32) -> Result {
-    let ctr = core.cache_type();
-    let mut caches = match core.caches.take() {
+fn set_cache_geometry(context: &mut StoppedVcpu, csselr: u64, ccsidr: u32) -> Result {
+    let ctr = context.cache_type();
+    let mut caches = match context.caches.take() {
         Some(caches) => caches,
         None => KBox::new(Geometries::default(), GFP_KERNEL_ACCOUNT)?,
     };
     let valid = caches.set(ctr, csselr, ccsidr);
-    core.caches = Some(caches);
+    context.caches = Some(caches);
     if valid {
         Ok(())
     } else {
@@ -109,51 +111,53 @@ fn set_cache_geometry(core: &mut Core, csselr: u64, ccsidr: u32) -> Result {
     }
 }
 
-fn get_core(core: &mut Core, reg: CoreReg) -> Result<u128> {
+fn get_core(context: &mut StoppedVcpu, reg: CoreReg) -> Result<u128> {
     Ok(match reg {
-        CoreReg::X(n) => core.x(n).into(),
-        CoreReg::Sp => core.frame.sp_el0.into(),
-        CoreReg::Pc => core.frame.pc.into(),
-        CoreReg::Pstate => core.frame.pstate.into(),
-        CoreReg::SpEl1 => core.get(Reg::SP_EL1).into(),
-        CoreReg::ElrEl1 => core.get(Reg::ELR_EL1).into(),
-        CoreReg::SpsrEl1 => core.get(Reg::SPSR_EL1).into(),
+        CoreReg::X(n) => context.x(n).into(),
+        CoreReg::Sp => context.frame().sp_el0.into(),
+        CoreReg::Pc => context.frame().pc.into(),
+        CoreReg::Pstate => context.frame().pstate.into(),
+        CoreReg::SpEl1 => context.get(Reg::SP_EL1).into(),
+        CoreReg::ElrEl1 => context.get(Reg::ELR_EL1).into(),
+        CoreReg::SpsrEl1 => context.get(Reg::SPSR_EL1).into(),
         CoreReg::SpsrAarch32(n) => {
-            let spsr = core.spsr_aarch32.get(usize::from(n)).ok_or(EINVAL)?;
+            let spsr = context.spsr_aarch32.get(usize::from(n)).ok_or(EINVAL)?;
             (*spsr).into()
         }
-        CoreReg::V(n) => *core.fp.v.get(usize::from(n)).ok_or(EINVAL)?,
-        CoreReg::Fpsr => core.fp.fpsr.into(),
-        CoreReg::Fpcr => core.fp.fpcr.into(),
+        CoreReg::V(n) => *context.fp().v.get(usize::from(n)).ok_or(EINVAL)?,
+        CoreReg::Fpsr => context.fp().fpsr.into(),
+        CoreReg::Fpcr => context.fp().fpcr.into(),
     })
 }
 
-fn set_core(core: &mut Core, reg: CoreReg, value: u128) -> Result {
+fn set_core(context: &mut StoppedVcpu, reg: CoreReg, value: u128) -> Result {
     let word = value as u64;
     match reg {
-        CoreReg::X(n) => core.set_x(n, word),
-        CoreReg::Sp => core.frame.sp_el0 = word,
-        CoreReg::Pc => core.frame.pc = word,
+        CoreReg::X(n) => context.set_x(n, word),
+        CoreReg::Sp => context.frame_mut().sp_el0 = word,
+        CoreReg::Pc => context.frame_mut().pc = word,
         CoreReg::Pstate => {
             if !onereg::pstate_is_valid(word) {
                 return Err(EINVAL);
             }
-            core.frame.pstate = word;
+            context.frame_mut().pstate = word;
         }
-        CoreReg::SpEl1 => core.set(Reg::SP_EL1, word),
-        CoreReg::ElrEl1 => core.set(Reg::ELR_EL1, word),
-        CoreReg::SpsrEl1 => core.set(Reg::SPSR_EL1, word),
-        CoreReg::SpsrAarch32(n) => *core.spsr_aarch32.get_mut(usize::from(n)).ok_or(EINVAL)? = word,
-        CoreReg::V(n) => *core.fp.v.get_mut(usize::from(n)).ok_or(EINVAL)? = value,
-        CoreReg::Fpsr => core.fp.fpsr = word & u64::from(u32::MAX),
-        CoreReg::Fpcr => core.fp.fpcr = word & u64::from(u32::MAX),
+        CoreReg::SpEl1 => context.set(Reg::SP_EL1, word),
+        CoreReg::ElrEl1 => context.set(Reg::ELR_EL1, word),
+        CoreReg::SpsrEl1 => context.set(Reg::SPSR_EL1, word),
+        CoreReg::SpsrAarch32(n) => {
+            *context.spsr_aarch32.get_mut(usize::from(n)).ok_or(EINVAL)? = word
+        }
+        CoreReg::V(n) => *context.fp_mut().v.get_mut(usize::from(n)).ok_or(EINVAL)? = value,
+        CoreReg::Fpsr => context.fp_mut().fpsr = word & u64::from(u32::MAX),
+        CoreReg::Fpcr => context.fp_mut().fpcr = word & u64::from(u32::MAX),
     }
     Ok(())
 }
 
 fn get_sysreg(
     vcpu: &Vcpu,
-    core: &mut Core,
+    context: &mut StoppedVcpu,
     features: GuestFeatures,
     encoding: Encoding,
 ) -> Result<u64> {
@@ -164,9 +168,9 @@ fn get_sysreg(
         Storage::Loaded(reg)
         | Storage::SwitchedAtEntry(reg)
         | Storage::Debug(reg)
-        | Storage::Memory(reg) => core.get(reg),
+        | Storage::Memory(reg) => context.get(reg),
         Storage::Id(id) => vcpu.vm.with_ids(|ids| ids.get(id)),
-        Storage::Timer(reg) => super::exit::sysreg::read_timer(core, reg),
+        Storage::Timer(reg) => context.read_timer(reg),
         Storage::Const(value) => value,
         Storage::CacheGeometry | Storage::Gic(_) | Storage::OsLock | Storage::SetWay => {
             return Err(ENOENT)
@@ -176,7 +180,7 @@ fn get_sysreg(
 
 fn set_sysreg(
     vcpu: &Vcpu,
-    core: &mut Core,
+    context: &mut StoppedVcpu,
     features: GuestFeatures,
     encoding: Encoding,
     value: u64,
@@ -204,16 +208,16 @@ fn set_sysreg(
         }
         (User::OsLock, _) => {
             let value = table::set_oslsr(value).ok_or(EINVAL)?;
-            core.set(Reg::OSLSR_EL1, value);
+            context.set(Reg::OSLSR_EL1, value);
         }
         (User::Clidr, _) => {
-            let value = cache::set_clidr(core.cache_type(), value).ok_or(EINVAL)?;
-            core.set(Reg::CLIDR_EL1, value);
+            let value = cache::set_clidr(context.cache_type(), value).ok_or(EINVAL)?;
+            context.set(Reg::CLIDR_EL1, value);
         }
-        (_, Storage::Timer(reg)) => set_timer(vcpu, core, reg, value),
+        (_, Storage::Timer(reg)) => set_timer(vcpu, context, reg, value),
         _ => match row.context() {
             Some(reg) => {
-                core.set(reg, value);
+                context.set(reg, value);
                 if reg == Reg::MPIDR_EL1 {
                     vcpu.handle.set_affinity(value & AFFINITY);
                     if let Some(model) = vcpu.vm.gic.model() {
@@ -228,15 +232,21 @@ fn set_sysreg(
 }
 
 /// Setting a counter moves its offset, for all vCPUs, unless the VM's offsets were set as such.
-fn set_timer(vcpu: &Vcpu, core: &mut Core, reg: TimerReg, value: u64) {
+fn set_timer(vcpu: &Vcpu, context: &mut StoppedVcpu, reg: TimerReg, value: u64) {
     let offsets = &vcpu.vm.offsets;
     let now = crate::arch::timer::counter();
     let fixed = offsets.fixed.load(Relaxed);
     match reg {
-        TimerReg::CntvCtl => core.change_timer(TimerId::Virtual, |timer| timer.write_ctl(value)),
-        TimerReg::CntvCval => core.change_timer(TimerId::Virtual, |timer| timer.write_cval(value)),
-        TimerReg::CntpCtl => core.change_timer(TimerId::Physical, |timer| timer.write_ctl(value)),
-        TimerReg::CntpCval => core.change_timer(TimerId::Physical, |timer| timer.write_cval(value)),
+        TimerReg::CntvCtl => context.change_timer(TimerId::Virtual, |timer| timer.write_ctl(value)),
+        TimerReg::CntvCval => {
+            context.change_timer(TimerId::Virtual, |timer| timer.write_cval(value))
+        }
+        TimerReg::CntpCtl => {
+            context.change_timer(TimerId::Physical, |timer| timer.write_ctl(value))
+        }
+        TimerReg::CntpCval => {
+            context.change_timer(TimerId::Physical, |timer| timer.write_cval(value))
+        }
         TimerReg::Cntvct if !fixed => offsets.virtual_.store(now.wrapping_sub(value), Relaxed),
         TimerReg::Cntpct if !fixed => offsets.physical.store(now.wrapping_sub(value), Relaxed),
         TimerReg::Cntvct | TimerReg::Cntpct => {}

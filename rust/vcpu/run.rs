@@ -10,11 +10,12 @@
 //! The FP/SIMD registers are given back before anything that may sleep in the host's code: kernel-mode NEON
 //! does not nest, and paging memory in may itself use it (checksums, encryption).
 
-use super::core::Core;
-use super::exit::{mmio, slow, Answer, DeferredWork, Exit, Leave, Next, Stop};
+use super::context::StoppedVcpu;
+use super::exit::{mmio, slow, Answer, DeferredWork, Exit, Next, Stop};
 use super::fpsimd::Fpsimd;
 use super::halt_poll::HaltPoll;
 use super::{State, Vcpu};
+use crate::arch::guest_mode::Leave;
 use crate::host::context_tracking::{take_interrupts, GuestContext, RcuActive};
 use crate::host::irqflags::{self, IrqSection};
 use crate::host::preempt::PreemptDisabled;
@@ -49,13 +50,13 @@ impl Vcpu {
         let _running = Running::new(&self.handle);
         if !state.started {
             self.vm.start()?;
-            state.core().start();
+            state.context().start();
             state.started = true;
         }
-        state.core().renew_firmware();
-        state.core().begin_debugging();
+        state.context().renew_firmware();
+        state.context().begin_debugging();
         let ended = self.run_started(state, input);
-        state.core().end_debugging();
+        state.context().end_debugging();
         ended
     }
 
@@ -63,27 +64,27 @@ impl Vcpu {
     fn run_started(&self, state: &mut State, input: &RunInput) -> Result<Exit> {
         match core::mem::replace(&mut state.answer, Answer::None) {
             Answer::None => {}
-            Answer::Skip => state.core().skip(),
-            Answer::Load(load) => load.complete(state.core(), input.mmio_data),
+            Answer::Skip => state.context().skip(),
+            Answer::Load(load) => load.complete(state.context(), input.mmio_data),
         }
         if input.immediate_exit {
             return Err(EINTR);
         }
-        state.core().take_interface();
+        state.context().take_interface();
         let mask = state.signals.as_ref().map(SignalMask::activate);
         let State {
-            core,
+            context,
             fpsimd,
             halt_poll,
             cache,
             answer,
             ..
         } = state;
-        let stop = core
+        let stop = context
             .as_mut()
             .loaded(|loaded| self.run_loaded(loaded, fpsimd, halt_poll, cache));
         *answer = stop.answer;
-        core.as_mut().in_memory().give_interface();
+        context.as_mut().in_memory().give_interface();
         drop(mask);
         match stop.exit {
             Exit::Mmio { .. } => self.handle.stats.count(Count::MmioUser),
@@ -97,16 +98,16 @@ impl Vcpu {
     #[inline(never)]
     fn run_loaded(
         &self,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         fpsimd: &mut Fpsimd,
         halt_poll: &mut HaltPoll,
         cache: &mut VcpuTablePool,
     ) -> Stop {
         loop {
             let mut others = false;
-            let work = fpsimd.run(loaded, |core, preempt| {
-                let work = run_until_host(core, preempt, &self.handle);
-                others = !core.after.is_empty();
+            let work = fpsimd.run(loaded, |vcpu, preempt| {
+                let work = run_until_host(vcpu, preempt, &self.handle);
+                others = !vcpu.after.is_empty();
                 work
             });
             if others {
@@ -147,7 +148,7 @@ impl Vcpu {
     /// Interrupts and preemption are on, and this may sleep.
     fn serve(
         &self,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         cache: &mut VcpuTablePool,
         halt_poll: &mut HaltPoll,
         work: DeferredWork,
@@ -161,7 +162,7 @@ impl Vcpu {
             DeferredWork::Vmid => {
                 self.vm.memory.renew_vmid();
                 // This vCPU's CPU has to be told also where another one's was quicker to renew it.
-                loaded.with(Core::refresh);
+                loaded.with(StoppedVcpu::refresh);
                 Ok(())
             }
             DeferredWork::Clean => {
@@ -201,8 +202,8 @@ impl Vcpu {
     }
 
     /// Does what the vCPU has left to be done about others.
-    fn serve_others(&self, loaded: &mut Loaded<'_, Core>) {
-        let Some(after) = loaded.with(Core::take_after) else {
+    fn serve_others(&self, loaded: &mut Loaded<'_, StoppedVcpu>) {
+        let Some(after) = loaded.with(StoppedVcpu::take_after) else {
             return;
         };
         self.vm.kick_all(&after.kicks);
@@ -217,7 +218,7 @@ impl Vcpu {
     /// What others asked this vCPU to look at.
     fn serve_requests(
         &self,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         halt_poll: &mut HaltPoll,
     ) -> Result<(), Stop> {
         let _ = self.handle.take_requests();
@@ -227,14 +228,14 @@ impl Vcpu {
             return Err(stop);
         }
         self.update_steal_time(loaded);
-        loaded.with(Core::refresh);
+        loaded.with(StoppedVcpu::refresh);
         Ok(())
     }
 
     /// Waits until the vCPU is on.
     fn wait_for_power(
         &self,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         halt_poll: &mut HaltPoll,
     ) -> Result<(), Stop> {
         loop {
@@ -242,7 +243,7 @@ impl Vcpu {
                 Power::On => return Ok(()),
                 Power::OnPending(_) => {
                     if let Some(start) = self.handle.take_start() {
-                        loaded.with(|core| core.reset(Some(start)));
+                        loaded.with(|vcpu| vcpu.reset(Some(start)));
                     }
                 }
                 Power::Off => self
@@ -251,7 +252,9 @@ impl Vcpu {
                     .block(rcuwait::NEVER, || self.handle.power() != Power::Off)?,
                 Power::Suspended => {
                     halt_poll.wait(&self.vm, &self.handle, loaded, None)?;
-                    if self.handle.power() == Power::Suspended && loaded.with(Core::has_interrupt) {
+                    if self.handle.power() == Power::Suspended
+                        && loaded.with(StoppedVcpu::has_interrupt)
+                    {
                         return Err(Exit::Wakeup.into());
                     }
                     // Something else was asked of it, or a timer rang too early.
@@ -263,21 +266,21 @@ impl Vcpu {
     }
 
     /// Brings the guest's structure up to date, if this thread has waited for a CPU since. May sleep.
-    fn update_steal_time(&self, loaded: &mut Loaded<'_, Core>) {
-        let mut steal_time = loaded.with(|core| core.steal_time);
+    fn update_steal_time(&self, loaded: &mut Loaded<'_, StoppedVcpu>) {
+        let mut steal_time = loaded.with(|vcpu| vcpu.steal_time);
         if steal_time.is_due() {
             steal_time.update(&self.vm);
-            loaded.with(|core| core.steal_time = steal_time);
+            loaded.with(|vcpu| vcpu.steal_time = steal_time);
         }
     }
 
     /// PV_TIME_ST: x0 gets the structure's address. (x1 to x3 are zero already.) May sleep.
-    fn begin_steal_time(&self, loaded: &mut Loaded<'_, Core>) {
-        let mut steal_time = loaded.with(|core| core.steal_time);
+    fn begin_steal_time(&self, loaded: &mut Loaded<'_, StoppedVcpu>) {
+        let mut steal_time = loaded.with(|vcpu| vcpu.steal_time);
         let ipa = steal_time.begin(&self.vm);
-        loaded.with(|core| {
-            core.steal_time = steal_time;
-            core.set_x(0, ipa.unwrap_or(NOT_SUPPORTED));
+        loaded.with(|vcpu| {
+            vcpu.steal_time = steal_time;
+            vcpu.set_x(0, ipa.unwrap_or(NOT_SUPPORTED));
         });
     }
 
@@ -291,34 +294,34 @@ impl Vcpu {
 
 /// The middle loop: runs the guest until the host has to do something that may sleep.
 fn run_until_host(
-    core: &mut Core,
+    vcpu: &mut StoppedVcpu,
     preempt: PreemptDisabled<'_>,
     handle: &VcpuHandle,
 ) -> DeferredWork {
     loop {
-        if !onereg::pstate_is_valid(core.frame.pstate) {
+        if !onereg::pstate_is_valid(vcpu.frame().pstate) {
             // Whatever it is, it must not reach the ERET.
             return DeferredWork::Stop(Exit::FailEntry.into());
         }
-        let next = match irqflags::with_disabled(|irq| enter(core, handle, irq)) {
-            None => what_came_up(core, handle),
-            Some(leave) if core.frame.has_error() => slow::late_serror(core, leave),
+        let next = match irqflags::with_disabled(|irq| enter(vcpu, handle, irq)) {
+            None => what_came_up(vcpu, handle),
+            Some(leave) if vcpu.frame().has_error() => slow::late_serror(vcpu, leave),
             Some(Leave::Interrupt) => Next::Resume,
-            Some(Leave::Sync) => slow::handle(core, preempt, false),
-            Some(Leave::Store) => slow::handle(core, preempt, true),
-            Some(Leave::SError) => slow::serror(core),
+            Some(Leave::Sync) => slow::handle(vcpu, preempt, false),
+            Some(Leave::Store) => slow::handle(vcpu, preempt, true),
+            Some(Leave::SError) => slow::serror(vcpu),
             Some(Leave::HostException) => slow::host_exception(),
         };
         match next {
             Next::Defer(work) => return work,
-            Next::Resume if !core.after.is_empty() => return DeferredWork::Others,
+            Next::Resume if !vcpu.after.is_empty() => return DeferredWork::Others,
             Next::Resume => {}
         }
     }
 }
 
 /// Why the guest was not entered.
-fn what_came_up(core: &mut Core, handle: &VcpuHandle) -> Next {
+fn what_came_up(vcpu: &mut StoppedVcpu, handle: &VcpuHandle) -> Next {
     if entry_virt::work_pending() {
         return Next::Defer(DeferredWork::Pending);
     }
@@ -331,10 +334,10 @@ fn what_came_up(core: &mut Core, handle: &VcpuHandle) -> Next {
             return Next::Defer(DeferredWork::Requests);
         }
     }
-    if !core.fp.may_run() {
+    if !vcpu.fp().may_run() {
         return Next::Defer(DeferredWork::FloatingPoint);
     }
-    if core.may_run() {
+    if vcpu.may_run() {
         Next::Resume
     } else {
         Next::Defer(DeferredWork::Vmid)
@@ -343,49 +346,49 @@ fn what_came_up(core: &mut Core, handle: &VcpuHandle) -> Next {
 
 /// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
 #[inline(always)]
-fn enter(core: &mut Core, handle: &VcpuHandle, irq: &mut IrqSection) -> Option<Leave> {
-    handle.entering(core.kick);
+fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> Option<Leave> {
+    handle.entering(vcpu.kick);
     if entry_virt::work_pending_before_entry(irq.token())
         || handle.has_requests()
-        || !core.may_run()
-        || !core.fp.may_run()
+        || !vcpu.may_run()
+        || !vcpu.fp().may_run()
     {
         handle.left();
         return None;
     }
-    core.prepare();
-    let (entered_at, interrupts) = (core.frame.pc, handle.stats.get(Count::Irq));
+    vcpu.prepare();
+    let (entered_at, interrupts) = (vcpu.frame().pc, handle.stats.get(Count::Irq));
     let mut guest = GuestContext::enter(irq.token());
     let leave = loop {
-        let leave = Leave::new(core.run_guest(guest.token()));
+        let leave = vcpu.run_guest(guest.token());
         // A store that an ioeventfd waits for takes the shortest way that leads through the host's world, since somebody is
         // woken: nothing of the guest's is taken out of the CPU.
-        if leave != Leave::Store || core.frame.has_error() {
+        if leave != Leave::Store || vcpu.frame().has_error() {
             break leave;
         }
-        core.note_serror();
+        vcpu.note_serror();
         let signalled = {
             let _watched = RcuActive::new(guest.token());
-            mmio::store(core, irq.token().preempt())
+            mmio::store(vcpu, irq.token().preempt())
         };
         if !signalled {
             break leave;
         }
-        core.count(Count::Ioeventfd);
+        vcpu.count(Count::Ioeventfd);
         if entry_virt::work_pending() || handle.has_requests() {
             break Leave::Interrupt;
         }
     };
     drop(guest);
     handle.left();
-    core.count(Count::Exits);
+    vcpu.count(Count::Exits);
     if leave == Leave::Interrupt {
-        core.count(Count::IrqLeft);
-        if core.frame.pc == entered_at && handle.stats.get(Count::Irq) != interrupts {
-            core.count(Count::IrqInPlace);
+        vcpu.count(Count::IrqLeft);
+        if vcpu.frame().pc == entered_at && handle.stats.get(Count::Irq) != interrupts {
+            vcpu.count(Count::IrqInPlace);
         }
     }
-    core.retire();
+    vcpu.retire();
     take_interrupts(irq);
     Some(leave)
 }

@@ -15,7 +15,7 @@ use crate::model::stage1::Walk;
 use crate::model::sysreg::regs::SCTLR_EL1;
 use crate::model::sysreg::Reg;
 use crate::model::types::Ipa;
-use crate::vcpu::core::Core;
+use crate::vcpu::context::StoppedVcpu;
 use crate::vcpu::Vcpu;
 use crate::vm::memory::{Fault, VcpuTablePool};
 use crate::vm::vcpu_stats::Count;
@@ -24,20 +24,20 @@ use kernel::uaccess::{UserPtr, UserSlice};
 
 /// An abort of the guest's access to memory.
 pub(super) fn memory_abort(
-    core: &mut Core,
+    vcpu: &mut StoppedVcpu,
     preempt: PreemptDisabled<'_>,
     esr: Esr,
     offered: bool,
 ) -> Next {
     let abort = esr.abort();
-    let far = core.frame.syndrome.far;
-    let ipa = core.fault_ipa();
+    let far = vcpu.frame().syndrome.far;
+    let ipa = vcpu.fault_ipa();
     let fault = abort.fault();
     let permission = matches!(fault, FaultStatus::Permission(_));
     match fault {
         FaultStatus::Translation(_) | FaultStatus::Permission(_) | FaultStatus::AccessFlag(_) => {}
         FaultStatus::UnsupportedExclusive => {
-            core.inject_abort(abort.is_instruction(), fault, far);
+            vcpu.inject_abort(abort.is_instruction(), fault, far);
             return Next::Resume;
         }
         _ if fault.is_external() => {
@@ -45,17 +45,17 @@ pub(super) fn memory_abort(
         }
         // What the architecture has for features that no guest has.
         _ => {
-            core.inject_abort(abort.is_instruction(), FaultStatus::External, far);
+            vcpu.inject_abort(abort.is_instruction(), FaultStatus::External, far);
             return Next::Resume;
         }
     }
-    if ipa >= core.vm.memory.end() {
+    if ipa >= vcpu.vm.memory.end() {
         // Beyond what any VM here has, as if it were beyond the CPU's; else nothing is there.
         if ipa >> cpu::features().pa_bits != 0 {
-            core.inject_abort(abort.is_instruction(), FaultStatus::AddressSize(0), far);
+            vcpu.inject_abort(abort.is_instruction(), FaultStatus::AddressSize(0), far);
             return Next::Resume;
         }
-        return mmio::nothing_there(core, abort, ipa, far).into();
+        return mmio::nothing_there(vcpu, abort, ipa, far).into();
     }
     // The walk of a stage-1 table only reads, unless it is the access flag that it could not write.
     let write = if abort.is_on_walk() {
@@ -72,8 +72,8 @@ pub(super) fn memory_abort(
         far,
         offered,
     };
-    if core.vm.memory.is_device(preempt, ipa, write) {
-        mmio::device_access(core, preempt, fault).into()
+    if vcpu.vm.memory.is_device(preempt, ipa, write) {
+        mmio::device_access(vcpu, preempt, fault).into()
     } else {
         Next::Defer(DeferredWork::Fault(fault))
     }
@@ -101,12 +101,12 @@ impl MemoryError {
 
     /// The guest gets it as it is. On its own walk the level stands there; with S1PTW it is that of stage 2's, which the guest
     /// does not have.
-    fn inject(self, core: &mut Core) {
+    fn inject(self, vcpu: &mut StoppedVcpu) {
         let status = match self.abort.fault() {
             fault @ FaultStatus::ExternalOnWalk(_) if !self.abort.is_on_walk() => fault,
             _ => FaultStatus::External,
         };
-        core.inject_abort(self.abort.is_instruction(), status, self.far);
+        vcpu.inject_abort(self.abort.is_instruction(), status, self.far);
     }
 }
 
@@ -122,18 +122,18 @@ impl WalkedOut {
     }
 
     /// The guest gets its abort.
-    fn inject(self, core: &mut Core, level: i8) {
+    fn inject(self, vcpu: &mut StoppedVcpu, level: i8) {
         let status = FaultStatus::ExternalOnWalk(level);
-        core.inject_abort(self.instruction, status, self.far);
+        vcpu.inject_abort(self.instruction, status, self.far);
     }
 }
 
 /// Begins a walk of the guest's own tables for `far`; `None` if its MMU is off. The flag says whether the
 /// descriptors have the most significant byte first.
-fn stage1_walk(core: &mut Core, far: u64) -> (Option<Walk>, bool) {
-    let sctlr = core.get(Reg::SCTLR_EL1);
-    let ttbrs = [core.get(Reg::TTBR0_EL1), core.get(Reg::TTBR1_EL1)];
-    let walk = Walk::new(core.get(Reg::TCR_EL1), ttbrs, far);
+fn stage1_walk(vcpu: &mut StoppedVcpu, far: u64) -> (Option<Walk>, bool) {
+    let sctlr = vcpu.get(Reg::SCTLR_EL1);
+    let ttbrs = [vcpu.get(Reg::TTBR0_EL1), vcpu.get(Reg::TTBR1_EL1)];
+    let walk = Walk::new(vcpu.get(Reg::TCR_EL1), ttbrs, far);
     let walk = walk.filter(|_| SCTLR_EL1::M.is_set(sctlr));
     (walk, SCTLR_EL1::EE.is_set(sctlr))
 }
@@ -142,7 +142,7 @@ impl Vcpu {
     /// Serves a stage 2 fault, or finds that a device is there. May sleep.
     pub(in crate::vcpu) fn serve_fault(
         &self,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         cache: &mut VcpuTablePool,
         fault: MemoryFault,
     ) -> Result<(), Stop> {
@@ -156,7 +156,7 @@ impl Vcpu {
                 Ok(())
             }
             Ok(Fault::Device) => {
-                match loaded.with_token(|core, preempt| mmio::device_access(core, preempt, fault)) {
+                match loaded.with_token(|vcpu, preempt| mmio::device_access(vcpu, preempt, fault)) {
                     DeviceNext::Resume => {}
                     DeviceNext::Gic(access) => self.serve_gic(loaded, access),
                     DeviceNext::Its(access) => self.serve_its(loaded, access),
@@ -175,13 +175,13 @@ impl Vcpu {
     /// more for the level. Where they do not lead there any more the guest tries again.
     pub(in crate::vcpu) fn serve_walked_out(
         &self,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         abort: WalkedOut,
     ) {
-        let (mut walk, big_endian) = loaded.with(|core| stage1_walk(core, abort.address()));
+        let (mut walk, big_endian) = loaded.with(|vcpu| stage1_walk(vcpu, abort.address()));
         while let Some(step) = walk {
             if abort.is_at(step) {
-                return loaded.with(|core| abort.inject(core, step.level()));
+                return loaded.with(|vcpu| abort.inject(vcpu, step.level()));
             }
             let descriptor = self.read_descriptor(step, big_endian);
             walk = descriptor.and_then(|descriptor| step.next(descriptor));
@@ -196,7 +196,7 @@ impl Vcpu {
     /// claim.
     pub(in crate::vcpu) fn serve_memory_error(
         &self,
-        loaded: &mut Loaded<'_, Core>,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
         error: MemoryError,
     ) -> Result<(), Stop> {
         let address = error.address();
@@ -209,17 +209,17 @@ impl Vcpu {
                 return Err(exit.into());
             }
         }
-        loaded.with(|core| error.inject(core));
+        loaded.with(|vcpu| error.inject(vcpu));
         Ok(())
     }
 
     /// Where the guest's tables lead for `address`, now. May sleep.
-    fn guest_translation(&self, loaded: &mut Loaded<'_, Core>, address: u64) -> Option<Ipa> {
-        let (walk, big_endian) = loaded.with(|core| stage1_walk(core, address));
+    fn guest_translation(&self, loaded: &mut Loaded<'_, StoppedVcpu>, address: u64) -> Option<Ipa> {
+        let (walk, big_endian) = loaded.with(|vcpu| stage1_walk(vcpu, address));
         let Some(mut step) = walk else {
             // Its MMU is off.
             return loaded
-                .with(|core| !core.has_mmu_on())
+                .with(|vcpu| !vcpu.has_mmu_on())
                 .then_some(Ipa::new(address));
         };
         loop {

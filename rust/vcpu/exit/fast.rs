@@ -7,195 +7,221 @@
 //! meanwhile ([`RcuActive`]), which on some CPUs it does not while they run a guest. A pending interrupt of the host's does
 //! not wait: the guest takes its exit for it right after the ERET.
 
-use super::{gic, sysreg, Leave, Outcome};
+use super::{gic, sysreg, Outcome};
 use crate::arch::cpu::features;
+use crate::arch::debug::External;
 use crate::arch::gic as cpu_gic;
-use crate::arch::{relax, timer, wait, world};
+use crate::arch::guest_mode::{FastExits, Leave, Live, Verdict};
+use crate::arch::{relax, timer, wait};
 use crate::host::context_tracking::{InGuest, RcuActive};
-use crate::host::{ffi, percpu_irq, sched};
+use crate::host::{percpu_irq, sched};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus};
 use crate::model::smccc;
 use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
-use crate::vcpu::core::Core;
+use crate::vcpu::context::VcpuContext;
 use crate::vm::vcpu_stats::Count;
 
-/// Into the guest again; x19 to x28 are as it left them.
-const RESUME: u64 = ffi::FRAME_RESUME as u64;
-/// Into the guest again, with all registers from the frame.
-const RESUME_ALL: u64 = ffi::FRAME_RESUME_ALL as u64;
+const SYNC: Verdict = Verdict::leave(Leave::Sync);
+const STORE: Verdict = Verdict::leave(Leave::Store);
+const INTERRUPT: Verdict = Verdict::leave(Leave::Interrupt);
+
+impl FastExits for VcpuContext {
+    fn debugger(&self) -> Option<&External> {
+        self.debugger.as_ref().map(|debugger| &debugger.external)
+    }
+
+    #[inline]
+    fn sync(&mut self, live: Live<'_>, rcu: InGuest<'_>, esr: u64) -> Verdict {
+        sync(self, live, rcu, Esr::new(esr))
+    }
+
+    #[inline]
+    fn irq(&mut self, _live: Live<'_>, rcu: InGuest<'_>) -> Verdict {
+        irq(self, rcu)
+    }
+
+    #[inline]
+    fn serror(&mut self, _live: Live<'_>, _rcu: InGuest<'_>) -> Verdict {
+        Verdict::leave(Leave::SError)
+    }
+}
 
 /// A synchronous exit. The kinds are functions of their own, or the shortest would save the registers that the longest needs.
 #[inline]
-pub(crate) fn sync(core: &mut Core, esr: u64, guest: InGuest<'_>) -> u64 {
-    let esr = Esr::new(esr);
+fn sync(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     match esr.class() {
         ExceptionClass::Hvc => {
-            core.count(Count::Hvc);
-            if core.fast_calls {
-                hypercall(core)
+            vcpu.count(Count::Hvc);
+            if vcpu.fast_calls {
+                hypercall(vcpu)
             } else {
-                Leave::Sync.code()
+                SYNC
             }
         }
         ExceptionClass::Sysreg => {
-            core.count(Count::Sysreg);
-            if core.fast {
-                system_register(core, esr, guest)
+            vcpu.count(Count::Sysreg);
+            if vcpu.fast {
+                system_register(vcpu, live, rcu, esr)
             } else {
-                Leave::Sync.code()
+                SYNC
             }
         }
         class @ (ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower) => {
-            core.count(Count::Abort);
-            if core.fast && class == ExceptionClass::DataAbortLower {
-                mmio(core, esr, guest)
+            vcpu.count(Count::Abort);
+            if vcpu.fast && class == ExceptionClass::DataAbortLower {
+                mmio(vcpu, live, rcu, esr)
             } else {
-                abort_address(core, esr)
+                abort_address(vcpu, live, esr)
             }
         }
-        ExceptionClass::Wfx => wfx(core, esr, guest),
-        _ => rare(core, esr),
+        ExceptionClass::Wfx => wfx(vcpu, live, rcu, esr),
+        _ => rare(vcpu, live, esr),
     }
 }
 
 #[cold]
-fn rare(core: &mut Core, esr: Esr) -> u64 {
+fn rare(vcpu: &mut VcpuContext, live: Live<'_>, esr: Esr) -> Verdict {
     if esr.class() == ExceptionClass::PointerAuth {
-        core.repair_stepped_pstate();
+        vcpu.repair_stepped_pstate(live);
     }
-    Leave::Sync.code()
+    SYNC
 }
 
 /// The PC is already behind the HVC.
 #[inline(always)]
-fn hypercall(core: &mut Core) -> u64 {
-    let [function, ..] = core.frame.x;
+fn hypercall(vcpu: &mut VcpuContext) -> Verdict {
+    let [function, ..] = *vcpu.xs();
     if function as u32 == smccc::function::VERSION {
-        answer(core, smccc::VERSION_1_1)
+        answer(vcpu, smccc::VERSION_1_1)
     } else {
-        other_hypercall(core)
+        other_hypercall(vcpu)
     }
 }
 
 /// A function of its own, as it calls others: [`sync`] then does without a stack frame.
 #[inline(never)]
-fn other_hypercall(core: &mut Core) -> u64 {
-    let [function, first, ..] = core.frame.x;
-    match smccc::quick(&core.firmware, function as u32, first) {
-        Some(value) => answer(core, value),
-        None => rare_hypercall(core),
+fn other_hypercall(vcpu: &mut VcpuContext) -> Verdict {
+    let [function, first, ..] = *vcpu.xs();
+    match smccc::quick(&vcpu.firmware, function as u32, first) {
+        Some(value) => answer(vcpu, value),
+        None => rare_hypercall(vcpu),
     }
 }
 
 /// Calls that have nothing but an answer, if only that they are not supported.
 #[inline(never)]
-fn rare_hypercall(core: &mut Core) -> u64 {
-    let [function, x1, x2, x3, ..] = core.frame.x;
-    let stolen_time = core.steal_time.ipa().is_some();
-    let call = smccc::decide(&core.firmware, function as u32, [x1, x2, x3], stolen_time);
+fn rare_hypercall(vcpu: &mut VcpuContext) -> Verdict {
+    let [function, x1, x2, x3, ..] = *vcpu.xs();
+    let stolen_time = vcpu.steal_time.ipa().is_some();
+    let call = smccc::decide(&vcpu.firmware, function as u32, [x1, x2, x3], stolen_time);
     let Some(values) = call.answer() else {
-        return Leave::Sync.code();
+        return SYNC;
     };
-    for (x, value) in core.frame.x.iter_mut().zip(values) {
+    for (x, value) in vcpu.xs().iter_mut().zip(values) {
         *x = value;
     }
-    RESUME
+    Verdict::RESUME
 }
 
 /// What a firmware call returns.
 #[inline(always)]
-fn answer(core: &mut Core, value: u64) -> u64 {
-    let [x0, x1, x2, x3, ..] = &mut core.frame.x;
+fn answer(vcpu: &mut VcpuContext, value: u64) -> Verdict {
+    let [x0, x1, x2, x3, ..] = vcpu.xs();
     (*x0, *x1, *x2, *x3) = (value, 0, 0, 0);
-    RESUME
+    Verdict::RESUME
 }
 
 /// How to resume after register `rt` was written.
 #[inline(always)]
-fn resume(rt: u8) -> u64 {
+fn resume(rt: u8) -> Verdict {
     match rt {
-        19..=28 => RESUME_ALL,
-        _ => RESUME,
+        19..=28 => Verdict::RESUME_ALL,
+        _ => Verdict::RESUME,
     }
 }
 
 #[inline(always)]
-fn system_register(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
+fn system_register(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let access = esr.sysreg();
-    if let Some(value) = core.fast_ids.read(access) {
-        core.set_x(access.rt(), value);
-        world::skip_instruction();
+    if let Some(value) = vcpu.fast_ids.read(access) {
+        vcpu.set_x(access.rt(), value);
+        live.skip();
         return resume(access.rt());
     }
     if access.is_write_of(ICC_SGI1R_EL1::ENCODING) {
-        return send_sgi(core, esr, guest);
+        return send_sgi(vcpu, live, rcu, esr);
     }
-    emulated_register(core, esr, guest)
+    emulated_register(vcpu, live, rcu, esr)
 }
 
 /// A write to ICC_SGI1R_EL1, as [`emulated_register`] would do it, without looking the register up.
 #[inline(never)]
-fn send_sgi(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
-    let value = core.x(esr.sysreg().rt());
-    let _watched = RcuActive::new(guest);
-    if gic::send_sgi1_fast(core, value) != Outcome::Done {
-        return Leave::Sync.code();
+fn send_sgi(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
+    let value = vcpu.x(esr.sysreg().rt());
+    let _watched = RcuActive::new(rcu);
+    if gic::send_sgi1_fast(vcpu, value) != Outcome::Done {
+        return SYNC;
     }
-    world::skip_instruction();
-    if finish(core) {
-        RESUME
+    live.skip();
+    if finish(vcpu) {
+        Verdict::RESUME
     } else {
-        Leave::Interrupt.code()
+        INTERRUPT
     }
 }
 
 #[inline(never)]
-fn emulated_register(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
+fn emulated_register(
+    vcpu: &mut VcpuContext,
+    live: Live<'_>,
+    rcu: InGuest<'_>,
+    esr: Esr,
+) -> Verdict {
     let access = esr.sysreg();
-    let _watched = RcuActive::new(guest);
-    match sysreg::access(core, access) {
+    let _watched = RcuActive::new(rcu);
+    match sysreg::access(vcpu, access) {
         Outcome::Done => {
-            world::skip_instruction();
-            if !finish(core) {
-                Leave::Interrupt.code()
+            live.skip();
+            if !finish(vcpu) {
+                INTERRUPT
             } else if access.is_read() {
                 resume(access.rt())
             } else {
-                RESUME
+                Verdict::RESUME
             }
         }
         Outcome::Reload => {
-            world::skip_instruction();
-            Leave::Interrupt.code()
+            live.skip();
+            INTERRUPT
         }
         Outcome::Undefined
         | Outcome::NeedsClean
         | Outcome::NeedsHost
-        | Outcome::NeedsOthers { .. } => Leave::Sync.code(),
+        | Outcome::NeedsOthers { .. } => SYNC,
     }
 }
 
 /// After an emulated access: tells running vCPUs of their interrupts, and takes this one's. False if the host is needed
-/// for the rest, which `core.after` has; the instruction is done all the same.
+/// for the rest, which `vcpu.after` has; the instruction is done all the same.
 #[inline]
-fn finish(core: &mut Core) -> bool {
-    core.after.is_empty() || finish_others(core)
+fn finish(vcpu: &mut VcpuContext) -> bool {
+    vcpu.after.is_empty() || finish_others(vcpu)
 }
 
-fn finish_others(core: &mut Core) -> bool {
-    let mut rest = core.after.lpis.is_some();
-    for id in core.after.kicks.iter() {
-        if id != core.id {
-            let peer = core.peers.as_ref().and_then(|peers| peers.get(id.index()));
+fn finish_others(vcpu: &mut VcpuContext) -> bool {
+    let mut rest = vcpu.after.lpis.is_some();
+    for id in vcpu.after.kicks.iter() {
+        if id != vcpu.id {
+            let peer = vcpu.peers.as_ref().and_then(|peers| peers.get(id.index()));
             rest |= !peer.is_some_and(|peer| peer.interrupt_running());
         }
     }
-    if core.after.kicks.contains(core.id) {
-        rest |= !core.refresh_lists();
+    if vcpu.after.kicks.contains(vcpu.id) {
+        rest |= !vcpu.refresh_lists();
     }
     if !rest {
-        core.after.kicks = Default::default();
+        vcpu.after.kicks = Default::default();
     }
     !rest
 }
@@ -203,126 +229,128 @@ fn finish_others(core: &mut Core) -> bool {
 /// Leaves for an abort. Where HPFAR_EL2 is UNKNOWN (permission faults), the address is found while the guest's tables are
 /// still in place; if they have changed meanwhile, the guest tries again.
 #[inline(never)]
-fn abort_address(core: &mut Core, esr: Esr) -> u64 {
-    core.walked_ipa = None;
+fn abort_address(vcpu: &mut VcpuContext, live: Live<'_>, esr: Esr) -> Verdict {
+    vcpu.walked_ipa = None;
     // Other aborts without HPFAR_EL2 are external: they have no IPA, and perhaps no address at all.
     let abort = esr.abort();
     if matches!(abort.fault(), FaultStatus::Permission(_)) && !abort.hpfar_is_valid() {
-        match world::translate(world::far()) {
-            Some(ipa) => core.walked_ipa = Some(ipa),
+        match live.translate(live.far()) {
+            Some(ipa) => vcpu.walked_ipa = Some(ipa),
             None => {
-                core.count(Count::AbortRetried);
-                return RESUME;
+                vcpu.count(Count::AbortRetried);
+                return Verdict::RESUME;
             }
         }
     }
-    Leave::Sync.code()
+    SYNC
 }
 
 /// An access to the interrupt controller's registers.
 #[inline(never)]
-fn mmio(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
+fn mmio(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let abort = esr.abort();
     if !abort.is_plain_device_access() {
-        return abort_address(core, esr);
+        return abort_address(vcpu, live, esr);
     }
-    core.walked_ipa = None;
-    let ipa = Abort::ipa(world::hpfar(), world::far()).raw();
-    let Some((frame, offset)) = core.gic_frame(ipa) else {
-        return if abort.is_write() {
-            Leave::Store.code()
-        } else {
-            Leave::Sync.code()
-        };
+    vcpu.walked_ipa = None;
+    let ipa = Abort::ipa(live.hpfar(), live.far()).raw();
+    let Some((frame, offset)) = vcpu.gic_frame(ipa) else {
+        return if abort.is_write() { STORE } else { SYNC };
     };
     // AArch32 and big-endian accesses take the slow path.
     let big_endian = SCTLR_EL1::EE.mask() | SCTLR_EL1::E0E.mask();
-    if core.get(Reg::SCTLR_EL1) & big_endian != 0 || SPSR_EL1::nRW.is_set(world::pstate()) {
-        return Leave::Sync.code();
+    if vcpu.get(Reg::SCTLR_EL1) & big_endian != 0 || SPSR_EL1::nRW.is_set(live.pstate()) {
+        return SYNC;
     }
     let (rt, size) = (abort.register(), abort.size());
     if frame.is_ctlr(offset, size) {
         // A write looks at all vCPUs.
-        let Some(ctlr) = core.gicd_ctlr().filter(|_| !abort.is_write()) else {
-            return Leave::Sync.code();
+        let Some(ctlr) = vcpu.gicd_ctlr().filter(|_| !abort.is_write()) else {
+            return SYNC;
         };
-        core.set_x(rt, ctlr.into());
-        world::skip_instruction();
+        vcpu.set_x(rt, ctlr.into());
+        live.skip();
         return resume(rt);
     }
-    let _watched = RcuActive::new(guest);
+    let _watched = RcuActive::new(rcu);
     if frame.shows_lines(offset) {
-        core.update_timers();
+        vcpu.update_timers();
     }
     // The bytes are in the device's order already, see above.
-    if gic::access(core, &abort, frame, offset, |_, value| value).is_err() {
-        return Leave::Sync.code();
+    if gic::access(vcpu, &abort, frame, offset, |value| value).is_err() {
+        return SYNC;
     }
-    world::skip_instruction();
+    live.skip();
     if !abort.is_write() {
         resume(rt)
-    } else if finish(core) {
-        RESUME
+    } else if finish(vcpu) {
+        Verdict::RESUME
     } else {
-        Leave::Interrupt.code()
+        INTERRUPT
     }
 }
 
 /// WFE with nobody else to run does not wait; WFI waits here where nothing speaks against it.
 #[inline(never)]
-fn wfx(core: &mut Core, esr: Esr, guest: InGuest<'_>) -> u64 {
+fn wfx(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let wfx = esr.wfx();
-    core.count(if wfx.is_wfe() { Count::Wfe } else { Count::Wfi });
-    if !core.fast || wfx.is_timed() && !core.features.timed_waits() {
-        return Leave::Sync.code();
+    vcpu.count(if wfx.is_wfe() { Count::Wfe } else { Count::Wfi });
+    if !vcpu.fast || wfx.is_timed() && !vcpu.features.timed_waits() {
+        return SYNC;
     }
     if wfx.is_wfe() {
-        if sched::need_resched() || !core.spare_wfe() {
-            return Leave::Sync.code();
+        if sched::need_resched() || !vcpu.spare_wfe() {
+            return SYNC;
         }
         relax();
-        world::skip_instruction();
-        return RESUME;
+        live.skip();
+        return Verdict::RESUME;
     }
-    let end = core.end_of_wait(esr);
-    if end.is_some_and(|end| core.ticks_until(end) == 0) {
-        world::skip_instruction();
-        return RESUME;
+    let end = vcpu.end_of_wait(esr);
+    if end.is_some_and(|end| vcpu.ticks_until(end) == 0) {
+        live.skip();
+        return Verdict::RESUME;
     }
-    match core.may_halt_here() {
-        Some(ticks) => halt(core, ticks, end, guest),
-        None => Leave::Sync.code(),
+    match vcpu.may_halt_here() {
+        Some(ticks) => halt(vcpu, live, rcu, ticks, end),
+        None => SYNC,
     }
 }
 
 /// WFI that waits here, for at most about `ticks` of the counter (see [`crate::vcpu::halt`]); WFIT
 /// is over when the guest's virtual counter shows `end`.
-fn halt(core: &mut Core, ticks: u64, end: Option<u64>, guest: InGuest<'_>) -> u64 {
-    core.count(Count::HaltHere);
-    let left = end.map_or(u64::MAX, |end| core.ticks_until(end));
+fn halt(
+    vcpu: &mut VcpuContext,
+    live: Live<'_>,
+    rcu: InGuest<'_>,
+    ticks: u64,
+    end: Option<u64>,
+) -> Verdict {
+    vcpu.count(Count::HaltHere);
+    let left = end.map_or(u64::MAX, |end| vcpu.ticks_until(end));
     let pending = wait_while_alone(ticks.min(left));
-    if !is_guests(pending) && end.is_some_and(|end| core.ticks_until(end) == 0) {
+    if !is_guests(pending) && end.is_some_and(|end| vcpu.ticks_until(end) == 0) {
         // An interrupt of the host's is taken as soon as the guest goes on.
-        world::skip_instruction();
-        core.halt.succeeded();
-        core.count(Count::HaltHereEnded);
-        return RESUME;
+        live.skip();
+        vcpu.halt.succeeded();
+        vcpu.count(Count::HaltHereEnded);
+        return Verdict::RESUME;
     }
     if !is_guests(pending) {
         // The host's, or none: the thread sleeps when that is done.
-        core.halt.failed();
-        return Leave::Sync.code();
+        vcpu.halt.failed();
+        return SYNC;
     }
-    world::skip_instruction();
-    let how = take(core, pending, guest);
+    live.skip();
+    let verdict = take(vcpu, pending, rcu);
     // A kick may have been the scheduler's.
-    if how == RESUME {
-        core.halt.succeeded();
-        core.count(Count::HaltHereEnded);
+    if verdict == Verdict::RESUME {
+        vcpu.halt.succeeded();
+        vcpu.count(Count::HaltHereEnded);
     } else {
-        core.halt.failed();
+        vcpu.halt.failed();
     }
-    how
+    verdict
 }
 
 /// Waits for an interrupt, for at most about `ticks` of the counter and while no other thread wants
@@ -355,13 +383,13 @@ fn wait_while_alone(ticks: u64) -> u64 {
 const LOOKS_PER_SECOND: u64 = 20_000;
 
 /// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
-pub(crate) fn irq(core: &mut Core, guest: InGuest<'_>) -> u64 {
-    core.count(Count::Irq);
+fn irq(vcpu: &mut VcpuContext, rcu: InGuest<'_>) -> Verdict {
+    vcpu.count(Count::Irq);
     let pending = cpu_gic::pending();
     if is_guests(pending) {
-        take(core, pending, guest)
+        take(vcpu, pending, rcu)
     } else {
-        Leave::Interrupt.code()
+        INTERRUPT
     }
 }
 
@@ -373,33 +401,27 @@ fn is_guests(pending: u64) -> bool {
 }
 
 /// Takes one that is. How to go on.
-fn take(core: &mut Core, pending: u64, guest: InGuest<'_>) -> u64 {
-    let leave = Leave::Interrupt.code();
+fn take(vcpu: &mut VcpuContext, pending: u64, rcu: InGuest<'_>) -> Verdict {
     let kicked = pending == percpu_irq::KICK.into();
     let timer = percpu_irq::timer_of(pending);
-    let _watched = RcuActive::new(guest);
-    if !core.fast {
+    let _watched = RcuActive::new(rcu);
+    if !vcpu.fast {
         // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.
         if let Some(timer) = timer {
-            core.silence_timer(timer);
+            vcpu.silence_timer(timer);
         }
-        return leave;
+        return INTERRUPT;
     }
     let resumed = if kicked {
-        core.kicked()
+        vcpu.kicked()
     } else if let Some(timer) = timer {
-        core.timer_fired(timer)
+        vcpu.timer_fired(timer)
     } else {
-        core.refresh_lists()
+        vcpu.refresh_lists()
     };
     if resumed {
-        RESUME
+        Verdict::RESUME
     } else {
-        leave
+        INTERRUPT
     }
-}
-
-/// An SError while the guest ran.
-pub(crate) fn serror(_core: &mut Core) -> u64 {
-    Leave::SError.code()
 }

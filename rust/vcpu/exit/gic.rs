@@ -3,13 +3,13 @@
 //! The guest's accesses to the interrupt controller: its registers in memory, SGIs, deactivations. Each is
 //! here once, for fast and slow exits.
 
-use super::mmio::extend;
+use super::mmio::{extend, guest_order, is_big_endian};
 use super::{GicAccess, Outcome};
 use crate::host::preempt_notifier::Loaded;
 use crate::model::esr::Abort;
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{Error as GicError, GicFrame, Notify, SgiReg};
-use crate::vcpu::core::Core;
+use crate::vcpu::context::{StoppedVcpu, VcpuContext};
 use crate::vcpu::Vcpu;
 use crate::vm::gic::After;
 use crate::vm::vcpu_handle::VcpuHandle;
@@ -25,55 +25,53 @@ const SGIS_AT_ONCE: usize = 64;
 /// device's byte order to the guest's, or back. Nothing has been done if this fails.
 #[inline(always)]
 pub(super) fn access(
-    core: &mut Core,
+    vcpu: &mut VcpuContext,
     abort: &Abort,
     frame: GicFrame,
     offset: u32,
-    order: impl FnOnce(&mut Core, u64) -> u64,
+    order: impl FnOnce(u64) -> u64,
 ) -> Result<(), GicError> {
-    let (id, rt, size) = (core.id, abort.register(), abort.size());
+    let (id, rt, size) = (vcpu.id, abort.register(), abort.size());
     if abort.is_write() {
-        let value = core.x(rt);
-        let value = order(core, value);
-        let gic = core.gic.as_ref().ok_or(GicError::NoRegister)?;
-        gic.mmio_write(id, frame, offset, size, value, &mut core.after)
+        let value = order(vcpu.x(rt));
+        let gic = vcpu.gic.as_ref().ok_or(GicError::NoRegister)?;
+        gic.mmio_write(id, frame, offset, size, value, &mut vcpu.after)
     } else {
-        let gic = core.gic.as_ref().ok_or(GicError::NoRegister)?;
+        let gic = vcpu.gic.as_ref().ok_or(GicError::NoRegister)?;
         let value = gic.mmio_read(id, frame, offset, size)?;
-        let value = order(core, value);
-        core.set_x(rt, extend(value, abort));
+        vcpu.set_x(rt, extend(order(value), abort));
         Ok(())
     }
 }
 
-/// Sends the SGI that a write of `value` to `reg` asks for. Who has to be told is in `core.after`.
-pub(super) fn send_sgi(core: &mut Core, reg: SgiReg, value: u64) -> Outcome {
-    let Some(gic) = &core.gic else {
+/// Sends the SGI that a write of `value` to `reg` asks for. Who has to be told is in `vcpu.after`.
+pub(super) fn send_sgi(vcpu: &mut VcpuContext, reg: SgiReg, value: u64) -> Outcome {
+    let Some(gic) = &vcpu.gic else {
         return Outcome::Done;
     };
-    if core.is_entered() && gic.most_targets(value) > SGIS_AT_ONCE {
+    if vcpu.is_entered() && gic.most_targets(value) > SGIS_AT_ONCE {
         return Outcome::NeedsHost;
     }
-    gic.sgi(core.id, reg, value, &mut core.after);
+    gic.sgi(vcpu.id, reg, value, &mut vcpu.after);
     Outcome::Done
 }
 
 /// Sends the SGI that a write of `value` to ICC_SGI1R_EL1 asks for as [`send_sgi`] does, in a fast exit.
 /// Those who run are told while it goes on.
 #[inline(always)]
-pub(super) fn send_sgi1_fast(core: &mut Core, value: u64) -> Outcome {
-    let (Some(gic), Some(peers)) = (&core.gic, &core.peers) else {
+pub(super) fn send_sgi1_fast(vcpu: &mut VcpuContext, value: u64) -> Outcome {
+    let (Some(gic), Some(peers)) = (&vcpu.gic, &vcpu.peers) else {
         return Outcome::NeedsHost;
     };
     if gic.most_targets(value) > SGIS_AT_ONCE {
         return Outcome::NeedsHost;
     }
     let mut tell = Tell {
-        from: core.id,
+        from: vcpu.id,
         peers,
-        after: &mut core.after,
+        after: &mut vcpu.after,
     };
-    gic.sgi(core.id, SgiReg::Sgi1, value, &mut tell);
+    gic.sgi(vcpu.id, SgiReg::Sgi1, value, &mut tell);
     Outcome::Done
 }
 
@@ -101,9 +99,9 @@ impl Notify for Tell<'_> {
 
 /// Does a write of `intid` to ICC_DIR_EL1, where the CPU interface's ICH_VMCR_EL2 is `vmcr`. Fails with the
 /// vCPUs that have the interrupt in their list registers.
-pub(super) fn deactivate(core: &mut Core, intid: u64, vmcr: u64) -> Result<(), VcpuSet> {
-    let Some(gic) = &core.gic else { return Ok(()) };
-    match gic.deactivate(core.id, intid, vmcr, &mut core.after) {
+pub(super) fn deactivate(vcpu: &mut VcpuContext, intid: u64, vmcr: u64) -> Result<(), VcpuSet> {
+    let Some(gic) = &vcpu.gic else { return Ok(()) };
+    match gic.deactivate(vcpu.id, intid, vmcr, &mut vcpu.after) {
         Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => Err(stale.others),
         _ => Ok(()),
     }
@@ -111,32 +109,31 @@ pub(super) fn deactivate(core: &mut Core, intid: u64, vmcr: u64) -> Result<(), V
 
 impl GicAccess {
     /// Does it, if no other vCPU has in its list registers what it is about; else says which have.
-    fn attempt(self, core: &mut Core) -> Result<(), VcpuSet> {
+    fn attempt(self, vcpu: &mut StoppedVcpu) -> Result<(), VcpuSet> {
         match self {
             Self::Register {
                 abort,
                 frame,
                 offset,
             } => {
-                let order = |core: &mut Core, value| {
-                    super::mmio::guest_order(core, core.frame.pstate, value, abort.size())
-                };
-                match access(core, &abort, frame, offset, order) {
+                let big_endian = is_big_endian(vcpu);
+                let order = |value| guest_order(value, abort.size(), big_endian);
+                match access(vcpu, &abort, frame, offset, order) {
                     Ok(()) => {}
                     Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => {
                         return Err(stale.others)
                     }
                     // Not a register, or not with this size: as KVM, which ignores it.
-                    Err(_) if !abort.is_write() => core.set_x(abort.register(), 0),
+                    Err(_) if !abort.is_write() => vcpu.set_x(abort.register(), 0),
                     Err(_) => {}
                 }
-                core.count(Count::MmioKernel);
-                core.skip();
+                vcpu.count(Count::MmioKernel);
+                vcpu.skip();
                 Ok(())
             }
             Self::Deactivate { intid } => {
-                let vmcr = core.lists.vmcr;
-                deactivate(core, intid, vmcr)
+                let vmcr = vcpu.lists.vmcr;
+                deactivate(vcpu, intid, vmcr)
             }
         }
     }
@@ -145,8 +142,12 @@ impl GicAccess {
 impl Vcpu {
     /// Does an access to state that may be in another vCPU's list registers: those vCPUs are kept out of
     /// the guest for it.
-    pub(in crate::vcpu) fn serve_gic(&self, loaded: &mut Loaded<'_, Core>, access: GicAccess) {
+    pub(in crate::vcpu) fn serve_gic(
+        &self,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
+        access: GicAccess,
+    ) {
         self.vm
-            .with_guests_out(|| loaded.with(|core| access.attempt(core)));
+            .with_guests_out(|| loaded.with(|vcpu| access.attempt(vcpu)));
     }
 }

@@ -8,41 +8,41 @@ use crate::host::preempt_notifier::Loaded;
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
-use crate::vcpu::core::Core;
+use crate::vcpu::context::StoppedVcpu;
 use crate::vcpu::Vcpu;
 use crate::vm::lpi::LpiTables;
 use crate::vm::vcpu_stats::Count;
 
 /// An access to what is not memory.
 pub(super) fn device_access(
-    core: &mut Core,
+    vcpu: &mut StoppedVcpu,
     preempt: PreemptDisabled<'_>,
     fault: MemoryFault,
 ) -> DeviceNext {
     let abort = fault.abort;
     if fault.exec || abort.is_on_walk() {
-        return nothing_there(core, abort, fault.ipa, fault.far);
+        return nothing_there(vcpu, abort, fault.ipa, fault.far);
     }
     if abort.is_cache_maintenance() {
-        core.skip();
+        vcpu.skip();
         return DeviceNext::Resume;
     }
     let ipa = fault.ipa;
     if !abort.is_described() {
-        if core.vm.tells_undescribed() {
+        if vcpu.vm.tells_undescribed() {
             let iss = abort.undescribed_iss();
             return DeviceNext::Stop(Exit::NoSyndrome { iss, ipa }.into());
         }
         return DeviceNext::Stop(crate::host::errno::enosys().into());
     }
-    if let Some((frame, offset)) = core.gic_frame(ipa) {
+    if let Some((frame, offset)) = vcpu.gic_frame(ipa) {
         return DeviceNext::Gic(GicAccess::Register {
             abort,
             frame,
             offset,
         });
     }
-    if let Some((number, offset)) = core.vm.its.find(preempt, ipa) {
+    if let Some((number, offset)) = vcpu.vm.its.find(preempt, ipa) {
         return DeviceNext::Its(ItsAccess {
             abort,
             number,
@@ -51,11 +51,11 @@ pub(super) fn device_access(
     }
     let (size, rt) = (abort.size(), abort.register());
     if abort.is_write() {
-        let data = guest_order(core, core.frame.pstate, core.x(rt), size);
-        if !fault.offered && core.vm.events.store(preempt, ipa, data, size, || true) {
-            core.count(Count::Ioeventfd);
-            core.count(Count::MmioKernel);
-            core.skip();
+        let data = stored(vcpu, rt, size);
+        if !fault.offered && vcpu.vm.events.store(preempt, ipa, data, size, || true) {
+            vcpu.count(Count::Ioeventfd);
+            vcpu.count(Count::MmioKernel);
+            vcpu.skip();
             return DeviceNext::Resume;
         }
         let (exit, answer) = (
@@ -84,7 +84,12 @@ pub(super) fn device_access(
 
 /// Answers as a bus without anything at `ipa`: with an external abort. Where the guest's tables are
 /// there, the abort says at which level the walk for `far` came upon it; stage 2's fault does not know.
-pub(super) fn nothing_there(core: &mut Core, abort: Abort, ipa: u64, far: u64) -> DeviceNext {
+pub(super) fn nothing_there(
+    vcpu: &mut StoppedVcpu,
+    abort: Abort,
+    ipa: u64,
+    far: u64,
+) -> DeviceNext {
     let instruction = abort.is_instruction();
     if abort.is_on_walk() {
         return DeviceNext::WalkedOut(WalkedOut {
@@ -93,35 +98,36 @@ pub(super) fn nothing_there(core: &mut Core, abort: Abort, ipa: u64, far: u64) -
             far,
         });
     }
-    core.inject_abort(instruction, FaultStatus::External, far);
+    vcpu.inject_abort(instruction, FaultStatus::External, far);
     DeviceNext::Resume
 }
 
 /// Signals the ioeventfd that waits for the store that was trapped, if there is one, and goes on behind
 /// the instruction. Interrupts are off, and the guest's registers in the CPU.
-pub(in crate::vcpu) fn store(core: &mut Core, preempt: PreemptDisabled<'_>) -> bool {
-    let abort = Esr::new(core.frame.syndrome.esr).abort();
-    let ipa = core.fault_ipa();
+pub(in crate::vcpu) fn store(vcpu: &mut StoppedVcpu, preempt: PreemptDisabled<'_>) -> bool {
+    let abort = Esr::new(vcpu.frame().syndrome.esr).abort();
+    let ipa = vcpu.fault_ipa();
     let size = abort.size();
-    let value = guest_order(core, core.frame.pstate, core.x(abort.register()), size);
+    let value = stored(vcpu, abort.register(), size);
     // Memory that the guest has not touched so far looks the same.
-    let vm = &core.vm;
+    let vm = &vcpu.vm;
     let device = || vm.memory.is_device(preempt, ipa, true);
-    if SPSR_EL1::nRW.is_set(core.frame.pstate)
+    if SPSR_EL1::nRW.is_set(vcpu.frame().pstate)
         || !vm.events.store(preempt, ipa, value, size, device)
     {
         return false;
     }
-    core.skip();
+    vcpu.skip();
     true
 }
 
 impl Load {
     /// The value has come: it goes into the register, and the guest goes on behind the instruction.
-    pub(in crate::vcpu) fn complete(self, core: &mut Core, value: u64) {
-        let value = guest_order(core, core.frame.pstate, value, self.abort.size());
-        core.set_x(self.abort.register(), extend(value, &self.abort));
-        core.skip();
+    pub(in crate::vcpu) fn complete(self, vcpu: &mut StoppedVcpu, value: u64) {
+        let big_endian = is_big_endian(vcpu);
+        let value = guest_order(value, self.abort.size(), big_endian);
+        vcpu.set_x(self.abort.register(), extend(value, &self.abort));
+        vcpu.skip();
     }
 }
 
@@ -142,27 +148,34 @@ pub(super) fn extend(value: u64, abort: &Abort) -> u64 {
     }
 }
 
-/// Whether the guest accesses memory with the most significant byte first, with this PSTATE.
-pub(super) fn is_big_endian(core: &mut Core, pstate: u64) -> bool {
-    let sctlr = core.get(Reg::SCTLR_EL1);
-    if SPSR_EL1::M.get(pstate) == SPSR_EL1::M_EL0t {
+/// Whether the guest accesses memory with the most significant byte first.
+pub(super) fn is_big_endian(vcpu: &mut StoppedVcpu) -> bool {
+    let sctlr = vcpu.get(Reg::SCTLR_EL1);
+    if SPSR_EL1::M.get(vcpu.frame().pstate) == SPSR_EL1::M_EL0t {
         SCTLR_EL1::E0E.is_set(sctlr)
     } else {
         SCTLR_EL1::EE.is_set(sctlr)
     }
 }
 
-/// Devices, and userspace for them, have the least significant byte first: from their order of a value of `size` bytes to
-/// the guest's, or back.
-pub(super) fn guest_order(core: &mut Core, pstate: u64, value: u64, size: u8) -> u64 {
+/// Turns a value of `size` bytes from a device's byte order to the guest's, or back: devices, and
+/// userspace for them, have the least significant byte first.
+pub(super) fn guest_order(value: u64, size: u8, big_endian: bool) -> u64 {
     let unused = 64u32
         .saturating_sub(u32::from(size).saturating_mul(8))
         .min(63);
-    if is_big_endian(core, pstate) {
+    if big_endian {
         value.swap_bytes() >> unused
     } else {
         value << unused >> unused
     }
+}
+
+/// Returns what register `rt` holds, as a device gets it in a store of `size` bytes.
+#[inline(always)]
+fn stored(vcpu: &mut StoppedVcpu, rt: u8, size: u8) -> u64 {
+    let big_endian = is_big_endian(vcpu);
+    guest_order(vcpu.x(rt), size, big_endian)
 }
 
 impl ItsAccess {
@@ -172,27 +185,30 @@ impl ItsAccess {
     }
 
     /// Returns what is stored; `None` for a load.
-    fn store(self, core: &mut Core) -> Option<u64> {
-        self.abort.is_write().then(|| {
-            let value = core.x(self.abort.register());
-            guest_order(core, core.frame.pstate, value, self.size())
-        })
+    fn store(self, vcpu: &mut StoppedVcpu) -> Option<u64> {
+        self.abort
+            .is_write()
+            .then(|| stored(vcpu, self.abort.register(), self.size()))
     }
 
     /// Completes a load with its value.
-    fn complete(self, core: &mut Core, value: u64) {
-        Load { abort: self.abort }.complete(core, value);
+    fn complete(self, vcpu: &mut StoppedVcpu, value: u64) {
+        Load { abort: self.abort }.complete(vcpu, value);
     }
 }
 
 impl Vcpu {
     /// An access to an ITS. Commands run before the write that started them is done.
-    pub(in crate::vcpu) fn serve_its(&self, loaded: &mut Loaded<'_, Core>, access: ItsAccess) {
+    pub(in crate::vcpu) fn serve_its(
+        &self,
+        loaded: &mut Loaded<'_, StoppedVcpu>,
+        access: ItsAccess,
+    ) {
         let Some(its) = self.vm.its.get(access.number) else {
             return;
         };
         self.handle.stats.count(Count::MmioKernel);
-        match loaded.with(|core| access.store(core)) {
+        match loaded.with(|vcpu| access.store(vcpu)) {
             Some(value) => {
                 its.write(
                     &mut LpiTables(&self.vm),
@@ -200,11 +216,11 @@ impl Vcpu {
                     access.size(),
                     value,
                 );
-                loaded.with(Core::skip);
+                loaded.with(StoppedVcpu::skip);
             }
             None => {
                 let value = its.read(access.offset, access.size());
-                loaded.with(|core| access.complete(core, value));
+                loaded.with(|vcpu| access.complete(vcpu, value));
             }
         }
     }

@@ -15,51 +15,11 @@ pub(super) mod slow;
 mod smccc;
 pub(super) mod sysreg;
 
-use crate::host::ffi;
 use crate::model::esr::Abort;
 use crate::model::psci;
 use crate::model::types::Ipa;
 use crate::model::vgic::GicFrame;
 use kernel::prelude::*;
-
-/// Why the guest was left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Leave {
-    /// A synchronous exit that needs the host.
-    Sync,
-    /// A store to what is neither mapped memory nor the interrupt controller: perhaps an ioeventfd waits
-    /// for it. Otherwise it is like [`Leave::Sync`].
-    Store,
-    /// An interrupt for the host, or a vCPU that has to be told something.
-    Interrupt,
-    /// An SError.
-    SError,
-    /// The host took an exception in a fast exit: the guest cannot go on.
-    HostException,
-}
-
-const _: () = assert!(Leave::Interrupt.code() == ffi::FRAME_LEAVE_INTERRUPT as u64);
-
-impl Leave {
-    const fn code(self) -> u64 {
-        ffi::FRAME_LEAVE as u64 + self as u64
-    }
-
-    /// From what `world::run_core` returned.
-    pub(crate) fn new(code: u64) -> Self {
-        const SYNC: u64 = Leave::Sync.code();
-        const STORE: u64 = Leave::Store.code();
-        const INTERRUPT: u64 = Leave::Interrupt.code();
-        const SERROR: u64 = Leave::SError.code();
-        match code {
-            SYNC => Self::Sync,
-            STORE => Self::Store,
-            INTERRUPT => Self::Interrupt,
-            SERROR => Self::SError,
-            _ => Self::HostException,
-        }
-    }
-}
 
 /// What follows a slow exit.
 pub(super) enum Next {

@@ -3,34 +3,26 @@
 //! The guest's timers: their registers, which are the CPU's own while the guest runs, and the lines
 //! by which they interrupt it.
 
-use super::Core;
+use super::{StoppedVcpu, VcpuContext};
 use crate::arch::gic;
 use crate::arch::timer::{self, Ctls};
 use crate::host::bug::warn_on_once;
 use crate::host::percpu_irq;
 use crate::model::esr::Esr;
+use crate::model::sysreg::table::TimerReg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
 use crate::model::vgic::Line;
+use core::sync::atomic::Ordering::Relaxed;
 
-impl Core {
+impl VcpuContext {
     /// The guest's virtual counter.
     pub(crate) fn virtual_counter(&self) -> u64 {
-        timer::counter().wrapping_sub(
-            self.vm
-                .offsets
-                .virtual_
-                .load(core::sync::atomic::Ordering::Relaxed),
-        )
+        timer::counter().wrapping_sub(self.vm.offsets.virtual_.load(Relaxed))
     }
 
     /// The guest's physical counter.
     pub(crate) fn physical_counter(&self) -> u64 {
-        timer::counter().wrapping_sub(
-            self.vm
-                .offsets
-                .physical
-                .load(core::sync::atomic::Ordering::Relaxed),
-        )
+        timer::counter().wrapping_sub(self.vm.offsets.physical.load(Relaxed))
     }
 
     /// Deactivates the physical interrupts of these timers.
@@ -107,7 +99,7 @@ impl Core {
             TimerId::Virtual => self.vtimer,
             TimerId::Physical => self.ptimer,
         };
-        if self.host.is_some() && self.foreign_offset(timer).is_none() {
+        if self.guest.is_loaded() && self.foreign_offset(timer).is_none() {
             value.write_cval(timer::cval(timer));
         }
         if self.entered {
@@ -116,8 +108,24 @@ impl Core {
         value
     }
 
-    /// Changes a timer, wherever it is. What that does to its line is for [`Core::update_timers`]
-    /// to find.
+    /// Reads a timer's register: for userspace, or where the physical timer traps.
+    pub(crate) fn read_timer(&self, reg: TimerReg) -> u64 {
+        let (virtual_now, physical_now) = (self.virtual_counter(), self.physical_counter());
+        let (virtual_, physical) = (self.timer(TimerId::Virtual), self.timer(TimerId::Physical));
+        match reg {
+            TimerReg::CntvCtl => virtual_.read_ctl(virtual_now),
+            TimerReg::CntvCval => virtual_.cval(),
+            TimerReg::CntvTval => virtual_.read_tval(virtual_now),
+            TimerReg::Cntvct => virtual_now,
+            TimerReg::CntpCtl => physical.read_ctl(physical_now),
+            TimerReg::CntpCval => physical.cval(),
+            TimerReg::CntpTval => physical.read_tval(physical_now),
+            TimerReg::Cntpct => physical_now,
+        }
+    }
+
+    /// Changes a timer, wherever it is. What that does to its line is for
+    /// [`VcpuContext::update_timers`] to find.
     pub(crate) fn change_timer(&mut self, timer: TimerId, change: impl FnOnce(&mut Timer)) {
         let mut value = self.timer(timer);
         change(&mut value);
@@ -129,7 +137,7 @@ impl Core {
             TimerId::Virtual => self.vtimer = value,
             TimerId::Physical => self.ptimer = value,
         }
-        if self.host.is_some() {
+        if self.guest.is_loaded() {
             let cval = match self.foreign_offset(timer) {
                 Some(offset) => value.cval_for(offset, timer::counter()),
                 None => value.cval(),
@@ -144,22 +152,8 @@ impl Core {
     /// An offset that the CPU knows nothing of, as it has one for the virtual timer only: then its
     /// CVAL is not the guest's, and the guest's registers trap.
     pub(in crate::vcpu) fn foreign_offset(&self, timer: TimerId) -> Option<Offset> {
-        let offset = self.control.physical_offset;
+        let offset = self.guest.control().physical_offset;
         (matches!(timer, TimerId::Physical) && offset != 0).then_some(Offset::new(offset))
-    }
-
-    /// In how many ticks the next of the two timers fires; `None` if neither will.
-    pub(crate) fn next_timer(&self) -> Option<u64> {
-        let virtual_ = self
-            .timer(TimerId::Virtual)
-            .next_event(self.virtual_counter());
-        let physical = self
-            .timer(TimerId::Physical)
-            .next_event(self.physical_counter());
-        match (virtual_, physical) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
     }
 
     /// Returns what the virtual counter shows when a WFIT or WFET ends that has trapped; `None` for
@@ -173,6 +167,22 @@ impl Core {
     /// Returns in how many ticks the virtual counter shows `end`, 0 if it does or has.
     pub(crate) fn ticks_until(&self, end: u64) -> u64 {
         end.saturating_sub(self.virtual_counter())
+    }
+}
+
+impl StoppedVcpu {
+    /// In how many ticks the next of the two timers fires; `None` if neither will.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        let virtual_ = self
+            .timer(TimerId::Virtual)
+            .next_event(self.virtual_counter());
+        let physical = self
+            .timer(TimerId::Physical)
+            .next_event(self.physical_counter());
+        match (virtual_, physical) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// The timers out of reset.

@@ -9,12 +9,11 @@ use super::debug::{self, Debugger};
 use super::frozen::FastIds;
 use super::halt::Halt;
 use super::steal_time::StealTime;
-use crate::arch::el1::Saved;
 use crate::arch::fp::Fp;
 use crate::arch::frame::EntryFrame;
 use crate::arch::gic::{self, Sgi};
+use crate::arch::guest_mode::{self, vectors, Control, GuestState, Leave, Live};
 use crate::arch::timer::Ctls;
-use crate::arch::world::{self, Control, HostWorld};
 use crate::arch::{cpu, tlb};
 use crate::host::context_tracking::InGuest;
 use crate::host::kvm;
@@ -28,7 +27,7 @@ use crate::model::mops::MemoryOperation;
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::{self, Geometries};
 use crate::model::sysreg::idregs::IdRegs;
-use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1, TCR_EL1};
+use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::table::{self, GuestFeatures};
 use crate::model::sysreg::{IdReg, Reg};
 use crate::model::timer::{Timer, TimerId, TimerSet};
@@ -39,21 +38,19 @@ use crate::vm::timers::TimerPpis;
 use crate::vm::vcpu_handle::{Interface, Start, VcpuHandle};
 use crate::vm::vcpu_stats::Count;
 use crate::vm::Vm;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::Ordering::Relaxed;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// A vCPU's state, as its own thread has it.
+/// A vCPU's state, as its own thread has it. A fast exit has it like this: the guest's PC, PSTATE
+/// and FP registers are in the CPU, and only [`Live`] gets at them.
 ///
-/// While it is loaded, part of it is in the CPU instead; `get` and `set` find a register where it is.
+/// While it is loaded, more of it is in the CPU; `get` and `set` find a register where it is.
 #[repr(C)]
-pub(crate) struct Core {
-    /// First, so that the vector's handlers find the rest behind it (`arch::world`).
-    pub(crate) frame: EntryFrame,
-    pub(crate) fp: Fp,
-    pub(crate) saved: Saved,
-    control: Control,
-    /// What the host had in the CPU; there while the vCPU is loaded.
-    host: Option<HostWorld>,
+pub(crate) struct VcpuContext {
+    /// First, for the vector has its address.
+    guest: GuestState,
     pub(crate) id: VcpuId,
     pub(crate) vm: Arc<Vm>,
     pub(crate) handle: Arc<VcpuHandle>,
@@ -104,7 +101,7 @@ pub(crate) struct Core {
     pub(crate) fast_ids: FastIds,
     /// This VM's HCR_EL2.
     hcr: u64,
-    /// See [`Core::watches_caches`].
+    /// See [`VcpuContext::watches_caches`].
     caches_watched: bool,
     /// The vector answers firmware calls: nobody in userspace has a say in them.
     pub(crate) fast_calls: bool,
@@ -123,24 +120,161 @@ pub(crate) struct Core {
     pub(crate) debugger: Option<KBox<Debugger>>,
 }
 
-impl Core {
+/// A vCPU whose guest has left the CPU's vector, or has not been entered: what is not there for a
+/// fast exit.
+pub(crate) struct StoppedVcpu(VcpuContext);
+
+impl Deref for StoppedVcpu {
+    type Target = VcpuContext;
+
+    #[inline(always)]
+    fn deref(&self) -> &VcpuContext {
+        &self.0
+    }
+}
+
+impl DerefMut for StoppedVcpu {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut VcpuContext {
+        &mut self.0
+    }
+}
+
+vectors!(VcpuContext, guest);
+
+impl VcpuContext {
+    /// CTR_EL0 as the guest sees it.
+    pub(crate) fn cache_type(&self) -> u64 {
+        self.vm.with_ids(|ids| ids.get(IdReg::CTR))
+    }
+
+    /// CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.
+    pub(crate) fn cache_geometry(&self, ctr: u64, csselr: u64) -> u64 {
+        match &self.caches {
+            Some(caches) => caches.get(ctr, csselr),
+            None => cache::ccsidr(ctr, csselr),
+        }
+    }
+
+    /// The value of a register of the context, wherever it is.
+    pub(crate) fn get(&mut self, reg: Reg) -> u64 {
+        self.guest.get(reg)
+    }
+
+    /// Sets a register of the context, wherever it is.
+    pub(crate) fn set(&mut self, reg: Reg, value: u64) {
+        self.guest.set(reg, value);
+    }
+
+    /// The general-purpose registers, X0 to X30.
+    #[inline(always)]
+    pub(crate) fn xs(&mut self) -> &mut [u64; 31] {
+        &mut self.guest.frame.x
+    }
+
+    /// Counts one more of these.
+    #[inline(always)]
+    pub(crate) fn count(&self, what: Count) {
+        self.handle.stats.count(what);
+    }
+
+    /// General-purpose register `n`; 31 is XZR.
+    pub(crate) fn x(&self, n: u8) -> u64 {
+        self.guest.frame.x.get(usize::from(n)).copied().unwrap_or(0)
+    }
+
+    /// Sets general-purpose register `n`; 31 is XZR.
+    pub(crate) fn set_x(&mut self, n: u8, value: u64) {
+        if let Some(x) = self.guest.frame.x.get_mut(usize::from(n)) {
+            *x = value;
+        }
+    }
+
+    fn renew_hcr(&mut self) {
+        self.guest.frame.guest_hcr = self.hcr | self.handle.lines();
+    }
+
+    /// Whether the guest's caches are watched, or shall be; it takes effect when the guest is
+    /// entered anew.
+    ///
+    /// Without FEAT_S2FWB a guest with its caches off writes past them, and lines that the host's
+    /// have fetched could hide that from it once they are on. So its memory is cleaned when it
+    /// switches them, and until they are on its writes to SCTLR_EL1 and the other registers of its
+    /// MMU trap (HCR_EL2.TVM).
+    pub(crate) fn watches_caches(&self) -> bool {
+        self.caches_watched
+    }
+
+    /// See [`VcpuContext::watches_caches`].
+    pub(crate) fn watch_caches(&mut self, watch: bool) {
+        self.caches_watched = watch;
+        let trap = watch || cpu::features().mmu_writes_trap;
+        self.hcr = HCR_EL2::TVM.with(self.hcr, trap.into());
+        self.renew_hcr();
+    }
+
+    /// Whether the guest is in the CPU: this is a fast exit.
+    pub(crate) fn is_entered(&self) -> bool {
+        self.entered
+    }
+
+    /// Returns for how many ticks of the counter a WFI may wait in the vector, if it may: it is
+    /// worthwhile, nothing is there for the guest already, no other thread wants this CPU, and
+    /// something surely ends the wait.
+    pub(crate) fn may_halt_here(&mut self) -> Option<u64> {
+        let pending = HCR_EL2::VSE.mask() | HCR_EL2::VI.mask() | HCR_EL2::VF.mask();
+        let ticks = self.vm.halt_ticks();
+        let may = ticks != 0
+            && self.halt.is_worthwhile()
+            && self.guest.frame.guest_hcr & pending == 0
+            && self.debugger.is_none()
+            && gic::lists_are_empty()
+            && sched::has_no_other_thread()
+            && !sched::need_resched()
+            && (cpu::features().wfxt || sched::tick_preempts());
+        may.then_some(ticks)
+    }
+
+    /// Whether a WFE may be skipped in the vector: a few in a row, then the host gets to look for
+    /// somebody else to run.
+    pub(crate) fn spare_wfe(&mut self) -> bool {
+        const IN_A_ROW: u32 = 64;
+        self.wfes = self.wfes.wrapping_add(1) % IN_A_ROW;
+        self.wfes != 0
+    }
+
+    /// In a fast exit for an instruction of pointer authentication that traps: SPSR_EL2 becomes
+    /// right.
+    ///
+    /// Cortex-A510's erratum 2077057: where a step was expected of that instruction, SPSR_EL2 is a
+    /// copy of the guest's SPSR_EL1, so what the guest likes. The instruction has not been
+    /// executed, and nothing has since the guest was entered with PSTATE.SS set: with one
+    /// instruction done, the step itself would have come first. So PSTATE is what it was then.
+    #[cold]
+    pub(super) fn repair_stepped_pstate(&mut self, live: Live<'_>) {
+        let pstate = self.guest.frame.pstate;
+        let debugger = self.debugger.as_ref();
+        if cpu::features().step_loses_pstate && debugger.is_some_and(|d| d.steps(pstate)) {
+            live.set_pstate(pstate);
+        }
+    }
+}
+
+impl StoppedVcpu {
+    /// A vCPU that has not been reset yet.
     pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, handle: Arc<VcpuHandle>) -> Self {
         let cpu = cpu::features();
         let (firmware, firmware_changes) = vm.firmware();
         let (vmid, translation) = vm.memory.translation();
-        Self {
-            frame: EntryFrame::new(cpu.pauth),
-            fp: Fp::new(),
-            saved: Saved::new(),
-            control: Control {
+        Self(VcpuContext {
+            guest: GuestState::new(Control {
                 translation,
                 vmid,
                 virtual_offset: 0,
                 physical_offset: 0,
                 midr: 0,
                 hcrx: 0,
-            },
-            host: None,
+            }),
             id,
             vm,
             handle,
@@ -176,19 +310,19 @@ impl Core {
             halt: Halt::default(),
             wfes: 0,
             debugger: None,
-        }
+        })
     }
 
     /// Out of reset. Where to start comes from CPU_ON, or is userspace's to set.
     pub(crate) fn reset(&mut self, start: Option<Start>) {
-        self.frame.x = [0; 31];
-        self.frame.sp_el0 = 0;
+        self.guest.frame.x = [0; 31];
+        self.guest.frame.sp_el0 = 0;
         // Nothing of the one before is to be seen, although the architecture would allow it.
-        self.fp = Fp::new();
+        self.guest.fp = Fp::new();
         self.spsr_aarch32 = [0; 4];
-        self.frame.pc = start.map_or(0, |start| start.pc);
-        self.frame.pstate = table::RESET_PSTATE;
-        if let (Some(start), Some(x0)) = (start, self.frame.x.first_mut()) {
+        self.guest.frame.pc = start.map_or(0, |start| start.pc);
+        self.guest.frame.pstate = table::RESET_PSTATE;
+        if let (Some(start), Some(x0)) = (start, self.guest.frame.x.first_mut()) {
             *x0 = start.context;
         }
         // What identifies the vCPU stays as userspace has set it.
@@ -206,100 +340,56 @@ impl Core {
         self.identified = true;
     }
 
-    /// CTR_EL0 as the guest sees it.
-    pub(crate) fn cache_type(&self) -> u64 {
-        self.vm.with_ids(|ids| ids.get(IdReg::CTR))
-    }
-
-    /// CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.
-    pub(crate) fn cache_geometry(&self, ctr: u64, csselr: u64) -> u64 {
-        match &self.caches {
-            Some(caches) => caches.get(ctr, csselr),
-            None => cache::ccsidr(ctr, csselr),
-        }
-    }
-
-    /// The value of a register of the context, wherever it is.
-    pub(crate) fn get(&mut self, reg: Reg) -> u64 {
-        match reg {
-            // This key is always there, not only while the vCPU is in the CPU.
-            Reg::APIAKEYLO_EL1 => self.frame.guest_key[0],
-            Reg::APIAKEYHI_EL1 => self.frame.guest_key[1],
-            _ => self
-                .host
-                .as_mut()
-                .and_then(|host| world::in_cpu(host).get(reg))
-                .unwrap_or_else(|| self.saved.get(reg)),
-        }
-    }
-
-    /// Sets a register of the context, wherever it is.
-    pub(crate) fn set(&mut self, reg: Reg, value: u64) {
-        match reg {
-            Reg::APIAKEYLO_EL1 => self.frame.guest_key[0] = value,
-            Reg::APIAKEYHI_EL1 => self.frame.guest_key[1] = value,
-            _ => {
-                let value = match reg {
-                    // Not even for a VMM that restores it: see `hidden_hafdbs`.
-                    Reg::TCR_EL1 if cpu::features().hidden_hafdbs => {
-                        value & !(TCR_EL1::HA.mask() | TCR_EL1::HD.mask())
-                    }
-                    _ => value,
-                };
-                if let Some(host) = self.host.as_mut() {
-                    if world::in_cpu(host).set(reg, value) {
-                        return;
-                    }
-                }
-                self.saved.set(reg, value);
-            }
-        }
-    }
-
-    /// One more of these; see [`super::stats`].
-    #[inline(always)]
-    pub(crate) fn count(&self, what: Count) {
-        self.handle.stats.count(what);
-    }
-
-    /// General-purpose register `n`; 31 is XZR.
-    pub(crate) fn x(&self, n: u8) -> u64 {
-        self.frame.x.get(usize::from(n)).copied().unwrap_or(0)
-    }
-
-    /// Sets general-purpose register `n`; 31 is XZR.
-    pub(crate) fn set_x(&mut self, n: u8, value: u64) {
-        if let Some(x) = self.frame.x.get_mut(usize::from(n)) {
-            *x = value;
-        }
-    }
-
     /// Goes back to the first instruction of a memory copy or set that cannot go on where this vCPU
-    /// is now (exit of class 0x27); outside of a fast exit.
+    /// is now (exit of class 0x27).
     pub(crate) fn restart_memory_operation(&mut self, esr: Esr) {
         let operation = MemoryOperation::new(esr);
         let registers = operation.registers();
-        let negative = SPSR_EL1::N.is_set(self.frame.pstate);
+        let negative = SPSR_EL1::N.is_set(self.guest.frame.pstate);
         let values = operation.undone(registers.map(|n| self.x(n)), negative);
         for (n, value) in registers.into_iter().zip(values) {
             self.set_x(n, value);
         }
-        self.frame.pc = self.frame.pc.wrapping_sub(operation.distance());
+        self.guest.frame.pc = self.guest.frame.pc.wrapping_sub(operation.distance());
         // A step that was due has been taken, as for any instruction that has ended in an exit.
-        self.frame.pstate = SPSR_EL1::SS.with(self.frame.pstate, 0);
+        self.guest.frame.pstate = SPSR_EL1::SS.with(self.guest.frame.pstate, 0);
     }
 
-    /// Moves past the instruction that trapped, outside of a fast exit.
+    /// What the vector has saved.
+    #[inline(always)]
+    pub(crate) fn frame(&self) -> &EntryFrame {
+        &self.guest.frame
+    }
+
+    /// What the vector has saved, to change it.
+    #[inline(always)]
+    pub(crate) fn frame_mut(&mut self) -> &mut EntryFrame {
+        &mut self.0.guest.frame
+    }
+
+    /// The FP/SIMD registers.
+    #[inline(always)]
+    pub(crate) fn fp(&self) -> &Fp {
+        &self.guest.fp
+    }
+
+    /// The FP/SIMD registers, to change them.
+    #[inline(always)]
+    pub(crate) fn fp_mut(&mut self) -> &mut Fp {
+        &mut self.0.guest.fp
+    }
+
+    /// Moves past the instruction that trapped.
     pub(crate) fn skip(&mut self) {
-        self.frame.pc = self.frame.pc.wrapping_add(4);
-        self.frame.pstate = inject::step_pstate(self.frame.pstate);
+        self.guest.frame.pc = self.guest.frame.pc.wrapping_add(4);
+        self.guest.frame.pstate = inject::step_pstate(self.guest.frame.pstate);
     }
 
-    /// Makes the guest take an exception to EL1, outside of a fast exit. `far` where the syndrome has an address.
+    /// Makes the guest take an exception to EL1. `far` where the syndrome has an address.
     pub(crate) fn inject(&mut self, esr: Esr, far: Option<u64>) {
         let before = Before {
-            pc: self.frame.pc,
-            pstate: self.frame.pstate,
+            pc: self.guest.frame.pc,
+            pstate: self.guest.frame.pstate,
             vbar: self.get(Reg::VBAR_EL1),
             sctlr: self.get(Reg::SCTLR_EL1),
         };
@@ -310,13 +400,13 @@ impl Core {
         if let Some(far) = far {
             self.set(Reg::FAR_EL1, far);
         }
-        self.frame.pc = after.pc;
-        self.frame.pstate = after.pstate;
+        self.guest.frame.pc = after.pc;
+        self.guest.frame.pstate = after.pstate;
     }
 
-    /// Makes the guest take an abort of its access to `far`, outside of a fast exit.
+    /// Makes the guest take an abort of its access to `far`.
     pub(crate) fn inject_abort(&mut self, instruction: bool, status: FaultStatus, far: u64) {
-        let esr = Esr::inject_abort(instruction, self.frame.pstate, status);
+        let esr = Esr::inject_abort(instruction, self.guest.frame.pstate, status);
         self.inject(esr, Some(far));
     }
 
@@ -334,82 +424,49 @@ impl Core {
     pub(crate) fn refresh(&mut self) {
         // Before the offset changes what is in the CPU.
         let physical = self.timer(TimerId::Physical);
-        let offset = self.control.physical_offset;
-        if self.renew_control() && self.host.is_some() {
-            world::set_control(&self.control);
-            if self.control.physical_offset != offset {
-                self.set_timer(TimerId::Physical, physical);
-            }
+        let offset = self.guest.control().physical_offset;
+        self.renew_control();
+        if self.guest.is_loaded() && self.guest.control().physical_offset != offset {
+            self.set_timer(TimerId::Physical, physical);
         }
         self.renew_hcr();
-    }
-
-    fn renew_hcr(&mut self) {
-        self.frame.guest_hcr = self.hcr | self.handle.lines();
-    }
-
-    /// Whether the guest's caches are watched, or shall be; it takes effect when the guest is entered anew.
-    ///
-    /// Without FEAT_S2FWB a guest with its caches off writes past them, and lines that the host's have fetched could hide that
-    /// from it once they are on. So its memory is cleaned when it switches them, and until they are on its writes to SCTLR_EL1
-    /// and the other registers of its MMU trap (HCR_EL2.TVM).
-    pub(crate) fn watches_caches(&self) -> bool {
-        self.caches_watched
-    }
-
-    /// See [`Core::watches_caches`].
-    pub(crate) fn watch_caches(&mut self, watch: bool) {
-        self.caches_watched = watch;
-        let trap = watch || cpu::features().mmu_writes_trap;
-        self.hcr = HCR_EL2::TVM.with(self.hcr, trap.into());
-        self.renew_hcr();
-    }
-
-    /// How its memory is translated, and what else is the same for each run.
-    pub(crate) fn control(&self) -> &Control {
-        &self.control
     }
 
     /// Whether the guest may run with what is in the CPU; with interrupts off.
     pub(crate) fn may_run(&self) -> bool {
-        self.vm.memory.may_run_as(self.control.vmid)
+        self.vm.memory.may_run_as(self.guest.control().vmid)
     }
 
-    /// Takes over what the VM has shared by all its vCPUs; whether anything is new.
-    fn renew_control(&mut self) -> bool {
+    /// Takes over what all the VM's vCPUs share.
+    fn renew_control(&mut self) {
         let (vmid, translation) = self.vm.memory.translation();
+        let offsets = &self.vm.offsets;
         let new = Control {
             translation,
             vmid,
-            virtual_offset: self
-                .vm
-                .offsets
-                .virtual_
-                .load(core::sync::atomic::Ordering::Relaxed),
-            physical_offset: self
-                .vm
-                .offsets
-                .physical
-                .load(core::sync::atomic::Ordering::Relaxed),
-            ..self.control
+            virtual_offset: offsets.virtual_.load(Relaxed),
+            physical_offset: offsets.physical.load(Relaxed),
+            ..*self.guest.control()
         };
-        let changed = new != self.control;
-        self.control = new;
-        changed
+        self.guest.set_control(new);
     }
 
     /// Sets what does not change once the VM runs.
     pub(crate) fn start(&mut self) {
-        self.control.midr = self.vm.midr();
-        self.control.hcrx = world::guest_hcrx(self.vm.with_ids(IdRegs::has_mops));
+        let control = Control {
+            midr: self.vm.midr(),
+            hcrx: guest_mode::guest_hcrx(self.vm.with_ids(IdRegs::has_mops)),
+            ..*self.guest.control()
+        };
+        self.guest.set_control(control);
         // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another, or another CPU's.
         let own_caches = cpu::features().caches_differ || self.cache_type() != cpu::features().ctr;
-        self.hcr = world::guest_hcr();
+        self.hcr = guest_mode::guest_hcr();
         if own_caches {
             self.hcr |= HCR_EL2::TID2.mask();
         }
         if self.vm.has_pointer_auth() {
-            self.hcr |= world::pointer_auth_hcr();
+            self.hcr |= guest_mode::pointer_auth_hcr();
         }
         let caches_on = caches_are_on(self.get(Reg::SCTLR_EL1));
         self.watch_caches(!cpu::features().fwb && !caches_on);
@@ -441,9 +498,9 @@ impl Core {
         Ctls::new(&self.vtimer, &self.ptimer).set();
         self.entered = true;
         if let Some(syndrome) = self.serror {
-            self.frame.guest_hcr |= HCR_EL2::VSE.mask();
+            self.guest.frame.guest_hcr |= HCR_EL2::VSE.mask();
             if cpu::features().ras {
-                world::set_serror_syndrome(syndrome);
+                guest_mode::set_serror_syndrome(syndrome);
             }
         }
         self.fill_lists();
@@ -454,7 +511,8 @@ impl Core {
     pub(crate) fn retire(&mut self) {
         let ctls = Ctls::read();
         Ctls::clear();
-        ctls.save(&mut self.vtimer, &mut self.ptimer);
+        let this = &mut self.0;
+        ctls.save(&mut this.vtimer, &mut this.ptimer);
         self.entered = false;
         let lines = ctls.lines();
         self.take_lists(lines);
@@ -465,15 +523,10 @@ impl Core {
 
     /// The guest has been left: perhaps it has taken its SError, which it must not get again then.
     pub(crate) fn note_serror(&mut self) {
-        if self.serror.is_some() && !world::serror_is_pending(&self.frame) {
+        if self.serror.is_some() && !self.guest.serror_is_pending() {
             self.serror = None;
-            self.frame.guest_hcr &= !HCR_EL2::VSE.mask();
+            self.guest.frame.guest_hcr &= !HCR_EL2::VSE.mask();
         }
-    }
-
-    /// Whether the guest is in the CPU: this is a fast exit.
-    pub(crate) fn is_entered(&self) -> bool {
-        self.entered
     }
 
     /// What a fast exit, or another, could not do there, if there is something.
@@ -481,33 +534,11 @@ impl Core {
         (!self.after.is_empty()).then(|| core::mem::take(&mut self.after))
     }
 
-    /// Returns for how many ticks of the counter a WFI may wait in the vector, if it may: it is worthwhile, nothing is there
-    /// for the guest already, no other thread wants this CPU, and something surely ends the wait.
-    pub(crate) fn may_halt_here(&mut self) -> Option<u64> {
-        let pending = HCR_EL2::VSE.mask() | HCR_EL2::VI.mask() | HCR_EL2::VF.mask();
-        let ticks = self.vm.halt_ticks();
-        let may = ticks != 0
-            && self.halt.is_worthwhile()
-            && self.frame.guest_hcr & pending == 0
-            && self.debugger.is_none()
-            && gic::lists_are_empty()
-            && sched::has_no_other_thread()
-            && !sched::need_resched()
-            && (cpu::features().wfxt || sched::tick_preempts());
-        may.then_some(ticks)
-    }
-
-    /// Whether a WFE may be skipped in the vector: a few in a row, then the host gets to look for somebody else to run.
-    pub(crate) fn spare_wfe(&mut self) -> bool {
-        const IN_A_ROW: u32 = 64;
-        self.wfes = self.wfes.wrapping_add(1) % IN_A_ROW;
-        self.wfes != 0
-    }
-
     /// The address of the last abort.
     pub(crate) fn fault_ipa(&self) -> u64 {
+        let syndrome = &self.guest.frame.syndrome;
         self.walked_ipa
-            .unwrap_or_else(|| Abort::ipa(self.frame.syndrome.hpfar, self.frame.syndrome.far).raw())
+            .unwrap_or_else(|| Abort::ipa(syndrome.hpfar, syndrome.far).raw())
     }
 
     /// There is this debugger from now on, or none.
@@ -520,61 +551,47 @@ impl Core {
 
     /// KVM_RUN begins.
     pub(super) fn begin_debugging(&mut self) {
-        if let Some(debugger) = &mut self.debugger {
-            debugger.begin(&mut self.frame.pstate);
+        let this = &mut self.0;
+        if let Some(debugger) = &mut this.debugger {
+            debugger.begin(&mut this.guest.frame.pstate);
         }
     }
 
     /// KVM_RUN ends.
     pub(super) fn end_debugging(&mut self) {
-        if let Some(debugger) = &mut self.debugger {
-            debugger.end(&mut self.frame.pstate);
+        let this = &mut self.0;
+        if let Some(debugger) = &mut this.debugger {
+            debugger.end(&mut this.guest.frame.pstate);
         }
     }
 
     /// The debugger is about to be told: the step, if it was one, is over.
     pub(super) fn end_step(&mut self) {
-        self.frame.pstate |= debug::SS;
+        self.guest.frame.pstate |= debug::SS;
     }
 
-    /// In a fast exit for an instruction of pointer authentication that traps: SPSR_EL2 becomes right.
-    ///
-    /// Cortex-A510's erratum 2077057: where a step was expected of that instruction, SPSR_EL2 is a copy of
-    /// the guest's SPSR_EL1, so what the guest likes. The instruction has not been executed, and nothing has
-    /// since the guest was entered with PSTATE.SS set: with one instruction done, the step itself would have
-    /// come first. So PSTATE is what it was then.
-    #[cold]
-    pub(super) fn repair_stepped_pstate(&mut self) {
-        let pstate = self.frame.pstate;
-        let debugger = self.debugger.as_ref();
-        if cpu::features().step_loses_pstate && debugger.is_some_and(|d| d.steps(pstate)) {
-            world::set_pstate(pstate);
-        }
-    }
-
-    /// Runs the guest once; interrupts are off. Returns the reason for leaving.
-    pub(crate) fn run_guest(&mut self, guest: InGuest<'_>) -> u64 {
-        world::run_core(self, guest)
+    /// Runs the guest once. Returns the reason for leaving it.
+    pub(crate) fn run_guest(&mut self, guest: InGuest<'_>) -> Leave {
+        guest_mode::execute(&mut self.0, guest)
     }
 }
 
-impl Resident for Core {
-    fn load(&mut self, _preempt: PreemptDisabled<'_>) {
+impl Resident for StoppedVcpu {
+    fn load(&mut self, preempt: PreemptDisabled<'_>) {
         let cpu_number = kernel::cpu::CpuId::current().as_u32();
         self.kick = Sgi::to_this_cpu(percpu_irq::KICK);
         self.refresh();
-        if kvm::is_on() && world::kvm_was_here() {
+        if kvm::is_on() && guest_mode::kvm_was_here() {
             percpu_irq::forget_active_timers();
         }
         let other_vcpu = self.vm.last_ran(cpu_number, self.id);
         if self.vm.memory.comes_to(cpu_number) {
-            tlb::flush_local(self.control.translation);
+            tlb::flush_local(self.guest.control().translation);
         } else if other_vcpu {
-            tlb::flush_local_stage1(self.control.translation);
+            tlb::flush_local_stage1(self.guest.control().translation);
         }
         let debugged = self.debugger.is_some();
-        let host = world::load(&mut self.frame, &self.control, &self.saved, debugged);
-        self.host = Some(host);
+        self.guest.load(debugged, preempt);
         gic::load(self.lists.vmcr, &self.interface);
         // The list registers here are another vCPU's.
         self.lists.moved(gic::lists_are_empty());
@@ -590,17 +607,16 @@ impl Resident for Core {
         }
     }
 
-    fn put(&mut self, _preempt: PreemptDisabled<'_>) {
+    fn put(&mut self, preempt: PreemptDisabled<'_>) {
         self.vtimer = self.timer(TimerId::Virtual);
         self.ptimer = self.timer(TimerId::Physical);
-        gic::save(&mut self.lists.vmcr, &mut self.interface);
+        let this = &mut self.0;
+        gic::save(&mut this.lists.vmcr, &mut this.interface);
         if kvm::is_on() {
             gic::clear_lists();
         }
-        self.wake_timers(self.active_timers);
-        if let Some(host) = self.host.take() {
-            world::put(&mut self.saved, &host);
-        }
+        this.wake_timers(this.active_timers);
+        self.guest.put(preempt);
     }
 }
 

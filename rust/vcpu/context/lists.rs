@@ -3,7 +3,7 @@
 //! The guest's interrupts in the CPU: the list registers, filled from the model of the interrupt
 //! controller and given back to it, and the rest of the virtual CPU interface.
 
-use super::{Core, NO_GIC};
+use super::{StoppedVcpu, VcpuContext, NO_GIC};
 use crate::arch::gic;
 use crate::arch::timer::Ctls;
 use crate::host::{entry_virt, percpu_irq};
@@ -11,35 +11,7 @@ use crate::model::timer::{TimerId, TimerSet};
 use crate::model::vgic::{hcr, GicFrame};
 use crate::vm::vcpu_handle::Interface;
 
-impl Core {
-    /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
-    pub(crate) fn take_interface(&mut self) {
-        if let Some(interface) = self.handle.take_interface() {
-            self.lists.vmcr = interface.vmcr;
-            self.interface = interface.registers.clone();
-            self.given = interface;
-            // The levels, too: from here on only changes are told.
-            if let Some(gic) = &self.gic {
-                let levels = gic.level_info(self.id, 0).unwrap_or(0);
-                let high = |timer| levels & 1_u32.wrapping_shl(self.timers.of(timer).get()) != 0;
-                self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
-            }
-        }
-    }
-
-    /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
-    pub(crate) fn give_interface(&mut self) {
-        // It seldom changes from one exit to userspace to the next.
-        if self.given.vmcr != self.lists.vmcr || !self.given.registers.is_as_active(&self.interface)
-        {
-            self.given = Interface {
-                vmcr: self.lists.vmcr,
-                registers: self.interface.clone(),
-            };
-            self.handle.give_interface(self.given.clone());
-        }
-    }
-
+impl VcpuContext {
     /// Moves what is pending into the list registers' image.
     pub(in crate::vcpu) fn fill_lists(&mut self) {
         let Some(gic) = &self.gic else {
@@ -119,8 +91,38 @@ impl Core {
         percpu_irq::clear_kick();
         !entry_virt::work_pending() && self.handle.take_interrupt() && self.refresh_lists()
     }
+}
 
-    /// Whether the guest would take an interrupt, outside of the guest.
+impl StoppedVcpu {
+    /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
+    pub(crate) fn take_interface(&mut self) {
+        if let Some(interface) = self.handle.take_interface() {
+            self.lists.vmcr = interface.vmcr;
+            self.interface = interface.registers.clone();
+            self.given = interface;
+            // The levels, too: from here on only changes are told.
+            if let Some(gic) = &self.gic {
+                let levels = gic.level_info(self.id, 0).unwrap_or(0);
+                let high = |timer| levels & 1_u32.wrapping_shl(self.timers.of(timer).get()) != 0;
+                self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
+            }
+        }
+    }
+
+    /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
+    pub(crate) fn give_interface(&mut self) {
+        // It seldom changes from one exit to userspace to the next.
+        if self.given.vmcr != self.lists.vmcr || !self.given.registers.is_as_active(&self.interface)
+        {
+            self.given = Interface {
+                vmcr: self.lists.vmcr,
+                registers: self.interface.clone(),
+            };
+            self.handle.give_interface(self.given.clone());
+        }
+    }
+
+    /// Whether the guest would take an interrupt.
     pub(crate) fn has_interrupt(&mut self) -> bool {
         self.update_timers();
         let vmcr = self.lists.vmcr;
