@@ -342,13 +342,15 @@ impl GuestState {
         &self.control
     }
 
-    /// Replaces that, in the CPU too if the guest is loaded.
-    pub(crate) fn set_control(&mut self, control: Control) {
-        let changed = self.control != control;
+    /// Replaces that, in the CPU too if the guest is loaded. Returns whether that changes what is
+    /// in the CPU.
+    pub(crate) fn set_control(&mut self, control: Control) -> bool {
+        let changed = self.control != control && self.is_loaded();
         self.control = control;
-        if changed && self.is_loaded() {
+        if changed {
             self.control.set();
         }
+        changed
     }
 
     /// Whether the virtual SError that HCR_EL2.VSE asked for still waits: the CPU clears the bit

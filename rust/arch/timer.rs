@@ -9,7 +9,7 @@
 
 use super::isb;
 use crate::model::sysreg::regs::*;
-use crate::model::timer::{Timer, TimerId, TimerSet};
+use crate::model::timer::{PerTimer, Timer, TimerId, TimerSet};
 
 /// The counter, without any offset: at EL2 with E2H = 1, CNTVOFF_EL2 does not count (DDI 0487,
 /// D12.2.2). The ISB keeps the read from being done early.
@@ -37,27 +37,21 @@ pub(crate) fn trap_physical(trap: bool) {
 }
 
 /// The CTL registers of the guest.
-pub(crate) struct Ctls {
-    virtual_: u64,
-    physical: u64,
-}
+pub(crate) struct Ctls(PerTimer<u64>);
 
 impl Ctls {
-    /// Of two timers that are not in the CPU.
-    pub(crate) fn new(virtual_: &Timer, physical: &Timer) -> Self {
-        Self {
-            virtual_: virtual_.ctl(),
-            physical: physical.ctl(),
-        }
+    /// Returns those of timers that are not in the CPU.
+    pub(crate) fn new(timers: &PerTimer<Timer>) -> Self {
+        Self(PerTimer::new(|timer| timers[timer].ctl()))
     }
 
     /// As they are in the CPU.
     #[inline]
     pub(crate) fn read() -> Self {
-        Self {
-            virtual_: read_sysreg_el12!(CNTV_CTL_EL0),
-            physical: read_sysreg_el12!(CNTP_CTL_EL0),
-        }
+        Self(PerTimer::new(|timer| match timer {
+            TimerId::Virtual => read_sysreg_el12!(CNTV_CTL_EL0),
+            TimerId::Physical => read_sysreg_el12!(CNTP_CTL_EL0),
+        }))
     }
 
     /// Puts them into the CPU: from here on the timers may fire.
@@ -69,25 +63,19 @@ impl Ctls {
 
     /// That of one timer.
     pub(crate) fn of(&self, timer: TimerId) -> u64 {
-        match timer {
-            TimerId::Virtual => self.virtual_,
-            TimerId::Physical => self.physical,
-        }
+        self.0[timer]
     }
 
-    /// Turns both off.
+    /// Turns all off.
     pub(crate) fn clear() {
-        Self {
-            virtual_: 0,
-            physical: 0,
-        }
-        .set();
+        Self(PerTimer::default()).set();
     }
 
     /// Puts them where they are while the guest does not run.
-    pub(crate) fn save(&self, virtual_: &mut Timer, physical: &mut Timer) {
-        virtual_.write_ctl(self.virtual_);
-        physical.write_ctl(self.physical);
+    pub(crate) fn save(&self, timers: &mut PerTimer<Timer>) {
+        for timer in TimerId::ALL {
+            timers[timer].write_ctl(self.of(timer));
+        }
     }
 
     /// Which timers assert their lines. ISTATUS is the hardware's comparison.
@@ -98,7 +86,10 @@ impl Ctls {
                 CNT_CTL::ENABLE.mask() | CNT_CTL::IMASK.mask() | CNT_CTL::ISTATUS.mask();
             ctl & BITS == BITS & !CNT_CTL::IMASK.mask()
         };
-        TimerSet::new(line(self.virtual_), line(self.physical))
+        TimerSet::new(
+            line(self.of(TimerId::Virtual)),
+            line(self.of(TimerId::Physical)),
+        )
     }
 }
 

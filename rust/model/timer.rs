@@ -2,6 +2,7 @@
 //! The generic timer (DDI 0487, D12.2): a counter seen through an offset, and a timer that compares it.
 
 use super::sysreg::regs::CNT_CTL;
+use core::ops::{Index, IndexMut};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -87,6 +88,43 @@ pub enum TimerId {
 impl TimerId {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Virtual, Self::Physical];
+}
+
+/// Holds one `T` for each of a guest's timers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PerTimer<T>([T; TimerId::ALL.len()]);
+
+impl<T> PerTimer<T> {
+    /// Makes the one for each timer.
+    #[inline]
+    pub fn new(make: impl FnMut(TimerId) -> T) -> Self {
+        Self(TimerId::ALL.map(make))
+    }
+}
+
+// By patterns, since an index could be out of bounds.
+impl<T> Index<TimerId> for PerTimer<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, timer: TimerId) -> &T {
+        let [virtual_, physical] = &self.0;
+        match timer {
+            TimerId::Virtual => virtual_,
+            TimerId::Physical => physical,
+        }
+    }
+}
+
+impl<T> IndexMut<TimerId> for PerTimer<T> {
+    #[inline]
+    fn index_mut(&mut self, timer: TimerId) -> &mut T {
+        let [virtual_, physical] = &mut self.0;
+        match timer {
+            TimerId::Virtual => virtual_,
+            TimerId::Physical => physical,
+        }
+    }
 }
 
 /// Some of a guest's timers.

@@ -9,11 +9,11 @@ use super::debug::{self, Debugger};
 use super::frozen::FastIds;
 use super::halt::Halt;
 use super::steal_time::StealTime;
+use super::timers::Timers;
 use crate::arch::fp::Fp;
 use crate::arch::frame::EntryFrame;
 use crate::arch::gic::{self, Sgi};
 use crate::arch::guest_mode::{self, vectors, Control, GuestState, Leave, Live};
-use crate::arch::timer::Ctls;
 use crate::arch::{cpu, tlb};
 use crate::host::context_tracking::InGuest;
 use crate::host::kvm;
@@ -30,7 +30,7 @@ use crate::model::sysreg::idregs::IdRegs;
 use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::table::{self, GuestFeatures};
 use crate::model::sysreg::{IdReg, Reg};
-use crate::model::timer::{Timer, TimerId, TimerSet};
+use crate::model::timer::TimerId;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{CpuIf, LrFile};
 use crate::vm::gic::{After, FrameMap, GicModel};
@@ -67,19 +67,10 @@ pub(crate) struct VcpuContext {
     pub(crate) interface: CpuIf,
     /// What userspace sees of the two.
     given: Interface,
-    /// The timers whose physical interrupts have been made active on this CPU and not been deactivated yet.
-    active_timers: TimerSet,
-    /// The timers whose lines the model takes to be up.
-    timer_lines: TimerSet,
+    timers: Timers,
     /// What a fast exit could not do there: vCPUs to be woken, EOIs to be told of.
     pub(crate) after: After,
 
-    /// The guest is in the CPU, with its timers on: it runs, or this is a fast exit.
-    entered: bool,
-    /// The virtual timer: CTL while the guest is not entered, CVAL while the vCPU is not loaded.
-    vtimer: Timer,
-    /// The physical timer, likewise; CVAL always where it traps.
-    ptimer: Timer,
     /// A virtual SError waits to be taken: HCR_EL2.VSE.
     pub(crate) serror: Option<u32>,
 
@@ -105,8 +96,6 @@ pub(crate) struct VcpuContext {
     caches_watched: bool,
     /// The vector answers firmware calls: nobody in userspace has a say in them.
     pub(crate) fast_calls: bool,
-    /// The timers' interrupts.
-    timers: TimerPpis,
     pub(crate) steal_time: StealTime,
     /// Exits are answered in the vector where that is possible.
     pub(crate) fast: bool,
@@ -215,7 +204,7 @@ impl VcpuContext {
 
     /// Whether the guest is in the CPU: this is a fast exit.
     pub(crate) fn is_entered(&self) -> bool {
-        self.entered
+        self.timers.are_on()
     }
 
     /// Returns for how many ticks of the counter a WFI may wait in the vector, if it may: it is
@@ -284,12 +273,8 @@ impl StoppedVcpu {
             filled: false,
             interface: CpuIf::new(cpu.vtr),
             given: Interface::new(),
-            active_timers: TimerSet::NONE,
-            timer_lines: TimerSet::NONE,
+            timers: Timers::new(),
             after: After::default(),
-            entered: false,
-            vtimer: Timer::default(),
-            ptimer: Timer::default(),
             serror: None,
             spsr_aarch32: [0; 4],
             caches: None,
@@ -303,7 +288,6 @@ impl StoppedVcpu {
             hcr: 0,
             caches_watched: false,
             fast_calls: false,
-            timers: TimerPpis::NEW,
             steal_time: StealTime::default(),
             fast: crate::host::module::fast_exits(),
             kick: Sgi(0),
@@ -425,8 +409,7 @@ impl StoppedVcpu {
         // Before the offset changes what is in the CPU.
         let physical = self.timer(TimerId::Physical);
         let offset = self.guest.control().physical_offset;
-        self.renew_control();
-        if self.guest.is_loaded() && self.guest.control().physical_offset != offset {
+        if self.renew_control() && self.guest.control().physical_offset != offset {
             self.set_timer(TimerId::Physical, physical);
         }
         self.renew_hcr();
@@ -437,8 +420,8 @@ impl StoppedVcpu {
         self.vm.memory.may_run_as(self.guest.control().vmid)
     }
 
-    /// Takes over what all the VM's vCPUs share.
-    fn renew_control(&mut self) {
+    /// Takes over what all the VM's vCPUs share. Returns whether that changes what is in the CPU.
+    fn renew_control(&mut self) -> bool {
         let (vmid, translation) = self.vm.memory.translation();
         let offsets = &self.vm.offsets;
         let new = Control {
@@ -448,7 +431,7 @@ impl StoppedVcpu {
             physical_offset: offsets.physical.load(Relaxed),
             ..*self.guest.control()
         };
-        self.guest.set_control(new);
+        self.guest.set_control(new)
     }
 
     /// Sets what does not change once the VM runs.
@@ -472,7 +455,8 @@ impl StoppedVcpu {
         self.watch_caches(!cpu::features().fwb && !caches_on);
         let filtered = self.vm.smccc_filter.as_ref();
         self.fast_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());
-        self.timers = self.vm.timers.as_ref().copied().unwrap_or(TimerPpis::NEW);
+        let ppis = self.vm.timers.as_ref().copied();
+        self.timers.set_ppis(ppis.unwrap_or(TimerPpis::NEW));
         self.features = self
             .vm
             .with_ids(|ids| GuestFeatures::new(ids, self.vm.gic.is_ready()));
@@ -495,8 +479,7 @@ impl StoppedVcpu {
 
     /// Everything that has to be in the CPU just before the guest runs; interrupts are off.
     pub(crate) fn prepare(&mut self) {
-        Ctls::new(&self.vtimer, &self.ptimer).set();
-        self.entered = true;
+        self.timers.turn_on();
         if let Some(syndrome) = self.serror {
             self.guest.frame.guest_hcr |= HCR_EL2::VSE.mask();
             if cpu::features().ras {
@@ -509,14 +492,9 @@ impl StoppedVcpu {
 
     /// Takes back from the CPU what the host would feel; interrupts are off.
     pub(crate) fn retire(&mut self) {
-        let ctls = Ctls::read();
-        Ctls::clear();
-        let this = &mut self.0;
-        ctls.save(&mut this.vtimer, &mut this.ptimer);
-        self.entered = false;
-        let lines = ctls.lines();
+        let lines = self.timers.turn_off();
         self.take_lists(lines);
-        self.silence_lines(lines);
+        self.timers.silence_lines(lines);
         gic::stop();
         self.note_serror();
     }
@@ -598,24 +576,17 @@ impl Resident for StoppedVcpu {
         if self.steal_time.is_due() {
             self.handle.note_power();
         }
-        for timer in TimerId::ALL {
-            let value = match timer {
-                TimerId::Virtual => self.vtimer,
-                TimerId::Physical => self.ptimer,
-            };
-            self.set_timer(timer, value);
-        }
+        self.load_timers();
     }
 
     fn put(&mut self, preempt: PreemptDisabled<'_>) {
-        self.vtimer = self.timer(TimerId::Virtual);
-        self.ptimer = self.timer(TimerId::Physical);
+        self.save_timers();
         let this = &mut self.0;
         gic::save(&mut this.lists.vmcr, &mut this.interface);
         if kvm::is_on() {
             gic::clear_lists();
         }
-        this.wake_timers(this.active_timers);
+        this.timers.wake_all();
         self.guest.put(preempt);
     }
 }

@@ -16,6 +16,7 @@ mod halt_poll;
 mod registers;
 pub(crate) mod run;
 mod steal_time;
+mod timers;
 
 use self::context::StoppedVcpu;
 use self::exit::Answer;

@@ -7,7 +7,7 @@ use super::{StoppedVcpu, VcpuContext, NO_GIC};
 use crate::arch::gic;
 use crate::arch::timer::Ctls;
 use crate::host::{entry_virt, percpu_irq};
-use crate::model::timer::{TimerId, TimerSet};
+use crate::model::timer::TimerSet;
 use crate::model::vgic::{hcr, GicFrame};
 use crate::vm::vcpu_handle::Interface;
 
@@ -23,15 +23,11 @@ impl VcpuContext {
         // Seen after the vCPU has said that it is on its way: what is new after this look comes with a kick.
         self.filled = gic.has_work(self.id);
         if self.filled {
-            gic.flush(self.id, &mut self.lists, self.active_timers);
+            gic.flush(self.id, &mut self.lists, self.timers.active());
         } else {
             self.lists.flush_nothing();
         }
-        // The guest has turned these off before it took the interrupt.
-        let idle = self
-            .active_timers
-            .without(self.lists.linked.union(self.timer_lines));
-        self.wake_timers(idle);
+        self.timers.wake_idle(self.lists.linked);
     }
 
     /// Folds the list registers back into the model. `lines`: the timers whose lines are up.
@@ -44,7 +40,7 @@ impl VcpuContext {
         let Some(gic) = &self.gic else { return };
         gic::read_lists(&mut self.lists);
         let report = gic.sync(self.id, &mut self.lists, &mut self.after);
-        self.active_timers = self.active_timers.without(report.deactivated);
+        self.timers.deactivated(report.deactivated);
     }
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
@@ -64,7 +60,7 @@ impl VcpuContext {
 
     /// The list registers' contents go back to the model, if the guest has them; returns ICH_VMCR_EL2.
     pub(crate) fn give_lists_back(&mut self) -> u64 {
-        if self.entered {
+        if self.timers.are_on() {
             self.take_lists(Ctls::read().lines());
             self.filled = false;
         }
@@ -103,8 +99,7 @@ impl StoppedVcpu {
             // The levels, too: from here on only changes are told.
             if let Some(gic) = &self.gic {
                 let levels = gic.level_info(self.id, 0).unwrap_or(0);
-                let high = |timer| levels & 1_u32.wrapping_shl(self.timers.of(timer).get()) != 0;
-                self.timer_lines = TimerSet::new(high(TimerId::Virtual), high(TimerId::Physical));
+                self.timers.take_levels(levels);
             }
         }
     }

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's timers: their registers, which are the CPU's own while the guest runs, and the lines
-//! by which they interrupt it.
+//! The guest's timers, as the rest of the vCPU has to do with them.
 
 use super::{StoppedVcpu, VcpuContext};
-use crate::arch::gic;
-use crate::arch::timer::{self, Ctls};
+use crate::arch::timer;
 use crate::host::bug::warn_on_once;
-use crate::host::percpu_irq;
 use crate::model::esr::Esr;
 use crate::model::sysreg::table::TimerReg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
 use crate::model::vgic::Line;
+use crate::vcpu::timers::Cval;
 use core::sync::atomic::Ordering::Relaxed;
 
 impl VcpuContext {
@@ -25,42 +23,14 @@ impl VcpuContext {
         timer::counter().wrapping_sub(self.vm.offsets.physical.load(Relaxed))
     }
 
-    /// Deactivates the physical interrupts of these timers.
-    pub(in crate::vcpu) fn wake_timers(&mut self, timers: TimerSet) {
-        if timers.is_empty() {
-            return;
-        }
-        for timer in timers.iter() {
-            gic::deactivate(percpu_irq::timer_intid(timer));
-        }
-        self.active_timers = self.active_timers.without(timers);
-    }
-
-    /// A timer's physical interrupt is pending. It is made active, so that it stays quiet until the
-    /// guest has handled its own and deactivates both through the list register.
-    ///
-    /// Not by acknowledging it: between the look at ICC_HPPIR1_EL1 and a read of ICC_IAR1_EL1
-    /// another interrupt may arrive, and would be taken from the host.
+    /// Makes the pending physical interrupt of a timer active: see [`Timers::silence`].
     pub(crate) fn silence_timer(&mut self, timer: TimerId) {
-        if !self.active_timers.contains(timer) {
-            percpu_irq::activate_timer(timer);
-            self.active_timers = self.active_timers.union(TimerSet::only(timer));
-        }
-    }
-
-    /// The guest has been left with the lines of these timers up. The host must not take an
-    /// interrupt that the GIC has still to take back: whoever owns it would leave it active (KVM
-    /// does, for its own guests), and it would not be signalled again.
-    #[inline]
-    pub(in crate::vcpu) fn silence_lines(&mut self, lines: TimerSet) {
-        for timer in lines.without(self.active_timers).iter() {
-            self.silence_timer(timer);
-        }
+        self.timers.silence(timer);
     }
 
     /// In a fast exit: a timer's physical interrupt is pending, and becomes the guest's.
     pub(crate) fn timer_fired(&mut self, timer: TimerId) -> bool {
-        self.silence_timer(timer);
+        self.timers.silence(timer);
         self.refresh_lists()
     }
 
@@ -72,40 +42,30 @@ impl VcpuContext {
         ));
     }
 
-    /// The model learns of the timers' lines, if they have changed.
+    /// Tells the model of the timers' lines, if they have changed.
     #[inline]
-    pub(in crate::vcpu) fn set_timer_lines(&mut self, lines: TimerSet) {
-        let changed = self.timer_lines.changed(lines);
+    pub(super) fn set_timer_lines(&mut self, lines: TimerSet) {
+        let changed = self.timers.changed(lines);
         if !changed.is_empty() {
-            self.timer_lines = lines;
+            self.timers.set_lines(lines);
             self.tell_timer_lines(changed);
         }
     }
 
     #[cold]
-    pub(in crate::vcpu) fn tell_timer_lines(&mut self, changed: TimerSet) {
+    fn tell_timer_lines(&mut self, changed: TimerSet) {
         let Some(gic) = &self.gic else { return };
         for timer in changed.iter() {
-            let ppi = Line::private(self.id, self.timers.of(timer));
-            let level = self.timer_lines.contains(timer);
+            let ppi = Line::private(self.id, self.timers.intid(timer));
+            let level = self.timers.is_up(timer);
             // Userspace gives a timer no other interrupt than a PPI.
             warn_on_once!(ppi.is_none_or(|ppi| gic.set_level(ppi, level).is_err()));
         }
     }
 
-    /// A timer, wherever it is.
+    /// Returns a timer, wherever it is.
     pub(crate) fn timer(&self, timer: TimerId) -> Timer {
-        let mut value = match timer {
-            TimerId::Virtual => self.vtimer,
-            TimerId::Physical => self.ptimer,
-        };
-        if self.guest.is_loaded() && self.foreign_offset(timer).is_none() {
-            value.write_cval(timer::cval(timer));
-        }
-        if self.entered {
-            value.write_ctl(Ctls::read().of(timer));
-        }
-        value
+        self.timers.get(timer, self.cval_of(timer))
     }
 
     /// Reads a timer's register: for userspace, or where the physical timer traps.
@@ -132,28 +92,27 @@ impl VcpuContext {
         self.set_timer(timer, value);
     }
 
-    pub(in crate::vcpu) fn set_timer(&mut self, timer: TimerId, value: Timer) {
-        match timer {
-            TimerId::Virtual => self.vtimer = value,
-            TimerId::Physical => self.ptimer = value,
-        }
+    /// Sets a timer, wherever it is.
+    pub(super) fn set_timer(&mut self, timer: TimerId, value: Timer) {
+        self.timers.set(timer, value, self.cval_of(timer));
+    }
+
+    /// Returns where the CVAL of a timer is.
+    fn cval_of(&self, timer: TimerId) -> Cval {
         if self.guest.is_loaded() {
-            let cval = match self.foreign_offset(timer) {
-                Some(offset) => value.cval_for(offset, timer::counter()),
-                None => value.cval(),
-            };
-            timer::set_cval(timer, cval);
-        }
-        if self.entered {
-            timer::set_ctl(timer, value.ctl());
+            self.loaded_cval(timer)
+        } else {
+            Cval::Memory
         }
     }
 
-    /// An offset that the CPU knows nothing of, as it has one for the virtual timer only: then its
-    /// CVAL is not the guest's, and the guest's registers trap.
-    pub(in crate::vcpu) fn foreign_offset(&self, timer: TimerId) -> Option<Offset> {
-        let offset = self.guest.control().physical_offset;
-        (matches!(timer, TimerId::Physical) && offset != 0).then_some(Offset::new(offset))
+    /// Returns where the CVAL of a timer is while the vCPU is loaded. The CPU has an offset for the
+    /// virtual timer only.
+    fn loaded_cval(&self, timer: TimerId) -> Cval {
+        match (timer, self.guest.control().physical_offset) {
+            (TimerId::Virtual, _) | (TimerId::Physical, 0) => Cval::Cpu,
+            (TimerId::Physical, offset) => Cval::Trapped(Offset::new(offset)),
+        }
     }
 
     /// Returns what the virtual counter shows when a WFIT or WFET ends that has trapped; `None` for
@@ -185,10 +144,26 @@ impl StoppedVcpu {
         }
     }
 
-    /// The timers out of reset.
-    pub(crate) fn reset_timers(&mut self) {
+    /// Resets the timers.
+    pub(super) fn reset_timers(&mut self) {
         for timer in TimerId::ALL {
             self.set_timer(timer, Timer::default());
+        }
+    }
+
+    /// Puts the timers' registers into the CPU, where the guest has been loaded. They are still
+    /// off.
+    pub(super) fn load_timers(&self) {
+        for timer in TimerId::ALL {
+            self.timers.load(timer, self.loaded_cval(timer));
+        }
+    }
+
+    /// Takes the timers' registers out of the CPU, which the guest is about to lose.
+    pub(super) fn save_timers(&mut self) {
+        for timer in TimerId::ALL {
+            let cval = self.loaded_cval(timer);
+            self.timers.save(timer, cval);
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The generic timer.
 
-use loft_model::model::timer::{Frequency, Offset, Timer};
+use loft_model::model::timer::{Frequency, Offset, PerTimer, Timer, TimerId};
 use proptest::prelude::*;
 
 const ENABLE: u64 = 1;
@@ -112,4 +112,16 @@ fn a_frequency_of_zero_is_none() {
         Some(62_500_000)
     );
     assert_eq!(Frequency::new(1).expect("1 Hz").to_ns(u64::MAX), u64::MAX);
+}
+
+#[test]
+fn each_timer_has_a_value_of_its_own() {
+    let mut values = PerTimer::new(|timer| timer);
+    for timer in TimerId::ALL {
+        assert_eq!(values[timer], timer);
+    }
+    values[TimerId::Physical] = TimerId::Virtual;
+    assert!(TimerId::ALL
+        .iter()
+        .all(|&timer| values[timer] == TimerId::Virtual));
 }
