@@ -5,6 +5,7 @@
 mod lists;
 mod timers;
 
+use super::cpu_interface::CpuInterface;
 use super::debug::{self, Debugger};
 use super::frozen::FastIds;
 use super::halt::Halt;
@@ -27,15 +28,14 @@ use crate::model::mops::MemoryOperation;
 use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::{self, Geometries};
 use crate::model::sysreg::idregs::IdRegs;
-use crate::model::sysreg::regs::{HCR_EL2, ICH_HCR_EL2, SCTLR_EL1, SPSR_EL1};
+use crate::model::sysreg::regs::{HCR_EL2, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::table::{self, GuestFeatures};
 use crate::model::sysreg::{IdReg, Reg};
 use crate::model::timer::TimerId;
 use crate::model::vcpus::VcpuId;
-use crate::model::vgic::{CpuIf, LrFile};
 use crate::vm::gic::{After, FrameMap, GicModel};
 use crate::vm::timers::TimerPpis;
-use crate::vm::vcpu_handle::{Interface, Start, VcpuHandle};
+use crate::vm::vcpu_handle::{Start, VcpuHandle};
 use crate::vm::vcpu_stats::Count;
 use crate::vm::Vm;
 use core::ops::{Deref, DerefMut};
@@ -59,14 +59,7 @@ pub(crate) struct VcpuContext {
     /// The address of the last abort, where HPFAR_EL2 does not have it.
     pub(crate) walked_ipa: Option<u64>,
 
-    /// The image of the list registers, and ICH_VMCR_EL2 while the vCPU is not loaded.
-    pub(crate) lists: LrFile,
-    /// The list registers were filled from the model, and have to be given back to it.
-    filled: bool,
-    /// The rest of the virtual CPU interface.
-    pub(crate) interface: CpuIf,
-    /// What userspace sees of the two.
-    given: Interface,
+    interface: CpuInterface,
     timers: Timers,
     /// What a fast exit could not do there: vCPUs to be woken, EOIs to be told of.
     pub(crate) after: After,
@@ -252,7 +245,6 @@ impl VcpuContext {
 impl StoppedVcpu {
     /// A vCPU that has not been reset yet.
     pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, handle: Arc<VcpuHandle>) -> Self {
-        let cpu = cpu::features();
         let (firmware, firmware_changes) = vm.firmware();
         let (vmid, translation) = vm.memory.translation();
         Self(VcpuContext {
@@ -269,10 +261,7 @@ impl StoppedVcpu {
             handle,
             features: GuestFeatures::default(),
             walked_ipa: None,
-            lists: LrFile::new(cpu.list_registers),
-            filled: false,
-            interface: CpuIf::new(cpu.vtr),
-            given: Interface::new(),
+            interface: CpuInterface::new(),
             timers: Timers::new(),
             after: After::default(),
             serror: None,
@@ -487,7 +476,7 @@ impl StoppedVcpu {
             }
         }
         self.fill_lists();
-        gic::write_lists(&self.lists);
+        self.interface.write();
     }
 
     /// Takes back from the CPU what the host would feel; interrupts are off.
@@ -570,9 +559,7 @@ impl Resident for StoppedVcpu {
         }
         let debugged = self.debugger.is_some();
         self.guest.load(debugged, preempt);
-        gic::load(self.lists.vmcr, &self.interface);
-        // The list registers here are another vCPU's.
-        self.lists.moved(gic::lists_are_empty());
+        self.interface.load();
         if self.steal_time.is_due() {
             self.handle.note_power();
         }
@@ -581,12 +568,11 @@ impl Resident for StoppedVcpu {
 
     fn put(&mut self, preempt: PreemptDisabled<'_>) {
         self.save_timers();
-        let this = &mut self.0;
-        gic::save(&mut this.lists.vmcr, &mut this.interface);
+        self.interface.save();
         if kvm::is_on() {
             gic::clear_lists();
         }
-        this.timers.wake_all();
+        self.timers.wake_all();
         self.guest.put(preempt);
     }
 }
@@ -595,6 +581,3 @@ impl Resident for StoppedVcpu {
 pub(super) fn caches_are_on(sctlr: u64) -> bool {
     SCTLR_EL1::M.is_set(sctlr) && SCTLR_EL1::C.is_set(sctlr)
 }
-
-/// ICH_HCR_EL2's traps for everything: group 0, group 1 and what they share.
-const NO_GIC: u64 = ICH_HCR_EL2::TALL0.mask() | ICH_HCR_EL2::TALL1.mask() | ICH_HCR_EL2::TC.mask();

@@ -7,6 +7,7 @@
 //! are answered by [`exit::fast`] in the vector, else by [`exit::slow`], else by userspace.
 
 pub(crate) mod context;
+mod cpu_interface;
 pub(crate) mod debug;
 pub(crate) mod exit;
 mod fpsimd;

@@ -1,46 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's interrupts in the CPU: the list registers, filled from the model of the interrupt
-//! controller and given back to it, and the rest of the virtual CPU interface.
+//! The guest's interrupts, between the model of the interrupt controller and the CPU interface.
 
-use super::{StoppedVcpu, VcpuContext, NO_GIC};
-use crate::arch::gic;
+use super::{StoppedVcpu, VcpuContext};
 use crate::arch::timer::Ctls;
 use crate::host::{entry_virt, percpu_irq};
 use crate::model::timer::TimerSet;
-use crate::model::vgic::{hcr, GicFrame};
-use crate::vm::vcpu_handle::Interface;
+use crate::model::vgic::GicFrame;
 
 impl VcpuContext {
     /// Moves what is pending into the list registers' image.
-    pub(in crate::vcpu) fn fill_lists(&mut self) {
+    pub(super) fn fill_lists(&mut self) {
         let Some(gic) = &self.gic else {
-            // No interrupt controller: each access to its registers traps, and is UNDEFINED.
-            // EN is 0, or what another vCPU has left in the list registers could interrupt.
-            self.lists.hcr = hcr::TDIR | NO_GIC;
+            self.interface.trap_all();
             return;
         };
-        // Seen after the vCPU has said that it is on its way: what is new after this look comes with a kick.
-        self.filled = gic.has_work(self.id);
-        if self.filled {
-            gic.flush(self.id, &mut self.lists, self.timers.active());
-        } else {
-            self.lists.flush_nothing();
-        }
-        self.timers.wake_idle(self.lists.linked);
+        let linked = self.interface.fill(gic, self.id, self.timers.active());
+        self.timers.wake_idle(linked);
     }
 
     /// Folds the list registers back into the model. `lines`: the timers whose lines are up.
-    pub(in crate::vcpu) fn take_lists(&mut self, lines: TimerSet) {
+    pub(super) fn take_lists(&mut self, lines: TimerSet) {
         self.set_timer_lines(lines);
-        if !self.filled {
-            self.lists.vmcr = gic::vmcr();
+        if !self.interface.is_filled() {
+            self.interface.read_vmcr();
             return;
         }
         let Some(gic) = &self.gic else { return };
-        gic::read_lists(&mut self.lists);
-        let report = gic.sync(self.id, &mut self.lists, &mut self.after);
-        self.timers.deactivated(report.deactivated);
+        let deactivated = self.interface.take(gic, self.id, &mut self.after);
+        self.timers.deactivated(deactivated);
     }
 
     /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
@@ -54,7 +42,7 @@ impl VcpuContext {
             return false;
         }
         self.fill_lists();
-        gic::write_lists(&self.lists);
+        self.interface.write();
         true
     }
 
@@ -62,9 +50,14 @@ impl VcpuContext {
     pub(crate) fn give_lists_back(&mut self) -> u64 {
         if self.timers.are_on() {
             self.take_lists(Ctls::read().lines());
-            self.filled = false;
+            self.interface.set_empty();
         }
-        self.lists.vmcr
+        self.interface.vmcr()
+    }
+
+    /// Returns ICH_VMCR_EL2 as it was when the guest was left.
+    pub(crate) fn vmcr(&self) -> u64 {
+        self.interface.vmcr()
     }
 
     /// What the guest reads in GICD_CTLR.
@@ -93,9 +86,7 @@ impl StoppedVcpu {
     /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
     pub(crate) fn take_interface(&mut self) {
         if let Some(interface) = self.handle.take_interface() {
-            self.lists.vmcr = interface.vmcr;
-            self.interface = interface.registers.clone();
-            self.given = interface;
+            self.interface.accept(interface);
             // The levels, too: from here on only changes are told.
             if let Some(gic) = &self.gic {
                 let levels = gic.level_info(self.id, 0).unwrap_or(0);
@@ -106,21 +97,15 @@ impl StoppedVcpu {
 
     /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
     pub(crate) fn give_interface(&mut self) {
-        // It seldom changes from one exit to userspace to the next.
-        if self.given.vmcr != self.lists.vmcr || !self.given.registers.is_as_active(&self.interface)
-        {
-            self.given = Interface {
-                vmcr: self.lists.vmcr,
-                registers: self.interface.clone(),
-            };
-            self.handle.give_interface(self.given.clone());
+        if let Some(interface) = self.interface.news() {
+            self.handle.give_interface(interface);
         }
     }
 
     /// Whether the guest would take an interrupt.
     pub(crate) fn has_interrupt(&mut self) -> bool {
         self.update_timers();
-        let vmcr = self.lists.vmcr;
+        let vmcr = self.vmcr();
         self.handle.lines() != 0
             || self
                 .gic

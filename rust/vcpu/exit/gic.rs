@@ -132,7 +132,7 @@ impl GicAccess {
                 Ok(())
             }
             Self::Deactivate { intid } => {
-                let vmcr = vcpu.lists.vmcr;
+                let vmcr = vcpu.vmcr();
                 deactivate(vcpu, intid, vmcr)
             }
         }

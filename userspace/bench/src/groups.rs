@@ -72,7 +72,7 @@ const RULES: &[(Group, &[&str])] = &[
     ]),
     (Group::Timer, &["*timer*", "set_cntvoff", "arch_counter_*"]),
     (Group::Gic, &[
-        "*vgic*", "*::vm::gic::*", "*::arch::gic::*", "*::take_lists", "*::fill_lists", "*vgic_v3*", "*gic_v3*", "kvm_mpidr_to_vcpu",
+        "*vgic*", "*::vm::gic::*", "*::arch::gic::*", "*::take_lists", "*::fill_lists", "*::vcpu::cpu_interface::*", "*vgic_v3*", "*gic_v3*", "kvm_mpidr_to_vcpu",
     ]),
     (Group::Handler, &[
         "loft_fast_*", "*::esr::*", "*::vcpu::exit::*", "*::psci::*", "*::smccc*",
@@ -86,7 +86,7 @@ const RULES: &[(Group, &[&str])] = &[
         "*_pfn*", "*memslot*", "*::memory::*", "*page*", "*hpfar*", "*vmid*", "*leaf*", "loft_phys_to_virt", "kvm_host_va",
     ]),
     (Group::Loop, &[
-        "*::vcpu::run::*", "*::vcpu::context::*", "*::vcpu::Vcpu>::run*", "*::host::guest::*", "loft_set_loaded_frame", "*preempt_notifier_*",
+        "*::vcpu::run::*", "*::vcpu::context::*", "*::vcpu::frozen::*", "*::vcpu::Vcpu>::run*", "*::host::guest::*", "loft_set_loaded_frame", "*preempt_notifier_*",
         "kvm_get_running_vcpu", "loft_guest_*", "kvm_arch_vcpu_ioctl_run", "kvm_arm_vcpu_enter_exit",
         "__kvm_vcpu_run*", "kvm_arch_vcpu_load", "kvm_arch_vcpu_put", "vcpu_load", "vcpu_put", "*xfer_to_guest*", "loft_context_tracking_*", "*nested*",
         "vcpu_has_nv", "kvm_dirty_ring*", "cleanup_module",
