@@ -7,7 +7,7 @@ mod timers;
 
 use super::cpu_interface::CpuInterface;
 use super::debug::{self, Debugger};
-use super::frozen::FastIds;
+use super::frozen::Frozen;
 use super::halt::Halt;
 use super::steal_time::StealTime;
 use super::timers::Timers;
@@ -29,11 +29,11 @@ use crate::model::smccc::Firmware;
 use crate::model::sysreg::cache::{self, Geometries};
 use crate::model::sysreg::idregs::IdRegs;
 use crate::model::sysreg::regs::{HCR_EL2, SCTLR_EL1, SPSR_EL1};
-use crate::model::sysreg::table::{self, GuestFeatures};
+use crate::model::sysreg::table;
 use crate::model::sysreg::{IdReg, Reg};
 use crate::model::timer::TimerId;
 use crate::model::vcpus::VcpuId;
-use crate::vm::gic::{After, FrameMap, GicModel};
+use crate::vm::gic::After;
 use crate::vm::timers::TimerPpis;
 use crate::vm::vcpu_handle::{Start, VcpuHandle};
 use crate::vm::vcpu_stats::Count;
@@ -54,8 +54,8 @@ pub(crate) struct VcpuContext {
     pub(crate) id: VcpuId,
     pub(crate) vm: Arc<Vm>,
     pub(crate) handle: Arc<VcpuHandle>,
-    /// Which registers the guest has.
-    pub(crate) features: GuestFeatures,
+    /// What does not change once the VM runs.
+    pub(crate) frozen: Frozen,
     /// The address of the last abort, where HPFAR_EL2 does not have it.
     pub(crate) walked_ipa: Option<u64>,
 
@@ -71,24 +71,16 @@ pub(crate) struct VcpuContext {
     pub(crate) spsr_aarch32: [u64; 4],
     /// The caches that the guest sees, if userspace has set any.
     pub(crate) caches: Option<KBox<Geometries>>,
-    /// The interrupt controller, and all vCPUs, in the order of their indices. Both are fixed when the vCPU first runs.
-    pub(crate) gic: Option<Arc<GicModel>>,
-    frames: Option<Arc<FrameMap>>,
-    pub(crate) peers: Option<Arc<KVec<Arc<VcpuHandle>>>>,
     /// What the VM's firmware calls answer.
     pub(crate) firmware: Firmware,
     /// See [`Vm::firmware`].
     firmware_changes: u32,
     /// The registers that tell one vCPU from another have been reset once: they may have been set since.
     pub(crate) identified: bool,
-    /// The identification registers, for the vector.
-    pub(crate) fast_ids: FastIds,
     /// This VM's HCR_EL2.
     hcr: u64,
     /// See [`VcpuContext::watches_caches`].
     caches_watched: bool,
-    /// The vector answers firmware calls: nobody in userspace has a say in them.
-    pub(crate) fast_calls: bool,
     pub(crate) steal_time: StealTime,
     /// Exits are answered in the vector where that is possible.
     pub(crate) fast: bool,
@@ -259,7 +251,7 @@ impl StoppedVcpu {
             id,
             vm,
             handle,
-            features: GuestFeatures::default(),
+            frozen: Frozen::new(),
             walked_ipa: None,
             interface: CpuInterface::new(),
             timers: Timers::new(),
@@ -267,16 +259,11 @@ impl StoppedVcpu {
             serror: None,
             spsr_aarch32: [0; 4],
             caches: None,
-            gic: None,
-            frames: None,
-            peers: None,
-            fast_ids: FastIds::new(),
             firmware,
             firmware_changes,
             identified: false,
             hcr: 0,
             caches_watched: false,
-            fast_calls: false,
             steal_time: StealTime::default(),
             fast: crate::host::module::fast_exits(),
             kick: Sgi(0),
@@ -442,20 +429,9 @@ impl StoppedVcpu {
         }
         let caches_on = caches_are_on(self.get(Reg::SCTLR_EL1));
         self.watch_caches(!cpu::features().fwb && !caches_on);
-        let filtered = self.vm.smccc_filter.as_ref();
-        self.fast_calls = self.fast && filtered.is_none_or(|filter| filter.is_empty());
         let ppis = self.vm.timers.as_ref().copied();
         self.timers.set_ppis(ppis.unwrap_or(TimerPpis::NEW));
-        self.features = self
-            .vm
-            .with_ids(|ids| GuestFeatures::new(ids, self.vm.gic.is_ready()));
-        self.gic = self.vm.gic.model().cloned();
-        self.frames = self.vm.gic.map_of_frames();
-        self.peers = Some(self.vm.vcpus());
-        self.fast_ids = match self.vm.ids.as_ref() {
-            Some(ids) => FastIds::fill(self.features, ids),
-            None => FastIds::new(),
-        };
+        self.frozen = Frozen::of(&self.vm, self.fast);
         (self.firmware, self.firmware_changes) = self.vm.firmware();
     }
 

@@ -60,17 +60,17 @@ impl CpuInterface {
         self.lists.vmcr
     }
 
-    /// Has each access of a guest without interrupt controller trap, to be UNDEFINED. EN is 0, or what
-    /// another vCPU has left in the list registers could interrupt.
+    /// Has each access of a guest without interrupt controller trap, to be UNDEFINED. EN is 0, or
+    /// what another vCPU has left in the list registers could interrupt.
     pub(super) fn trap_all(&mut self) {
         self.lists.hcr = hcr::TDIR | NO_GIC;
     }
 
-    /// Moves what is pending into the image of the list registers. `active`: the timers whose physical
-    /// interrupts are. Returns those of which a list register has the interrupt.
+    /// Moves what is pending into the image of the list registers. `active`: the timers whose
+    /// physical interrupts are. Returns those of which a list register has the interrupt.
     pub(super) fn fill(&mut self, gic: &Model, id: VcpuId, active: TimerSet) -> TimerSet {
-        // Seen after the vCPU has said that it is on its way: what is new after this look comes with
-        // a kick.
+        // Seen after the vCPU has said that it is on its way: what is new after this look comes
+        // with a kick.
         self.filled = gic.has_work(id);
         if self.filled {
             gic.flush(id, &mut self.lists, active);
@@ -95,8 +95,8 @@ impl CpuInterface {
         self.lists.vmcr = gic::vmcr();
     }
 
-    /// Reads the list registers and gives what they have back to the model. Returns the timers whose
-    /// physical interrupts the guest has deactivated.
+    /// Reads the list registers and gives what they have back to the model. Returns the timers
+    /// whose physical interrupts the guest has deactivated.
     pub(super) fn take(&mut self, gic: &Model, id: VcpuId, after: &mut After) -> TimerSet {
         gic::read_lists(&mut self.lists);
         gic.sync(id, &mut self.lists, after).deactivated

@@ -5,6 +5,89 @@
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{Guest, GuestFeatures, Storage};
 use crate::model::sysreg::{lookup, Encoding, IdRegs};
+use crate::model::vgic::GicFrame;
+use crate::vm::gic::{FrameMap, GicModel};
+use crate::vm::vcpu_handle::VcpuHandle;
+use crate::vm::Vm;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What [`Frozen::of`] finds when the vCPU first runs, so that nobody has to ask the VM again.
+pub(crate) struct Frozen {
+    features: GuestFeatures,
+    ids: FastIds,
+    fast_calls: bool,
+    gic: Option<Arc<GicModel>>,
+    frames: Option<Arc<FrameMap>>,
+    peers: Option<Arc<KVec<Arc<VcpuHandle>>>>,
+}
+
+impl Frozen {
+    /// Makes that of a vCPU which has not run yet: nothing.
+    pub(super) fn new() -> Self {
+        Self {
+            features: GuestFeatures::default(),
+            ids: FastIds::new(),
+            fast_calls: false,
+            gic: None,
+            frames: None,
+            peers: None,
+        }
+    }
+
+    /// Takes it from a VM that runs. `fast`: exits are answered in the vector.
+    pub(super) fn of(vm: &Vm, fast: bool) -> Self {
+        let features = vm.with_ids(|ids| GuestFeatures::new(ids, vm.gic.is_ready()));
+        let filtered = vm.smccc_filter.as_ref();
+        Self {
+            features,
+            ids: match vm.ids.as_ref() {
+                Some(ids) => FastIds::fill(features, ids),
+                None => FastIds::new(),
+            },
+            fast_calls: fast && filtered.is_none_or(|filter| filter.is_empty()),
+            gic: vm.gic.model().cloned(),
+            frames: vm.gic.map_of_frames(),
+            peers: Some(vm.vcpus()),
+        }
+    }
+
+    /// Returns which registers the guest has.
+    #[inline(always)]
+    pub(crate) fn features(&self) -> GuestFeatures {
+        self.features
+    }
+
+    /// Returns the identification registers, for the vector.
+    #[inline(always)]
+    pub(super) fn ids(&self) -> &FastIds {
+        &self.ids
+    }
+
+    /// Returns whether the vector answers firmware calls: nobody in userspace has a say in them.
+    #[inline(always)]
+    pub(super) fn has_fast_calls(&self) -> bool {
+        self.fast_calls
+    }
+
+    /// Returns the model of the interrupt controller, if the VM has one.
+    #[inline(always)]
+    pub(super) fn gic(&self) -> Option<&Arc<GicModel>> {
+        self.gic.as_ref()
+    }
+
+    /// Returns which frame of the interrupt controller, and where in it, an access at `ipa` is.
+    #[inline(always)]
+    pub(super) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
+        self.frames.as_ref()?.find(ipa)
+    }
+
+    /// Returns all vCPUs, in the order of their indices.
+    #[inline(always)]
+    pub(super) fn peers(&self) -> Option<&Arc<KVec<Arc<VcpuHandle>>>> {
+        self.peers.as_ref()
+    }
+}
 
 /// The constant ones of the registers that TID3 traps (op0 = 3, op1 = 0, CRn = 0, CRm from 1 to 7): a
 /// guest's kernel and its programs read them all the time.

@@ -29,7 +29,7 @@ impl Vcpu {
             }
         }
         if state.has_run() {
-            return Ok(state.context().features);
+            return Ok(state.context().frozen.features());
         }
         Ok(self
             .vm

@@ -11,7 +11,7 @@ use crate::model::vgic::GicFrame;
 impl VcpuContext {
     /// Moves what is pending into the list registers' image.
     pub(super) fn fill_lists(&mut self) {
-        let Some(gic) = &self.gic else {
+        let Some(gic) = self.frozen.gic() else {
             self.interface.trap_all();
             return;
         };
@@ -26,14 +26,15 @@ impl VcpuContext {
             self.interface.read_vmcr();
             return;
         }
-        let Some(gic) = &self.gic else { return };
+        let Some(gic) = self.frozen.gic() else { return };
         let deactivated = self.interface.take(gic, self.id, &mut self.after);
         self.timers.deactivated(deactivated);
     }
 
-    /// In a fast exit: what is new goes into the list registers at once. True if the guest may go on.
+    /// In a fast exit: what is new goes into the list registers at once. True if the guest may go
+    /// on.
     pub(crate) fn refresh_lists(&mut self) -> bool {
-        if self.gic.is_none() {
+        if self.frozen.gic().is_none() {
             return false;
         }
         self.take_lists(Ctls::read().lines());
@@ -46,7 +47,8 @@ impl VcpuContext {
         true
     }
 
-    /// The list registers' contents go back to the model, if the guest has them; returns ICH_VMCR_EL2.
+    /// The list registers' contents go back to the model, if the guest has them; returns
+    /// ICH_VMCR_EL2.
     pub(crate) fn give_lists_back(&mut self) -> u64 {
         if self.timers.are_on() {
             self.take_lists(Ctls::read().lines());
@@ -63,19 +65,20 @@ impl VcpuContext {
     /// What the guest reads in GICD_CTLR.
     #[inline]
     pub(crate) fn gicd_ctlr(&self) -> Option<u32> {
-        Some(self.gic.as_ref()?.ctlr())
+        Some(self.frozen.gic()?.ctlr())
     }
 
     /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
     #[inline]
     pub(crate) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
-        self.frames.as_ref()?.find(ipa)
+        self.frozen.gic_frame(ipa)
     }
 
-    /// In a fast exit: a kick is pending. True if the guest may go on: all that was asked for was to take new interrupts.
+    /// In a fast exit: a kick is pending. True if the guest may go on: all that was asked for was
+    /// to take new interrupts.
     ///
-    /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in the thread's flags first,
-    /// and they are looked at after the clearing.
+    /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in
+    /// the thread's flags first, and they are looked at after the clearing.
     pub(crate) fn kicked(&mut self) -> bool {
         percpu_irq::clear_kick();
         !entry_virt::work_pending() && self.handle.take_interrupt() && self.refresh_lists()
@@ -88,7 +91,7 @@ impl StoppedVcpu {
         if let Some(interface) = self.handle.take_interface() {
             self.interface.accept(interface);
             // The levels, too: from here on only changes are told.
-            if let Some(gic) = &self.gic {
+            if let Some(gic) = self.frozen.gic() {
                 let levels = gic.level_info(self.id, 0).unwrap_or(0);
                 self.timers.take_levels(levels);
             }
@@ -108,8 +111,8 @@ impl StoppedVcpu {
         let vmcr = self.vmcr();
         self.handle.lines() != 0
             || self
-                .gic
-                .as_ref()
+                .frozen
+                .gic()
                 .is_some_and(|gic| gic.has_pending(self.id, vmcr))
     }
 }

@@ -54,7 +54,7 @@ impl VcpuContext {
 
     #[cold]
     fn tell_timer_lines(&mut self, changed: TimerSet) {
-        let Some(gic) = &self.gic else { return };
+        let Some(gic) = self.frozen.gic() else { return };
         for timer in changed.iter() {
             let ppi = Line::private(self.id, self.timers.intid(timer));
             let level = self.timers.is_up(timer);

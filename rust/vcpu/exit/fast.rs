@@ -53,7 +53,7 @@ fn sync(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> V
     match esr.class() {
         ExceptionClass::Hvc => {
             vcpu.count(Count::Hvc);
-            if vcpu.fast_calls {
+            if vcpu.frozen.has_fast_calls() {
                 hypercall(vcpu)
             } else {
                 SYNC
@@ -144,7 +144,7 @@ fn resume(rt: u8) -> Verdict {
 #[inline(always)]
 fn system_register(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let access = esr.sysreg();
-    if let Some(value) = vcpu.fast_ids.read(access) {
+    if let Some(value) = vcpu.frozen.ids().read(access) {
         vcpu.set_x(access.rt(), value);
         live.skip();
         return resume(access.rt());
@@ -213,7 +213,7 @@ fn finish_others(vcpu: &mut VcpuContext) -> bool {
     let mut rest = vcpu.after.lpis.is_some();
     for id in vcpu.after.kicks.iter() {
         if id != vcpu.id {
-            let peer = vcpu.peers.as_ref().and_then(|peers| peers.get(id.index()));
+            let peer = vcpu.frozen.peers().and_then(|peers| peers.get(id.index()));
             rest |= !peer.is_some_and(|peer| peer.interrupt_running());
         }
     }
@@ -295,7 +295,7 @@ fn mmio(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> V
 fn wfx(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let wfx = esr.wfx();
     vcpu.count(if wfx.is_wfe() { Count::Wfe } else { Count::Wfi });
-    if !vcpu.fast || wfx.is_timed() && !vcpu.features.timed_waits() {
+    if !vcpu.fast || wfx.is_timed() && !vcpu.frozen.features().timed_waits() {
         return SYNC;
     }
     if wfx.is_wfe() {

@@ -34,10 +34,10 @@ pub(super) fn access(
     let (id, rt, size) = (vcpu.id, abort.register(), abort.size());
     if abort.is_write() {
         let value = order(vcpu.x(rt));
-        let gic = vcpu.gic.as_ref().ok_or(GicError::NoRegister)?;
+        let gic = vcpu.frozen.gic().ok_or(GicError::NoRegister)?;
         gic.mmio_write(id, frame, offset, size, value, &mut vcpu.after)
     } else {
-        let gic = vcpu.gic.as_ref().ok_or(GicError::NoRegister)?;
+        let gic = vcpu.frozen.gic().ok_or(GicError::NoRegister)?;
         let value = gic.mmio_read(id, frame, offset, size)?;
         vcpu.set_x(rt, extend(order(value), abort));
         Ok(())
@@ -46,7 +46,7 @@ pub(super) fn access(
 
 /// Sends the SGI that a write of `value` to `reg` asks for. Who has to be told is in `vcpu.after`.
 pub(super) fn send_sgi(vcpu: &mut VcpuContext, reg: SgiReg, value: u64) -> Outcome {
-    let Some(gic) = &vcpu.gic else {
+    let Some(gic) = vcpu.frozen.gic() else {
         return Outcome::Done;
     };
     if vcpu.is_entered() && gic.most_targets(value) > SGIS_AT_ONCE {
@@ -60,7 +60,7 @@ pub(super) fn send_sgi(vcpu: &mut VcpuContext, reg: SgiReg, value: u64) -> Outco
 /// Those who run are told while it goes on.
 #[inline(always)]
 pub(super) fn send_sgi1_fast(vcpu: &mut VcpuContext, value: u64) -> Outcome {
-    let (Some(gic), Some(peers)) = (&vcpu.gic, &vcpu.peers) else {
+    let (Some(gic), Some(peers)) = (vcpu.frozen.gic(), vcpu.frozen.peers()) else {
         return Outcome::NeedsHost;
     };
     if gic.most_targets(value) > SGIS_AT_ONCE {
@@ -100,7 +100,9 @@ impl Notify for Tell<'_> {
 /// Does a write of `intid` to ICC_DIR_EL1, where the CPU interface's ICH_VMCR_EL2 is `vmcr`. Fails with the
 /// vCPUs that have the interrupt in their list registers.
 pub(super) fn deactivate(vcpu: &mut VcpuContext, intid: u64, vmcr: u64) -> Result<(), VcpuSet> {
-    let Some(gic) = &vcpu.gic else { return Ok(()) };
+    let Some(gic) = vcpu.frozen.gic() else {
+        return Ok(());
+    };
     match gic.deactivate(vcpu.id, intid, vmcr, &mut vcpu.after) {
         Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => Err(stale.others),
         _ => Ok(()),

@@ -41,7 +41,7 @@ pub(in crate::vcpu) fn handle(
         ExceptionClass::FpAccess if !vcpu.fp().is_loaded() => {
             Next::Defer(DeferredWork::FloatingPoint)
         }
-        ExceptionClass::Wfx if !esr.wfx().is_timed() || vcpu.features.timed_waits() => {
+        ExceptionClass::Wfx if !esr.wfx().is_timed() || vcpu.frozen.features().timed_waits() => {
             vcpu.skip();
             Next::Defer(if esr.wfx().is_wfe() {
                 DeferredWork::Yield
@@ -85,7 +85,7 @@ fn system_register(vcpu: &mut StoppedVcpu, esr: Esr) -> Next {
             Next::Resume
         }
         Outcome::Undefined => {
-            let syndrome = esr.undefined_sysreg(vcpu.features.idst());
+            let syndrome = esr.undefined_sysreg(vcpu.frozen.features().idst());
             vcpu.inject(syndrome, None);
             Next::Resume
         }

@@ -15,7 +15,7 @@ use crate::vcpu::context::{caches_are_on, VcpuContext};
 pub(super) fn access(vcpu: &mut VcpuContext, access: SysregAccess) -> Outcome {
     let write = !access.is_read();
     let Some(row) = lookup(access.encoding())
-        .filter(|row| row.exists(vcpu.features) && !row.guest.is_undefined(write))
+        .filter(|row| row.exists(vcpu.frozen.features()) && !row.guest.is_undefined(write))
     else {
         return Outcome::Undefined;
     };
@@ -129,7 +129,7 @@ fn interrupt_controller(vcpu: &mut VcpuContext, reg: GicReg, value: u64) -> Outc
 
 /// ICC_DIR_EL1, which traps while the model has to know of deactivations.
 fn deactivate(vcpu: &mut VcpuContext, value: u64) -> Outcome {
-    if vcpu.gic.is_none() {
+    if vcpu.frozen.gic().is_none() {
         return Outcome::Undefined;
     }
     let vmcr = vcpu.give_lists_back();
