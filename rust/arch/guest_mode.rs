@@ -12,7 +12,7 @@
 
 use super::cpu::features;
 use super::debug::{self, External, Points};
-use super::el1::{self, HostUser, InCpu, Saved};
+use super::el1::{self, Saved, HostUser, InCpu};
 use super::fp::Fp;
 use super::frame::{loft_enter, EntryFrame};
 use super::tlb::GuestTranslation;
@@ -20,6 +20,7 @@ use super::{isb, mpam, timer};
 use crate::host::context_tracking::InGuest;
 use crate::host::ffi;
 use crate::host::preempt::PreemptDisabled;
+use crate::model::inject::{step_pstate, PER_INSTRUCTION};
 use crate::model::sysreg::{regs::*, Field, Reg};
 use core::marker::PhantomData;
 use kernel::types::NotThreadSafe;
@@ -242,12 +243,9 @@ impl Live<'_> {
     #[inline(always)]
     pub(crate) fn skip(self) {
         write_sysreg!(ELR_EL2, read_sysreg!(ELR_EL2).wrapping_add(4));
-        // The instruction has been executed, so a BTYPE that it would have cleared is cleared, and
-        // a step taken.
-        let spsr = read_sysreg!(SPSR_EL2);
-        const BTYPE_SS: u64 = SPSR_EL1::BTYPE.mask() | SPSR_EL1::SS.mask();
-        if spsr & BTYPE_SS != 0 {
-            write_sysreg!(SPSR_EL2, spsr & !BTYPE_SS);
+        let pstate = read_sysreg!(SPSR_EL2);
+        if pstate & PER_INSTRUCTION != 0 {
+            write_sysreg!(SPSR_EL2, step_pstate(pstate));
         }
     }
 
@@ -481,7 +479,12 @@ pub(crate) fn kvm_was_here() -> bool {
 }
 
 /// See [`GuestState::load`].
-fn load(frame: &mut EntryFrame, control: &Control, saved: &Saved, debugged: bool) -> HostState {
+fn load(
+    frame: &mut EntryFrame,
+    control: &Control,
+    saved: &Saved,
+    debugged: bool,
+) -> HostState {
     let cpu = features();
     let mut host = HostState {
         user: el1::load(saved, cpu.pauth, cpu.ras),

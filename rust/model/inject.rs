@@ -86,7 +86,11 @@ pub const fn enter_el1(before: &Before, vector: Vector) -> ExceptionEntry {
     }
 }
 
-/// PSTATE after an emulated instruction: PC moves on by the caller; the jump-target and single-step state is used up.
+/// Of PSTATE, what each instruction uses up: where it may have been jumped to, and that it may be
+/// the one of a single step.
+pub const PER_INSTRUCTION: u64 = P::BTYPE.mask() | P::SS.mask();
+
+/// Returns PSTATE after an emulated instruction. The caller moves the PC on.
 pub const fn step_pstate(pstate: u64) -> u64 {
-    pstate & !(P::BTYPE.mask() | P::SS.mask())
+    pstate & !PER_INSTRUCTION
 }
