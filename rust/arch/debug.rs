@@ -6,7 +6,7 @@
 //! runs of the guest in which they can have an effect, and the host's own, which its debuggers may be using, are put back
 //! after each. DDI 0487, chapter D2.
 
-use super::el1::Saved;
+use super::el1::El1Context;
 use crate::model::sysreg::regs::{ID_AA64DFR0_EL1, MDSCR_EL1, OSLSR_EL1};
 use crate::model::sysreg::{Encoding, Reg};
 use core::array::from_fn;
@@ -16,7 +16,7 @@ const ENABLES: u64 = MDSCR_EL1::SS.mask() | MDSCR_EL1::KDE.mask() | MDSCR_EL1::M
 
 /// The value of MDSCR_EL1 to run the guest with, if it wants any debug exceptions: it has enabled them, and its OS lock is
 /// open.
-pub(super) fn wanted(saved: &Saved) -> Option<u64> {
+pub(super) fn wanted(saved: &El1Context) -> Option<u64> {
     let mdscr = saved.get(Reg::MDSCR_EL1);
     (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OSLSR_EL1)))
         .then_some(mdscr & ENABLES)
@@ -68,7 +68,7 @@ impl Points {
     };
 
     /// The guest's own.
-    pub(super) fn of_guest(saved: &Saved) -> Self {
+    pub(super) fn of_guest(saved: &El1Context) -> Self {
         let pairs = |value, control| from_fn(|n| [saved.nth(value, n), saved.nth(control, n)]);
         Self {
             breakpoints: pairs(Reg::DBGBVR0_EL1, Reg::DBGBCR0_EL1),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's EL1 and EL0 registers: in memory ([`Saved`]) or in the CPU ([`InCpu`]).
+//! The guest's EL1 and EL0 registers: in memory ([`El1Context`]) or in the CPU ([`InCpu`]).
 //!
 //! They are loaded when the vCPU's thread is scheduled in and saved when it is scheduled out. In between the host does
 //! not use them: with VHE its kernel runs at EL2 and its user programs at EL0 with TGE = 1. What its user programs do
@@ -13,9 +13,9 @@ use crate::model::sysreg::{context_registers, Reg};
 /// The registers of a vCPU in memory. While the vCPU is loaded, those that are in the CPU are stale
 /// here; so this is only lent out as a whole while it is not. The APIA key never is here: it is in the
 /// vCPU's `EntryFrame`.
-pub(crate) struct Saved([u64; Reg::COUNT]);
+pub(crate) struct El1Context([u64; Reg::COUNT]);
 
-impl Saved {
+impl El1Context {
     pub(crate) const fn new() -> Self {
         Self([0; Reg::COUNT])
     }
@@ -88,7 +88,7 @@ macro_rules! host_user {
 context_registers!(host_user);
 
 /// Puts the guest's registers into the CPU, on the CPU that the thread will run on; returns what they replace.
-pub(crate) fn load(saved: &Saved, pauth: bool, ras: bool) -> HostUser {
+pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
     let mut host = HostUser::default();
     macro_rules! load {
         (el12 $name:ident) => { write_sysreg_el12!($name, saved.get(Reg::$name)) };
@@ -119,7 +119,7 @@ pub(crate) fn load(saved: &Saved, pauth: bool, ras: bool) -> HostUser {
 }
 
 /// Takes the guest's registers from the CPU and gives the host's thread its own back.
-pub(crate) fn save(saved: &mut Saved, host: &HostUser, pauth: bool, ras: bool) {
+pub(crate) fn save(saved: &mut El1Context, host: &HostUser, pauth: bool, ras: bool) {
     macro_rules! save {
         (el12 $name:ident) => { saved.set(Reg::$name, read_sysreg_el12!($name)) };
         (plain $name:ident) => { saved.set(Reg::$name, read_sysreg!($name)) };

@@ -12,7 +12,7 @@
 
 use super::cpu::features;
 use super::debug::{self, External, Points};
-use super::el1::{self, Saved, HostUser, InCpu};
+use super::el1::{self, El1Context, HostUser, InCpu};
 use super::fp::Fp;
 use super::frame::{loft_enter, EntryFrame};
 use super::tlb::GuestTranslation;
@@ -271,7 +271,7 @@ pub(crate) struct GuestState {
     /// First: the vector has its address.
     pub(crate) frame: EntryFrame,
     pub(crate) fp: Fp,
-    saved: Saved,
+    saved: El1Context,
     control: Control,
     /// What the host had in the CPU; there while the guest is loaded.
     host: Option<HostState>,
@@ -285,7 +285,7 @@ impl GuestState {
         Self {
             frame: EntryFrame::new(features().pauth),
             fp: Fp::new(),
-            saved: Saved::new(),
+            saved: El1Context::new(),
             control,
             host: None,
         }
@@ -482,7 +482,7 @@ pub(crate) fn kvm_was_here() -> bool {
 fn load(
     frame: &mut EntryFrame,
     control: &Control,
-    saved: &Saved,
+    saved: &El1Context,
     debugged: bool,
 ) -> HostState {
     let cpu = features();
@@ -542,7 +542,7 @@ fn load(
 }
 
 /// See [`GuestState::put`].
-fn put(saved: &mut Saved, host: &HostState) {
+fn put(saved: &mut El1Context, host: &HostState) {
     let cpu = features();
     el1::save(saved, &host.user, cpu.pauth, cpu.ras);
     // As the host has it: with E2H and TGE the bits have no effect, Linux leaves them set.
