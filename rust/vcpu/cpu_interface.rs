@@ -8,7 +8,7 @@ use crate::model::sysreg::regs::ICH_HCR_EL2;
 use crate::model::timer::TimerSet;
 use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{hcr, CpuIf, LrFile};
-use crate::vm::gic::{After, Model};
+use crate::vm::gic::{After, GicModel};
 use crate::vm::vcpu_handle::Interface;
 
 /// A vCPU's interface, as its thread has it.
@@ -68,7 +68,7 @@ impl CpuInterface {
 
     /// Moves what is pending into the image of the list registers. `active`: the timers whose
     /// physical interrupts are. Returns those of which a list register has the interrupt.
-    pub(super) fn fill(&mut self, gic: &Model, id: VcpuId, active: TimerSet) -> TimerSet {
+    pub(super) fn fill(&mut self, gic: &GicModel, id: VcpuId, active: TimerSet) -> TimerSet {
         // Seen after the vCPU has said that it is on its way: what is new after this look comes
         // with a kick.
         self.filled = gic.has_work(id);
@@ -97,7 +97,7 @@ impl CpuInterface {
 
     /// Reads the list registers and gives what they have back to the model. Returns the timers
     /// whose physical interrupts the guest has deactivated.
-    pub(super) fn take(&mut self, gic: &Model, id: VcpuId, after: &mut After) -> TimerSet {
+    pub(super) fn take(&mut self, gic: &GicModel, id: VcpuId, after: &mut After) -> TimerSet {
         gic::read_lists(&mut self.lists);
         gic.sync(id, &mut self.lists, after).deactivated
     }
