@@ -8,10 +8,12 @@ use crate::model::vcpus::VcpuId;
 use crate::vm::Vm;
 use kernel::prelude::*;
 
-/// How many memory slots a VM may have. Their number is limited by memory alone; this is what userspace may count on.
+/// How many memory slots a VM may have. Their number is limited by memory alone; this is what
+/// userspace may count on.
 pub(super) const MAX_SLOTS: u32 = 32_764;
 
-/// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM: only one can tell of some, `EINVAL`.
+/// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM: only one can
+/// tell of some, `EINVAL`.
 pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
     let Ok(extension) = u32::try_from(extension) else {
         return Ok(0);
@@ -55,7 +57,8 @@ pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
         KVM_CAP_ARM_PTRAUTH_ADDRESS | KVM_CAP_ARM_PTRAUTH_GENERIC => cpu::features().pauth.into(),
         KVM_CAP_ARM_INJECT_SERROR_ESR => cpu::features().ras.into(),
         KVM_CAP_STEAL_TIME => crate::host::time::counts_run_delay().into(),
-        // A bit for each range that KVM_ARM_GET_REG_WRITABLE_MASKS knows: the identification registers only.
+        // A bit for each range that KVM_ARM_GET_REG_WRITABLE_MASKS knows: the identification
+        // registers only.
         KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES => 1,
         KVM_CAP_ARM_VM_IPA_SIZE => cpu::features().pa_bits as isize,
         KVM_CAP_NR_MEMSLOTS => MAX_SLOTS as isize,

@@ -25,7 +25,8 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     if request.flags & KVM_CREATE_DEVICE_TEST != 0 {
         return Ok(0);
     }
-    // The file comes first, and its number is told: a device without could not be set up, nor made again.
+    // The file comes first, and its number is told: a device without could not be set up, nor made
+    // again.
     if is_its {
         let its = VmIts::new()?;
         let file = ItsFile {
@@ -43,7 +44,8 @@ pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     }
 }
 
-/// Tells the number of `fd`, makes the device, and then the number leads to it. Where that fails, nothing has happened.
+/// Tells the number of `fd`, makes the device, and then the number leads to it. Where that fails,
+/// nothing has happened.
 fn answer(
     argument: usize,
     request: kvm_create_device,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ioctls about eventfds and the routing of interrupts: KVM_IOEVENTFD, KVM_IRQFD, KVM_SET_GSI_ROUTING, KVM_SIGNAL_MSI.
+//! The ioctls about eventfds and the routing of interrupts: KVM_IOEVENTFD, KVM_IRQFD,
+//! KVM_SET_GSI_ROUTING, KVM_SIGNAL_MSI.
 
 use super::user;
 use crate::host::ffi::*;

@@ -86,8 +86,8 @@ impl ItsFile {
 
     /// Calls `access` for the register at `offset`, while no vCPU is in KVM_RUN.
     ///
-    /// Errors: `EINVAL` if the offset is not aligned, then `EBUSY` if a vCPU runs, then `ENXIO` if the ITS has no address or
-    /// no such register.
+    /// Errors: `EINVAL` if the offset is not aligned, then `EBUSY` if a vCPU runs, then `ENXIO` if
+    /// the ITS has no address or no such register.
     fn stopped<R>(&self, offset: u64, access: impl FnOnce() -> Result<R>) -> Result<R> {
         let known = VmIts::user_has(offset);
         if known == Err(EINVAL) {

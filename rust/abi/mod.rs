@@ -2,7 +2,8 @@
 
 //! KVM's user ABI: each ioctl is decoded here, checked, and given to the floor below.
 //!
-//! Numbers, structures and errnos are KVM/arm64's; source: Documentation/virt/kvm/api.rst and include/uapi/linux/kvm.h.
+//! Numbers, structures and errnos are KVM/arm64's; source: Documentation/virt/kvm/api.rst and
+//! include/uapi/linux/kvm.h.
 
 mod capability;
 mod device;
@@ -50,6 +51,6 @@ impl Nodes {
     }
 }
 
-/// Who may open a node is for the administrator to say. `scripts/load` installs a rule of udev's for /dev/loft; Debian has one
-/// for the name /dev/kvm. Without a rule it is root alone.
+/// Who may open a node is for the administrator to say. `scripts/load` installs a rule of udev's
+/// for /dev/loft; Debian has one for the name /dev/kvm. Without a rule it is root alone.
 const MODE: u16 = 0o600;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KVM_GET_STATS_FD: files with a vCPU's or a VM's counters, in KVM's format (Documentation/virt/kvm/api.rst).
+//! KVM_GET_STATS_FD: files with a vCPU's or a VM's counters, in KVM's format
+//! (Documentation/virt/kvm/api.rst).
 
 use crate::host::ffi::*;
 use crate::host::{anon_inode::new_fd, file::FileObject};
@@ -16,8 +17,8 @@ const NAME_SIZE: usize = KVM_STATS_NAME_SIZE as usize;
 const ID_OFFSET: usize = size_of::<kvm_stats_header>();
 const DESC_OFFSET: usize = ID_OFFSET + NAME_SIZE;
 
-/// A VM's: how often what its CPUs know of its stage 2 was taken from them. Each request leads to one such flush. And how often
-/// the lock of the interrupts that its vCPUs share was taken.
+/// A VM's: how often what its CPUs know of its stage 2 was taken from them. Each request leads to
+/// one such flush. And how often the lock of the interrupts that its vCPUs share was taken.
 const VM_ROWS: [StatRow; 3] = [
     StatRow::number("remote_tlb_flush"),
     StatRow::number("remote_tlb_flush_requests"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KVM_GET_VCPU_EVENTS and KVM_SET_VCPU_EVENTS: the SError that a vCPU has still to take, and external aborts that
-//! userspace gives it.
+//! KVM_GET_VCPU_EVENTS and KVM_SET_VCPU_EVENTS: the SError that a vCPU has still to take, and
+//! external aborts that userspace gives it.
 
 use super::user;
 use crate::arch::cpu;
@@ -29,7 +29,8 @@ pub(super) fn get(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     Ok(0)
 }
 
-/// KVM_SET_VCPU_EVENTS. An external abort is taken at once, so it is never pending; an SError that is pending stays.
+/// KVM_SET_VCPU_EVENTS. An external abort is taken at once, so it is never pending; an SError that
+/// is pending stays.
 pub(super) fn set(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     let mut state = vcpu.state.lock()?;
     state.features.ok_or(ENOEXEC)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The attributes of the GICv3 (Documentation/virt/kvm/devices/arm-vgic-v3.rst): what it is and where. What is in it:
-//! [`registers`].
+//! The attributes of the GICv3 (Documentation/virt/kvm/devices/arm-vgic-v3.rst): what it is and
+//! where. What is in it: [`registers`].
 
 mod registers;
 
@@ -22,7 +22,8 @@ const SAVE_PENDING_TABLES: u64 = KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES as u64;
 /// What the address of something that has none reads as.
 const UNSET: u64 = u64::MAX;
 
-/// The value of KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION: count 63:52, base 51:16, flags 15:12, index 11:0.
+/// The value of KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION: count 63:52, base 51:16, flags 15:12, index
+/// 11:0.
 #[derive(Clone, Copy)]
 struct RegionAttr(u64);
 

@@ -113,7 +113,8 @@ fn create_vcpu(vm: &Arc<Vm>, number: usize) -> Result<isize> {
     Ok(fd.install())
 }
 
-/// How many pages a slot may have, as in KVM: that bounds the log of those that are written, and each walk through it.
+/// How many pages a slot may have, as in KVM: that bounds the log of those that are written, and
+/// each walk through it.
 const MAX_SLOT_PAGES: u64 = (1 << 31) - 1;
 
 #[allow(clippy::too_many_arguments)]
@@ -147,7 +148,8 @@ fn set_memory(
     Ok(0)
 }
 
-/// The number of a slot as userspace writes it: the upper half is the address space, of which arm64 has one.
+/// The number of a slot as userspace writes it: the upper half is the address space, of which arm64
+/// has one.
 fn is_slot(number: u32) -> bool {
     number < capability::MAX_SLOTS
 }
@@ -171,8 +173,8 @@ fn get_dirty_log(vm: &Vm, request: kvm_dirty_log) -> Result<isize> {
     Ok(0)
 }
 
-/// KVM_CLEAR_DIRTY_LOG. `EINVAL`: no slot has such a number, or it does not have these pages, or they do not fill words of the
-/// bitmap; `ENOENT`: the slot has no log.
+/// KVM_CLEAR_DIRTY_LOG. `EINVAL`: no slot has such a number, or it does not have these pages, or
+/// they do not fill words of the bitmap; `ENOENT`: the slot has no log.
 fn clear_dirty_log(vm: &Vm, request: kvm_clear_dirty_log) -> Result<isize> {
     if !is_slot(request.slot) || request.first_page % 64 != 0 {
         return Err(EINVAL);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a VMM may say about a VM as a whole before it runs: the attributes of a VM, KVM_ENABLE_CAP, the counters' offset;
-//! and what it may ask about it: KVM_ARM_GET_REG_WRITABLE_MASKS.
+//! What a VMM may say about a VM as a whole before it runs: the attributes of a VM, KVM_ENABLE_CAP,
+//! the counters' offset; and what it may ask about it: KVM_ARM_GET_REG_WRITABLE_MASKS.
 
 use super::user;
 use crate::host::ffi::*;
@@ -113,7 +113,8 @@ pub(super) fn set_counter_offset(vm: &Vm, request: kvm_arm_counter_offset) -> Re
     Ok(0)
 }
 
-/// How many registers the space of identification registers has room for: op0 = 3, op1 = 0, 1 or 3, CRn = 0, CRm below 8.
+/// How many registers the space of identification registers has room for: op0 = 3, op1 = 0, 1 or 3,
+/// CRn = 0, CRm below 8.
 const ID_SPACE: usize = KVM_ARM_FEATURE_ID_RANGE_SIZE as usize;
 
 /// KVM_ARM_GET_REG_WRITABLE_MASKS: which bits of the identification registers userspace may change.

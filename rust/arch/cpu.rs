@@ -43,7 +43,8 @@ mod erratum {
     ];
 }
 
-/// The features that loft itself uses. The same on all CPUs: they come from the kernel's sanitised registers.
+/// The features that loft itself uses. The same on all CPUs: they come from the kernel's sanitised
+/// registers.
 #[derive(Clone, Copy)]
 pub(crate) struct CpuFeatures {
     /// Pointer authentication, which the host uses as well.
@@ -92,17 +93,21 @@ pub(crate) struct CpuFeatures {
     pub(crate) repeat_tlbi: bool,
     /// The host's errata: a speculative AT may use what is not in place yet.
     pub(crate) speculative_at: bool,
-    /// ThunderX2 erratum 219: what is loaded between a guest's write to TTBR<n>_EL1 and its ISB can fault in any thread of the
-    /// core, also at EL2. So these writes trap (HCR_EL2.TVM), and the ERET after them is the synchronisation.
+    /// ThunderX2 erratum 219: what is loaded between a guest's write to TTBR<n>_EL1 and its ISB can
+    /// fault in any thread of the core, also at EL2. So these writes trap (HCR_EL2.TVM), and the
+    /// ERET after them is the synchronisation.
     pub(crate) mmu_writes_trap: bool,
-    /// AmpereOne's AC03_CPU_38: TCR_EL1.HA and HD take effect although FEAT_HAFDBS is not offered, and wrongly: descriptors
-    /// are updated that are invalid already. So writes of the guest's to TCR_EL1 trap, and leave the two out.
+    /// AmpereOne's AC03_CPU_38: TCR_EL1.HA and HD take effect although FEAT_HAFDBS is not offered,
+    /// and wrongly: descriptors are updated that are invalid already. So writes of the guest's to
+    /// TCR_EL1 trap, and leave the two out.
     pub(crate) hidden_hafdbs: bool,
-    /// CTR_EL0 differs between the CPUs, so that the guest must not read the one of the CPU that it happens to run on.
+    /// CTR_EL0 differs between the CPUs, so that the guest must not read the one of the CPU that it
+    /// happens to run on.
     pub(crate) caches_differ: bool,
     /// Cortex-A77's erratum 1508412: PAR_EL1 is read between DMBs.
     pub(crate) par_deadlock: bool,
-    /// Cortex-A510's erratum 2077057: where a step is expected and a trap of pointer authentication comes, SPSR_EL2 is wrong.
+    /// Cortex-A510's erratum 2077057: where a step is expected and a trap of pointer authentication
+    /// comes, SPSR_EL2 is wrong.
     pub(crate) step_loses_pstate: bool,
     /// SI L1's erratum 4311569: what is cleaned to the point of coherency is cleaned twice.
     pub(crate) repeat_cleaning: bool,
@@ -148,11 +153,13 @@ static FEATURES: Probed = Probed(UnsafeCell::new(CpuFeatures {
 
 /// What the kernel has settled on for the identification register `encoding`, over all CPUs.
 pub(crate) fn sanitised(encoding: Encoding) -> u64 {
-    // SAFETY: Looks the register up in a table; an unknown one is 0 and a warning, and loft asks for known ones.
+    // SAFETY: Looks the register up in a table; an unknown one is 0 and a warning, and loft asks
+    // for known ones.
     unsafe { kernel::bindings::read_sanitised_ftr_reg(encoding.linux()) }
 }
 
-/// An identification register of the host's: as sanitised, or this CPU's where that is what identifies it.
+/// An identification register of the host's: as sanitised, or this CPU's where that is what
+/// identifies it.
 pub(crate) fn id_register(encoding: Encoding) -> u64 {
     match encoding {
         MIDR_EL1::ENCODING => read_sysreg!(MIDR_EL1),
@@ -162,7 +169,8 @@ pub(crate) fn id_register(encoding: Encoding) -> u64 {
     }
 }
 
-/// What the host's firmware answers about a workaround (SMCCC_ARCH_FEATURES): 0 needed, 1 not needed, negative unknown.
+/// What the host's firmware answers about a workaround (SMCCC_ARCH_FEATURES): 0 needed, 1 not
+/// needed, negative unknown.
 pub(crate) fn workaround(function: u32) -> i32 {
     // SAFETY: A firmware call that changes nothing.
     unsafe { ffi::loft_arm_smccc_arch_features(function) }
@@ -217,9 +225,11 @@ impl Flaws {
     }
 }
 
-/// Calls the firmware's workaround, which a guest wants: something that speculation must not take along is behind it.
+/// Calls the firmware's workaround, which a guest wants: something that speculation must not take
+/// along is behind it.
 pub(crate) fn run_workaround(function: u32) {
-    // SAFETY: The call has no other effect. It preserves all registers but x0 to x3 (SMCCC 1.1), before that x18 and up.
+    // SAFETY: The call has no other effect. It preserves all registers but x0 to x3 (SMCCC 1.1),
+    // before that x18 and up.
     unsafe {
         core::arch::asm!(
             "smc #0",
@@ -238,8 +248,8 @@ pub(crate) fn features() -> &'static CpuFeatures {
     unsafe { &*FEATURES.0.get() }
 }
 
-/// Checks that loft can work here; says what is missing where it cannot. `pretended`: the errata that the CPUs shall be taken to
-/// have in addition.
+/// Checks that loft can work here; says what is missing where it cannot. `pretended`: the errata
+/// that the CPUs shall be taken to have in addition.
 pub(crate) fn probe(pretended: u32) -> Result {
     if CurrentEL::EL.get(read_sysreg!(CurrentEL)) != 2 {
         pr_err!("the kernel does not run at EL2: loft needs a CPU with VHE and a kernel started at EL2 (without kvm-arm.mode=nvhe or protected, not itself in a VM)\n");
@@ -273,8 +283,9 @@ pub(crate) fn probe(pretended: u32) -> Result {
         return Err(eopnotsupp());
     }
     let pfr1 = sanitised(ID_AA64PFR1_EL1::ENCODING);
-    // The kernel's view, not the CPU's: firmware may have left accesses to these registers trapping to itself, where they are
-    // not expected. The kernel is told so (arm64.nompam), and then touches none of them; else it has done so before now.
+    // The kernel's view, not the CPU's: firmware may have left accesses to these registers trapping
+    // to itself, where they are not expected. The kernel is told so (arm64.nompam), and then
+    // touches none of them; else it has done so before now.
     let mpam = ID_AA64PFR0_EL1::MPAM.get(pfr0) != 0 || ID_AA64PFR1_EL1::MPAM_frac.get(pfr1) != 0;
     let errata = bits_of(&erratum::TABLE) | pretended;
     let has = |erratum| errata & erratum != 0;
@@ -287,7 +298,8 @@ pub(crate) fn probe(pretended: u32) -> Result {
     }
     let ctr = sanitised(CTR_EL0::ENCODING);
     let fgt = ID_AA64MMFR0_EL1::FGT.get(mmfr0);
-    // Linux boots late CPUs that lack a feature only without it: so what the boot CPUs have, all have.
+    // Linux boots late CPUs that lack a feature only without it: so what the boot CPUs have, all
+    // have.
     // SAFETY: Reads the kernel's capabilities.
     let pauth = unsafe { ffi::loft_system_supports_address_auth() };
     let features = CpuFeatures {

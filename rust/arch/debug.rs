@@ -2,27 +2,29 @@
 
 //! The guest's breakpoints, watchpoints and software step; or those of a debugger outside of it.
 //!
-//! The guest's accesses to the debug registers trap, so memory has what it wrote. They are put into the CPU around those
-//! runs of the guest in which they can have an effect, and the host's own, which its debuggers may be using, are put back
-//! after each. DDI 0487, chapter D2.
+//! The guest's accesses to the debug registers trap, so memory has what it wrote. They are put into
+//! the CPU around those runs of the guest in which they can have an effect, and the host's own,
+//! which its debuggers may be using, are put back after each. DDI 0487, chapter D2.
 
 use super::el1::El1Context;
 use crate::model::sysreg::regs::{ID_AA64DFR0_EL1, MDSCR_EL1, OSLSR_EL1};
 use crate::model::sysreg::{Encoding, Reg};
 use core::array::from_fn;
 
-/// What makes debug exceptions possible at all, without which no other debug register does anything.
+/// What makes debug exceptions possible at all, without which no other debug register does
+/// anything.
 const ENABLES: u64 = MDSCR_EL1::SS.mask() | MDSCR_EL1::KDE.mask() | MDSCR_EL1::MDE.mask();
 
-/// The value of MDSCR_EL1 to run the guest with, if it wants any debug exceptions: it has enabled them, and its OS lock is
-/// open.
+/// The value of MDSCR_EL1 to run the guest with, if it wants any debug exceptions: it has enabled
+/// them, and its OS lock is open.
 pub(super) fn wanted(saved: &El1Context) -> Option<u64> {
     let mdscr = saved.get(Reg::MDSCR_EL1);
     (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OSLSR_EL1)))
         .then_some(mdscr & ENABLES)
 }
 
-/// Calls `$each!(number, value register, control register)` for 16 pairs from the two first ones of the context on.
+/// Calls `$each!(number, value register, control register)` for 16 pairs from the two first ones of
+/// the context on.
 macro_rules! pairs {
     ($each:ident, $value:ident, $control:ident) => {
         $each!(0, $value, $control);
@@ -44,7 +46,8 @@ macro_rules! pairs {
     };
 }
 
-/// DBGBVR<n>_EL1, DBGBCR<n>_EL1, DBGWVR<n>_EL1 and DBGWCR<n>_EL1 differ in CRm, which is n, and op2, which is this.
+/// DBGBVR<n>_EL1, DBGBCR<n>_EL1, DBGWVR<n>_EL1 and DBGWCR<n>_EL1 differ in CRm, which is n, and
+/// op2, which is this.
 const BVR: u8 = 4;
 const BCR: u8 = 5;
 const WVR: u8 = 6;
@@ -54,7 +57,8 @@ const fn encoding(n: u8, op2: u8) -> Encoding {
     Encoding::new(2, 0, 0, n, op2)
 }
 
-/// Breakpoints and watchpoints: DBGBVR<n>_EL1 and DBGBCR<n>_EL1, DBGWVR<n>_EL1 and DBGWCR<n>_EL1, by their number.
+/// Breakpoints and watchpoints: DBGBVR<n>_EL1 and DBGBCR<n>_EL1, DBGWVR<n>_EL1 and DBGWCR<n>_EL1,
+/// by their number.
 #[derive(Clone, Copy)]
 pub(crate) struct Points {
     pub(crate) breakpoints: [[u64; 2]; 16],
@@ -77,7 +81,8 @@ impl Points {
     }
 }
 
-/// What a debugger outside of the guest has in the debug registers, in the place of the guest's own.
+/// What a debugger outside of the guest has in the debug registers, in the place of the guest's
+/// own.
 pub(crate) struct External {
     pub(crate) points: Points,
     /// They are on.
@@ -87,7 +92,8 @@ pub(crate) struct External {
 }
 
 impl External {
-    /// MDSCR_EL1. KDE is for exceptions from the level that they are taken to, which is EL2 (MDCR_EL2.TDE).
+    /// MDSCR_EL1. KDE is for exceptions from the level that they are taken to, which is EL2
+    /// (MDCR_EL2.TDE).
     pub(super) fn mdscr(&self) -> u64 {
         MDSCR_EL1::SS.of(self.steps.into()) | MDSCR_EL1::MDE.of(self.stops.into())
     }
@@ -137,8 +143,9 @@ pub(super) fn load(points: &Points, mdscr: u64) -> HostDebug {
         };
     }
     pairs!(watchpoint, WVR, WCR);
-    // Effective for the guest after the ERET. At EL2 they cannot match: what enables exceptions from there is MDCR_EL2.TDE with
-    // KDE, which is set without that only, and PSTATE.D masks them until the host's are back.
+    // Effective for the guest after the ERET. At EL2 they cannot match: what enables exceptions
+    // from there is MDCR_EL2.TDE with KDE, which is set without that only, and PSTATE.D masks them
+    // until the host's are back.
     write_sysreg!(MDSCR_EL1, mdscr);
     host
 }

@@ -2,17 +2,18 @@
 
 //! The guest's EL1 and EL0 registers: in memory ([`El1Context`]) or in the CPU ([`InCpu`]).
 //!
-//! They are loaded when the vCPU's thread is scheduled in and saved when it is scheduled out. In between the host does
-//! not use them: with VHE its kernel runs at EL2 and its user programs at EL0 with TGE = 1. What its user programs do
-//! use (the thread pointers, the keys) is exchanged with theirs.
+//! They are loaded when the vCPU's thread is scheduled in and saved when it is scheduled out. In
+//! between the host does not use them: with VHE its kernel runs at EL2 and its user programs at EL0
+//! with TGE = 1. What its user programs do use (the thread pointers, the keys) is exchanged with
+//! theirs.
 
 use super::cpu::features;
 use super::dmb;
 use crate::model::sysreg::{context_registers, Reg};
 
 /// The registers of a vCPU in memory. While the vCPU is loaded, those that are in the CPU are stale
-/// here; so this is only lent out as a whole while it is not. The APIA key never is here: it is in the
-/// vCPU's `EntryFrame`.
+/// here; so this is only lent out as a whole while it is not. The APIA key never is here: it is in
+/// the vCPU's `EntryFrame`.
 pub(crate) struct El1Context([u64; Reg::COUNT]);
 
 impl El1Context {
@@ -57,7 +58,8 @@ macro_rules! one {
 
 /// Reads PAR_EL1.
 ///
-/// Cortex-A77's erratum 1508412: near a load from a device, the read can hang the CPU, unless it has a DMB on both sides.
+/// Cortex-A77's erratum 1508412: near a load from a device, the read can hang the CPU, unless it
+/// has a DMB on both sides.
 #[inline]
 pub(super) fn read_par() -> u64 {
     if !features().par_deadlock {
@@ -87,7 +89,8 @@ macro_rules! host_user {
 }
 context_registers!(host_user);
 
-/// Puts the guest's registers into the CPU, on the CPU that the thread will run on; returns what they replace.
+/// Puts the guest's registers into the CPU, on the CPU that the thread will run on; returns what
+/// they replace.
 pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
     let mut host = HostUser::default();
     macro_rules! load {
@@ -114,7 +117,8 @@ pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
         (memory $name:ident) => {};
     }
     context_registers!(each, load);
-    // No ISB: the next use of any of these is after an ERET, or through `InCpu`, whose MSR and MRS are in order.
+    // No ISB: the next use of any of these is after an ERET, or through `InCpu`, whose MSR and MRS
+    // are in order.
     host
 }
 
@@ -147,7 +151,8 @@ pub(crate) fn save(saved: &mut El1Context, host: &HostUser, pauth: bool, ras: bo
     context_registers!(each, save);
 }
 
-/// The guest's registers that are in the CPU. Proof that the vCPU is loaded, and that the thread stays here.
+/// The guest's registers that are in the CPU. Proof that the vCPU is loaded, and that the thread
+/// stays here.
 pub(crate) struct InCpu<'a>(pub(super) core::marker::PhantomData<&'a ()>);
 
 impl InCpu<'_> {

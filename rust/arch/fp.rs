@@ -33,9 +33,9 @@ impl Fp {
         self.loaded
     }
 
-    /// Whether the guest may run: its registers are here, or its accesses to them can be trapped. They
-    /// cannot be in streaming mode, or with the matrix storage on (SVCR.SM and ZA), whichever program of
-    /// the host's has left that behind.
+    /// Whether the guest may run: its registers are here, or its accesses to them can be trapped.
+    /// They cannot be in streaming mode, or with the matrix storage on (SVCR.SM and ZA), whichever
+    /// program of the host's has left that behind.
     #[inline]
     pub(crate) fn may_run(&self) -> bool {
         self.loaded || !features().sme || read_sysreg!(SVCR) == 0
@@ -44,7 +44,8 @@ impl Fp {
     /// Puts them into the CPU.
     pub(crate) fn load(&mut self, _fp: FpOwned<'_>) {
         self.loaded = true;
-        // SAFETY: Reads 512 bytes of `self`. The registers are not the compiler's: the kernel is built without FP.
+        // SAFETY: Reads 512 bytes of `self`. The registers are not the compiler's: the kernel is
+        // built without FP.
         unsafe {
             asm!(
                 ".arch_extension fp", ".arch_extension simd",

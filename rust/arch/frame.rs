@@ -5,10 +5,12 @@
 use crate::host::ffi as layout;
 use core::mem::offset_of;
 
-/// The guest's general-purpose registers, and what of the host's the world switch has to find again.
+/// The guest's general-purpose registers, and what of the host's the world switch has to find
+/// again.
 ///
-/// While the guest runs its address is in SP_EL2. The guest's PC and PSTATE are here only between runs of the guest
-/// (`loft_enter` stores them when it returns); in a fast exit they are in ELR_EL2 and SPSR_EL2.
+/// While the guest runs its address is in SP_EL2. The guest's PC and PSTATE are here only between
+/// runs of the guest (`loft_enter` stores them when it returns); in a fast exit they are in ELR_EL2
+/// and SPSR_EL2.
 #[repr(C, align(16))]
 pub(crate) struct EntryFrame {
     /// X0 to X30.
@@ -33,7 +35,8 @@ pub(crate) struct EntryFrame {
     pub(crate) guest_key: [u64; 2],
     /// 1 if the host and so the guest have pointer authentication.
     pub(crate) has_pauth: u64,
-    /// Not 0: an error of the guest's came to light on the way out of it, see [`EntryFrame::take_error`].
+    /// Not 0: an error of the guest's came to light on the way out of it, see
+    /// [`EntryFrame::take_error`].
     disr: u64,
     /// What the guest was left for.
     pub(crate) syndrome: Syndrome,
@@ -41,7 +44,8 @@ pub(crate) struct EntryFrame {
     pub(crate) left_hcr: u64,
 }
 
-/// The registers that say what a synchronous exit or a fault was about, as the vector has found them.
+/// The registers that say what a synchronous exit or a fault was about, as the vector has found
+/// them.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Syndrome {
@@ -94,8 +98,8 @@ impl EntryFrame {
         }
     }
 
-    /// DISR_EL1, if it had something when the guest was left: an SError that the guest's accesses led to, but that had not
-    /// been taken. The exit itself was taken before it.
+    /// DISR_EL1, if it had something when the guest was left: an SError that the guest's accesses
+    /// led to, but that had not been taken. The exit itself was taken before it.
     #[inline]
     pub(crate) fn take_error(&mut self) -> Option<u64> {
         match self.disr {

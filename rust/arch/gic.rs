@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The GIC's CPU interface: the virtual one that guests use (ICH_*), and what of the physical one (ICC_*) the fast exits
-//! need. IHI 0069, chapter 12.
+//! The GIC's CPU interface: the virtual one that guests use (ICH_*), and what of the physical one
+//! (ICC_*) the fast exits need. IHI 0069, chapter 12.
 
 use super::{dsb_ishst, isb};
 use crate::model::sysreg::regs::*;
@@ -45,8 +45,8 @@ pub(crate) fn read_lists(lists: &mut LrFile) {
     lists.vmcr = read_sysreg!(ICH_VMCR_EL2);
 }
 
-/// Writes the list registers that changed, and ICH_HCR_EL2, which makes the interface work. The guest sees it after the
-/// ERET.
+/// Writes the list registers that changed, and ICH_HCR_EL2, which makes the interface work. The
+/// guest sees it after the ERET.
 pub(crate) fn write_lists(lists: &LrFile) {
     for (index, lr) in lists.lr.iter().enumerate().take(lists.to_write.into()) {
         each_lr!(index, write_sysreg, *lr);
@@ -81,7 +81,8 @@ pub(crate) fn stop() {
     write_sysreg!(ICH_HCR_EL2, 0);
 }
 
-/// Puts what outlives a run of the guest into the CPU. Accesses to ICC_SRE_EL1 trap from here on where the CPU can.
+/// Puts what outlives a run of the guest into the CPU. Accesses to ICC_SRE_EL1 trap from here on
+/// where the CPU can.
 pub(crate) fn load(vmcr: u64, priorities: &CpuIf) {
     write_sysreg!(ICH_VMCR_EL2, vmcr);
     let n = CpuIf::nr_apr(super::cpu::features().vtr);
@@ -136,8 +137,8 @@ impl Sgi {
         )
     }
 
-    /// Sends it. Who takes it sees what was written before. In any context, a fast exit included: at EL2 the register is the
-    /// physical one's.
+    /// Sends it. Who takes it sees what was written before. In any context, a fast exit included:
+    /// at EL2 the register is the physical one's.
     #[inline]
     pub(crate) fn send(self) {
         dsb_ishst();
@@ -149,14 +150,16 @@ impl Sgi {
 /// What [`pending`] returns if there is none (IHI 0069, "Special INTIDs").
 pub(crate) const NONE: u64 = 1023;
 
-/// The INTID of the highest-priority interrupt that is pending for the host on this CPU; [`NONE`] if there is none.
+/// The INTID of the highest-priority interrupt that is pending for the host on this CPU; [`NONE`]
+/// if there is none.
 #[inline]
 pub(crate) fn pending() -> u64 {
     ICC_HPPIR1_EL1::INTID.get(read_sysreg!(ICC_HPPIR1_EL1))
 }
 
-/// Deactivates a physical interrupt that is active on this CPU. (The host runs with ICC_CTLR_EL1.EOImode = 1, as every Linux
-/// at EL2 does, so this is a deactivation and nothing else.)
+/// Deactivates a physical interrupt that is active on this CPU. (The host runs with
+/// ICC_CTLR_EL1.EOImode = 1, as every Linux at EL2 does, so this is a deactivation and nothing
+/// else.)
 pub(crate) fn deactivate(intid: u64) {
     write_sysreg!(ICC_DIR_EL1, intid);
     isb();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Meltdown (Spectre variant 3): whether guests have to unmap their kernel while their programs run.
-//! A guest asks ID_AA64PFR0_EL1.CSV3, which not all CPUs without the flaw have.
+//! Meltdown (Spectre variant 3): whether guests have to unmap their kernel while their programs
+//! run. A guest asks ID_AA64PFR0_EL1.CSV3, which not all CPUs without the flaw have.
 //!
 //! The kernel has the same list and shows it to nobody: `scripts/inside/errata` compares the two.
 

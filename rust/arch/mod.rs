@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The CPU: its system registers, barriers, maintenance operations and features. Sections are the Arm ARM's
-//! (DDI 0487) and the GIC architecture's (IHI 0069).
+//! The CPU: its system registers, barriers, maintenance operations and features. Sections are the
+//! Arm ARM's (DDI 0487) and the GIC architecture's (IHI 0069).
 
 #[macro_use]
 mod sysreg;

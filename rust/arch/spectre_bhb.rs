@@ -4,8 +4,8 @@
 //! CPU's speculation in the host's code, where the host has found that it needs that
 //! (ARM64_SPECTRE_BHB).
 //!
-//! From Arm's "Spectre-BHB: Speculative Target Reuse Attacks". The kernel has the same lists of CPUs
-//! and shows them to nobody: `scripts/inside/errata` compares the two.
+//! From Arm's "Spectre-BHB: Speculative Target Reuse Attacks". The kernel has the same lists of
+//! CPUs and shows them to nobody: `scripts/inside/errata` compares the two.
 
 use super::cpu::{sanitised, workaround};
 use super::meltdown;

@@ -2,10 +2,11 @@
 
 //! Indices that a guest or a VMM chooses, where the CPU guesses (Spectre variant 1).
 //!
-//! A bounds check is a branch, which the CPU may take wrongly for a while. What it loads then, from wherever the index leads,
-//! shows in the caches once it is used for another access. Here the index is made 0 with data processing instead of a branch
-//! where it is out of bounds, and CSDB keeps what follows from using a guess of the flags (DDI 0487, "Consumption of
-//! Speculative Data Barrier"). The compiler cannot undo it, for it does not look into it.
+//! A bounds check is a branch, which the CPU may take wrongly for a while. What it loads then, from
+//! wherever the index leads, shows in the caches once it is used for another access. Here the index
+//! is made 0 with data processing instead of a branch where it is out of bounds, and CSDB keeps
+//! what follows from using a guess of the flags (DDI 0487, "Consumption of Speculative Data
+//! Barrier"). The compiler cannot undo it, for it does not look into it.
 
 use core::arch::asm;
 
@@ -13,7 +14,8 @@ use core::arch::asm;
 #[inline(always)]
 pub(crate) fn clamp(index: usize, len: usize) -> usize {
     let clamped: usize;
-    // SAFETY: Two instructions on registers and a barrier, which depend on nothing else and change only the flags.
+    // SAFETY: Two instructions on registers and a barrier, which depend on nothing else and change
+    // only the flags.
     unsafe {
         asm!(
             "cmp {index}, {len}",
@@ -49,7 +51,8 @@ pub(crate) fn get_mut<T>(slice: &mut [T], index: usize) -> Option<&mut T> {
     Some(unsafe { slice.get_unchecked_mut(clamp(index, len)) })
 }
 
-/// `index` modulo `N`, a power of two, with data processing that the compiler cannot leave out for a check that it has seen.
+/// `index` modulo `N`, a power of two, with data processing that the compiler cannot leave out for
+/// a check that it has seen.
 #[inline(always)]
 fn wrap<const N: usize>(mut index: usize) -> usize {
     const { assert!(N.is_power_of_two()) };
@@ -58,7 +61,8 @@ fn wrap<const N: usize>(mut index: usize) -> usize {
     index & (N - 1)
 }
 
-/// As [`get`] where the length is a power of two, which takes one instruction: a mask needs no flags, and so no barrier.
+/// As [`get`] where the length is a power of two, which takes one instruction: a mask needs no
+/// flags, and so no barrier.
 #[inline(always)]
 pub(crate) fn entry<T, const N: usize>(array: &[T; N], index: usize) -> Option<&T> {
     (index < N).then(|| &array[wrap::<N>(index)])

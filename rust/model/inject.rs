@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Taking an exception to a guest's EL1, from its AArch64 EL0 or EL1: what the CPU does by itself when it takes one,
-//! done by hand (DDI 0487, D1.3 and AArch64.TakeException in chapter J1).
+//! Taking an exception to a guest's EL1, from its AArch64 EL0 or EL1: what the CPU does by itself
+//! when it takes one, done by hand (DDI 0487, D1.3 and AArch64.TakeException in chapter J1).
 
 use super::sysreg::regs::{SCTLR_EL1, SPSR_EL1 as P, VBAR_EL1};
 
@@ -55,12 +55,14 @@ pub struct ExceptionEntry {
     pub spsr: u64,
 }
 
-/// PSTATE fields that an exception leaves alone. Everything else is set below or cleared: UAO, SS, IL, BTYPE always;
-/// fields of features that a guest does not have (TCO, ALLINT, PM, EXLOCK) are zero anyway.
+/// PSTATE fields that an exception leaves alone. Everything else is set below or cleared: UAO, SS,
+/// IL, BTYPE always; fields of features that a guest does not have (TCO, ALLINT, PM, EXLOCK) are
+/// zero anyway.
 const KEPT: u64 =
     P::N.mask() | P::Z.mask() | P::C.mask() | P::V.mask() | P::DIT.mask() | P::PAN.mask();
 
-/// What the exception sets: debug exceptions, SError, IRQ and FIQ are masked, and the mode is EL1 with its own SP.
+/// What the exception sets: debug exceptions, SError, IRQ and FIQ are masked, and the mode is EL1
+/// with its own SP.
 const SET: u64 = P::D.mask() | P::A.mask() | P::I.mask() | P::F.mask() | P::M_EL1h;
 
 /// Takes an exception to EL1.

@@ -2,8 +2,9 @@
 
 //! The race between a page fault and the host's taking the page away, as pure state.
 //!
-//! A fault looks up the host's page without a lock, since that may sleep, and maps it under the shared lock. In between the
-//! host may have invalidated its mapping. Each of the two steps looks at the other's:
+//! A fault looks up the host's page without a lock, since that may sleep, and maps it under the
+//! shared lock. In between the host may have invalidated its mapping. Each of the two steps looks
+//! at the other's:
 //!
 //! ```text
 //! fault                                        invalidation (mmu notifier, change of a slot)
@@ -13,15 +14,17 @@
 //!                map the page                    exclusive lock: state.end()
 //! ```
 //!
-//! The two shared sections and the exclusive ones are ordered by the lock. If the mapping section comes before `begin`, the
-//! unmapping sees what it mapped. If it comes between `begin` and `end`, the range tells it. If it comes after `end`, then
-//! either `seq` was read before `end` and differs now, or everything that the fault found out is newer than the change.
+//! The two shared sections and the exclusive ones are ordered by the lock. If the mapping section
+//! comes before `begin`, the unmapping sees what it mapped. If it comes between `begin` and `end`,
+//! the range tells it. If it comes after `end`, then either `seq` was read before `end` and differs
+//! now, or everything that the fault found out is newer than the change.
 //!
 //! KVM has the same protocol (`mmu_invalidate_seq`, `mmu_invalidate_in_progress`).
 
 use core::ops::Range;
 
-/// Host address ranges under invalidation, and a sequence number. Lives in the lock of the stage-2 tables.
+/// Host address ranges under invalidation, and a sequence number. Lives in the lock of the stage-2
+/// tables.
 #[derive(Debug)]
 pub struct InvalidateState {
     /// Invalidations that have ended, modulo 2^64.
@@ -42,13 +45,14 @@ impl InvalidateState {
         }
     }
 
-    /// Returns the sequence number that a fault notes before it looks at anything. At least the shared lock is held.
+    /// Returns the sequence number that a fault notes before it looks at anything. At least the
+    /// shared lock is held.
     pub const fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// Begins the invalidation of a range of host addresses. The exclusive lock is held. What is mapped in the range is
-    /// unmapped after this, and before the host changes anything.
+    /// Begins the invalidation of a range of host addresses. The exclusive lock is held. What is
+    /// mapped in the range is unmapped after this, and before the host changes anything.
     pub fn begin(&mut self, range: Range<u64>) {
         self.range = if self.in_progress == 0 {
             range
@@ -65,7 +69,8 @@ impl InvalidateState {
         self.in_progress = self.in_progress.saturating_sub(1);
     }
 
-    /// Returns whether what a fault has found out about `range`, since it read `seq`, may be wrong by now.
+    /// Returns whether what a fault has found out about `range`, since it read `seq`, may be wrong
+    /// by now.
     ///
     /// At least the shared lock is held, and the mapping is made before it is released.
     pub fn must_retry(&self, range: &Range<u64>, seq: u64) -> bool {

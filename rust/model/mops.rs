@@ -5,9 +5,9 @@
 //! A copy is three instructions: prologue, main and epilogue, which share three registers. The
 //! architecture allows two layouts of these ("option A" and "option B"), and each CPU has one. A
 //! thread that is moved from one kind to the other in the middle of a copy gets an exception (class
-//! 0x27), and starts again at the prologue, with what is left to do in the registers. A guest has not
-//! seen that its vCPU was moved, so with HCRX_EL2.MCE2 the exception comes to EL2 and the restart is
-//! done there.
+//! 0x27), and starts again at the prologue, with what is left to do in the registers. A guest has
+//! not seen that its vCPU was moved, so with HCRX_EL2.MCE2 the exception comes to EL2 and the
+//! restart is done there.
 //!
 //! DDI 0487, "Memory Copy and Memory Set exceptions", and "ISS encoding for an exception from the
 //! Memory Copy and Memory Set instructions".
@@ -57,11 +57,12 @@ impl MemoryOperation {
         }
     }
 
-    /// Returns what the registers have to hold for the prologue to do the rest. `negative`: PSTATE.N.
+    /// Returns what the registers have to hold for the prologue to do the rest. `negative`:
+    /// PSTATE.N.
     ///
     /// With option A a size below zero counts up to 0, and addresses are those of the end; what is
-    /// not, a copy from the end downwards, looks as before the prologue. With option B the registers
-    /// move along, and a copy with PSTATE.N set runs downwards from the end.
+    /// not, a copy from the end downwards, looks as before the prologue. With option B the
+    /// registers move along, and a copy with PSTATE.N set runs downwards from the end.
     pub const fn undone(self, [destination, source, size]: [u64; 3], negative: bool) -> [u64; 3] {
         let is_set = self.has(Self::SET);
         let counts_up = self.has(Self::OPTION_A) != self.has(Self::WRONG_OPTION);

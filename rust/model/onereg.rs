@@ -4,7 +4,8 @@
 use super::smccc::firmware::FwReg;
 use super::sysreg::{regs, Encoding};
 
-/// A register that userspace can name. Whether the VM has the system register is the table's business.
+/// A register that userspace can name. Whether the VM has the system register is the table's
+/// business.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OneReg {
     /// A core register (struct kvm_regs).

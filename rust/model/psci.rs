@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Power State Coordination Interface (DEN0022), versions 0.1 to 1.3: what each call asks for.
 //!
-//! The model decides; the caller, who has the vCPUs and their locks, acts. `decide` needs no state of another vCPU, so
-//! that nothing can change between the decision and the act: CPU_ON and AFFINITY_INFO are completed by
-//! [`CpuOnOutcome::code`] and [`affinity_info`] under the caller's lock.
+//! The model decides; the caller, who has the vCPUs and their locks, acts. `decide` needs no state
+//! of another vCPU, so that nothing can change between the decision and the act: CPU_ON and
+//! AFFINITY_INFO are completed by [`CpuOnOutcome::code`] and [`affinity_info`] under the caller's
+//! lock.
 
 use super::sysreg::regs::MPIDR_EL1;
 
@@ -126,8 +127,8 @@ pub enum Action {
     Suspend,
     /// Stop this vCPU; SUCCESS if it should ever go on without a reset.
     CpuOff,
-    /// Start the vCPU with affinity `target` at `entry` with `context` in x0 and the caller's endianness
-    /// (SCTLR_EL1.EE); [`CpuOnOutcome::code`] is the answer.
+    /// Start the vCPU with affinity `target` at `entry` with `context` in x0 and the caller's
+    /// endianness (SCTLR_EL1.EE); [`CpuOnOutcome::code`] is the answer.
     CpuOn {
         /// Affinity fields of its MPIDR.
         target: u64,
@@ -309,7 +310,8 @@ const fn decide_affinity_info(target: u64, lowest_level: u64) -> Action {
     }
 }
 
-/// AFFINITY_INFO's answer: on if any vCPU that matches is on. `vcpus`: each one's MPIDR and whether it is on.
+/// AFFINITY_INFO's answer: on if any vCPU that matches is on. `vcpus`: each one's MPIDR and whether
+/// it is on.
 pub fn affinity_info(mask: u64, value: u64, vcpus: impl IntoIterator<Item = (u64, bool)>) -> i64 {
     let mut answer = code::INVALID_PARAMETERS;
     for (mpidr, on) in vcpus {

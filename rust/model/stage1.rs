@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The walk of a guest's own tables (DDI 0487, D8.2): which descriptors the CPU reads for an address, from the first level
-//! on. Only as far as it takes to tell the level of a descriptor that it could not read, or where the address leads:
-//! whether the access is allowed is not asked.
+//! The walk of a guest's own tables (DDI 0487, D8.2): which descriptors the CPU reads for an
+//! address, from the first level on. Only as far as it takes to tell the level of a descriptor that
+//! it could not read, or where the address leads: whether the access is allowed is not asked.
 
 use super::sysreg::regs::{TCR_EL1, TTBR0_EL1};
 use super::types::Ipa;
@@ -25,7 +25,8 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The walk for `va` with TCR_EL1 and TTBR0_EL1 and TTBR1_EL1. `None`: there is none for the half that `va` is in.
+    /// The walk for `va` with TCR_EL1 and TTBR0_EL1 and TTBR1_EL1. `None`: there is none for the
+    /// half that `va` is in.
     pub const fn new(tcr: u64, ttbrs: [u64; 2], va: u64) -> Option<Self> {
         // Bit 55 chooses the half, whatever a tag makes of the bits above it.
         let upper = va >> 55 & 1 != 0;
@@ -49,7 +50,8 @@ impl Walk {
         if disabled {
             return None;
         }
-        // 52 bits (FEAT_LVA) with the largest granule only. What is out of bounds may be taken for the bound.
+        // 52 bits (FEAT_LVA) with the largest granule only. What is out of bounds may be taken for
+        // the bound.
         let most = if granule == 16 { 52 } else { 48 };
         let bits = match 64 - size as u32 {
             bits if bits > most => most,
@@ -63,7 +65,8 @@ impl Walk {
             rest: va & ((1 << bits) - 1),
             granule,
         };
-        // The first table has as many descriptors as there are bits left for it, and is aligned to its size, at least 64 bytes.
+        // The first table has as many descriptors as there are bits left for it, and is aligned to
+        // its size, at least 64 bytes.
         let index_bits = bits - walk.shift();
         let size = if index_bits < 3 { 64 } else { 8 << index_bits };
         let table = ttbr & TTBR0_EL1::BADDR.mask() & !(size - 1);

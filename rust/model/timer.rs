@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The generic timer (DDI 0487, D12.2): a counter seen through an offset, and a timer that compares it.
+//! The generic timer (DDI 0487, D12.2): a counter seen through an offset, and a timer that compares
+//! it.
 
 use super::sysreg::regs::CNT_CTL;
 use core::ops::{Index, IndexMut};
@@ -30,8 +31,8 @@ impl Frequency {
         self.0
     }
 
-    /// How long this many ticks take, in ns, rounded up so that whoever waits that long is not early. `u64::MAX` if it
-    /// is longer than that (585 years).
+    /// How long this many ticks take, in ns, rounded up so that whoever waits that long is not
+    /// early. `u64::MAX` if it is longer than that (585 years).
     pub const fn to_ns(self, ticks: u64) -> u64 {
         scale(ticks, self.0 as u64, NS_PER_SECOND)
     }
@@ -42,8 +43,9 @@ impl Frequency {
     }
 }
 
-/// `value * multiply / divide`, rounded up, saturating. Both factors are below 2^32 and not zero, so that the product of
-/// a remainder and a factor fits; there is no 128-bit division in the kernel.
+/// `value * multiply / divide`, rounded up, saturating. Both factors are below 2^32 and not zero,
+/// so that the product of a remainder and a factor fits; there is no 128-bit division in the
+/// kernel.
 const fn scale(value: u64, divide: u64, multiply: u64) -> u64 {
     let whole = (value / divide).saturating_mul(multiply);
     let part = (value % divide) * multiply;
@@ -208,7 +210,8 @@ impl Timer {
         CNT_CTL::IMASK.is_set(self.ctl)
     }
 
-    /// Whether the time has come: an unsigned comparison, so that a CVAL near 2^64 is never reached.
+    /// Whether the time has come: an unsigned comparison, so that a CVAL near 2^64 is never
+    /// reached.
     pub const fn is_due(&self, now: u64) -> bool {
         self.is_enabled() && now >= self.cval
     }
@@ -243,9 +246,10 @@ impl Timer {
         self.cval = value;
     }
 
-    /// The CVAL with which a timer that compares the machine's counter, now at `physical`, does as this one does, whose counter
-    /// has this offset. Not simply their sum: where that wraps, a time that has come would never come, or one that never
-    /// comes be there. It holds until either counter wraps.
+    /// The CVAL with which a timer that compares the machine's counter, now at `physical`, does as
+    /// this one does, whose counter has this offset. Not simply their sum: where that wraps, a time
+    /// that has come would never come, or one that never comes be there. It holds until either
+    /// counter wraps.
     pub const fn cval_for(&self, offset: Offset, physical: u64) -> u64 {
         match self.cval.checked_sub(offset.count(physical)) {
             Some(ticks) => physical.saturating_add(ticks),
@@ -263,7 +267,8 @@ impl Timer {
         self.cval = now.wrapping_add(value as u32 as i32 as i64 as u64);
     }
 
-    /// In how many ticks the line will rise by itself: `Some(0)` if it is up, `None` if it will not.
+    /// In how many ticks the line will rise by itself: `Some(0)` if it is up, `None` if it will
+    /// not.
     pub const fn next_event(&self, now: u64) -> Option<u64> {
         if self.is_enabled() && !self.is_masked() {
             Some(self.cval.saturating_sub(now))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest needs.
+//! The part of a vCPU that moves between memory and the CPU: everything that a run of the guest
+//! needs.
 
 mod lists;
 mod timers;
@@ -75,7 +76,8 @@ pub(crate) struct VcpuContext {
     pub(crate) firmware: Firmware,
     /// See [`Vm::firmware`].
     firmware_changes: u32,
-    /// The registers that tell one vCPU from another have been reset once: they may have been set since.
+    /// The registers that tell one vCPU from another have been reset once: they may have been set
+    /// since.
     pub(crate) identified: bool,
     /// This VM's HCR_EL2.
     hcr: u64,
@@ -418,7 +420,8 @@ impl StoppedVcpu {
             ..*self.guest.control()
         };
         self.guest.set_control(control);
-        // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another, or another CPU's.
+        // The CPU's own CTR_EL0 is read without a trap, unless the guest's is another, or another
+        // CPU's.
         let own_caches = cpu::features().caches_differ || self.cache_type() != cpu::features().ctr;
         self.hcr = guest_mode::guest_hcr();
         if own_caches {

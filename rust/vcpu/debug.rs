@@ -2,8 +2,9 @@
 
 //! A debugger outside of the guest: KVM_SET_GUEST_DEBUG.
 //!
-//! While there is one, the CPU's debug registers and PSTATE.SS are its own; the guest's wait in memory. What its breakpoints,
-//! its steps and the guest's BRKs bring is not the guest's to see, but ends KVM_RUN.
+//! While there is one, the CPU's debug registers and PSTATE.SS are its own; the guest's wait in
+//! memory. What its breakpoints, its steps and the guest's BRKs bring is not the guest's to see,
+//! but ends KVM_RUN.
 
 use crate::arch::debug::External;
 use crate::model::sysreg::regs::SPSR_EL1;
@@ -31,8 +32,8 @@ impl Debugger {
         self.step_is_due = old.is_some_and(|old| old.step_is_due);
     }
 
-    /// KVM_RUN begins with the guest's `pstate`: the guest is to run one instruction, if that is what the
-    /// debugger wants.
+    /// KVM_RUN begins with the guest's `pstate`: the guest is to run one instruction, if that is
+    /// what the debugger wants.
     pub(super) fn begin(&mut self, pstate: &mut u64) {
         if self.external.steps {
             self.guest_step = *pstate & SS;

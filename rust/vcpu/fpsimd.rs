@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whose the CPU's FP/SIMD registers are: the guest's only during those runs in which it is likely to use
-//! them, and never while the host's code may sleep.
+//! Whose the CPU's FP/SIMD registers are: the guest's only during those runs in which it is likely
+//! to use them, and never while the host's code may sleep.
 
 use super::context::StoppedVcpu;
 use crate::host::fpsimd::HostFp;
@@ -9,7 +9,8 @@ use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Loaded;
 use kernel::prelude::*;
 
-/// Decides when a guest's FP/SIMD registers are loaded: a guest that has used them will do so again, mostly.
+/// Decides when a guest's FP/SIMD registers are loaded: a guest that has used them will do so
+/// again, mostly.
 pub(super) struct Fpsimd {
     host: Pin<KBox<HostFp>>,
     /// For so many more runs the guest is taken to use them. Then it is tried again without.
@@ -32,8 +33,8 @@ impl Fpsimd {
         self.likely_runs = Self::RUNS;
     }
 
-    /// Calls `body` with preemption off, and with the guest's registers in the CPU if it is likely to use
-    /// them.
+    /// Calls `body` with preemption off, and with the guest's registers in the CPU if it is likely
+    /// to use them.
     pub(super) fn run<R>(
         &mut self,
         loaded: &mut Loaded<'_, StoppedVcpu>,

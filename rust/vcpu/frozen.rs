@@ -89,8 +89,8 @@ impl Frozen {
     }
 }
 
-/// The constant ones of the registers that TID3 traps (op0 = 3, op1 = 0, CRn = 0, CRm from 1 to 7): a
-/// guest's kernel and its programs read them all the time.
+/// The constant ones of the registers that TID3 traps (op0 = 3, op1 = 0, CRn = 0, CRm from 1 to 7):
+/// a guest's kernel and its programs read them all the time.
 pub(crate) struct FastIds {
     values: [u64; FastIds::COUNT],
     /// Bit n: `values[n]` is what the guest reads.

@@ -11,8 +11,8 @@ use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
 use kernel::prelude::*;
 
-/// How long a waiting vCPU polls before it gives its CPU away: to sleep and to be woken takes longer than
-/// many waits. What could wait in the vector has done so already ([`super::halt`]).
+/// How long a waiting vCPU polls before it gives its CPU away: to sleep and to be woken takes
+/// longer than many waits. What could wait in the vector has done so already ([`super::halt`]).
 #[derive(Clone, Copy, Default)]
 pub(super) struct HaltPoll {
     /// In nanoseconds; 0: not at all.
@@ -28,7 +28,8 @@ impl HaltPoll {
         self.ns > 0
     }
 
-    /// Polls for its time, but not beyond `deadline` (CLOCK_MONOTONIC). True: there is something to do.
+    /// Polls for its time, but not beyond `deadline` (CLOCK_MONOTONIC). True: there is something to
+    /// do.
     fn poll(self, handle: &VcpuHandle, begun: i64, deadline: i64) -> bool {
         let until = begun.saturating_add(self.ns).min(deadline);
         while time::monotonic_ns() < until
@@ -44,8 +45,8 @@ impl HaltPoll {
         false
     }
 
-    /// The time for the next wait, after one of `waited` nanoseconds that this time was too short for: a
-    /// longer one would have done, or none will do.
+    /// The time for the next wait, after one of `waited` nanoseconds that this time was too short
+    /// for: a longer one would have done, or none will do.
     fn after(self, waited: i64, most: i64) -> Self {
         let ns = if waited > most {
             0

@@ -105,7 +105,8 @@ impl State {
         self.context().reset(None);
     }
 
-    /// Gives the guest an external abort for its last data access; an access that userspace has not finished is dropped.
+    /// Gives the guest an external abort for its last data access; an access that userspace has not
+    /// finished is dropped.
     pub(crate) fn abort(&mut self) {
         self.answer = Answer::None;
         let context = self.context();

@@ -2,13 +2,13 @@
 
 //! KVM_RUN.
 //!
-//! Three loops, each around the next. The outermost has the vCPU loaded (wherever the scheduler puts the
-//! thread) and may sleep: it serves page faults, waits, and what else needs the host's memory. The middle
-//! one has the guest's floating point registers in the CPU as well, if the guest uses them. The innermost
-//! is the guest and its fast exits.
+//! Three loops, each around the next. The outermost has the vCPU loaded (wherever the scheduler
+//! puts the thread) and may sleep: it serves page faults, waits, and what else needs the host's
+//! memory. The middle one has the guest's floating point registers in the CPU as well, if the guest
+//! uses them. The innermost is the guest and its fast exits.
 //!
-//! The FP/SIMD registers are given back before anything that may sleep in the host's code: kernel-mode NEON
-//! does not nest, and paging memory in may itself use it (checksums, encryption).
+//! The FP/SIMD registers are given back before anything that may sleep in the host's code:
+//! kernel-mode NEON does not nest, and paging memory in may itself use it (checksums, encryption).
 
 use super::context::StoppedVcpu;
 use super::exit::{mmio, slow, Answer, DeferredWork, Exit, Next, Stop};
@@ -94,7 +94,8 @@ impl Vcpu {
         Ok(stop.exit)
     }
 
-    /// The outermost loop: runs the guest and does what that leaves to be done, until KVM_RUN has to end.
+    /// The outermost loop: runs the guest and does what that leaves to be done, until KVM_RUN has
+    /// to end.
     #[inline(never)]
     fn run_loaded(
         &self,
@@ -144,8 +145,8 @@ impl Drop for Running<'_> {
 }
 
 impl Vcpu {
-    /// Does what the middle loop could not, and what that leaves to be done about others, however it ends.
-    /// Interrupts and preemption are on, and this may sleep.
+    /// Does what the middle loop could not, and what that leaves to be done about others, however
+    /// it ends. Interrupts and preemption are on, and this may sleep.
     fn serve(
         &self,
         loaded: &mut Loaded<'_, StoppedVcpu>,
@@ -265,7 +266,8 @@ impl Vcpu {
         }
     }
 
-    /// Brings the guest's structure up to date, if this thread has waited for a CPU since. May sleep.
+    /// Brings the guest's structure up to date, if this thread has waited for a CPU since. May
+    /// sleep.
     fn update_steal_time(&self, loaded: &mut Loaded<'_, StoppedVcpu>) {
         let mut steal_time = loaded.with(|vcpu| vcpu.steal_time);
         if steal_time.is_due() {
@@ -361,8 +363,8 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
     let mut guest = GuestContext::enter(irq.token());
     let leave = loop {
         let leave = vcpu.run_guest(guest.token());
-        // A store that an ioeventfd waits for takes the shortest way that leads through the host's world, since somebody is
-        // woken: nothing of the guest's is taken out of the CPU.
+        // A store that an ioeventfd waits for takes the shortest way that leads through the host's
+        // world, since somebody is woken: nothing of the guest's is taken out of the CPU.
         if leave != Leave::Store || vcpu.frame().has_error() {
             break leave;
         }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stolen time (DEN0057): the guest reads in its memory how long a vCPU could have run and had no CPU.
+//! Stolen time (DEN0057): the guest reads in its memory how long a vCPU could have run and had no
+//! CPU.
 
 use crate::host::time;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
-/// The structure's size and alignment in bytes: revision and attributes (32 bits each), the time in nanoseconds (64 bits),
-/// padding. All little-endian.
+/// The structure's size and alignment in bytes: revision and attributes (32 bits each), the time in
+/// nanoseconds (64 bits), padding. All little-endian.
 const SIZE: u64 = 64;
 /// Where in it the time is.
 const TIME: u64 = 8;
@@ -18,7 +19,8 @@ const TIME: u64 = 8;
 pub(crate) struct StealTime {
     /// Where in the guest's memory it is, once userspace has said (KVM_ARM_VCPU_PVTIME_IPA).
     ipa: Option<u64>,
-    /// How long the thread had waited for a CPU, in nanoseconds, when the guest's memory was last updated.
+    /// How long the thread had waited for a CPU, in nanoseconds, when the guest's memory was last
+    /// updated.
     seen: Option<u64>,
 }
 
@@ -28,7 +30,8 @@ impl StealTime {
         self.ipa
     }
 
-    /// Userspace sets the address, once. `EINVAL`: not aligned, or not memory of the guest's; `EEXIST`: it is set.
+    /// Userspace sets the address, once. `EINVAL`: not aligned, or not memory of the guest's;
+    /// `EEXIST`: it is set.
     pub(crate) fn set_ipa(&mut self, vm: &Vm, ipa: u64) -> Result {
         if ipa % SIZE != 0 {
             return Err(EINVAL);
@@ -46,7 +49,8 @@ impl StealTime {
         self.ipa.is_some() && self.seen != Some(time::run_delay_ns())
     }
 
-    /// Begins to count, for PV_TIME_ST; the structure's address. In the thread that runs the vCPU; may sleep.
+    /// Begins to count, for PV_TIME_ST; the structure's address. In the thread that runs the vCPU;
+    /// may sleep.
     pub(super) fn begin(&mut self, vm: &Vm) -> Option<u64> {
         let ipa = self.ipa?;
         self.seen = Some(time::run_delay_ns());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events that go around userspace: stores of the guest's that signal an eventfd ([`ioeventfd`]), eventfds that raise an
-//! interrupt ([`irqfd`]), and which interrupt that is ([`routing`]).
+//! Events that go around userspace: stores of the guest's that signal an eventfd ([`ioeventfd`]),
+//! eventfds that raise an interrupt ([`irqfd`]), and which interrupt that is ([`routing`]).
 
 pub(crate) mod ioeventfd;
 pub(super) mod irqfd;
@@ -36,8 +36,9 @@ impl<V: InterruptSink> Events<V> {
         &self.irqfds
     }
 
-    /// Signals the ioeventfd that waits for this store of `size` bytes, the upper ones of `data` being zero; false if
-    /// none does, or if `device` finds that the address is not a device's. Does not sleep.
+    /// Signals the ioeventfd that waits for this store of `size` bytes, the upper ones of `data`
+    /// being zero; false if none does, or if `device` finds that the address is not a device's.
+    /// Does not sleep.
     pub(crate) fn store(
         &self,
         preempt: PreemptDisabled<'_>,
@@ -49,7 +50,8 @@ impl<V: InterruptSink> Events<V> {
         self.ioeventfds.store(preempt, ipa, data, size, device)
     }
 
-    /// Stores that `key` describes signal the eventfd `fd` from now on. `EEXIST`: some of them signal one already.
+    /// Stores that `key` describes signal the eventfd `fd` from now on. `EEXIST`: some of them
+    /// signal one already.
     pub(crate) fn assign_ioeventfd(&self, fd: i32, key: Key) -> Result {
         self.ioeventfds.assign(EventFd::get(fd)?, key)
     }
@@ -59,10 +61,12 @@ impl<V: InterruptSink> Events<V> {
         self.ioeventfds.deassign(&EventFd::get(fd)?, key)
     }
 
-    /// Signals of the eventfd `fd` raise the interrupt of `gsi` from now on. With `resample`, another eventfd, it is a level
-    /// that stays high until the guest has handled it; then that eventfd is signalled.
+    /// Signals of the eventfd `fd` raise the interrupt of `gsi` from now on. With `resample`,
+    /// another eventfd, it is a level that stays high until the guest has handled it; then that
+    /// eventfd is signalled.
     ///
-    /// Errors: `EAGAIN` without an initialised interrupt controller, `EBUSY` if `fd` is somebody's irqfd already.
+    /// Errors: `EAGAIN` without an initialised interrupt controller, `EBUSY` if `fd` is somebody's
+    /// irqfd already.
     pub(crate) fn assign_irqfd(
         &self,
         vm: &Arc<V>,
@@ -73,7 +77,8 @@ impl<V: InterruptSink> Events<V> {
         self.irqfds.assign(vm, fd, gsi, resample)
     }
 
-    /// Undoes [`Events::assign_irqfd`]; when this returns nothing is raised any more. No error if there is nothing to undo.
+    /// Undoes [`Events::assign_irqfd`]; when this returns nothing is raised any more. No error if
+    /// there is nothing to undo.
     pub(crate) fn deassign_irqfd(&self, fd: i32, gsi: u32) -> Result {
         self.irqfds.deassign(&EventFd::get(fd)?, gsi);
         Ok(())

@@ -20,8 +20,8 @@ use lpi_blocks::LpiBlocks;
 
 pub(crate) use layout::{check_range, FrameMap, Region};
 
-/// A part of the model under its lock, which stays where it is. The locks are taken with interrupts off: a device's
-/// interrupt of the host may raise a line, and so may a fast exit.
+/// A part of the model under its lock, which stays where it is. The locks are taken with interrupts
+/// off: a device's interrupt of the host may raise a line, and so may a fast exit.
 pub(crate) struct Locked<T>(Pin<KBox<RawSpinLock<T>>>);
 
 impl<T: Unpin> Lock<T> for Locked<T> {
@@ -54,7 +54,8 @@ pub(crate) struct Setup {
     pub(crate) layout: Layout,
     /// There is an ITS, and so there are LPIs.
     lpis: bool,
-    /// KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ: the maintenance interrupt of the guest's own guests, which it has not.
+    /// KVM_DEV_ARM_VGIC_GRP_MAINT_IRQ: the maintenance interrupt of the guest's own guests, which
+    /// it has not.
     pub(crate) maintenance: u32,
 }
 
@@ -99,7 +100,8 @@ impl VmGic {
         self.model.as_ref()
     }
 
-    /// Whether the vCPU may have interrupts in its list registers that the model does not know the state of.
+    /// Whether the vCPU may have interrupts in its list registers that the model does not know the
+    /// state of.
     pub(crate) fn is_resident(&self, vcpu: VcpuId) -> bool {
         self.model().is_some_and(|model| model.is_resident(vcpu))
     }
@@ -196,7 +198,8 @@ impl VmGic {
         Ok(())
     }
 
-    /// Tells the redistributors which of them are the last ones of their regions, if there are any yet.
+    /// Tells the redistributors which of them are the last ones of their regions, if there are any
+    /// yet.
     pub(crate) fn note_last(&self, vcpus: usize, setup: &Setup) {
         let last = setup.layout.last(vcpus as u32);
         let Some(model) = self.model() else { return };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A VM's interrupt translation services: where the guest sees each, and the way of a message through it.
+//! A VM's interrupt translation services: where the guest sees each, and the way of a message
+//! through it.
 
 use super::gic::{self, VmGic};
 use crate::host::preempt::PreemptDisabled;
@@ -43,8 +44,8 @@ impl<K: Ord + Copy, V: Copy> SortedMap<K, V> for SortedTree<K, V> {
     }
 }
 
-/// The translations, which messages look up in any context: changed by one thread at a time, under a lock that lets others
-/// look meanwhile.
+/// The translations, which messages look up in any context: changed by one thread at a time, under
+/// a lock that lets others look meanwhile.
 #[derive(Clone)]
 struct TranslationTree(Arc<RawSpinLock<RBTree<Event, Translation>>>);
 
@@ -267,8 +268,8 @@ impl ItsList {
 
     /// Sets where the guest sees an ITS, below `limit`; the caller holds `config`.
     ///
-    /// Errors: `EEXIST` if it is set; `EINVAL` if it is not aligned, or lies over another ITS; `E2BIG` beyond the VM's
-    /// addresses.
+    /// Errors: `EEXIST` if it is set; `EINVAL` if it is not aligned, or lies over another ITS;
+    /// `E2BIG` beyond the VM's addresses.
     pub(crate) fn place(&self, its: &VmIts, base: u64, limit: u64) -> Result {
         if its.base() != NOWHERE {
             return Err(EEXIST);
@@ -288,8 +289,8 @@ impl ItsList {
     /// Takes a message: raises its interrupt in `gic`, and returns which vCPU to kick for it;
     /// `None` if it raises nothing. In any context.
     ///
-    /// Errors: `ENODEV` without an ITS, `EINVAL` if nothing takes messages at that address or the device was not said,
-    /// `EBUSY` if the ITS or the vCPU's LPIs are disabled.
+    /// Errors: `ENODEV` without an ITS, `EINVAL` if nothing takes messages at that address or the
+    /// device was not said, `EBUSY` if the ITS or the vCPU's LPIs are disabled.
     pub(crate) fn signal(&self, gic: &VmGic, msi: Msi) -> Result<Option<Raised>> {
         let its = self.all.read(|all| {
             if all.is_empty() {

@@ -2,8 +2,8 @@
 
 //! The guest's tables of LPIs, which say what is enabled and what is pending.
 //!
-//! All of it runs in the VMM's process and may sleep, so without the interrupt controller's locks; those are taken for one LPI
-//! at a time.
+//! All of it runs in the VMM's process and may sleep, so without the interrupt controller's locks;
+//! those are taken for one LPI at a time.
 
 use super::gic::GicModel;
 use super::Vm;
@@ -18,7 +18,8 @@ use kernel::uaccess::{UserPtr, UserSlice};
 pub(crate) struct LpiTables<'a>(pub(crate) &'a Vm);
 
 impl LpiTables<'_> {
-    /// One operation on the model, with those vCPUs out of the guest that have in their list registers what it is about.
+    /// One operation on the model, with those vCPUs out of the guest that have in their list
+    /// registers what it is about.
     fn with_model<R>(&self, mut body: impl FnMut(&GicModel) -> Result<R, GicError>) -> Option<R> {
         let model = self.0.gic.model()?;
         self.0.with_guests_out(|| match body(model) {
@@ -72,7 +73,8 @@ impl LpiTables<'_> {
         Ok(())
     }
 
-    /// Sets the latch of an LPI that goes to `vcpu` as that one's pending table says; with `take` the table says so no more.
+    /// Sets the latch of an LPI that goes to `vcpu` as that one's pending table says; with `take`
+    /// the table says so no more.
     fn load_pending(&self, lpi: LpiId, vcpu: VcpuId, take: bool) -> Result {
         let tables = self.0.gic.model().map(|model| model.lpi_tables(vcpu));
         let Some((_, Some(table))) = tables else {
@@ -105,7 +107,8 @@ impl LpiTables<'_> {
         Ok(())
     }
 
-    /// KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES: the pending tables say what is pending. `EFAULT`: they are not there.
+    /// KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES: the pending tables say what is pending. `EFAULT`: they
+    /// are not there.
     pub(crate) fn save_pending(&mut self) -> Result {
         let mut result = Ok(());
         self.each_lpi(None, |this, lpi| {

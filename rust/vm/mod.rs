@@ -49,7 +49,8 @@ pub(crate) struct Vm {
     /// What is set up before vCPUs run.
     #[pin]
     pub(crate) config: Mutex<VmConfig>,
-    /// The vCPUs, in the order they were made; only ever added to. Also looked through in interrupts, by irqfds.
+    /// The vCPUs, in the order they were made; only ever added to. Also looked through in
+    /// interrupts, by irqfds.
     #[pin]
     vcpus: RawSpinLock<Arc<KVec<Arc<VcpuHandle>>>>,
     /// The interrupt controller.
@@ -65,9 +66,11 @@ pub(crate) struct Vm {
     pub(crate) ids: SetOnce<IdRegs>,
     /// The interrupts of the timers, fixed at the same time.
     pub(crate) timers: SetOnce<TimerPpis>,
-    /// What userspace wants of firmware calls, fixed at the same time; empty where it wants nothing.
+    /// What userspace wants of firmware calls, fixed at the same time; empty where it wants
+    /// nothing.
     pub(crate) smccc_filter: SetOnce<Filter<KVVec<FunctionRange>>>,
-    /// How often userspace has changed the firmware: a vCPU that has seen fewer changes looks again.
+    /// How often userspace has changed the firmware: a vCPU that has seen fewer changes looks
+    /// again.
     firmware_changes: AtomicU32,
     /// What the guest's counters are behind the machine's.
     pub(crate) offsets: Offsets,
@@ -149,7 +152,8 @@ impl Ranges for KVVec<FunctionRange> {
     }
 }
 
-/// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: what userspace does itself of what KVM_GET_DIRTY_LOG would do.
+/// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: what userspace does itself of what KVM_GET_DIRTY_LOG would
+/// do.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ManualDirtyLog {
     /// What KVM_GET_DIRTY_LOG reads stays, until KVM_CLEAR_DIRTY_LOG.
@@ -242,7 +246,8 @@ fn firmware() -> Firmware {
     }
 }
 
-/// The counters' offsets, one for all vCPUs: what a guest's counter is behind the machine's, in ticks.
+/// The counters' offsets, one for all vCPUs: what a guest's counter is behind the machine's, in
+/// ticks.
 pub(crate) struct Offsets {
     pub(crate) virtual_: AtomicU64,
     pub(crate) physical: AtomicU64,
@@ -387,7 +392,8 @@ impl Vm {
             return Ok(());
         }
         if let Err(error) = self.gic.map(self.vcpu_count(), self.memory.end()) {
-            // As in KVM, that was the only attempt. But want of memory passes, and nothing was mapped by halves.
+            // As in KVM, that was the only attempt. But want of memory passes, and nothing was
+            // mapped by halves.
             if error != ENOMEM {
                 self.dead.store(true, Relaxed);
             }
@@ -431,7 +437,8 @@ impl Vm {
         result
     }
 
-    /// Runs `body` while no vCPU is in KVM_RUN; `EBUSY` if one is. The caller holds `config`, so that none is added.
+    /// Runs `body` while no vCPU is in KVM_RUN; `EBUSY` if one is. The caller holds `config`, so
+    /// that none is added.
     pub(crate) fn while_stopped<R>(&self, body: impl FnOnce() -> R) -> Result<R> {
         let mut busy = false;
         self.for_each_vcpu(|vcpu| {

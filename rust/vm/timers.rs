@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The private interrupts of the guest's timers. A number is one for all vCPUs, and userspace's to choose until the first
-//! of them runs.
+//! The private interrupts of the guest's timers. A number is one for all vCPUs, and userspace's to
+//! choose until the first of them runs.
 
 use super::gic::GicModel;
 use crate::host::percpu_irq;

@@ -12,19 +12,21 @@
 //!   enter the guest                      Guest: interrupt the CPU
 //! ```
 //!
-//! This is the store-buffering litmus test: with full barriers between A and B, and between C and D, it cannot be that B
-//! misses C and D misses A. If D sees Guest, the interrupt makes the CPU leave, or arrives before the ERET, where it
-//! stays pending and makes the guest exit at once, since interrupts are masked from A on. If D does not see it, B sees C.
+//! This is the store-buffering litmus test: with full barriers between A and B, and between C and
+//! D, it cannot be that B misses C and D misses A. If D sees Guest, the interrupt makes the CPU
+//! leave, or arrives before the ERET, where it stays pending and makes the guest exit at once,
+//! since interrupts are masked from A on. If D does not see it, B sees C.
 //!
-//! Of the interrupt controller, B reads words that say whether it has anything for this vCPU, without a lock (`Gic::has_work`),
-//! and C writes them under the lock of what it changes. So the locks play no part in this. They order the rest: if B sees C,
-//! the entry takes that lock, and has all that was done under it. What is taken away from a vCPU needs no kick: that B still
-//! sees it costs a look, that it does not costs nothing.
+//! Of the interrupt controller, B reads words that say whether it has anything for this vCPU,
+//! without a lock (`Gic::has_work`), and C writes them under the lock of what it changes. So the
+//! locks play no part in this. They order the rest: if B sees C, the entry takes that lock, and has
+//! all that was done under it. What is taken away from a vCPU needs no kick: that B still sees it
+//! costs a look, that it does not costs nothing.
 //!
 //! A fast exit may take the interrupt back, if interrupts for the guest are all that is asked for
 //! ([`VcpuHandle::take_interrupt`]): first the interrupt is cleared, which is complete before the
-//! look at the requests; so what is asked after that look has an interrupt of its own, which is still
-//! to come.
+//! look at the requests; so what is asked after that look has an interrupt of its own, which is
+//! still to come.
 
 use super::vcpu_stats::Stats;
 use crate::arch::cpu;
@@ -36,7 +38,8 @@ use core::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SpinLock};
 
-/// Not in the guest, or on the way out. Any other mode: in the guest, or on the way in, on the CPU that this SGI is for.
+/// Not in the guest, or on the way out. Any other mode: in the guest, or on the way in, on the CPU
+/// that this SGI is for.
 const OUTSIDE: u64 = 0;
 
 /// What is asked of a vCPU before it next runs the guest.
@@ -151,8 +154,8 @@ impl VcpuHandle {
         self.affinity.store(affinity, Ordering::Relaxed);
     }
 
-    /// The vCPU is about to enter the guest on the CPU that `kick` is for; interrupts are off. What was asked before is seen
-    /// after this.
+    /// The vCPU is about to enter the guest on the CPU that `kick` is for; interrupts are off. What
+    /// was asked before is seen after this.
     #[inline]
     pub(crate) fn entering(&self, kick: Sgi) {
         self.mode.store(kick.0, Ordering::Relaxed);
@@ -185,8 +188,8 @@ impl VcpuHandle {
         self.request(Request::Interrupt);
     }
 
-    /// The same from a fast exit of another vCPU, where nobody can be woken: true if this vCPU is in a guest and has been
-    /// interrupted, false if it needs [`VcpuHandle::interrupt`].
+    /// The same from a fast exit of another vCPU, where nobody can be woken: true if this vCPU is
+    /// in a guest and has been interrupted, false if it needs [`VcpuHandle::interrupt`].
     pub(crate) fn interrupt_running(&self) -> bool {
         self.requests
             .fetch_or(Request::Interrupt as u32, Ordering::Relaxed);
@@ -200,7 +203,8 @@ impl VcpuHandle {
         }
     }
 
-    /// The vCPU's own thread asks itself for [`Request::Power`]: it may be anywhere, but is not in the guest.
+    /// The vCPU's own thread asks itself for [`Request::Power`]: it may be anywhere, but is not in
+    /// the guest.
     pub(crate) fn note_power(&self) {
         self.requests
             .fetch_or(Request::Power as u32, Ordering::Relaxed);
@@ -212,7 +216,8 @@ impl VcpuHandle {
         self.requests.load(Ordering::Relaxed) | self.holds.load(Ordering::Relaxed) != 0
     }
 
-    /// In a fast exit: whether all that is asked for is a look at the interrupts, which is the caller's to do now.
+    /// In a fast exit: whether all that is asked for is a look at the interrupts, which is the
+    /// caller's to do now.
     #[inline]
     pub(crate) fn take_interrupt(&self) -> bool {
         let only = Request::Interrupt as u32;
@@ -234,7 +239,8 @@ impl VcpuHandle {
         self.requests.swap(0, Ordering::Acquire)
     }
 
-    /// Keeps the vCPU out of the guest until [`VcpuHandle::release`]; it may still be on its way out.
+    /// Keeps the vCPU out of the guest until [`VcpuHandle::release`]; it may still be on its way
+    /// out.
     pub(crate) fn hold(&self) {
         self.holds.fetch_add(1, Ordering::Relaxed);
         self.tell();
@@ -246,8 +252,9 @@ impl VcpuHandle {
         self.waiter.wake();
     }
 
-    /// The vCPU's thread enters KVM_RUN, or leaves it. After it has entered, it is seen to run by whoever holds it, or sees
-    /// itself held before it gets to the guest: the litmus test above, with the hold for the request.
+    /// The vCPU's thread enters KVM_RUN, or leaves it. After it has entered, it is seen to run by
+    /// whoever holds it, or sees itself held before it gets to the guest: the litmus test above,
+    /// with the hold for the request.
     pub(crate) fn set_running(&self, running: bool) {
         self.running.store(running, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -258,8 +265,8 @@ impl VcpuHandle {
         self.running.load(Ordering::Acquire)
     }
 
-    /// KVM_RUN begins: takes the CPU interface, if userspace has set it or the levels of lines since
-    /// [`VcpuHandle::give_interface`].
+    /// KVM_RUN begins: takes the CPU interface, if userspace has set it or the levels of lines
+    /// since [`VcpuHandle::give_interface`].
     pub(crate) fn take_interface(&self) -> Option<Interface> {
         self.interface_set
             .swap(false, Ordering::Acquire)

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How often a guest was left, and why, and how it waited: counters for userspace (KVM_GET_STATS_FD).
+//! How often a guest was left, and why, and how it waited: counters for userspace
+//! (KVM_GET_STATS_FD).
 //!
-//! Each vCPU has its own, and only its own thread counts, so an increment is a load and a store. Exits that the vector answers
-//! are counted by what they are, in one place for each kind. `exits` counts what the vector did not answer, and so did cost
-//! the way out to the run loop: KVM's meaning of that name.
+//! Each vCPU has its own, and only its own thread counts, so an increment is a load and a store.
+//! Exits that the vector answers are counted by what they are, in one place for each kind. `exits`
+//! counts what the vector did not answer, and so did cost the way out to the run loop: KVM's
+//! meaning of that name.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,8 +29,9 @@ pub(crate) enum Count {
     AbortLeft,
     /// by an interrupt, or because of one for somebody else,
     IrqLeft,
-    /// and of these the ones where an interrupt took the guest out at the instruction that it was entered at. Either it
-    /// executed none, since the interrupt was pending before, or a loop had brought it back there.
+    /// and of these the ones where an interrupt took the guest out at the instruction that it was
+    /// entered at. Either it executed none, since the interrupt was pending before, or a loop had
+    /// brought it back there.
     IrqInPlace,
     /// An abort whose address the guest's tables no longer translated: it tries again.
     AbortRetried,
@@ -126,8 +129,8 @@ const COUNTS: usize = Count::Blocking as usize + 1;
 const HISTOGRAMS: usize = Histogram::Wait as usize + 1;
 const BUCKETS: usize = 32;
 
-/// A vCPU's, in the order of [`Count`] and then of [`Histogram`]. Names that KVM has too are KVM's; no other file has any of
-/// them, or some readers take neither.
+/// A vCPU's, in the order of [`Count`] and then of [`Histogram`]. Names that KVM has too are KVM's;
+/// no other file has any of them, or some readers take neither.
 pub(crate) const ROWS: [StatRow; COUNTS + HISTOGRAMS] = [
     StatRow::number("exits"),
     StatRow::number("hvc_exit_stat"),
@@ -239,8 +242,9 @@ impl Stats {
 
     /// All of them now, in the order of [`ROWS`].
     ///
-    /// An abort that did not leave for the run loop was an access to a device, but for those that were tried again: the
-    /// vector answered it, or an ioeventfd took it. So only the others that the kernel answers are counted when they happen.
+    /// An abort that did not leave for the run loop was an access to a device, but for those that
+    /// were tried again: the vector answered it, or an ioeventfd took it. So only the others that
+    /// the kernel answers are counted when they happen.
     pub(crate) fn values(&self) -> impl Iterator<Item = u64> + '_ {
         let gone = self
             .get(Count::AbortLeft)

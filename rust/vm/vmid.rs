@@ -2,13 +2,14 @@
 
 //! VMIDs: the numbers by which the TLB tells guests apart.
 //!
-//! There are 256 or 65,536 of them. They are given out in turn, each VM keeps its own, and when they are used up a new
-//! generation begins: every CPU leaves its guest (an interrupt), all guests' TLB entries are dropped, and each VM gets a
-//! new number when it next runs.
+//! There are 256 or 65,536 of them. They are given out in turn, each VM keeps its own, and when
+//! they are used up a new generation begins: every CPU leaves its guest (an interrupt), all guests'
+//! TLB entries are dropped, and each VM gets a new number when it next runs.
 //!
-//! The rule that makes this right: after it has masked interrupts, a vCPU compares the number in its CPU with the VM's, and
-//! its generation with the current one, and it runs no guest if they differ. So once the interrupt that begins a generation
-//! has been taken on all CPUs, no CPU uses a number of an older one. VMID 0 is the host's.
+//! The rule that makes this right: after it has masked interrupts, a vCPU compares the number in
+//! its CPU with the VM's, and its generation with the current one, and it runs no guest if they
+//! differ. So once the interrupt that begins a generation has been taken on all CPUs, no CPU uses a
+//! number of an older one. VMID 0 is the host's.
 //!
 //! Where KVM is on, it gives out numbers as well, from a pool of its own that nobody else can take
 //! from, and begins generations of its own. It reserves VMID 0 and never gives that out
@@ -106,9 +107,10 @@ impl Vmid {
         vmid & ((1 << NUMBER_BITS) - 1)
     }
 
-    /// Whether the VM may run under `vmid`, which is what a CPU has been given: it is the VM's own, and of the current
-    /// generation. That the VM has one of the current generation is not enough, for another vCPU may have renewed it since
-    /// the CPU was given this one. Only an answer given with interrupts off holds until they are on again.
+    /// Whether the VM may run under `vmid`, which is what a CPU has been given: it is the VM's own,
+    /// and of the current generation. That the VM has one of the current generation is not enough,
+    /// for another vCPU may have renewed it since the CPU was given this one. Only an answer given
+    /// with interrupts off holds until they are on again.
     pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
         self.value.load(Relaxed) == vmid && is_current(vmid)
     }
@@ -122,15 +124,16 @@ impl Vmid {
         if kvm::is_on() {
             *next = 0;
         } else if *next >= 1 << cpu::features().vmid_bits {
-            // Ordered before the interrupts below, and so before the next look of any CPU that was in a guest.
+            // Ordered before the interrupts below, and so before the next look of any CPU that was
+            // in a guest.
             GENERATION.store(GENERATION.load(Relaxed).wrapping_add(1), Release);
             host::cpu::interrupt_all();
             tlb::flush_all_guests();
             *next = 1;
         }
         let value = GENERATION.load(Relaxed) << NUMBER_BITS | *next;
-        // Full barriers: who flushes the TLB for this VM either sees the new number, or changed the tables before a
-        // walk under the new number can read them.
+        // Full barriers: who flushes the TLB for this VM either sees the new number, or changed the
+        // tables before a walk under the new number can read them.
         fence(SeqCst);
         self.value.store(value, Release);
         fence(SeqCst);

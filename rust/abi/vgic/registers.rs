@@ -2,7 +2,8 @@
 
 //! The registers of the GICv3, as a VMM saves and restores them while its vCPUs are stopped.
 //!
-//! An attribute's upper half is the affinity of the vCPU that is meant: Aff3 63:56, Aff2 55:48, Aff1 47:40, Aff0 39:32.
+//! An attribute's upper half is the affinity of the vCPU that is meant: Aff3 63:56, Aff2 55:48,
+//! Aff1 47:40, Aff0 39:32.
 
 use super::super::user;
 use crate::host::ffi::*;
@@ -15,7 +16,8 @@ use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// What KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO tells of lines: their levels. (The kernel's headers for userspace have no name for it.)
+/// What KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO tells of lines: their levels. (The kernel's headers for
+/// userspace have no name for it.)
 const LINE_LEVEL: u32 = 0;
 
 /// What an attribute is about.
@@ -29,7 +31,8 @@ enum AttrTarget {
 }
 
 impl AttrTarget {
-    /// `EINVAL` if its vCPU does not exist. The distributor's registers do not name one, but are there with the first only.
+    /// `EINVAL` if its vCPU does not exist. The distributor's registers do not name one, but are
+    /// there with the first only.
     fn new(vm: &Vm, attr: &kvm_device_attr) -> Result<Self> {
         let offset = attr.attr as u32;
         if attr.group == KVM_DEV_ARM_VGIC_GRP_DIST_REGS {
@@ -71,7 +74,8 @@ pub(super) fn has(vm: &Vm, attr: &kvm_device_attr) -> Result<bool> {
     })
 }
 
-/// Reads a register into the memory that the attribute names: 64 bits of a system register, else 32.
+/// Reads a register into the memory that the attribute names: 64 bits of a system register, else
+/// 32.
 pub(super) fn get(vm: &Vm, attr: &kvm_device_attr) -> Result {
     let target = AttrTarget::new(vm, attr)?;
     let address = attr.addr as usize;
@@ -125,7 +129,8 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
     let address = attr.addr as usize;
     match target {
         AttrTarget::Interface(vcpu, encoding) => {
-            // Whether that can be read matters least; whether something else is wrong does not depend on it.
+            // Whether that can be read matters least; whether something else is wrong does not
+            // depend on it.
             let value: Result<u64> = user::read(address);
             let _config = vm.config.lock();
             vm.while_stopped(|| {
@@ -187,7 +192,8 @@ fn access<R>(vm: &Vm, body: impl FnOnce(&GicModel) -> Result<R, GicError>) -> Re
     body(vm.gic.model().ok_or(EBUSY)?).map_err(gic_errno)
 }
 
-/// An offset that is not in the frame at all is a register that does not exist: zero, and not to be written.
+/// An offset that is not in the frame at all is a register that does not exist: zero, and not to be
+/// written.
 fn absent<R: Default>(result: Result<R, GicError>) -> Result<R, GicError> {
     match result {
         Err(GicError::BadAccess) => Ok(R::default()),

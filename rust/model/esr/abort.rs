@@ -20,7 +20,8 @@ const AR: u32 = 1 << 14;
 /// Bits of FAR_EL2 that HPFAR_EL2 does not have: the place within 4 KiB, whatever the granule.
 const FAR_OFFSET: u64 = 0xfff;
 
-/// An instruction or data abort's syndrome (DDI 0487, "ISS encoding for an exception from a Data Abort").
+/// An instruction or data abort's syndrome (DDI 0487, "ISS encoding for an exception from a Data
+/// Abort").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Abort(u64);
 
@@ -115,7 +116,8 @@ impl FaultStatus {
         }
     }
 
-    /// Whether it was the memory system and not a translation table that refused: nothing that stage 2 can mend.
+    /// Whether it was the memory system and not a translation table that refused: nothing that
+    /// stage 2 can mend.
     pub const fn is_external(self) -> bool {
         matches!(
             self,
@@ -146,14 +148,15 @@ impl Abort {
         )
     }
 
-    /// Whether the syndrome describes the instruction (ISV): only a plain load or store of one general purpose
-    /// register without writeback. The fields up to [`Self::is_acquire_release`] mean something only then.
+    /// Whether the syndrome describes the instruction (ISV): only a plain load or store of one
+    /// general purpose register without writeback. The fields up to [`Self::is_acquire_release`]
+    /// mean something only then.
     pub const fn is_described(self) -> bool {
         !self.is_instruction() && self.has(ISV)
     }
 
-    /// Whether it is what an access to a device looks like: described by the syndrome, to an address that is not mapped, and
-    /// not a table walk's nor a cache maintenance instruction's.
+    /// Whether it is what an access to a device looks like: described by the syndrome, to an
+    /// address that is not mapped, and not a table walk's nor a cache maintenance instruction's.
     #[inline(always)]
     pub const fn is_plain_device_access(self) -> bool {
         // Of the status the two bits for the level are free.
@@ -197,48 +200,54 @@ impl Abort {
         self.has(EA)
     }
 
-    /// Whether a cache maintenance or address translation instruction aborted; then [`Self::is_write`] is set too.
+    /// Whether a cache maintenance or address translation instruction aborted; then
+    /// [`Self::is_write`] is set too.
     pub const fn is_cache_maintenance(self) -> bool {
         !self.is_instruction() && self.has(CM)
     }
 
-    /// Whether the walk of the guest's own tables faulted at stage 2 (S1PTW): the address is a descriptor's.
+    /// Whether the walk of the guest's own tables faulted at stage 2 (S1PTW): the address is a
+    /// descriptor's.
     pub const fn is_on_walk(self) -> bool {
         self.has(S1PTW)
     }
 
-    /// Whether it was a write (WnR). A stage-1 walk that sets the dirty state or access flag may say write here.
+    /// Whether it was a write (WnR). A stage-1 walk that sets the dirty state or access flag may
+    /// say write here.
     pub const fn is_write(self) -> bool {
         !self.is_instruction() && self.has(WNR)
     }
 
-    /// Whether an external abort was of an access that is the host's own: to the tables of stage 2. Without FEAT_RAS no other
-    /// is taken to the host, for HCR_EL2.TEA is RES0.
+    /// Whether an external abort was of an access that is the host's own: to the tables of stage 2.
+    /// Without FEAT_RAS no other is taken to the host, for HCR_EL2.TEA is RES0.
     pub const fn is_hosts(self, ras: bool) -> bool {
         !ras || self.is_on_walk()
     }
 
-    /// Whether its address can be looked for: the access itself failed, not a walk, and FAR holds the address.
+    /// Whether its address can be looked for: the access itself failed, not a walk, and FAR holds
+    /// the address.
     pub const fn is_of_known_address(self) -> bool {
         matches!(self.fault(), FaultStatus::External | FaultStatus::Parity)
             && !self.far_is_invalid()
     }
 
-    /// What userspace is told of the syndrome of an external abort (KVM_EXIT_ARM_SEA): nothing of the host's.
+    /// What userspace is told of the syndrome of an external abort (KVM_EXIT_ARM_SEA): nothing of
+    /// the host's.
     pub const fn external_esr(self, ras: bool) -> u64 {
         let set = if ras { SET } else { 0 };
         let iss = FNV | EA | CM | WNR | set | 0x3f;
         self.0 & (regs::ESR_ELx::EC.mask() | regs::ESR_ELx::IL.mask() | iss as u64)
     }
 
-    /// What the syndrome says where it does not describe the instruction, for userspace to make out the access by itself: kind
-    /// and direction (CM, WnR) and the fault. Of the other bits some mean nothing then, and some are about the host.
+    /// What the syndrome says where it does not describe the instruction, for userspace to make out
+    /// the access by itself: kind and direction (CM, WnR) and the fault. Of the other bits some
+    /// mean nothing then, and some are about the host.
     pub const fn undescribed_iss(self) -> u64 {
         self.0 & (CM | WNR | 0x3f) as u64
     }
 
-    /// Whether HPFAR_EL2 holds the address. After a permission fault that was not on a walk it is UNKNOWN, and the
-    /// address must be found by translating FAR_EL2 (AT S1E1R).
+    /// Whether HPFAR_EL2 holds the address. After a permission fault that was not on a walk it is
+    /// UNKNOWN, and the address must be found by translating FAR_EL2 (AT S1E1R).
     pub const fn hpfar_is_valid(self) -> bool {
         match self.fault() {
             FaultStatus::Translation(_)
@@ -249,8 +258,9 @@ impl Abort {
         }
     }
 
-    /// The intermediate physical address, from HPFAR_EL2 and FAR_EL2. After a fault on a walk FAR_EL2 is about the
-    /// access and not about the descriptor: the result is then good to 4 KiB only.
+    /// The intermediate physical address, from HPFAR_EL2 and FAR_EL2. After a fault on a walk
+    /// FAR_EL2 is about the access and not about the descriptor: the result is then good to 4 KiB
+    /// only.
     pub const fn ipa(hpfar: u64, far: u64) -> Ipa {
         let page = regs::HPFAR_EL2::FIPA.get(hpfar) << 12;
         Ipa::new(page | far & FAR_OFFSET)
@@ -268,7 +278,8 @@ const fn abort_class(instruction: bool, from_el0: bool) -> ExceptionClass {
 }
 
 impl Esr {
-    /// An abort for the guest, taken to EL1. `pstate` is the guest's: an abort at EL0 comes from a lower level.
+    /// An abort for the guest, taken to EL1. `pstate` is the guest's: an abort at EL0 comes from a
+    /// lower level.
     pub const fn inject_abort(instruction: bool, pstate: u64, fault: FaultStatus) -> Self {
         let from_el0 = regs::SPSR_EL1::M.get(pstate) == regs::SPSR_EL1::M_EL0t;
         Self::build(abort_class(instruction, from_el0), fault.code() as u32)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Exception syndromes (ESR_ELx): decoding those that a guest's exits bring, and building those that a guest is given.
+//! Exception syndromes (ESR_ELx): decoding those that a guest's exits bring, and building those
+//! that a guest is given.
 //!
-//! DDI 0487, D24.2.45 (ESR_EL2): bits 31:26 are the class (EC), 25 the instruction length (IL), 24:0 the syndrome (ISS).
+//! DDI 0487, D24.2.45 (ESR_EL2): bits 31:26 are the class (EC), 25 the instruction length (IL),
+//! 24:0 the syndrome (ISS).
 
 mod abort;
 
@@ -235,8 +237,8 @@ impl Esr {
         Self::build(ExceptionClass::Unknown, 0)
     }
 
-    /// What a trapped access (`self`) to a register that the guest does not have gives: UNDEFINED, but with FEAT_IDST a
-    /// read in the Feature ID space is reported as the trap that it was.
+    /// What a trapped access (`self`) to a register that the guest does not have gives: UNDEFINED,
+    /// but with FEAT_IDST a read in the Feature ID space is reported as the trap that it was.
     pub const fn undefined_sysreg(self, idst: bool) -> Self {
         let access = self.sysreg();
         if idst && access.is_read() && access.encoding().is_feature_id() {
@@ -246,7 +248,8 @@ impl Esr {
         }
     }
 
-    /// How far an SError has spread (DDI 0487, "ISS encoding for an SError exception"). `ras`: the CPU says so (FEAT_RAS).
+    /// How far an SError has spread (DDI 0487, "ISS encoding for an SError exception"). `ras`: the
+    /// CPU says so (FEAT_RAS).
     pub const fn error_extent(self, ras: bool) -> ErrorExtent {
         const IMPLEMENTATION_DEFINED: u64 = 1 << 24;
         const ASYNCHRONOUS: u64 = 0x11;
@@ -266,12 +269,12 @@ impl Esr {
         }
     }
 
-    /// The ISS of an SError of which nothing is known: IDS, the rest is IMPLEMENTATION DEFINED. Not 0, which would say
-    /// that the error is uncategorised.
+    /// The ISS of an SError of which nothing is known: IDS, the rest is IMPLEMENTATION DEFINED. Not
+    /// 0, which would say that the error is uncategorised.
     pub const NO_SERROR_SYNDROME: u32 = 1 << 24;
 
-    /// The SError that DISR_EL1 has recorded: its IDS, AET, EA and DFSC, or what is IMPLEMENTATION DEFINED, are where an
-    /// ISS has them (DDI 0487, DISR_EL1).
+    /// The SError that DISR_EL1 has recorded: its IDS, AET, EA and DFSC, or what is IMPLEMENTATION
+    /// DEFINED, are where an ISS has them (DDI 0487, DISR_EL1).
     pub const fn from_disr(disr: u64) -> Self {
         Self::serror(ESR_ELx::ISS.get(disr) as u32)
     }
@@ -312,7 +315,8 @@ impl SysregAccess {
                 | (register.crm() as u32) << 1
     }
 
-    /// If it reads an AArch64 feature register (op0 = 3, op1 = 0, CRn = 0, CRm from 0 to 7): CRm and op2, as one number.
+    /// If it reads an AArch64 feature register (op0 = 3, op1 = 0, CRn = 0, CRm from 0 to 7): CRm
+    /// and op2, as one number.
     #[inline(always)]
     pub const fn feature_id(self) -> Option<u8> {
         // All but op2, Rt and CRm's lower three bits, which are free.

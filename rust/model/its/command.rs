@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The commands that the guest gives (IHI 0069, section 5.3). One with a mistake in it is skipped, as GITS_TYPER.SEIS = 0
-//! lets an ITS do without telling.
+//! The commands that the guest gives (IHI 0069, section 5.3). One with a mistake in it is skipped,
+//! as GITS_TYPER.SEIS = 0 lets an ITS do without telling.
 
 use super::registers::GuestTable;
 use super::table::ITT_SHIFT;
@@ -50,7 +50,8 @@ where
     C: SortedMap<u16, Collection>,
     E: SortedMap<Event, Translation>,
 {
-    /// Does what is in the queue. The queue has at most 32,768 commands, and nobody adds to it meanwhile.
+    /// Does what is in the queue. The queue has at most 32,768 commands, and nobody adds to it
+    /// meanwhile.
     pub(super) fn run_commands(&mut self, env: &mut impl Env) {
         while self.registers.enabled
             && self.registers.creadr != self.registers.cwriter
@@ -185,7 +186,8 @@ where
         Some(())
     }
 
-    /// MAPTI, and MAPI, where the event's number is the LPI's: an event stands for an LPI, in a collection.
+    /// MAPTI, and MAPI, where the event's number is the LPI's: an event stands for an LPI, in a
+    /// collection.
     fn map(&mut self, env: &mut impl Env, raw: &Raw, lpi: u32) -> Option<()> {
         let (event, collection) = (raw.event(), raw.collection());
         let device = self.devices.get(event.device)?;

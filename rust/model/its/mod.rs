@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's interrupt translation service (IHI 0069, chapter 5): it makes an LPI of a device's message.
+//! The guest's interrupt translation service (IHI 0069, chapter 5): it makes an LPI of a device's
+//! message.
 //!
-//! A message is a pair of numbers: which device, and which of its events. Two tables lead from there to an LPI and to a
-//! collection, a third from the collection to a vCPU. The guest fills them by commands that it puts into a queue in its
-//! memory ([`command`]).
+//! A message is a pair of numbers: which device, and which of its events. Two tables lead from
+//! there to an LPI and to a collection, a third from the collection to a vCPU. The guest fills them
+//! by commands that it puts into a queue in its memory ([`command`]).
 //!
 //! The architecture leaves to an ITS what it keeps in the memory that the guest provides for its
 //! tables. This one keeps nothing there while the guest runs: the translations are in
 //! [`SortedMap`]s, where a message finds them without touching the guest's memory, in any context.
 //! They are written to the guest's memory, and read from it, only when userspace saves or restores
 //! the VM ([`table`]), in the layout of KVM's ABI revision 0
-//! (Documentation/virt/kvm/devices/arm-vgic-its.rst), so that a VM can go from one hypervisor to the other.
+//! (Documentation/virt/kvm/devices/arm-vgic-its.rst), so that a VM can go from one hypervisor to
+//! the other.
 //!
-//! Commands run when the guest writes GITS_CWRITER, before its write is complete. Everything in here may sleep, and is
-//! called by one thread at a time; what messages need is in the maps' and the LPIs' hands.
+//! Commands run when the guest writes GITS_CWRITER, before its write is complete. Everything in
+//! here may sleep, and is called by one thread at a time; what messages need is in the maps' and
+//! the LPIs' hands.
 
 mod command;
 mod registers;
@@ -43,8 +46,9 @@ pub trait Env {
     /// The first INTID beyond the guest's LPIs.
     fn lpi_limit(&mut self) -> u32;
 
-    /// One more event stands for this LPI. If it is the first one, the LPI goes to `target`, and the guest's tables say how
-    /// it is configured and whether it is pending; the latter they say no more. After an error it is as before.
+    /// One more event stands for this LPI. If it is the first one, the LPI goes to `target`, and
+    /// the guest's tables say how it is configured and whether it is pending; the latter they say
+    /// no more. After an error it is as before.
     fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), TableError>;
     /// One event less does.
     fn unmap(&mut self, lpi: LpiId);
@@ -224,7 +228,8 @@ where
             lpi,
             collection: Some(collection),
         };
-        // First, since mapping takes what is pending out of the guest's table: after it nothing may fail.
+        // First, since mapping takes what is pending out of the guest's table: after it nothing may
+        // fail.
         self.events.set(event, translation)?;
         if let Err(error) = env.map(lpi, target) {
             self.events.remove(event);

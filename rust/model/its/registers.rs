@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An ITS's registers (IHI 0069, section 12.19), for the guest and for userspace, which saves and restores them.
+//! An ITS's registers (IHI 0069, section 12.19), for the guest and for userspace, which saves and
+//! restores them.
 
 use super::{Collection, Device, Env, Event, Its, Registers, SortedMap, Translation};
 use super::{DEVICE_BITS, EVENT_BITS};
@@ -9,7 +10,8 @@ use crate::model::sysreg::regs::{
     GITS_TRANSLATER, GITS_TYPER,
 };
 
-/// Bytes of address space that an ITS takes: its registers, then the page that messages are written to.
+/// Bytes of address space that an ITS takes: its registers, then the page that messages are written
+/// to.
 pub const FRAME_SIZE: u64 = 0x2_0000;
 /// Where devices write their messages.
 pub const TRANSLATER: u64 = GITS_TRANSLATER::OFFSET as u64;
@@ -140,8 +142,8 @@ pub(super) const PAGE: u64 = 0x1_0000;
 const IIDR: u64 = GITS_IIDR::ProductID.of(0x4b) | GITS_IIDR::Implementer.of(0x43b);
 
 /// The fields that say how memory is accessed are in the same places in GITS_BASER and GITS_CBASER.
-/// All accesses here are cacheable and inner shareable, so what asks for something else reads back as
-/// that.
+/// All accesses here are cacheable and inner shareable, so what asks for something else reads back
+/// as that.
 fn memory_attributes(value: u64) -> u64 {
     use GITS_BASER::{InnerCache, OuterCache, Shareability};
     let inner = InnerCache.get(value);
@@ -276,7 +278,8 @@ where
         })
     }
 
-    /// The guest writes `size` bytes at `offset` of the frame. A write to what is not a register is ignored.
+    /// The guest writes `size` bytes at `offset` of the frame. A write to what is not a register is
+    /// ignored.
     pub fn write(&mut self, env: &mut impl Env, offset: u32, size: u8, value: u64) {
         if let Some(access) = RegisterAccess::new(offset, size) {
             let old = self.registers.read(access.register);
@@ -347,7 +350,8 @@ where
         Ok(self.registers.read(user_register(offset)?))
     }
 
-    /// Userspace sets a register, whole. Read-only ones ignore it, but GITS_CREADR takes it, and GITS_IIDR compares.
+    /// Userspace sets a register, whole. Read-only ones ignore it, but GITS_CREADR takes it, and
+    /// GITS_IIDR compares.
     pub fn user_write(
         &mut self,
         env: &mut impl Env,

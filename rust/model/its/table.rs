@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tables in the guest's memory, into which a VM's translations are saved, and from which they are restored
-//! (Documentation/virt/kvm/devices/arm-vgic-its.rst, "ITS Table ABI REV0"). All entries are 8 bytes, little-endian:
+//! The tables in the guest's memory, into which a VM's translations are saved, and from which they
+//! are restored (Documentation/virt/kvm/devices/arm-vgic-its.rst, "ITS Table ABI REV0"). All
+//! entries are 8 bytes, little-endian:
 //!
 //! ```text
 //! device      V 63, next 62:49, ITT address [51:8] in 48:5, event bits less one 4:0
@@ -9,7 +10,8 @@
 //! event       next 63:48, LPI 47:16 (0: not valid), collection 15:0
 //! ```
 //!
-//! `next` is the distance to the next entry that is valid, 0 for the last one; it may be less than that, if it does not fit.
+//! `next` is the distance to the next entry that is valid, 0 for the last one; it may be less than
+//! that, if it does not fit.
 
 use super::command::has_event;
 use super::registers::{GuestTable, ENTRY, PAGE};
@@ -37,8 +39,8 @@ impl From<NoMemory> for TableError {
     }
 }
 
-/// A device's table begins at a multiple of 256 bytes; commands and entries have its address without
-/// those bits.
+/// A device's table begins at a multiple of 256 bytes; commands and entries have its address
+/// without those bits.
 pub(super) const ITT_SHIFT: u32 = 8;
 
 /// How far the next device's or event's entry can be said to be.
@@ -81,8 +83,8 @@ fn write(env: &mut impl Env, ipa: u64, value: u64) -> Result<(), TableError> {
     }
 }
 
-/// Goes through `count` entries from `at` on, which are those of `id` and up. `each` says how far the next one is, 0 for the
-/// end. True: the end was not among them.
+/// Goes through `count` entries from `at` on, which are those of `id` and up. `each` says how far
+/// the next one is, 0 for the end. True: the end was not among them.
 fn scan<V: Env>(
     env: &mut V,
     at: u64,

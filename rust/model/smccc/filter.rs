@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The VM attribute KVM_ARM_VM_SMCCC_FILTER: userspace takes hypercalls over, or denies them, range by range.
+//! The VM attribute KVM_ARM_VM_SMCCC_FILTER: userspace takes hypercalls over, or denies them, range
+//! by range.
 
 use super::function;
 use core::ops::Deref;
@@ -32,7 +33,8 @@ impl FilterAction {
 pub enum FilterError {
     /// -EINVAL: no functions, or more than there are.
     Invalid,
-    /// -EEXIST: it meets another range, or the architecture's own calls, which nobody may take over.
+    /// -EEXIST: it meets another range, or the architecture's own calls, which nobody may take
+    /// over.
     Exists,
     /// -ENOMEM.
     NoMemory,
@@ -48,11 +50,13 @@ pub struct FunctionRange {
 
 /// Where ranges are stored.
 pub trait Ranges: Deref<Target = [FunctionRange]> {
-    /// Puts `range` before the one at `place`, or behind all. False if there is no memory for it; then nothing has changed.
+    /// Puts `range` before the one at `place`, or behind all. False if there is no memory for it;
+    /// then nothing has changed.
     fn put(&mut self, place: usize, range: FunctionRange) -> bool;
 }
 
-/// The architecture's calls, 32-bit and 64-bit: whether a guest is told of a speculation flaw is not up to userspace.
+/// The architecture's calls, 32-bit and 64-bit: whether a guest is told of a speculation flaw is
+/// not up to userspace.
 const RESERVED: [(u32, u32); 2] = [
     (function::VERSION, function::VERSION | 0xffff),
     (
@@ -61,8 +65,9 @@ const RESERVED: [(u32, u32); 2] = [
     ),
 ];
 
-/// A VM's filter: any number of ranges, which do not meet, in the order of their functions. So a look at it takes
-/// logarithmic time. A new range moves those behind it, in one piece: a VM is set up once.
+/// A VM's filter: any number of ranges, which do not meet, in the order of their functions. So a
+/// look at it takes logarithmic time. A new range moves those behind it, in one piece: a VM is set
+/// up once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Filter<R> {
     ranges: R,
@@ -79,7 +84,8 @@ impl<R: Ranges> Filter<R> {
         self.ranges.is_empty()
     }
 
-    /// How many ranges end before `function`: where the one that it is in would be, or would have to be.
+    /// How many ranges end before `function`: where the one that it is in would be, or would have
+    /// to be.
     fn place(&self, function: u32) -> usize {
         self.ranges.partition_point(|range| range.last < function)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The firmware that a VM sees, and the pseudo registers with which userspace chooses it (KVM_REG_ARM_FW,
-//! KVM_REG_ARM_FW_FEAT_BMAP; Documentation/virt/kvm/arm/fw-pseudo-registers.rst).
+//! The firmware that a VM sees, and the pseudo registers with which userspace chooses it
+//! (KVM_REG_ARM_FW, KVM_REG_ARM_FW_FEAT_BMAP; Documentation/virt/kvm/arm/fw-pseudo-registers.rst).
 
 use super::{function, trng, NOT_SUPPORTED};
 use crate::model::psci;
@@ -68,7 +68,8 @@ impl Bitmaps {
     pub const FUNC_FEAT: u64 = 1 << 0;
     /// In `vendor_hyp`: precision time.
     pub const PTP: u64 = 1 << 1;
-    /// In `vendor_hyp_2`: what the VMM found out about the hosts that the VM may migrate to. The VMM answers.
+    /// In `vendor_hyp_2`: what the VMM found out about the hosts that the VM may migrate to. The
+    /// VMM answers.
     pub const DISCOVER_IMPL: u64 = 0b11;
 
     /// A new VM's.
@@ -137,9 +138,11 @@ pub struct Firmware {
     pub spectre_v4: Mitigation,
     /// The host's state, for ARCH_WORKAROUND_3.
     pub spectre_bhb: Mitigation,
-    /// The machine's firmware has that call as well. Else there is nothing left to do for it: the way out of the guest does.
+    /// The machine's firmware has that call as well. Else there is nothing left to do for it: the
+    /// way out of the guest does.
     pub bhb_by_firmware: bool,
-    /// The guest has SSBS, as its own identification registers say: it mitigates variant 4 by itself.
+    /// The guest has SSBS, as its own identification registers say: it mitigates variant 4 by
+    /// itself.
     pub ssbs: bool,
 }
 
@@ -148,8 +151,8 @@ const LEVEL: u64 = 0xf;
 const ENABLED: u64 = 1 << 4;
 
 impl Firmware {
-    /// ARCH_WORKAROUND_2: no firmware call where the guest has SSBS or where nothing helps, else "not required" (-2),
-    /// because a mitigated host protects a guest without SSBS all the time.
+    /// ARCH_WORKAROUND_2: no firmware call where the guest has SSBS or where nothing helps, else
+    /// "not required" (-2), because a mitigated host protects a guest without SSBS all the time.
     pub(super) const fn workaround_2(&self) -> u64 {
         match self.spectre_v4 {
             Mitigation::Vulnerable => NOT_SUPPORTED,
@@ -200,8 +203,8 @@ impl Firmware {
         }
     }
 
-    /// Userspace sets a register. `psci_0_2`: the vCPU was made with KVM_ARM_VCPU_PSCI_0_2; `ran`: the VM has run.
-    /// A workaround takes any level up to the host's and keeps the host's.
+    /// Userspace sets a register. `psci_0_2`: the vCPU was made with KVM_ARM_VCPU_PSCI_0_2; `ran`:
+    /// the VM has run. A workaround takes any level up to the host's and keeps the host's.
     pub fn set(
         &mut self,
         reg: FwReg,

@@ -81,8 +81,8 @@ impl Call {
     }
 }
 
-/// Answers the calls that a guest makes most and that change nothing: x0, with zeros in x1 to x3. `None`: ask
-/// [`decide`]. Only for a VM without an SMCCC filter.
+/// Answers the calls that a guest makes most and that change nothing: x0, with zeros in x1 to x3.
+/// `None`: ask [`decide`]. Only for a VM without an SMCCC filter.
 #[inline]
 pub fn quick(firmware: &Firmware, function: u32, first: u64) -> Option<u64> {
     use psci::function as p;

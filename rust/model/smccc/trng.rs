@@ -59,8 +59,8 @@ const fn random_bits(bits: u32, wide: bool) -> Call {
     }
 }
 
-/// x0 to x3 for `bits` random bits: the lowest are in x3, what was not asked for is zero. `entropy` is used once and
-/// must be wiped by the caller.
+/// x0 to x3 for `bits` random bits: the lowest are in x3, what was not asked for is zero. `entropy`
+/// is used once and must be wiped by the caller.
 pub const fn random(bits: u8, wide: bool, entropy: [u64; 3]) -> [u64; 4] {
     const fn word(entropy: u64, bits: u8, used: u8, width: u8) -> u64 {
         let left = bits.saturating_sub(used);

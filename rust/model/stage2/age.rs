@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finding out which memory is in use. The access flag is software's: cleared here, set by a fault or by the CPU
-//! (VTCR_EL2.HA). Runs under the shared lock: nothing is freed, and every change is one cmpxchg.
+//! Finding out which memory is in use. The access flag is software's: cleared here, set by a fault
+//! or by the CPU (VTCR_EL2.HA). Runs under the shared lock: nothing is freed, and every change is
+//! one cmpxchg.
 
 use super::platform::Platform;
 use super::stale::Stale;
@@ -32,10 +33,12 @@ pub struct Aged {
 }
 
 impl<P: Platform> Stage2<P> {
-    /// Tests, and as `what` says clears, the access flags in `range`, looking at about `limit` descriptors.
+    /// Tests, and as `what` says clears, the access flags in `range`, looking at about `limit`
+    /// descriptors.
     ///
-    /// Clearing the flag needs no break-before-make. What the CPUs have to forget is added to `stale`: one
-    /// [`flush`](Stage2::flush), which does not need the lock, can do for many calls. Shared lock.
+    /// Clearing the flag needs no break-before-make. What the CPUs have to forget is added to
+    /// `stale`: one [`flush`](Stage2::flush), which does not need the lock, can do for many calls.
+    /// Shared lock.
     pub fn age(&self, range: Range<Ipa>, what: Age, limit: usize, stale: &mut Stale) -> Aged {
         let mut young = false;
         let range = self.clamp(&range);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a mapping allows, in the hypervisor's own words; [`super::descriptor`] has the architecture's.
+//! What a mapping allows, in the hypervisor's own words; [`super::descriptor`] has the
+//! architecture's.
 
 use super::level::{Granule, Level};
 use crate::model::types::{HostPa, Ipa};
@@ -62,7 +63,8 @@ pub struct Attributes {
     pub perm: Perm,
     /// The memory type.
     pub mem: MemType,
-    /// The access flag: clear in a mapping that was not used since it was last aged. The first access then faults.
+    /// The access flag: clear in a mapping that was not used since it was last aged. The first
+    /// access then faults.
     pub young: bool,
 }
 

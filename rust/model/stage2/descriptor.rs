@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stage-2 descriptors: their bits (DDI 0487, D8.3, "Translation table descriptor formats" and D8.4, D8.6 for the
-//! attributes of stage 2), and no other file knows them.
+//! Stage-2 descriptors: their bits (DDI 0487, D8.3, "Translation table descriptor formats" and
+//! D8.4, D8.6 for the attributes of stage 2), and no other file knows them.
 //!
 //! An invalid descriptor's bits 63:1 are ignored by the CPU. Two of them are used:
 //!
-//! - `LOCKED`: a CPU that holds the shared lock is changing this descriptor with break-before-make. The rest is zero.
-//! - `DEAD`: a leaf that the holder of the exclusive lock made invalid, and whose memory awaits cache maintenance. All its
-//!   other bits are as they were, so that the output address is still known.
+//! - `LOCKED`: a CPU that holds the shared lock is changing this descriptor with break-before-make.
+//!   The rest is zero.
+//! - `DEAD`: a leaf that the holder of the exclusive lock made invalid, and whose memory awaits
+//!   cache maintenance. All its other bits are as they were, so that the output address is still
+//!   known.
 
 use super::attributes::{Attributes, Leaf, MemType, Perm};
 use super::level::Level;
@@ -55,7 +57,8 @@ const AF: u64 = DescriptorField::bits(10, 10).mask;
 const OUTPUT: u64 = DescriptorField::bits(47, 12).mask;
 /// Execute-never.
 const XN: DescriptorField = DescriptorField::bits(54, 53);
-/// In an invalid descriptor: being changed under the shared lock. Bits 58:55 are for software in valid ones too.
+/// In an invalid descriptor: being changed under the shared lock. Bits 58:55 are for software in
+/// valid ones too.
 const LOCKED: u64 = DescriptorField::bits(55, 55).mask;
 /// In an invalid descriptor: a leaf whose memory awaits cache maintenance.
 const DEAD: u64 = DescriptorField::bits(56, 56).mask;
@@ -65,18 +68,21 @@ const S2AP_READ: u64 = 0b01;
 /// S2AP, bit 1: writes are allowed.
 const S2AP_WRITE: u64 = 0b10;
 
-/// SH: inner shareable, which all CPUs of the host are together. Device and non-cacheable memory ignore it.
+/// SH: inner shareable, which all CPUs of the host are together. Device and non-cacheable memory
+/// ignore it.
 const SH_INNER: u64 = 0b11;
 
-/// XN: executable at EL1 and EL0. Without FEAT_XNX, bit 53 is RES0 and bit 54 alone decides; with it, 0b01 and 0b11 tell
-/// EL1 from EL0. This value and [`XN_NEVER`] mean the same either way, and no others are used.
+/// XN: executable at EL1 and EL0. Without FEAT_XNX, bit 53 is RES0 and bit 54 alone decides; with
+/// it, 0b01 and 0b11 tell EL1 from EL0. This value and [`XN_NEVER`] mean the same either way, and
+/// no others are used.
 const XN_EXECUTE: u64 = 0b00;
 /// XN: executable nowhere.
 const XN_NEVER: u64 = 0b10;
 
 /// MemAttr: Device-nGnRE, with or without FEAT_S2FWB.
 const MEM_DEVICE_NGNRE: u64 = 0b0001;
-/// MemAttr: Normal, inner and outer non-cacheable; with FEAT_S2FWB, Normal non-cacheable unless stage 1 says Device.
+/// MemAttr: Normal, inner and outer non-cacheable; with FEAT_S2FWB, Normal non-cacheable unless
+/// stage 1 says Device.
 const MEM_NORMAL_NC: u64 = 0b0101;
 /// MemAttr without FEAT_S2FWB: Normal, inner and outer write-back; stage 1 may weaken it.
 const MEM_NORMAL_WB: u64 = 0b1111;
@@ -101,8 +107,8 @@ pub(super) enum Entry<T> {
 /// The descriptor format that this CPU was told to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
-    /// HCR_EL2.FWB is set, which needs FEAT_S2FWB. It changes what MemAttr means, and stage 2 then forces cacheability,
-    /// so that no cache maintenance is needed for data.
+    /// HCR_EL2.FWB is set, which needs FEAT_S2FWB. It changes what MemAttr means, and stage 2 then
+    /// forces cacheability, so that no cache maintenance is needed for data.
     pub fwb: bool,
 }
 
@@ -118,8 +124,8 @@ impl Format {
         VALID | TABLE_OR_PAGE | (table.pa().raw() & OUTPUT)
     }
 
-    /// Returns the table that `descriptor`, of a table of `level`, leads to, if it does: the reverse of
-    /// [`table`](Self::table).
+    /// Returns the table that `descriptor`, of a table of `level`, leads to, if it does: the
+    /// reverse of [`table`](Self::table).
     pub const fn next_table(level: Level, descriptor: u64) -> Option<TableAddr> {
         let leads = VALID | TABLE_OR_PAGE;
         match level {

@@ -2,9 +2,10 @@
 
 //! How large an IPA space is, and where its lookup starts.
 //!
-//! Stage 2 may concatenate up to 16 tables at the start level (DDI 0487, D8.2, "Concatenated translation tables"), which
-//! resolves four more bits there. The fewest levels that can hold the IPA space are used: a level less is a memory access
-//! less for every TLB miss of the guest, and the root, at most 16 pages, is allocated once per VM.
+//! Stage 2 may concatenate up to 16 tables at the start level (DDI 0487, D8.2, "Concatenated
+//! translation tables"), which resolves four more bits there. The fewest levels that can hold the
+//! IPA space are used: a level less is a memory access less for every TLB miss of the guest, and
+//! the root, at most 16 pages, is allocated once per VM.
 //!
 //! | granule | IPA bits | start level | root tables |
 //! |---|---|---|---|
@@ -17,8 +18,9 @@
 //! | | 33..=45 | 2 | 1..=8 |
 //! | | 46..=48 | 1 | 1 |
 //!
-//! 48 is the end of it: without FEAT_LPA2's VTCR_EL2.DS, which loft does not set, and without the larger addresses that
-//! FEAT_LPA gives the 64 KiB granule, 48 bits are translated to at most 48 bits. A CPU with larger physical addresses works; memory above 2^48 cannot be mapped on it.
+//! 48 is the end of it: without FEAT_LPA2's VTCR_EL2.DS, which loft does not set, and without the
+//! larger addresses that FEAT_LPA gives the 64 KiB granule, 48 bits are translated to at most 48
+//! bits. A CPU with larger physical addresses works; memory above 2^48 cannot be mapped on it.
 
 use super::level::{Granule, Level};
 use crate::model::types::{HostPa, Ipa};
@@ -70,9 +72,11 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// An IPA space of `ipa_bits` bits, in pages of `granule`, on a CPU with `pa_bits` bits of physical address.
+    /// An IPA space of `ipa_bits` bits, in pages of `granule`, on a CPU with `pa_bits` bits of
+    /// physical address.
     pub const fn new(granule: Granule, ipa_bits: u32, pa_bits: u32) -> Result<Self, GeometryError> {
-        // VTCR_EL2.PS has the encoding of PARange. What lies above 48 bits is not reachable, see the top of this file.
+        // VTCR_EL2.PS has the encoding of PARange. What lies above 48 bits is not reachable, see
+        // the top of this file.
         let (ps, pa_bits) = match pa_bits {
             32 => (0, 32),
             36 => (1, 36),
@@ -85,8 +89,9 @@ impl Geometry {
         if ipa_bits < MIN_IPA_BITS {
             return Err(GeometryError::TooSmall);
         }
-        // DDI 0487, AArch64.S2MinTxSZ: an input size above the implemented physical address size faults at level 0. It
-        // also keeps a start at level 0 to CPUs with 44 bits or more, as AArch64.S2InvalidSL wants.
+        // DDI 0487, AArch64.S2MinTxSZ: an input size above the implemented physical address size
+        // faults at level 0. It also keeps a start at level 0 to CPUs with 44 bits or more, as
+        // AArch64.S2InvalidSL wants.
         if ipa_bits > pa_bits {
             return Err(GeometryError::TooLarge);
         }
@@ -132,7 +137,8 @@ impl Geometry {
         64u32.wrapping_sub(self.ipa_bits) as u8
     }
 
-    /// VTCR_EL2.SL0: with the 4 KiB granule the start levels 2, 1, 0 are 0, 1, 2, with others 3, 2, 1 are.
+    /// VTCR_EL2.SL0: with the 4 KiB granule the start levels 2, 1, 0 are 0, 1, 2, with others 3, 2,
+    /// 1 are.
     pub const fn sl0(&self) -> u8 {
         let last = match self.granule {
             Granule::K4 => Level::L2,
@@ -187,7 +193,8 @@ impl Geometry {
         (index & !(u64::MAX << (bits & 63))) as u16
     }
 
-    /// Returns the indices, from the root on, of the descriptors on the way to the one of `level` for `ipa`, that included.
+    /// Returns the indices, from the root on, of the descriptors on the way to the one of `level`
+    /// for `ipa`, that included.
     pub(super) fn path(&self, ipa: Ipa, level: Level) -> impl Iterator<Item = u16> {
         let levels = [Level::L1, Level::L2, Level::L3];
         let (granule, start) = (self.granule, self.start);

@@ -4,14 +4,16 @@
 
 use crate::model::types::Ipa;
 
-/// A level of lookup. A smaller number is nearer to the root, and each of its descriptors covers more.
+/// A level of lookup. A smaller number is nearer to the root, and each of its descriptors covers
+/// more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 // A word: padding beside it would be copied byte by byte wherever a table or descriptor is passed.
 #[repr(u64)]
 pub enum Level {
     /// Tables only (blocks would need FEAT_LPA2). With the 4 KiB granule 512 GiB per descriptor.
     L0 = 0,
-    /// Tables, and with the 4 KiB granule blocks of 1 GiB (with others they would need FEAT_LPA2 or FEAT_LPA).
+    /// Tables, and with the 4 KiB granule blocks of 1 GiB (with others they would need FEAT_LPA2 or
+    /// FEAT_LPA).
     L1 = 1,
     /// Tables and blocks: 2 MiB, 32 MiB or 512 MiB.
     L2 = 2,

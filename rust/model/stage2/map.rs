@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mapping a page or block, and adding permissions to one: what a stage-2 fault asks for. Runs under the shared lock.
+//! Mapping a page or block, and adding permissions to one: what a stage-2 fault asks for. Runs
+//! under the shared lock.
 
 use super::attributes::{Attributes, Leaf, MemType, Perm};
 use super::descriptor::Entry;
@@ -44,7 +45,8 @@ impl Mapping {
 pub enum Mapped {
     /// Nothing was mapped there.
     New,
-    /// It was there, perhaps as a part of a larger block: another vCPU was quicker, or this CPU's TLB had an old entry.
+    /// It was there, perhaps as a part of a larger block: another vCPU was quicker, or this CPU's
+    /// TLB had an old entry.
     Already,
     /// It was there and allowed less.
     Relaxed,
@@ -57,9 +59,11 @@ pub enum Mapped {
 pub enum MapError {
     /// A table is needed: fill the pool, without the lock, and come again.
     PoolEmpty,
-    /// Another vCPU is changing the same descriptor: let the guest try again; it faults again if it must.
+    /// Another vCPU is changing the same descriptor: let the guest try again; it faults again if it
+    /// must.
     Busy,
-    /// A table is where the block should be. Map a smaller piece, or [`unmap`](Stage2::unmap) all of the block's addresses first.
+    /// A table is where the block should be. Map a smaller piece, or [`unmap`](Stage2::unmap) all
+    /// of the block's addresses first.
     TableInTheWay,
     /// An address is not aligned to the level's size.
     Misaligned,
@@ -73,8 +77,8 @@ pub enum MapError {
     BadPerm,
 }
 
-/// How often a descriptor may change under our hands before it is the guest that tries again. Every change is someone's
-/// progress; four levels and two splits of a lonely vCPU need ten.
+/// How often a descriptor may change under our hands before it is the guest that tries again. Every
+/// change is someone's progress; four levels and two splits of a lonely vCPU need ten.
 const ATTEMPTS: usize = 32;
 
 /// What was made of one descriptor.
@@ -87,10 +91,12 @@ enum Step {
 impl<P: Platform> Stage2<P> {
     /// Makes the guest see `want`.
     ///
-    /// A larger block that is there already with the same output is kept if it allows what is wanted; else it is split, and
-    /// the other parts stay mapped. Whatever else is there is replaced. Permissions are only ever added.
+    /// A larger block that is there already with the same output is kept if it allows what is
+    /// wanted; else it is split, and the other parts stay mapped. Whatever else is there is
+    /// replaced. Permissions are only ever added.
     ///
-    /// The caller holds the shared lock and has checked, under it, that the host still maps `want.pa` there.
+    /// The caller holds the shared lock and has checked, under it, that the host still maps
+    /// `want.pa` there.
     pub fn map(
         &self,
         pool: &mut impl TablePool<P::Table>,
@@ -120,9 +126,11 @@ impl<P: Platform> Stage2<P> {
         Err(MapError::Busy)
     }
 
-    /// Sets the access flag of the leaf that maps `ipa`: all that an access flag fault needs. `false` if there is none.
+    /// Sets the access flag of the leaf that maps `ipa`: all that an access flag fault needs.
+    /// `false` if there is none.
     ///
-    /// No TLB maintenance: an entry with the flag clear is never cached (DDI 0487, "The Access flag"). Shared lock.
+    /// No TLB maintenance: an entry with the flag clear is never cached (DDI 0487, "The Access
+    /// flag"). Shared lock.
     pub fn make_young(&self, ipa: Ipa) -> bool {
         let at = self.descend(ipa, Level::L3);
         match at.entry {
@@ -191,7 +199,8 @@ impl<P: Platform> Stage2<P> {
 
     /// Maps `want` where nothing is.
     ///
-    /// The descriptor is locked meanwhile so that of several vCPUs that fault on a block only one cleans its caches.
+    /// The descriptor is locked meanwhile so that of several vCPUs that fault on a block only one
+    /// cleans its caches.
     fn fill<'a>(&'a self, at: &Position<'a, P>, want: &Mapping) -> Step {
         if !self.lock(at) {
             return Step::Again;
@@ -231,8 +240,8 @@ impl<P: Platform> Stage2<P> {
             }
             self.platform.publish();
         }
-        // Even if nothing was changed: it may be an old entry in this CPU's TLB, after another vCPU added permissions, that
-        // made this one fault, and it would fault for ever.
+        // Even if nothing was changed: it may be an old entry in this CPU's TLB, after another vCPU
+        // added permissions, that made this one fault, and it would fault for ever.
         self.platform
             .flush_local(ipa.align_down(P::GRANULE.size(leaf.level)), leaf.level);
         Step::Done(if relaxed {

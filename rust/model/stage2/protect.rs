@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking write permission away, for dirty logging and for memory that becomes read-only. Runs under the exclusive lock.
+//! Taking write permission away, for dirty logging and for memory that becomes read-only. Runs
+//! under the exclusive lock.
 //!
-//! Blocks are protected as a whole, also where only a part of them is meant, and are not split: the next write to one
-//! faults, and [`map`](Stage2::map) then splits it if a page is all that may be written.
+//! Blocks are protected as a whole, also where only a part of them is meant, and are not split: the
+//! next write to one faults, and [`map`](Stage2::map) then splits it if a page is all that may be
+//! written.
 
 use super::platform::Platform;
 use super::stale::Stale;
@@ -15,7 +17,8 @@ use core::ops::{ControlFlow, Range};
 impl<P: Platform> Stage2<P> {
     /// Makes everything that `range` touches read-only, looking at about `limit` descriptors.
     ///
-    /// Returns where to go on, or `None` at the end. No CPU can write to what lies before when this returns.
+    /// Returns where to go on, or `None` at the end. No CPU can write to what lies before when this
+    /// returns.
     #[must_use = "the range may not be through"]
     pub fn write_protect(&mut self, range: Range<Ipa>, limit: usize) -> Option<Ipa> {
         let mut stale = Stale::new();
@@ -27,8 +30,9 @@ impl<P: Platform> Stage2<P> {
 
     /// Makes the pages read-only that `mask` has a bit for: bit 0 is the page at `base`.
     ///
-    /// CPUs may go on writing until `stale` is given to [`flush`](Stage2::flush), which can wait until many masks are done,
-    /// and does not need the lock. The dirty bits that the masks were made of must not be acted on before.
+    /// CPUs may go on writing until `stale` is given to [`flush`](Stage2::flush), which can wait
+    /// until many masks are done, and does not need the lock. The dirty bits that the masks were
+    /// made of must not be acted on before.
     pub fn write_protect_mask(&mut self, base: Ipa, mask: u64, stale: &mut Stale) {
         let mut work = Work::unlimited();
         let mut mask = mask;

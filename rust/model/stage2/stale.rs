@@ -7,11 +7,13 @@ use super::platform::Tlb;
 use crate::model::types::Ipa;
 use core::ops::Range;
 
-/// Addresses whose translation some CPU may still have in its TLB after the descriptors have changed.
+/// Addresses whose translation some CPU may still have in its TLB after the descriptors have
+/// changed.
 ///
-/// It covers everything between the lowest and the highest of them: one maintenance sequence for a whole call. That is
-/// cheap (FEAT_TLBIRANGE, or the whole VMID when there is very much) next to what each sequence costs a guest, which loses
-/// all its stage-1 entries every time, see [`Tlb::flush`].
+/// It covers everything between the lowest and the highest of them: one maintenance sequence for a
+/// whole call. That is cheap (FEAT_TLBIRANGE, or the whole VMID when there is very much) next to
+/// what each sequence costs a guest, which loses all its stage-1 entries every time, see
+/// [`Tlb::flush`].
 #[must_use = "the TLBs still have the old translations until this is flushed"]
 #[derive(Debug)]
 pub struct Stale {
@@ -38,14 +40,17 @@ impl Stale {
         self.add(base..base.wrapping_add(granule.size(level)), Some(level));
     }
 
-    /// A table that was unlinked while some of the leaves below it, all in `range`, were still valid.
+    /// A table that was unlinked while some of the leaves below it, all in `range`, were still
+    /// valid.
     pub(super) fn add_table(&mut self, range: Range<Ipa>) {
         self.add(range, None);
     }
 
-    /// An empty table that was unlinked; `ipa` is one of the addresses that it would have translated.
+    /// An empty table that was unlinked; `ipa` is one of the addresses that it would have
+    /// translated.
     ///
-    /// One address is enough: TLBI IPAS2E1IS drops the descriptors of all levels on the way to it, and there was no leaf.
+    /// One address is enough: TLBI IPAS2E1IS drops the descriptors of all levels on the way to it,
+    /// and there was no leaf.
     pub(super) fn add_empty_table(&mut self, granule: Granule, ipa: Ipa) {
         let page = ipa.align_down(granule.page_size());
         self.add(page..page.wrapping_add(granule.page_size()), None);

@@ -12,22 +12,27 @@ use super::Stage2;
 use crate::model::types::Ipa;
 use core::ops::{ControlFlow, Range};
 
-/// Whether a descriptor that covers `size` bytes, and that `ipa` begins, translates nothing outside of `ipa..end`.
+/// Whether a descriptor that covers `size` bytes, and that `ipa` begins, translates nothing outside
+/// of `ipa..end`.
 fn covers(size: u64, ipa: Ipa, end: Ipa) -> bool {
     ipa.is_aligned(size) && end.checked_sub(ipa).is_some_and(|bytes| bytes >= size)
 }
 
 impl<P: Platform> Stage2<P> {
-    /// Unmaps everything that `range` touches, blocks that reach beyond it included, looking at about `limit` descriptors.
+    /// Unmaps everything that `range` touches, blocks that reach beyond it included, looking at
+    /// about `limit` descriptors.
     ///
-    /// Returns where to go on, or `None` at the end. What lies before has left the page tables and all TLBs when this
-    /// returns, the tables that it left empty are freed, and the host may reuse the pages.
+    /// Returns where to go on, or `None` at the end. What lies before has left the page tables and
+    /// all TLBs when this returns, the tables that it left empty are freed, and the host may reuse
+    /// the pages.
     ///
-    /// A block that is only partly in `range` goes as a whole. Splitting it would need a table, which a notifier that
-    /// may not sleep cannot promise, and the guest simply faults the rest in again. It is rare besides: while the host
-    /// maps memory as one large folio it has no reason to unmap a part of it.
+    /// A block that is only partly in `range` goes as a whole. Splitting it would need a table,
+    /// which a notifier that may not sleep cannot promise, and the guest simply faults the rest in
+    /// again. It is rare besides: while the host maps memory as one large folio it has no reason to
+    /// unmap a part of it.
     ///
-    /// Unmapping the whole IPA space frees all tables and leaves a root of zeroes: that is how a VM's tables are destroyed.
+    /// Unmapping the whole IPA space frees all tables and leaves a root of zeroes: that is how a
+    /// VM's tables are destroyed.
     #[must_use = "the range may not be through"]
     pub fn unmap(&mut self, range: Range<Ipa>, limit: usize) -> Option<Ipa> {
         let mut ranges = [range];
@@ -36,9 +41,11 @@ impl<P: Platform> Stage2<P> {
         (!done).then_some(rest.start)
     }
 
-    /// The same for several ranges, with one flush for all of them: the places that one piece of the host's memory has.
+    /// The same for several ranges, with one flush for all of them: the places that one piece of
+    /// the host's memory has.
     ///
-    /// Whether all are through. If not, what begins where it ends is, and the others are to be given again.
+    /// Whether all are through. If not, what begins where it ends is, and the others are to be
+    /// given again.
     #[must_use = "the ranges may not be through"]
     pub fn unmap_each(&mut self, ranges: &mut [Range<Ipa>], limit: usize) -> bool {
         let mut work = Work::new(limit);
@@ -48,8 +55,9 @@ impl<P: Platform> Stage2<P> {
         if self.format.fwb {
             return self.unlink(ranges, Ipa::new(u64::MAX), &mut work);
         }
-        // The host's caches may be cleaned only when no CPU can reach the memory any more. So first all leaves die, then
-        // comes one flush for all of them, and then each is cleaned and forgotten.
+        // The host's caches may be cleaned only when no CPU can reach the memory any more. So first
+        // all leaves die, then comes one flush for all of them, and then each is cleaned and
+        // forgotten.
         let (count, next) = self.kill(ranges, &mut work);
         let all = next.is_none();
         let dead = ranges.get_mut(..count).unwrap_or(&mut []);
@@ -60,8 +68,8 @@ impl<P: Platform> Stage2<P> {
         ) && all
     }
 
-    /// Makes the leaves of RAM in `ranges` invalid, and all CPUs forget them. How many ranges it has come to, and where in the
-    /// last of them to go on.
+    /// Makes the leaves of RAM in `ranges` invalid, and all CPUs forget them. How many ranges it
+    /// has come to, and where in the last of them to go on.
     fn kill(&mut self, ranges: &[Range<Ipa>], work: &mut Work) -> (usize, Option<Ipa>) {
         let mut stale = Stale::new();
         let mut count = 0;
@@ -72,7 +80,8 @@ impl<P: Platform> Stage2<P> {
                 if leaf.attributes.mem == MemType::Normal {
                     self.platform.store(at.at, self.format.dead(leaf));
                     stale.add_leaf(P::GRANULE, base, leaf.level);
-                    // Its pages will have to be cleaned, which takes longer than looking at a descriptor.
+                    // Its pages will have to be cleaned, which takes longer than looking at a
+                    // descriptor.
                     work.spend((P::GRANULE.size(leaf.level) >> P::GRANULE.page_shift()) as usize);
                 }
                 ControlFlow::Continue(())
@@ -85,8 +94,8 @@ impl<P: Platform> Stage2<P> {
         (count, next)
     }
 
-    /// Empties the descriptors that map a part of `ranges`, dead ones included, and frees the tables that are left empty. Goes no
-    /// further than `end` in the last range.
+    /// Empties the descriptors that map a part of `ranges`, dead ones included, and frees the
+    /// tables that are left empty. Goes no further than `end` in the last range.
     fn unlink(&mut self, ranges: &mut [Range<Ipa>], end: Ipa, work: &mut Work) -> bool {
         let mut stale = Stale::new();
         let mut unlinked = P::Unlinked::default();
@@ -197,11 +206,12 @@ impl<P: Platform> Stage2<P> {
         }
     }
 
-    /// If it is `empty`, unlinks the table of `level` that translates `ipa`, and those above it as far as they are empty then.
+    /// If it is `empty`, unlinks the table of `level` that translates `ipa`, and those above it as
+    /// far as they are empty then.
     ///
-    /// Whether a table is empty is found out by looking, beginning behind the descriptors that were just emptied: there
-    /// the next mapping usually is. A count per table would cost every `map` a second atomic operation, on a cache line
-    /// that all vCPUs share.
+    /// Whether a table is empty is found out by looking, beginning behind the descriptors that were
+    /// just emptied: there the next mapping usually is. A count per table would cost every `map` a
+    /// second atomic operation, on a cache line that all vCPUs share.
     fn prune(
         &mut self,
         ipa: Ipa,

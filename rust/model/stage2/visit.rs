@@ -79,7 +79,8 @@ impl<P: Platform> Stage2<P> {
         )
     }
 
-    /// The descriptor that ends the lookup of `ipa`, or the one at `deepest` that would carry it on.
+    /// The descriptor that ends the lookup of `ipa`, or the one at `deepest` that would carry it
+    /// on.
     pub(super) fn descend(&self, ipa: Ipa, deepest: Level) -> Position<'_, P> {
         let mut at = self.read_root(ipa);
         while at.level < deepest {
@@ -105,9 +106,11 @@ impl<P: Platform> Stage2<P> {
         range.start.align_down(page)..range.end.align_up(page).map_or(end, |e| e.min(end))
     }
 
-    /// Calls `visit` with every leaf that maps a part of `range`, in order, and with the first address it maps.
+    /// Calls `visit` with every leaf that maps a part of `range`, in order, and with the first
+    /// address it maps.
     ///
-    /// Returns where to go on if the work ran out; `None` when through, or when `visit` said to stop.
+    /// Returns where to go on if the work ran out; `None` when through, or when `visit` said to
+    /// stop.
     pub(super) fn for_each_leaf<'a>(
         &'a self,
         range: Range<Ipa>,
@@ -145,8 +148,9 @@ impl<P: Platform> Stage2<P> {
         None
     }
 
-    /// The first block of level 2 in `range` that is mapped in pages, by a table of its own, looking at about `limit` descriptors; and
-    /// where to go on if there is none before. `None` at the end. Shared lock.
+    /// The first block of level 2 in `range` that is mapped in pages, by a table of its own,
+    /// looking at about `limit` descriptors; and where to go on if there is none before. `None` at
+    /// the end. Shared lock.
     pub fn next_pages(&self, range: Range<Ipa>, limit: usize) -> Option<Result<Ipa, Ipa>> {
         let range = self.clamp(&range);
         let mut ipa = range.start;
@@ -164,10 +168,12 @@ impl<P: Platform> Stage2<P> {
         Some(Err(ipa))
     }
 
-    /// Changes the leaf at `at` into what `change` makes of it, which must not need break-before-make.
+    /// Changes the leaf at `at` into what `change` makes of it, which must not need
+    /// break-before-make.
     ///
-    /// The CPU may set the access flag meanwhile (VTCR_EL2.HA), and under the shared lock others may do more: then `change`
-    /// is asked again. `None` if it leaves the leaf as it is, or if the leaf is gone.
+    /// The CPU may set the access flag meanwhile (VTCR_EL2.HA), and under the shared lock others
+    /// may do more: then `change` is asked again. `None` if it leaves the leaf as it is, or if the
+    /// leaf is gone.
     pub(super) fn rewrite<'a>(
         &'a self,
         at: &Position<'a, P>,

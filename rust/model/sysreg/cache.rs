@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The caches that a guest sees: CLIDR_EL1 and CCSIDR_EL1. Neither is the host's, which vary from CPU to CPU; both
-//! follow CTR_EL0, which does not.
+//! The caches that a guest sees: CLIDR_EL1 and CCSIDR_EL1. Neither is the host's, which vary from
+//! CPU to CPU; both follow CTR_EL0, which does not.
 
 use super::regs;
 use crate::speculation;
@@ -8,8 +8,9 @@ use crate::speculation;
 /// The largest cache index: seven levels, instruction and data.
 pub const CSSELR_COUNT: u8 = 14;
 
-/// CLIDR_EL1 of a guest: the least that is consistent with CTR_EL0, because the host's caches vary from CPU to CPU.
-/// One level, or a unified second one if the instruction cache must be invalidated but the data cache not cleaned.
+/// CLIDR_EL1 of a guest: the least that is consistent with CTR_EL0, because the host's caches vary
+/// from CPU to CPU. One level, or a unified second one if the instruction cache must be invalidated
+/// but the data cache not cleaned.
 pub const fn clidr(ctr: u64) -> u64 {
     use regs::CLIDR_EL1 as C;
     const INSTRUCTION: u64 = 1;
@@ -27,8 +28,8 @@ pub const fn clidr(ctr: u64) -> u64 {
     data | instruction | C::LoC.of(loc)
 }
 
-/// CCSIDR_EL1 of a guest: one set, one way, lines as CTR_EL0 says. Guests must not maintain caches by set and way; this
-/// geometry keeps those that do from looping long.
+/// CCSIDR_EL1 of a guest: one set, one way, lines as CTR_EL0 says. Guests must not maintain caches
+/// by set and way; this geometry keeps those that do from looping long.
 pub const fn ccsidr(ctr: u64, csselr: u64) -> u64 {
     let log2_words = if regs::CSSELR_EL1::InD.is_set(csselr) {
         regs::CTR_EL0::IminLine.get(ctr)
@@ -52,8 +53,8 @@ impl Geometries {
         given.map_or_else(|| ccsidr(ctr, csselr), u64::from)
     }
 
-    /// Userspace gives the cache `csselr` this one. False is -EINVAL: its lines are shorter than the CPU's, so that a guest
-    /// that maintains line by line would skip some.
+    /// Userspace gives the cache `csselr` this one. False is -EINVAL: its lines are shorter than
+    /// the CPU's, so that a guest that maintains line by line would skip some.
     #[must_use]
     pub fn set(&mut self, ctr: u64, csselr: u64, value: u32) -> bool {
         let line = regs::CCSIDR_EL1::LineSize;
@@ -67,8 +68,9 @@ impl Geometries {
     }
 }
 
-/// What CLIDR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: a reserved bit, or a hierarchy without
-/// a point of unification to clean to while the host's CTR_EL0 (`ctr`) says that cleaning is needed.
+/// What CLIDR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: a reserved bit, or
+/// a hierarchy without a point of unification to clean to while the host's CTR_EL0 (`ctr`) says
+/// that cleaning is needed.
 pub const fn set_clidr(ctr: u64, value: u64) -> Option<u64> {
     use regs::CLIDR_EL1 as C;
     let claims_idc = !C::LoC.is_set(value) || !C::LoUIS.is_set(value) && !C::LoUU.is_set(value);

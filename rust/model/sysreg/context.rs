@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The registers that a vCPU's context has room for: one list, from which all that handles them is made.
+//! The registers that a vCPU's context has room for: one list, from which all that handles them is
+//! made.
 
-/// Calls `$then! { [arguments] group { NAME.setting(..)., ... } ... }` with the registers of a vCPU's
-/// context, by what the world switch does with them.
+/// Calls `$then! { [arguments] group { NAME.setting(..)., ... } ... }` with the registers of a
+/// vCPU's context, by what the world switch does with them.
 ///
-/// [`Reg`], the rows of [`TABLE`](super::TABLE), and what loads, saves, reads and writes the registers
-/// in the CPU are made from this list: a register is added by a line here, and `rust/arch/el1.rs` does
-/// not compile while it has no code for a group, or for a register of the group `own`. A line is the
-/// name and, where the register is not an ordinary one ([`Row::context`](super::Row)), how it differs.
+/// [`Reg`], the rows of [`TABLE`](super::TABLE), and what loads, saves, reads and writes the
+/// registers in the CPU are made from this list: a register is added by a line here, and
+/// `rust/arch/el1.rs` does not compile while it has no code for a group, or for a register of the
+/// group `own`. A line is the name and, where the register is not an ordinary one
+/// ([`Row::context`](super::Row)), how it differs.
 macro_rules! context_registers {
     ($then:ident $(, $argument:ident)*) => {
         $then! {
             [$($argument),*]
-            // In the CPU while the vCPU is loaded: the guest's copy, which the host at EL2 reaches by
-            // the name that ends in _EL12.
+            // In the CPU while the vCPU is loaded: the guest's copy, which the host at EL2 reaches
+            // by the name that ends in _EL12.
             el12 {
                 ELR_EL1.core(),
                 SPSR_EL1.core(),

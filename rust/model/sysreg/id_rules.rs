@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The policy of the identification registers: one line per field that a guest may see.
 //!
-//! **A field without a line is zero**, so that what the architecture adds tomorrow stays hidden until somebody decides.
-//! `Fixed(0)` is zero too, but says that the field is one of those which KVM lets userspace write: it is in the mask of
-//! KVM_ARM_GET_REG_WRITABLE_MASKS.
-//! A feature is hidden or works. These stay hidden although the host may have them, with what they wait for:
-//! SVE, SME, FP8 (FPMR), MTE, GCS (state to save); LS64, CMOW (HCRX_EL2); SCTLR2, TCR2, permission indirection
-//! and overlays, DoubleFault2, THE (EL1 registers to save and HCRX_EL2); PMU, SPE, TRBE, BRBE, trace, AMU, MPAM (not
-//! virtualised); LPA2 and 52-bit addresses (stage 2 has 48);
-//! EL2, EL3, VHE, nesting, stage-2 features and AArch32 (a guest has AArch64 EL1 and EL0).
+//! **A field without a line is zero**, so that what the architecture adds tomorrow stays hidden
+//! until somebody decides. `Fixed(0)` is zero too, but says that the field is one of those which
+//! KVM lets userspace write: it is in the mask of KVM_ARM_GET_REG_WRITABLE_MASKS. A feature is
+//! hidden or works. These stay hidden although the host may have them, with what they wait for:
+//! SVE, SME, FP8 (FPMR), MTE, GCS (state to save); LS64, CMOW (HCRX_EL2); SCTLR2, TCR2, permission
+//! indirection and overlays, DoubleFault2, THE (EL1 registers to save and HCRX_EL2); PMU, SPE,
+//! TRBE, BRBE, trace, AMU, MPAM (not virtualised); LPA2 and 52-bit addresses (stage 2 has 48); EL2,
+//! EL3, VHE, nesting, stage-2 features and AArch32 (a guest has AArch64 EL1 and EL0).
 
 use super::regs;
 use super::{Encoding, Field};

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The values of a VM's identification registers.
 //!
-//! They start from what the host kernel found on all CPUs ("sanitised"), lose everything that loft does not virtualise
-//! ([`super::id_rules`] has one line per field that is left), and may then be lowered by userspace until the VM runs.
+//! They start from what the host kernel found on all CPUs ("sanitised"), lose everything that loft
+//! does not virtualise ([`super::id_rules`] has one line per field that is left), and may then be
+//! lowered by userspace until the VM runs.
 
 use super::id_rules::{FieldRule, Safe, Take, RULES};
 use super::regs;
 use super::Encoding;
 
-/// An identification register: op0 3, op1 0, CRn 0, CRm 1-7, and CTR, MIDR, REVIDR, AIDR. An index into [`IdRegs`].
+/// An identification register: op0 3, op1 0, CRn 0, CRm 1-7, and CTR, MIDR, REVIDR, AIDR. An index
+/// into [`IdRegs`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct IdReg(u8);
 
@@ -83,8 +85,8 @@ impl IdReg {
         self.0 < 24
     }
 
-    /// Whether userspace's writes are ignored: those of AArch32, without the hidden (ID_AFR0, ID_DFR1) and unallocated
-    /// ones among them, which take zero only.
+    /// Whether userspace's writes are ignored: those of AArch32, without the hidden (ID_AFR0,
+    /// ID_DFR1) and unallocated ones among them, which take zero only.
     const fn ignores_writes(self) -> bool {
         const AFR0: u8 = 3;
         const UNALLOCATED: u8 = 19;
@@ -93,7 +95,8 @@ impl IdReg {
         self.is_aarch32() && !matches!(self.0, AFR0 | UNALLOCATED | DFR1 | UNALLOCATED_TOO)
     }
 
-    /// Whether it is one of MIDR, REVIDR, AIDR, which describe the implementation and not its features.
+    /// Whether it is one of MIDR, REVIDR, AIDR, which describe the implementation and not its
+    /// features.
     pub const fn is_implementation(self) -> bool {
         self.0 as usize > GROUP
     }
@@ -117,8 +120,9 @@ impl IdReg {
     }
 }
 
-/// The registers whose value on the host [`IdRegs::for_guest`] uses: the only ones that the caller must fill in.
-/// MIDR, REVIDR and AIDR are the boot CPU's, the others what `read_sanitised_ftr_reg` says.
+/// The registers whose value on the host [`IdRegs::for_guest`] uses: the only ones that the caller
+/// must fill in. MIDR, REVIDR and AIDR are the boot CPU's, the others what `read_sanitised_ftr_reg`
+/// says.
 pub const HOST_SOURCES: [IdReg; 14] = [
     IdReg::known(regs::ID_AA64PFR0_EL1::ENCODING),
     IdReg::known(regs::ID_AA64PFR1_EL1::ENCODING),
@@ -171,9 +175,11 @@ pub struct IdConfig {
     pub gic: bool,
     /// Bits of the VM's intermediate physical addresses.
     pub ipa_bits: u8,
-    /// No CPU of the host is affected by Spectre variant 2: the guest may see CSV2 although the CPU does not say so.
+    /// No CPU of the host is affected by Spectre variant 2: the guest may see CSV2 although the CPU
+    /// does not say so.
     pub spectre_v2_unaffected: bool,
-    /// No CPU of the host is affected by Meltdown: the guest may see CSV3 although the CPU does not say so.
+    /// No CPU of the host is affected by Meltdown: the guest may see CSV3 although the CPU does not
+    /// say so.
     pub meltdown_unaffected: bool,
 }
 
@@ -255,11 +261,11 @@ impl IdRegs {
         guest
     }
 
-    /// Userspace sets a feature register of a VM that has not run (`ran` is false) or has. `limit` is what
-    /// [`Self::for_guest`] gave.
+    /// Userspace sets a feature register of a VM that has not run (`ran` is false) or has. `limit`
+    /// is what [`Self::for_guest`] gave.
     ///
-    /// A field that userspace may change takes the limit's value or a safer one; all others only the limit's. Most AArch32
-    /// registers take anything and keep nothing.
+    /// A field that userspace may change takes the limit's value or a safer one; all others only
+    /// the limit's. Most AArch32 registers take anything and keep nothing.
     pub fn set(&mut self, limit: &Self, id: IdReg, value: u64, ran: bool) -> Result<(), IdError> {
         if id.ignores_writes() {
             return Ok(());
@@ -286,8 +292,8 @@ impl IdRegs {
         Ok(())
     }
 
-    /// Userspace sets MIDR, REVIDR or AIDR: any value if the VM made them writable (KVM_CAP_ARM_WRITABLE_IMP_ID_REGS)
-    /// and has not run, else only the present one.
+    /// Userspace sets MIDR, REVIDR or AIDR: any value if the VM made them writable
+    /// (KVM_CAP_ARM_WRITABLE_IMP_ID_REGS) and has not run, else only the present one.
     pub fn set_implementation(
         &mut self,
         id: IdReg,
@@ -309,7 +315,8 @@ impl IdRegs {
         }
     }
 
-    /// The last step before the VM first runs: whether it has an in-kernel GICv3 is known now, whatever userspace set.
+    /// The last step before the VM first runs: whether it has an in-kernel GICv3 is known now,
+    /// whatever userspace set.
     pub fn finalize(&mut self, gic: bool) {
         use regs::ID_AA64PFR0_EL1 as P;
         let value = if gic { P::GIC_IMP } else { P::GIC_NI };
@@ -356,7 +363,8 @@ impl FieldRule {
         }
     }
 
-    /// Whether userspace may give the field its value in `new`, where at most its value in `limit` is there.
+    /// Whether userspace may give the field its value in `new`, where at most its value in `limit`
+    /// is there.
     fn allows(&self, limit: u64, new: u64) -> bool {
         let (most, value) = (self.field.number(limit), self.field.number(new));
         value == most
@@ -369,7 +377,8 @@ impl FieldRule {
     }
 }
 
-/// CSV2 or CSV3: 1 at most (CSV2's 2 promises SCXTNUM_EL1), 1 also where the host knows better than the CPU.
+/// CSV2 or CSV3: 1 at most (CSV2's 2 promises SCXTNUM_EL1), 1 also where the host knows better than
+/// the CPU.
 fn csv(host: u64, unaffected: bool) -> u64 {
     u64::from(unaffected || host != 0)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! System registers: encodings and fields ([`regs`], generated), what a guest and its VMM see of each ([`table`]), and
-//! the values of the identification registers ([`idregs`]).
+//! System registers: encodings and fields ([`regs`], generated), what a guest and its VMM see of
+//! each ([`table`]), and the values of the identification registers ([`idregs`]).
 
 pub mod cache;
 pub mod context;
@@ -19,13 +19,15 @@ pub use idregs::{IdReg, IdRegs};
 pub use rows::TABLE;
 pub use table::{lookup, Row};
 
-/// The name of a system register (or system instruction): op0, op1, CRn, CRm and op2, packed as in the low 16 bits of
-/// KVM's ONE_REG identifier. The order of the packed values is the order of the five numbers.
+/// The name of a system register (or system instruction): op0, op1, CRn, CRm and op2, packed as in
+/// the low 16 bits of KVM's ONE_REG identifier. The order of the packed values is the order of the
+/// five numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Encoding(u16);
 
 impl Encoding {
-    /// The encoding of the register `S<op0>_<op1>_C<crn>_C<crm>_<op2>`. Each number is cut to its width.
+    /// The encoding of the register `S<op0>_<op1>_C<crn>_C<crm>_<op2>`. Each number is cut to its
+    /// width.
     pub const fn new(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> Self {
         Self(
             ((op0 as u16 & 3) << 14)
@@ -71,7 +73,8 @@ impl Encoding {
         (self.0 & 7) as u8
     }
 
-    /// The number that Linux's `sys_reg()` makes of this encoding: the argument of `read_sanitised_ftr_reg`.
+    /// The number that Linux's `sys_reg()` makes of this encoding: the argument of
+    /// `read_sanitised_ftr_reg`.
     pub const fn linux(self) -> u32 {
         ((self.op0() as u32) << 19)
             | ((self.op1() as u32) << 16)
@@ -80,7 +83,8 @@ impl Encoding {
             | ((self.op2() as u32) << 5)
     }
 
-    /// Whether this lies in the Feature ID space (DDI 0487, D24.1.2): op0 3, op1 0, 1 or 3, CRn 0, CRm 0-7.
+    /// Whether this lies in the Feature ID space (DDI 0487, D24.1.2): op0 3, op1 0, 1 or 3, CRn 0,
+    /// CRm 0-7.
     pub const fn is_feature_id(self) -> bool {
         self.op0() == 3 && matches!(self.op1(), 0 | 1 | 3) && self.crn() == 0 && self.crm() <= 7
     }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The table of system registers: one row per register that a guest or its VMM can see, in the order of the encodings.
+//! The table of system registers: one row per register that a guest or its VMM can see, in the
+//! order of the encodings.
 //!
-//! The row drives everything: what a trapped access does, where the value is, what reset makes of it, whether ONE_REG
-//! and GET_REG_LIST have it. A register without a row is UNDEFINED for the guest and unknown to userspace: that is how
-//! whatever loft does not virtualise is hidden (PMU, SVE, SME, MTE, trace, activity monitors, MPAM, SCTLR2, TCR2,
-//! permission indirection and overlays, SCXTNUM, everything implementation defined, EL2).
+//! The row drives everything: what a trapped access does, where the value is, what reset makes of
+//! it, whether ONE_REG and GET_REG_LIST have it. A register without a row is UNDEFINED for the
+//! guest and unknown to userspace: that is how whatever loft does not virtualise is hidden (PMU,
+//! SVE, SME, MTE, trace, activity monitors, MPAM, SCTLR2, TCR2, permission indirection and
+//! overlays, SCXTNUM, everything implementation defined, EL2).
 
 use super::context::Reg;
 use super::idregs::{IdReg, IdRegs};
@@ -27,7 +29,8 @@ pub struct Row {
     pub guest: Guest,
     /// What userspace may do.
     pub user: User,
-    /// Its value after reset, where that is not another's business (identification registers, timers, GIC).
+    /// Its value after reset, where that is not another's business (identification registers,
+    /// timers, GIC).
     pub reset: Reset,
 }
 
@@ -78,7 +81,8 @@ pub enum TimerReg {
 pub enum GicReg {
     /// ICC_SGI1R_EL1: send a group 1 SGI.
     Sgi1,
-    /// ICC_ASGI1R_EL1: send an SGI of the other security state's group 1; with one security state, as group 0.
+    /// ICC_ASGI1R_EL1: send an SGI of the other security state's group 1; with one security state,
+    /// as group 0.
     Asgi1,
     /// ICC_SGI0R_EL1: send a group 0 SGI.
     Sgi0,
@@ -130,7 +134,8 @@ pub enum User {
     Clidr,
     /// [`IdRegs::set`] decides.
     IdReg,
-    /// MIDR, REVIDR, AIDR: only the present value, unless the VM made them writable ([`IdRegs::set_implementation`]).
+    /// MIDR, REVIDR, AIDR: only the present value, unless the VM made them writable
+    /// ([`IdRegs::set_implementation`]).
     Implementation,
     /// Through the timer: setting a counter moves its offset, CTL's ISTATUS is ignored.
     Timer,
@@ -166,12 +171,14 @@ pub enum When {
     SelfSynchronised,
 }
 
-/// What of [`When`] holds for a VM. Made once, when its identification registers can no longer change.
+/// What of [`When`] holds for a VM. Made once, when its identification registers can no longer
+/// change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GuestFeatures(u8);
 
 impl GuestFeatures {
-    /// Reads them from the guest's identification registers; `gic`: whether the VM has an in-kernel GICv3.
+    /// Reads them from the guest's identification registers; `gic`: whether the VM has an in-kernel
+    /// GICv3.
     pub fn new(ids: &IdRegs, gic: bool) -> Self {
         let mut bits = Self::bit(When::Always);
         if ids.has_pointer_auth() {
@@ -341,8 +348,8 @@ impl Row {
     }
 }
 
-/// The row of an encoding; `None` is UNDEFINED for the guest and -ENOENT for userspace. Whether the VM has the
-/// register: [`Row::exists`].
+/// The row of an encoding; `None` is UNDEFINED for the guest and -ENOENT for userspace. Whether the
+/// VM has the register: [`Row::exists`].
 pub fn lookup(encoding: Encoding) -> Option<&'static Row> {
     TABLE
         .binary_search_by_key(&encoding, |row| row.encoding)
@@ -350,9 +357,9 @@ pub fn lookup(encoding: Encoding) -> Option<&'static Row> {
         .and_then(|at| TABLE.get(at))
 }
 
-/// The registers of a vCPU's context with their values after reset: `number` is the vCPU's, `ctr` the
-/// guest's CTR_EL0. Without `identity`, those that tell which vCPU it is are left out: MPIDR_EL1 and
-/// CLIDR_EL1, which userspace may have set.
+/// The registers of a vCPU's context with their values after reset: `number` is the vCPU's, `ctr`
+/// the guest's CTR_EL0. Without `identity`, those that tell which vCPU it is are left out:
+/// MPIDR_EL1 and CLIDR_EL1, which userspace may have set.
 pub fn reset_values(number: u32, ctr: u64, identity: bool) -> impl Iterator<Item = (Reg, u64)> {
     TABLE.iter().filter_map(move |row| {
         let value = match row.reset {
@@ -372,7 +379,8 @@ pub const RESET_PSTATE: u64 = regs::SPSR_EL1::M_EL1h
     | regs::SPSR_EL1::I.mask()
     | regs::SPSR_EL1::F.mask();
 
-/// SCTLR_EL1 after reset: MMU and caches off, little endian, and ones where a CPU without the later features has RES1.
+/// SCTLR_EL1 after reset: MMU and caches off, little endian, and ones where a CPU without the later
+/// features has RES1.
 pub const RESET_SCTLR: u64 = regs::SCTLR_EL1::SA.mask()
     | regs::SCTLR_EL1::SA0.mask()
     | regs::SCTLR_EL1::CP15BEN.mask()
@@ -385,7 +393,8 @@ pub const RESET_SCTLR: u64 = regs::SCTLR_EL1::SA.mask()
 /// OSLSR_EL1 after reset: the OS lock is implemented (OSLM is 0b10) and open.
 pub const RESET_OSLSR: u64 = regs::OSLSR_EL1::OSLM1.mask();
 
-/// MPIDR_EL1 of a vCPU: 16 vCPUs per Aff0, because an SGI's target list has 16 bits; 256 Aff0 groups per Aff1.
+/// MPIDR_EL1 of a vCPU: 16 vCPUs per Aff0, because an SGI's target list has 16 bits; 256 Aff0
+/// groups per Aff1.
 pub const fn mpidr(vcpu: u32) -> u64 {
     regs::MPIDR_EL1::RES1
         | regs::MPIDR_EL1::Aff0.of((vcpu & 15) as u64)
@@ -393,7 +402,8 @@ pub const fn mpidr(vcpu: u32) -> u64 {
         | regs::MPIDR_EL1::Aff2.of(((vcpu >> 12) & 255) as u64)
 }
 
-/// What OSLSR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: only OSLK can change.
+/// What OSLSR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: only OSLK can
+/// change.
 pub const fn set_oslsr(value: u64) -> Option<u64> {
     if (value ^ RESET_OSLSR) & !regs::OSLSR_EL1::OSLK.mask() == 0 {
         Some(value)

@@ -3,10 +3,11 @@
 //! The active interrupts of a vCPU, and the order in which they end.
 //!
 //! The order matters for those that are in no list register. In EOImode 0 the guest's write to EOIR
-//! only counts their end; it ends the one that was acknowledged last. (In EOImode 1 each is named by
-//! a write to DIR, which traps.) So each vCPU keeps what it has acknowledged in a [`Nest`]. Behind
-//! these come the others, whose active state was written: by priority, because a guest that was saved
-//! and restored has acknowledged them all, each one at a higher priority than the one before.
+//! only counts their end; it ends the one that was acknowledged last. (In EOImode 1 each is named
+//! by a write to DIR, which traps.) So each vCPU keeps what it has acknowledged in a [`Nest`].
+//! Behind these come the others, whose active state was written: by priority, because a guest that
+//! was saved and restored has acknowledged them all, each one at a higher priority than the one
+//! before.
 //!
 //! A guest can make all shared interrupts active. They are found by the words of sets, and only as
 //! many as are asked for are looked at.
@@ -67,7 +68,8 @@ impl View<'_> {
         active
     }
 
-    /// The first of these, active interrupts of this vCPU, in the order in which the guest ends them.
+    /// The first of these, active interrupts of this vCPU, in the order in which the guest ends
+    /// them.
     #[inline(never)]
     pub(super) fn in_order_of_end(&self, cpu: VcpuId, mut active: WorkSet) -> Best<MOST> {
         let mut order = Best::new();
@@ -97,8 +99,8 @@ impl View<'_> {
         order
     }
 
-    /// This vCPU, which has just been synced, has acknowledged these interrupts in its last run and not
-    /// ended them. The most urgent is the last: it has preempted the others.
+    /// This vCPU, which has just been synced, has acknowledged these interrupts in its last run and
+    /// not ended them. The most urgent is the last: it has preempted the others.
     #[inline(never)]
     pub(super) fn nest(&mut self, cpu: VcpuId, run: &Best<MAX_LRS>) {
         let Some(old) = self.bank(cpu).map(|bank| bank.nest) else {

@@ -7,8 +7,8 @@ use super::mmio::GicFrame;
 use super::Error;
 use crate::model::sysreg::regs::{GICD_IIDR, GICD_TYPER2};
 
-/// GICD_IIDR without its revision: the product that KVM calls itself ('K'), by Arm. A VM that was saved under KVM finds
-/// what it knows.
+/// GICD_IIDR without its revision: the product that KVM calls itself ('K'), by Arm. A VM that was
+/// saved under KVM finds what it knows.
 const IIDR: u32 = (GICD_IIDR::ProductID.of(0x4b) | GICD_IIDR::Implementer.of(0x43b)) as u32;
 
 /// The number of interrupts and the revision of the programming interface.
@@ -28,8 +28,8 @@ impl Default for GicConfig {
 }
 
 impl GicConfig {
-    /// Sets the number of SGIs, PPIs and SPIs together: from 64 to 992, a multiple of 32. The architecture
-    /// has room for 1020, KVM takes no 1024.
+    /// Sets the number of SGIs, PPIs and SPIs together: from 64 to 992, a multiple of 32. The
+    /// architecture has room for 1020, KVM takes no 1024.
     ///
     /// Errors: [`Error::Invalid`] for another number, [`Error::Busy`] if it was set before.
     pub fn set_nr_irqs(&mut self, n: u32) -> Result<(), Error> {
@@ -58,14 +58,15 @@ impl GicConfig {
         self.nr_irqs().saturating_sub(IntId::PRIVATE) as usize
     }
 
-    /// GICD_IIDR.Revision. 2: groups can be configured and are honoured. 3: GICR_CTLR says that LPIs can be disabled and
-    /// invalidated through registers.
+    /// GICD_IIDR.Revision. 2: groups can be configured and are honoured. 3: GICR_CTLR says that
+    /// LPIs can be disabled and invalidated through registers.
     pub fn revision(&self) -> u8 {
         self.revision
     }
 
-    /// Whether userspace can save a register of `frame`, as [`Gic::user_has`](super::Gic::user_has) but before there is a
-    /// controller: fields of shared interrupts are there as far as their number has been set.
+    /// Whether userspace can save a register of `frame`, as [`Gic::user_has`](super::Gic::user_has)
+    /// but before there is a controller: fields of shared interrupts are there as far as their
+    /// number has been set.
     pub fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
         let nr_irqs = self.nr_irqs.map_or(IntId::PRIVATE, u32::from);
         frame.locate(offset, 4, nr_irqs).is_some()
@@ -84,7 +85,8 @@ impl GicConfig {
 
     /// Writes a distributor register before there is a distributor.
     ///
-    /// Errors: [`Error::Busy`] for those that come with it, [`Error::Invalid`] for a value that is not supported.
+    /// Errors: [`Error::Busy`] for those that come with it, [`Error::Invalid`] for a value that is
+    /// not supported.
     pub fn user_write(&mut self, offset: u32, value: u32) -> Result<(), Error> {
         match offset {
             GICD_IIDR::OFFSET => {

@@ -3,8 +3,8 @@
 //! The guest's CPU interface as userspace saves and restores it: KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS
 //! (Documentation/virt/kvm/devices/arm-vgic-v3.rst in the kernel).
 //!
-//! The guest's ICC registers have no storage of their own: they are fields of ICH_VMCR_EL2, and the active priorities
-//! in ICH_AP<g>R<n>_EL2.
+//! The guest's ICC registers have no storage of their own: they are fields of ICH_VMCR_EL2, and the
+//! active priorities in ICH_AP<g>R<n>_EL2.
 
 use super::lrs::vmcr;
 use super::Error;
@@ -82,7 +82,8 @@ impl CpuIf {
     pub const SRE: u64 =
         ICC_SRE_EL1::DIB.mask() | ICC_SRE_EL1::DFB.mask() | ICC_SRE_EL1::SRE.mask();
 
-    /// Whether the guest has the same priorities active as in `other`, an interface of the same hardware.
+    /// Whether the guest has the same priorities active as in `other`, an interface of the same
+    /// hardware.
     pub fn is_as_active(&self, other: &Self) -> bool {
         let registers = Self::nr_apr(self.vtr);
         let same =
@@ -90,8 +91,8 @@ impl CpuIf {
         same(&self.ap0r, &other.ap0r) && same(&self.ap1r, &other.ap1r)
     }
 
-    /// Out of reset, on hardware with this ICH_VTR_EL2. ICH_VMCR_EL2 out of reset is 0: the hardware raises the binary
-    /// points to their minimum.
+    /// Out of reset, on hardware with this ICH_VTR_EL2. ICH_VMCR_EL2 out of reset is 0: the
+    /// hardware raises the binary points to their minimum.
     pub fn new(vtr: u64) -> Self {
         Self {
             ap0r: [0; 4],
@@ -102,7 +103,8 @@ impl CpuIf {
         }
     }
 
-    /// How many active-priority registers of each group the hardware has: ICH_VTR_EL2.PREbits of 5, 6 or 7.
+    /// How many active-priority registers of each group the hardware has: ICH_VTR_EL2.PREbits of 5,
+    /// 6 or 7.
     pub fn nr_apr(vtr: u64) -> usize {
         match ICH_VTR_EL2::PREbits.get(vtr) {
             6 => 4,
@@ -118,7 +120,8 @@ impl CpuIf {
 
     /// The value of a register, given the guest's ICH_VMCR_EL2.
     ///
-    /// Errors: [`Error::NoRegister`], [`Error::Invalid`] for active priorities that the hardware does not have.
+    /// Errors: [`Error::NoRegister`], [`Error::Invalid`] for active priorities that the hardware
+    /// does not have.
     pub fn user_get(&self, vmcr: u64, encoding: u16) -> Result<u64, Error> {
         match find(encoding).ok_or(Error::NoRegister)? {
             IccRegister::Vmcr(field) => Ok(field.get(vmcr)),
@@ -138,7 +141,8 @@ impl CpuIf {
 
     /// Sets a register, perhaps in the guest's ICH_VMCR_EL2.
     ///
-    /// Errors: as [`CpuIf::user_get`], and [`Error::Invalid`] for a CPU interface that this hardware cannot be.
+    /// Errors: as [`CpuIf::user_get`], and [`Error::Invalid`] for a CPU interface that this
+    /// hardware cannot be.
     pub fn user_set(&mut self, vmcr: &mut u64, encoding: u16, value: u64) -> Result<(), Error> {
         match find(encoding).ok_or(Error::NoRegister)? {
             IccRegister::Vmcr(field) => *vmcr = field.with(*vmcr, value),
@@ -174,8 +178,8 @@ impl CpuIf {
         .fold(0, |ctlr, (field, value)| field.with(ctlr, value))
     }
 
-    /// A guest that has seen more priority or INTID bits than the hardware has cannot go on here; one that has seen
-    /// fewer keeps seeing them.
+    /// A guest that has seen more priority or INTID bits than the hardware has cannot go on here;
+    /// one that has seen fewer keeps seeing them.
     fn set_ctlr(&mut self, vmcr: &mut u64, value: u64) -> Result<(), Error> {
         let pri_bits = ICC_CTLR_EL1::PRIbits.get(value).saturating_add(1);
         let id_bits = ICC_CTLR_EL1::IDbits.get(value);

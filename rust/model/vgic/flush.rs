@@ -4,21 +4,26 @@
 //!
 //! There may be more interrupts than list registers. Then:
 //!
-//! - Pending interrupts go first, most urgent first: an interrupt that the guest must not wait for is never outside
-//!   while a less urgent pending one is inside. Those that the guest's own group enables hold back come last.
-//! - One list register is kept for the active interrupt that was acknowledged last, which is the next one that the guest
-//!   will deactivate in EOImode 0 (unless there is only one list register at all). The rest may stay outside.
-//! - If pending ones stay outside, NPIE brings the guest out when it has acknowledged all that it can see. If active ones
-//!   stay outside, their deactivation finds no list register and increments EOIcount, and LRENPIE brings the guest out.
-//! - UIE is not used: with one list register it would be asserted for ever, and the two above say everything.
+//! - Pending interrupts go first, most urgent first: an interrupt that the guest must not wait for
+//!   is never outside while a less urgent pending one is inside. Those that the guest's own group
+//!   enables hold back come last.
+//! - One list register is kept for the active interrupt that was acknowledged last, which is the
+//!   next one that the guest will deactivate in EOImode 0 (unless there is only one list register
+//!   at all). The rest may stay outside.
+//! - If pending ones stay outside, NPIE brings the guest out when it has acknowledged all that it
+//!   can see. If active ones stay outside, their deactivation finds no list register and increments
+//!   EOIcount, and LRENPIE brings the guest out.
+//! - UIE is not used: with one list register it would be asserted for ever, and the two above say
+//!   everything.
 //!
-//! None of these is asserted at the moment of entry, so an entry always makes progress. The same holds for the group
-//! conditions: only changes of the guest's group enables are asked for, because they change which interrupts count.
+//! None of these is asserted at the moment of entry, so an entry always makes progress. The same
+//! holds for the group conditions: only changes of the guest's group enables are asked for, because
+//! they change which interrupts count.
 //!
-//! In EOImode 1 the guest deactivates in any order and, what is shared, on any vCPU: EOIcount does not tell which
-//! interrupt it was, and the vCPU that writes DIR may have none in its list registers. So every write to DIR traps (TDIR),
-//! always: the guest can change its EOI mode without an exit, and in EOImode 0, which is what nearly all guests use, nobody
-//! writes DIR.
+//! In EOImode 1 the guest deactivates in any order and, what is shared, on any vCPU: EOIcount does
+//! not tell which interrupt it was, and the vCPU that writes DIR may have none in its list
+//! registers. So every write to DIR traps (TDIR), always: the guest can change its EOI mode without
+//! an exit, and in EOImode 0, which is what nearly all guests use, nobody writes DIR.
 
 use super::intid::{IntId, Line};
 use super::irq::{InLr, Irq};
@@ -45,7 +50,8 @@ impl<const CAP: usize> Best<CAP> {
         }
     }
 
-    /// Lower ranks come first, among them lower priorities, which are more urgent, among them lower INTIDs.
+    /// Lower ranks come first, among them lower priorities, which are more urgent, among them lower
+    /// INTIDs.
     pub(super) fn add(&mut self, rank: u8, priority: u8, intid: u32) {
         let key = (u32::from(rank) << 24) | (u32::from(priority) << 16) | (intid & 0xffff);
         let at = self.total.min(CAP.saturating_sub(1));
@@ -164,8 +170,8 @@ impl View<'_> {
         }
     }
 
-    /// Adds the pending shared interrupts where there are too many to look at each: the first ones, and
-    /// how many more there are.
+    /// Adds the pending shared interrupts where there are too many to look at each: the first ones,
+    /// and how many more there are.
     #[cold]
     #[inline(never)]
     fn add_crowd(&self, cpu: VcpuId, enables: u32, vmcr: u64, pending: &mut Best<MAX_LRS>) {
@@ -199,7 +205,8 @@ impl View<'_> {
         let Some(irq) = self.irq_mut(Line::seen_by(cpu, id)) else {
             return;
         };
-        // The latch is not the physical line's doing: nothing but an EOI bit tells when it may be given.
+        // The latch is not the physical line's doing: nothing but an EOI bit tells when it may be
+        // given.
         let physical = physical.filter(|_| !(irq.active && irq.latch));
         let (value, note) = list_register(
             irq,
@@ -221,14 +228,16 @@ impl View<'_> {
 
 /// What the list register for an interrupt holds.
 ///
-/// A level-sensitive interrupt is never given as pending while it is active: whether it is pending again is decided by
-/// its line and its latch when it is deactivated, and the EOI bit gives us that moment. Without anything to do at that moment (the
-/// line is low, nobody watches) the bit stays clear and the guest's EOI costs no exit. An edge may be both, unless
-/// it must not simply become pending at its end (not `again`): because it is routed to another vCPU by now, or because
-/// a more urgent one may be waiting outside. Then its end exits too.
+/// A level-sensitive interrupt is never given as pending while it is active: whether it is pending
+/// again is decided by its line and its latch when it is deactivated, and the EOI bit gives us that
+/// moment. Without anything to do at that moment (the line is low, nobody watches) the bit stays
+/// clear and the guest's EOI costs no exit. An edge may be both, unless it must not simply become
+/// pending at its end (not `again`): because it is routed to another vCPU by now, or because a more
+/// urgent one may be waiting outside. Then its end exits too.
 ///
-/// A linked one gets no EOI bit: the field is the physical INTID, and the physical line tells when to come back. It is
-/// never pending and active either: while it is active, the physical GIC holds what is pending.
+/// A linked one gets no EOI bit: the field is the physical INTID, and the physical line tells when
+/// to come back. It is never pending and active either: while it is active, the physical GIC holds
+/// what is pending.
 fn list_register(
     irq: &Irq,
     id: IntId,

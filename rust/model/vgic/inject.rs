@@ -118,11 +118,12 @@ pub(super) fn affinities_are_usual(redists: &[Redist]) -> bool {
 }
 
 impl Bank {
-    /// Raises an SGI of this vCPU's, whose redistributor `redist` is. Whether the vCPU has to be kicked for it.
+    /// Raises an SGI of this vCPU's, whose redistributor `redist` is. Whether the vCPU has to be
+    /// kicked for it.
     ///
-    /// With one security state (GICD_CTLR.DS), ICC_SGI1R_EL1 raises the SGI in whichever group its target has it, the
-    /// other two only if it is in group 0.
-    /// As [`View::raise`] in one go: an SGI has one target, which is where it is wanted if it is wanted at all.
+    /// With one security state (GICD_CTLR.DS), ICC_SGI1R_EL1 raises the SGI in whichever group its
+    /// target has it, the other two only if it is in group 0. As [`View::raise`] in one go: an SGI
+    /// has one target, which is where it is wanted if it is wanted at all.
     #[inline]
     pub(super) fn raise_sgi(
         &mut self,
@@ -149,8 +150,8 @@ impl Bank {
 }
 
 impl View<'_> {
-    /// Brings the work sets up to date with an interrupt that changed. One in a list register stays where it is until
-    /// it comes back.
+    /// Brings the work sets up to date with an interrupt that changed. One in a list register stays
+    /// where it is until it comes back.
     pub(super) fn place(&mut self, line: Line) {
         let Some(irq) = self.irq_mut(line) else {
             return;
@@ -184,8 +185,8 @@ impl View<'_> {
             .filter(|_| self.dist.forwards(irq.group1))
     }
 
-    /// The priority, group, enable or route of an interrupt has changed: who has to be kicked for it. Unlike a new edge
-    /// this changes what the list register of a running vCPU should say.
+    /// The priority, group, enable or route of an interrupt has changed: who has to be kicked for
+    /// it. Unlike a new edge this changes what the list register of a running vCPU should say.
     pub(super) fn rearrange(&mut self, line: Line) -> Option<VcpuId> {
         self.place(line);
         let irq = self.irq(line)?;
@@ -215,8 +216,9 @@ impl View<'_> {
         if high {
             Ok(self.raise(line))
         } else {
-            // A running vCPU keeps it pending in its list register until it exits: at worst a spurious interrupt,
-            // which the architecture allows for, and cheaper than an exit for every lowered line.
+            // A running vCPU keeps it pending in its list register until it exits: at worst a
+            // spurious interrupt, which the architecture allows for, and cheaper than an exit for
+            // every lowered line.
             self.place(line);
             Ok(None)
         }

@@ -5,7 +5,8 @@
 use crate::model::timer::TimerSet;
 use crate::model::vcpus::VcpuId;
 
-/// What was written into a list register for an interrupt, for as long as the guest may be changing it there.
+/// What was written into a list register for an interrupt, for as long as the guest may be changing
+/// it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InLr {
     /// It was put there as pending.
@@ -14,14 +15,15 @@ pub(super) struct InLr {
     pub(super) latched: bool,
     /// Its deactivation asserts a maintenance interrupt.
     pub(super) eoi: bool,
-    /// The list register is linked to the physical interrupt of a timer, which is deactivated with it.
+    /// The list register is linked to the physical interrupt of a timer, which is deactivated with
+    /// it.
     pub(super) timer: TimerSet,
 }
 
 /// One interrupt, private or shared.
 ///
-/// While it sits in a list register of a running vCPU (`lr`), `active` and `latch` here are only what they were at the
-/// last entry, plus edges that arrived since.
+/// While it sits in a list register of a running vCPU (`lr`), `active` and `latch` here are only
+/// what they were at the last entry, plus edges that arrived since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Irq {
     /// GICD_IROUTER: Aff2, Aff1, Aff0 in 24 bits.
@@ -41,15 +43,17 @@ pub struct Irq {
     /// Pending by an edge or by a write to ISPENDR.
     pub(super) latch: bool,
     pub(super) active: bool,
-    /// While it is active: its holder has acknowledged it, and has it in its [`Nest`](super::active).
+    /// While it is active: its holder has acknowledged it, and has it in its
+    /// [`Nest`](super::active).
     pub(super) acknowledged: bool,
     /// Somebody waits for the guest to deactivate it.
     pub(super) watched: bool,
 }
 
 impl Default for Irq {
-    /// A shared interrupt out of reset. The architecture leaves most of it unknown; group 1, edge, not enabled are
-    /// what KVM starts with. So what a device does before the guest has configured its interrupt is kept, as an edge.
+    /// A shared interrupt out of reset. The architecture leaves most of it unknown; group 1, edge,
+    /// not enabled are what KVM starts with. So what a device does before the guest has configured
+    /// its interrupt is kept, as an edge.
     fn default() -> Self {
         Self {
             route: 0,
@@ -78,7 +82,8 @@ impl Irq {
         }
     }
 
-    /// An SGI out of reset: edge-triggered, and enabled, which the architecture leaves to the implementation.
+    /// An SGI out of reset: edge-triggered, and enabled, which the architecture leaves to the
+    /// implementation.
     pub(super) fn sgi() -> Self {
         Self {
             enabled: true,
@@ -104,7 +109,8 @@ impl Irq {
         self.enabled && self.pending()
     }
 
-    /// Whose work set it belongs in. An active interrupt stays where it was acknowledged, whatever its route says now.
+    /// Whose work set it belongs in. An active interrupt stays where it was acknowledged, whatever
+    /// its route says now.
     pub(super) fn wanted_by(&self) -> Option<VcpuId> {
         if self.active {
             self.holder.or(self.target)
@@ -117,9 +123,9 @@ impl Irq {
 
     /// Who has to leave the guest, or wake up, because this interrupt has just become pending.
     ///
-    /// Not needed where an exit is certain to come before it could be delivered: while it is active outside the list
-    /// registers (that deactivation traps), and when a level sits in a list register whose end asserts a maintenance
-    /// interrupt.
+    /// Not needed where an exit is certain to come before it could be delivered: while it is active
+    /// outside the list registers (that deactivation traps), and when a level sits in a list
+    /// register whose end asserts a maintenance interrupt.
     pub(super) fn kick_when_raised(&self) -> Option<VcpuId> {
         if !self.raised() {
             return None;
@@ -131,7 +137,8 @@ impl Irq {
         }
     }
 
-    /// Becomes `fresh`, but keeps what the outside world decides: the level of the line, and who watches it.
+    /// Becomes `fresh`, but keeps what the outside world decides: the level of the line, and who
+    /// watches it.
     pub(super) fn reset(&mut self, fresh: Irq) {
         *self = Irq {
             line: self.line,

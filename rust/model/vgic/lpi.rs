@@ -2,22 +2,25 @@
 
 //! LPIs: interrupts that are messages (IHI 0069, chapter 5).
 //!
-//! An LPI is a latch and nothing else: it has no line and no active state, and is always in group 1. Which vCPU it goes to is
-//! the ITS's business; whether it is enabled and how urgent it is stands in a table in the guest's memory, of which this
-//! keeps a copy, as the architecture allows, until the guest invalidates it. What is in tables the caller reads and writes:
-//! nothing in here may sleep.
+//! An LPI is a latch and nothing else: it has no line and no active state, and is always in group
+//! 1. Which vCPU it goes to is the ITS's business; whether it is enabled and how urgent it is
+//! stands in a table in the guest's memory, of which this keeps a copy, as the architecture allows,
+//! until the guest invalidates it. What is in tables the caller reads and writes: nothing in here
+//! may sleep.
 //!
-//! A guest may have tens of thousands of them, so they are kept apart from the other interrupts: in blocks that are there
-//! once one of their LPIs is mapped, and, where they are pending, in a queue for each vCPU and priority. Filling the list
-//! registers looks at the most urgent ones only, however many there are.
+//! A guest may have tens of thousands of them, so they are kept apart from the other interrupts: in
+//! blocks that are there once one of their LPIs is mapped, and, where they are pending, in a queue
+//! for each vCPU and priority. Filling the list registers looks at the most urgent ones only,
+//! however many there are.
 //!
-//! An LPI belongs to one redistributor, and what there is to know of it is under that one's lock: it and its neighbours in a
-//! queue always belong to the same. Whose it is can be read without the lock, and must be looked at again with it; it changes
-//! with the lock of the shared interrupts as well, so that who has that knows. An LPI in a list register does not move.
+//! An LPI belongs to one redistributor, and what there is to know of it is under that one's lock:
+//! it and its neighbours in a queue always belong to the same. Whose it is can be read without the
+//! lock, and must be looked at again with it; it changes with the lock of the shared interrupts as
+//! well, so that who has that knows. An LPI in a list register does not move.
 //!
-//! While an LPI is in a list register the CPU interface gives it an active state. It ends with the priority drop, counts
-//! for nothing in EOIcount (IHI 0069, ICH_HCR_EL2.EOIcount), and so needs no list register: an LPI that was acknowledged
-//! is done with.
+//! While an LPI is in a list register the CPU interface gives it an active state. It ends with the
+//! priority drop, counts for nothing in EOIcount (IHI 0069, ICH_HCR_EL2.EOIcount), and so needs no
+//! list register: an LPI that was acknowledged is done with.
 
 use super::lrs::{lr, LrFile};
 use super::state::{forwards, View};
@@ -85,7 +88,8 @@ impl LpiId {
 
 /// One LPI, in as little room as it takes: see `LpiState`. The default is one that is not mapped.
 ///
-/// It is read and written under the lock of the redistributor that it belongs to; being atomic is what lets safe code share it.
+/// It is read and written under the lock of the redistributor that it belongs to; being atomic is
+/// what lets safe code share it.
 #[derive(Debug, Default)]
 pub struct Lpi {
     /// Maps 31:0, target + 1 47:32, priority 55:48, enabled 56, latch 57, in a list register 58.
@@ -158,7 +162,8 @@ impl Lpi {
             | id(state.previous) << 32
             | u64::from(queue) << 48;
         self.what.store(what, Ordering::Relaxed);
-        // Who finds a new owner, and has that one's lock, has not had the lock that the rest was written with.
+        // Who finds a new owner, and has that one's lock, has not had the lock that the rest was
+        // written with.
         self.place.store(place, Ordering::Release);
     }
 
@@ -343,7 +348,8 @@ impl View<'_> {
         });
     }
 
-    /// Brings the queues up to date with an LPI that changed. One in a list register stays where it is until it comes back.
+    /// Brings the queues up to date with an LPI that changed. One in a list register stays where it
+    /// is until it comes back.
     fn place_lpi(&mut self, id: LpiId) {
         let Some(lpi) = self.lpi(id).filter(|lpi| !lpi.in_lr) else {
             return;
@@ -362,7 +368,8 @@ impl View<'_> {
         }
     }
 
-    /// Who has to be kicked for an LPI that has just become pending, or may go to somebody else now.
+    /// Who has to be kicked for an LPI that has just become pending, or may go to somebody else
+    /// now.
     fn lpi_kick(&self, id: LpiId) -> Option<VcpuId> {
         let lpi = self.lpi(id)?;
         (lpi.queued.is_some() && lpi.latch && self.dist.forwards(true)).then_some(lpi.owner)
@@ -408,8 +415,8 @@ impl View<'_> {
         Ok(())
     }
 
-    /// The first half of [`super::Gic::route_lpi`]: its owner gives it away, unless it goes to nobody. The shared interrupts are
-    /// locked, too.
+    /// The first half of [`super::Gic::route_lpi`]: its owner gives it away, unless it goes to
+    /// nobody. The shared interrupts are locked, too.
     pub(super) fn give_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> Result<(), Error> {
         self.check_lpi(id)?;
         self.unlink(id);
@@ -482,8 +489,8 @@ impl View<'_> {
             .and_then(|lpi| Some((lpi.target?, lpi.latch))))
     }
 
-    /// Whether a vCPU, which is synced, has an LPI above this priority mask. (LPIs are in group 1, which is the caller's to
-    /// look at.)
+    /// Whether a vCPU, which is synced, has an LPI above this priority mask. (LPIs are in group 1,
+    /// which is the caller's to look at.)
     pub(super) fn has_lpi(&self, cpu: VcpuId, mask: u8) -> bool {
         self.redist_lpis(cpu)
             .filter(|lpis| lpis.enabled)
@@ -491,8 +498,9 @@ impl View<'_> {
             .is_some_and(|priority| priority < mask)
     }
 
-    /// Calls `add` with the priorities and numbers of the most urgent LPIs of a vCPU that has none in its list registers, at
-    /// most `limit` of them. Returns how many there are in all. `enables`: GICD_CTLR's.
+    /// Calls `add` with the priorities and numbers of the most urgent LPIs of a vCPU that has none
+    /// in its list registers, at most `limit` of them. Returns how many there are in all.
+    /// `enables`: GICD_CTLR's.
     pub(super) fn first_lpis(
         &self,
         cpu: VcpuId,
@@ -533,7 +541,8 @@ impl View<'_> {
         }
     }
 
-    /// Takes over what the guest made of an LPI in a list register. Nobody has to be kicked: it is still the same vCPU's.
+    /// Takes over what the guest made of an LPI in a list register. Nobody has to be kicked: it is
+    /// still the same vCPU's.
     pub(super) fn fold_lpi(&mut self, id: LpiId, value: u64) {
         if self.lpi(id).is_none_or(|lpi| !lpi.in_lr) {
             return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The image of one vCPU's virtual CPU interface: list registers, ICH_HCR_EL2, ICH_VMCR_EL2 (IHI 0069, "AArch64
-//! virtualization control System registers").
+//! The image of one vCPU's virtual CPU interface: list registers, ICH_HCR_EL2, ICH_VMCR_EL2 (IHI
+//! 0069, "AArch64 virtualization control System registers").
 
 use crate::model::timer::TimerSet;
 
@@ -85,17 +85,20 @@ pub struct LrFile {
     pub lr: [u64; MAX_LRS],
     /// How many list registers, from 0 up, hold an interrupt: what to read at exit.
     pub count: u8,
-    /// How many list registers, from 0 up, to write at entry: those in use, and those that the hardware may still have
-    /// something else in.
+    /// How many list registers, from 0 up, to write at entry: those in use, and those that the
+    /// hardware may still have something else in.
     pub to_write: u8,
-    /// ICH_HCR_EL2, whole, with EOIcount. At exit only EOIcount matters, and only if [`LrFile::needs_hcr`].
+    /// ICH_HCR_EL2, whole, with EOIcount. At exit only EOIcount matters, and only if
+    /// [`LrFile::needs_hcr`].
     pub hcr: u64,
-    /// ICH_VMCR_EL2. The guest writes it; flush reads the group enables. After a maintenance interrupt it
-    /// must be read back before the next flush: the guest's group enables may be what the interrupt was for.
+    /// ICH_VMCR_EL2. The guest writes it; flush reads the group enables. After a maintenance
+    /// interrupt it must be read back before the next flush: the guest's group enables may be what
+    /// the interrupt was for.
     pub vmcr: u64,
     /// The timers whose physical interrupt a list register is linked to.
     pub linked: TimerSet,
-    /// Flush has put shared interrupts into them, or left active ones outside: sync needs those locked.
+    /// Flush has put shared interrupts into them, or left active ones outside: sync needs those
+    /// locked.
     pub(super) has_spis: bool,
     limit: u8,
     /// How many list registers, from 0 up, may not be zero in the hardware.
@@ -103,8 +106,8 @@ pub struct LrFile {
 }
 
 impl LrFile {
-    /// An empty file for hardware with this many list registers (ICH_VTR_EL2.ListRegs + 1). 0 counts as 1, more than 16
-    /// as 16.
+    /// An empty file for hardware with this many list registers (ICH_VTR_EL2.ListRegs + 1). 0
+    /// counts as 1, more than 16 as 16.
     pub fn new(list_registers: usize) -> Self {
         Self {
             lr: [0; MAX_LRS],
@@ -119,9 +122,9 @@ impl LrFile {
         }
     }
 
-    /// The vCPU comes to a CPU on which another one may have run since: the next entry writes all list registers, unless they
-    /// are `empty` (ICH_ELRSR_EL2). Whoever leaves the CPU need not clear them, except for a hypervisor that expects it, as
-    /// KVM does.
+    /// The vCPU comes to a CPU on which another one may have run since: the next entry writes all
+    /// list registers, unless they are `empty` (ICH_ELRSR_EL2). Whoever leaves the CPU need not
+    /// clear them, except for a hypervisor that expects it, as KVM does.
     pub fn moved(&mut self, empty: bool) {
         self.dirty = if empty { 0 } else { self.limit };
     }
@@ -139,8 +142,8 @@ impl LrFile {
         self.dirty = 0;
     }
 
-    /// The list registers that flush leaves unused are zero, and the caller is told to write those that are not zero in
-    /// the hardware.
+    /// The list registers that flush leaves unused are zero, and the caller is told to write those
+    /// that are not zero in the hardware.
     pub(super) fn finish(&mut self) {
         for unused in self.lr.iter_mut().skip(self.count.into()) {
             *unused = 0;

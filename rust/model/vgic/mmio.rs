@@ -35,8 +35,8 @@ impl GicFrame {
         matches!(self, GicFrame::Dist) && offset == GICD_CTLR::OFFSET && size == 4
     }
 
-    /// Whether the register at `offset` shows the lines of private interrupts (GICR_ISPENDR0, GICR_ICPENDR0), which have to
-    /// be as their devices have them.
+    /// Whether the register at `offset` shows the lines of private interrupts (GICR_ISPENDR0,
+    /// GICR_ICPENDR0), which have to be as their devices have them.
     pub const fn shows_lines(self, offset: u32) -> bool {
         matches!(self, GicFrame::Redist(_))
             && matches!(offset, GICR_ISPENDR0::OFFSET | GICR_ICPENDR0::OFFSET)
@@ -47,8 +47,8 @@ impl GicFrame {
         Some(self.find(offset)?.name)
     }
 
-    /// The register that an access of `size` bytes at `offset` is to, if it can be accessed so, and the first interrupt and
-    /// the number of those that the access concerns; `nr_irqs` exist.
+    /// The register that an access of `size` bytes at `offset` is to, if it can be accessed so, and
+    /// the first interrupt and the number of those that the access concerns; `nr_irqs` exist.
     #[inline]
     pub(super) fn locate(
         self,
@@ -105,8 +105,8 @@ pub(super) struct MmioAccess {
 }
 
 impl MmioAccess {
-    /// The interrupts that it concerns, with their places in the value. In the distributor, private interrupts are not
-    /// there (affinity routing is always on).
+    /// The interrupts that it concerns, with their places in the value. In the distributor, private
+    /// interrupts are not there (affinity routing is always on).
     pub(super) fn lines(&self) -> impl Iterator<Item = (u32, Line)> + '_ {
         (0..self.count).filter_map(|n| Some((n, self.line(n)?)))
     }
@@ -210,8 +210,8 @@ impl View<'_> {
         }
     }
 
-    /// Fails if one of the interrupts in `value` is in a list register and `matters`. Out of the way of registers that do
-    /// without.
+    /// Fails if one of the interrupts in `value` is in a list register and `matters`. Out of the
+    /// way of registers that do without.
     #[inline(never)]
     pub(super) fn check(
         &self,

@@ -4,69 +4,79 @@
 //!
 //! # The problem
 //!
-//! The guest talks to its CPU interface without us: acknowledging, ending and masking interrupts works on the list
-//! registers (LRs) of the CPU that it runs on. Everything else is ours: the guest's MMIO to distributor and
-//! redistributors, SGIs (their register traps), device lines, more interrupts than LRs, and the movement of interrupts
-//! between this model and the LRs at each entry ([`Gic::flush`]) and exit ([`Gic::sync`]).
+//! The guest talks to its CPU interface without us: acknowledging, ending and masking interrupts
+//! works on the list registers (LRs) of the CPU that it runs on. Everything else is ours: the
+//! guest's MMIO to distributor and redistributors, SGIs (their register traps), device lines, more
+//! interrupts than LRs, and the movement of interrupts between this model and the LRs at each entry
+//! ([`Gic::flush`]) and exit ([`Gic::sync`]).
 //!
 //! # How it is kept
 //!
-//! One [`Irq`] per interrupt, one [`Redist`] with a [`Bank`] per vCPU, and for each vCPU the work set: the interrupts that it
-//! may have to be given, which are those that are active there, or pending, enabled and routed there. Every change of an
-//! interrupt brings that set up to date at once (`View::place`), so that an entry looks at those only, and costs nothing when
-//! there are none. Groups, priorities and masks are looked at when the LRs are filled.
+//! One [`Irq`] per interrupt, one [`Redist`] with a [`Bank`] per vCPU, and for each vCPU the work
+//! set: the interrupts that it may have to be given, which are those that are active there, or
+//! pending, enabled and routed there. Every change of an interrupt brings that set up to date at
+//! once (`View::place`), so that an entry looks at those only, and costs nothing when there are
+//! none. Groups, priorities and masks are looked at when the LRs are filled.
 //!
-//! The guest can make all SPIs pending or active for one vCPU. So that an entry is short even then, there is a set of all SPIs of each
-//! priority, one of those in group 0, and one of those that are active: what comes first is found by their words, and the rest is
-//! counted only. They are brought up to date where an interrupt's priority, group or active state is written.
+//! The guest can make all SPIs pending or active for one vCPU. So that an entry is short even then,
+//! there is a set of all SPIs of each priority, one of those in group 0, and one of those that are
+//! active: what comes first is found by their words, and the rest is counted only. They are brought
+//! up to date where an interrupt's priority, group or active state is written.
 //!
-//! The invariant: for an interrupt that is in no LR, `holder` is what [`Irq::wanted_by`](irq::Irq) says, and the interrupt is
-//! in the work set of its holder and in no other. One in an LR stays with its holder until that vCPU is synced; it is
-//! therefore never given to two vCPUs.
+//! The invariant: for an interrupt that is in no LR, `holder` is what [`Irq::wanted_by`](irq::Irq)
+//! says, and the interrupt is in the work set of its holder and in no other. One in an LR stays
+//! with its holder until that vCPU is synced; it is therefore never given to two vCPUs.
 //!
 //! # What is stale, and when
 //!
-//! Between flush and sync a vCPU is *resident*: the state of the interrupts in its LRs is known to the hardware alone.
-//! Most operations do not mind: lines and SGIs add to the state here, and say who has to be kicked. An access that reads
-//! or replaces the pending or active state fails with [`Error::NeedSync`], and names the vCPUs that have to come out first.
-//! The caller must keep them out until it has tried again, otherwise two vCPUs can chase each other for ever.
+//! Between flush and sync a vCPU is *resident*: the state of the interrupts in its LRs is known to
+//! the hardware alone. Most operations do not mind: lines and SGIs add to the state here, and say
+//! who has to be kicked. An access that reads or replaces the pending or active state fails with
+//! [`Error::NeedSync`], and names the vCPUs that have to come out first. The caller must keep them
+//! out until it has tried again, otherwise two vCPUs can chase each other for ever.
 //!
-//! This makes GICD_CTLR.RWP and GICR_CTLR.RWP simple: they are never set, because a write that disables something is
-//! complete when it returns.
+//! This makes GICD_CTLR.RWP and GICR_CTLR.RWP simple: they are never set, because a write that
+//! disables something is complete when it returns.
 //!
 //! # What differs from KVM
 //!
-//! Registers, reset values and what userspace sees are KVM's, with these exceptions. Group 0 has its own enable in
-//! GICD_CTLR, as the architecture says. GICD_TYPER.No1N is set, because IROUTER.Interrupt_Routing_Mode is not there (KVM
-//! ignores it without saying so). STATUSR is a register. A disabled interrupt is gone when the write returns. A level
-//! without an audience costs no maintenance interrupt (see `flush`). Deactivating an interrupt through DIR works on any
-//! vCPU without asking all of them to exit.
+//! Registers, reset values and what userspace sees are KVM's, with these exceptions. Group 0 has
+//! its own enable in GICD_CTLR, as the architecture says. GICD_TYPER.No1N is set, because
+//! IROUTER.Interrupt_Routing_Mode is not there (KVM ignores it without saying so). STATUSR is a
+//! register. A disabled interrupt is gone when the write returns. A level without an audience costs
+//! no maintenance interrupt (see `flush`). Deactivating an interrupt through DIR works on any vCPU
+//! without asking all of them to exit.
 //!
 //! # LPIs
 //!
-//! They are messages, and are kept apart: see `lpi`. What translates a device's message to an LPI is the ITS, `model::its`,
-//! which is not part of this: it sleeps, and this does not.
+//! They are messages, and are kept apart: see `lpi`. What translates a device's message to an LPI
+//! is the ITS, `model::its`, which is not part of this: it sleeps, and this does not.
 //!
 //! # Locking
 //!
-//! A vCPU that sends an SGI to another, or takes one, or its timer's interrupt, or an LPI, has to do with nobody else, and must
-//! not wait for others that do the same. So there is a lock for each redistributor: [`Bank`], its SGIs, PPIs and LPIs. And there
-//! is one for all that the vCPUs share: [`Shared`], the SPIs, and which of them each vCPU may have to be given.
+//! A vCPU that sends an SGI to another, or takes one, or its timer's interrupt, or an LPI, has to
+//! do with nobody else, and must not wait for others that do the same. So there is a lock for each
+//! redistributor: [`Bank`], its SGIs, PPIs and LPIs. And there is one for all that the vCPUs share:
+//! [`Shared`], the SPIs, and which of them each vCPU may have to be given.
 //!
-//! Who needs both takes the shared one first: an entry that gives the guest an SPI, and the exit after it. Nobody ever has two
-//! banks: what concerns several vCPUs goes from one to the next, and lets each lock go before it takes the next one or tells
-//! the vCPU. Which locks an operation has is in its `View`.
+//! Who needs both takes the shared one first: an entry that gives the guest an SPI, and the exit
+//! after it. Nobody ever has two banks: what concerns several vCPUs goes from one to the next, and
+//! lets each lock go before it takes the next one or tells the vCPU. Which locks an operation has
+//! is in its `View`.
 //!
-//! The work sets are told apart by the lock that they are under, and what an entry has to know of both is in words that it reads
-//! without any ([`Gic::has_work`]). Who gives a vCPU something writes there before the kick; the vCPU looks after it has said
-//! that it is on its way. So it sees it, or is seen by the kick: `vm::vcpu_handle` has the proof. An entry that sees no SPI takes
-//! its own lock only, and one that sees nothing takes none. What an exit has to lock is known from the entry before it.
+//! The work sets are told apart by the lock that they are under, and what an entry has to know of
+//! both is in words that it reads without any ([`Gic::has_work`]). Who gives a vCPU something
+//! writes there before the kick; the vCPU looks after it has said that it is on its way. So it sees
+//! it, or is seen by the kick: `vm::vcpu_handle` has the proof. An entry that sees no SPI takes its
+//! own lock only, and one that sees nothing takes none. What an exit has to lock is known from the
+//! entry before it.
 //!
-//! Registers that are read for every interrupt, like GICD_CTLR, are atomic: see [`Gic::set_ctlr`] for the order. An LPI is
-//! under the lock of its owner: see `lpi`.
+//! Registers that are read for every interrupt, like GICD_CTLR, are atomic: see [`Gic::set_ctlr`]
+//! for the order. An LPI is under the lock of its owner: see `lpi`.
 //!
-//! Methods do not sleep and are bounded, most of them by little; those that look at all vCPUs say so. Locks may be taken where a
-//! device interrupt of the host raises a line, so with interrupts off: [`Lock`] is the caller's.
+//! Methods do not sleep and are bounded, most of them by little; those that look at all vCPUs say
+//! so. Locks may be taken where a device interrupt of the host raises a line, so with interrupts
+//! off: [`Lock`] is the caller's.
 
 mod active;
 mod config;
@@ -134,7 +144,8 @@ pub struct StaleLists {
 }
 
 impl StaleLists {
-    /// Adds the vCPU that has `irq` in a list register, if there is one. `by` makes the access; none: userspace.
+    /// Adds the vCPU that has `irq` in a list register, if there is one. `by` makes the access;
+    /// none: userspace.
     fn add(&mut self, by: Option<VcpuId>, irq: Option<&Irq>) {
         if let Some(irq) = irq.filter(|irq| irq.lr.is_some()) {
             self.add_vcpu(by, irq.holder);
@@ -158,19 +169,21 @@ impl StaleLists {
     }
 }
 
-/// What an operation has to tell the rest of the VM. Called with locks held, so it must not come back here; except for the kicks
-/// of [`Gic::sgi`].
+/// What an operation has to tell the rest of the VM. Called with locks held, so it must not come
+/// back here; except for the kicks of [`Gic::sgi`].
 pub trait Notify {
-    /// This vCPU has something new to take: make it leave the guest, or wake it up. The vCPU that runs the operation
-    /// may be named too.
+    /// This vCPU has something new to take: make it leave the guest, or wake it up. The vCPU that
+    /// runs the operation may be named too.
     fn kick(&mut self, vcpu: VcpuId);
 
-    /// The guest has deactivated a level-sensitive SPI. In time only for those that are watched ([`Gic::watch`]).
+    /// The guest has deactivated a level-sensitive SPI. In time only for those that are watched
+    /// ([`Gic::watch`]).
     fn deactivated(&mut self, spi: IntId) {
         let _ = spi;
     }
 
-    /// Something has to be done with the guest's tables, before the access that asked for it is complete.
+    /// Something has to be done with the guest's tables, before the access that asked for it is
+    /// complete.
     fn lpis(&mut self, work: LpiWork) {
         let _ = work;
     }
@@ -193,8 +206,8 @@ pub struct Gic<S: GicStorage> {
 }
 
 impl<S: GicStorage> Gic<S> {
-    /// The interrupt controller of a VM whose vCPUs all exist, in their order: a [`Redist`] and a [`Bank`] for each, and
-    /// as many shared interrupts as `config` says; `lpis` is empty.
+    /// The interrupt controller of a VM whose vCPUs all exist, in their order: a [`Redist`] and a
+    /// [`Bank`] for each, and as many shared interrupts as `config` says; `lpis` is empty.
     ///
     /// Errors: [`Error::Invalid`] if the numbers do not fit.
     pub fn new(
@@ -302,7 +315,8 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// With the lock of the redistributor that an LPI belongs to; `None` if there is no room for it.
+    /// With the lock of the redistributor that an LPI belongs to; `None` if there is no room for
+    /// it.
     fn with_lpi<T>(&self, id: LpiId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         const TRIES: usize = 2;
         let lpis: &dyn LpiStore = &self.lpis;
@@ -340,7 +354,8 @@ impl<S: GicStorage> Gic<S> {
         &self.lpis
     }
 
-    /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if it has LPIs enabled.
+    /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if
+    /// it has LPIs enabled.
     pub fn lpi_tables(&self, vcpu: VcpuId) -> (u64, Option<u64>) {
         let pending = self.banks.get(vcpu.index()).and_then(|bank| {
             let lpis = &bank.lock().lpis;
@@ -357,8 +372,8 @@ impl<S: GicStorage> Gic<S> {
         1 << (id_bits + 1).min(LpiId::BITS)
     }
 
-    /// One more event stands for this LPI, which goes to `target` if no event did before; whether that is so. Then it is
-    /// neither pending nor enabled yet.
+    /// One more event stands for this LPI, which goes to `target` if no event did before; whether
+    /// that is so. Then it is neither pending nor enabled yet.
     ///
     /// Errors: [`Error::Invalid`] if its block is not there.
     pub fn map_lpi(&self, id: LpiId, target: Option<VcpuId>) -> Result<bool, Error> {
@@ -384,7 +399,8 @@ impl<S: GicStorage> Gic<S> {
         let Some(lpi) = lpis.get(id) else {
             return Ok(None);
         };
-        // Nobody else moves it. A message that comes between the two halves stays pending, which the second one sees.
+        // Nobody else moves it. A message that comes between the two halves stays pending, which
+        // the second one sees.
         let _shared = self.lock_shared();
         self.with_bank(lpi.owner(), |view| view.give_lpi(id, target))
             .unwrap_or(Ok(()))?;
@@ -411,7 +427,8 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Err(NotRaised::Unmapped))
     }
 
-    /// Which LPIs of a block are mapped, bit n being LPI n of it: all of them, or those that go to one vCPU.
+    /// Which LPIs of a block are mapped, bit n being LPI n of it: all of them, or those that go to
+    /// one vCPU.
     pub fn lpis_of_block(&self, block: usize, of: Option<VcpuId>) -> u128 {
         lpi::lpis_of_block(&self.lpis, block, of)
     }
@@ -422,7 +439,8 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(None))
     }
 
-    /// Changes a vCPU's affinity (Aff2, Aff1, Aff0 in bits 23:0). SPIs that were routed by the old one stay with it.
+    /// Changes a vCPU's affinity (Aff2, Aff1, Aff0 in bits 23:0). SPIs that were routed by the old
+    /// one stay with it.
     pub fn set_affinity(&self, vcpu: VcpuId, affinity: u32) {
         let _shared = self.lock_shared();
         if let Some(redist) = self.redist(vcpu) {
@@ -437,15 +455,16 @@ impl<S: GicStorage> Gic<S> {
         inject::by_affinity(&self.dist, &self.redists, affinity)
     }
 
-    /// Whether this vCPU's redistributor is the last one of its region, or of several that lie side by side.
+    /// Whether this vCPU's redistributor is the last one of its region, or of several that lie side
+    /// by side.
     pub fn set_last(&self, vcpu: VcpuId, last: bool) {
         if let Some(redist) = self.redist(vcpu) {
             redist.set_last(last);
         }
     }
 
-    /// Links the PPI of one of a vCPU's timers to a physical PPI, or to none. It takes effect at entries that say that the
-    /// physical one is active.
+    /// Links the PPI of one of a vCPU's timers to a physical PPI, or to none. It takes effect at
+    /// entries that say that the physical one is active.
     ///
     /// Errors: [`Error::Invalid`] unless it is a PPI.
     pub fn link_timer(
@@ -464,8 +483,9 @@ impl<S: GicStorage> Gic<S> {
         Ok(())
     }
 
-    /// A device raises or lowers its line; the vCPU to be kicked. For an interrupt that the guest has configured as
-    /// edge-triggered, each call with `high` is one edge, and lowering means nothing.
+    /// A device raises or lowers its line; the vCPU to be kicked. For an interrupt that the guest
+    /// has configured as edge-triggered, each call with `high` is one edge, and lowering means
+    /// nothing.
     ///
     /// Errors: [`Error::Invalid`] for an SGI, and for an interrupt that does not exist.
     pub fn set_level(&self, line: Line, high: bool) -> Result<Option<VcpuId>, Error> {
@@ -485,8 +505,8 @@ impl<S: GicStorage> Gic<S> {
         self.with_line(line, pulse).unwrap_or(Err(Error::Invalid))
     }
 
-    /// Whether somebody waits for [`Notify::deactivated`] of this interrupt. Also gives the vCPU to be kicked, which
-    /// would otherwise not exit in time for one that it is handling now.
+    /// Whether somebody waits for [`Notify::deactivated`] of this interrupt. Also gives the vCPU to
+    /// be kicked, which would otherwise not exit in time for one that it is handling now.
     ///
     /// Errors: [`Error::Invalid`] for an interrupt that does not exist.
     pub fn watch(&self, line: Line, watched: bool) -> Result<Option<VcpuId>, Error> {
@@ -499,8 +519,8 @@ impl<S: GicStorage> Gic<S> {
         self.with_line(line, watch).flatten().ok_or(Error::Invalid)
     }
 
-    /// The guest raises SGIs: `value` was written to `reg` by `from`. Each vCPU that it is for is told after its lock is let go,
-    /// and before the next one's is taken.
+    /// The guest raises SGIs: `value` was written to `reg` by `from`. Each vCPU that it is for is
+    /// told after its lock is let go, and before the next one's is taken.
     #[inline]
     pub fn sgi(&self, from: VcpuId, reg: SgiReg, value: u64, notify: &mut impl Notify) {
         let sgi = SgiTargets::decode(value);
@@ -528,18 +548,20 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// Whether flush may find something for this vCPU; takes no lock. If not, that stays so for as long as it is not kicked;
-    /// meanwhile [`LrFile::flush_nothing`] does what flush would, and needs no sync.
+    /// Whether flush may find something for this vCPU; takes no lock. If not, that stays so for as
+    /// long as it is not kicked; meanwhile [`LrFile::flush_nothing`] does what flush would, and
+    /// needs no sync.
     #[inline]
     pub fn has_work(&self, vcpu: VcpuId) -> bool {
         self.redist(vcpu).is_some_and(Redist::has_work)
     }
 
-    /// Fills the list registers for an entry of `vcpu` to the guest, and makes it resident. `active`: the timers whose
-    /// physical interrupt, see [`Gic::link_timer`], is active on this CPU.
+    /// Fills the list registers for an entry of `vcpu` to the guest, and makes it resident.
+    /// `active`: the timers whose physical interrupt, see [`Gic::link_timer`], is active on this
+    /// CPU.
     ///
-    /// `file.vmcr` should be what the guest has: an older value delays what depends on it until the next exit. Does
-    /// nothing if the vCPU is resident.
+    /// `file.vmcr` should be what the guest has: an older value delays what depends on it until the
+    /// next exit. Does nothing if the vCPU is resident.
     pub fn flush(&self, vcpu: VcpuId, file: &mut LrFile, active: TimerSet) {
         // What comes after this look is told with a kick.
         let spis = self.redist(vcpu).is_some_and(Redist::has_spis);
@@ -551,10 +573,12 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// Takes back what the guest has done since the last flush, from `file` as read from the hardware: list registers 0
-    /// to `count`, `vmcr`, and `hcr` if [`LrFile::needs_hcr`]. The vCPU is no longer resident.
+    /// Takes back what the guest has done since the last flush, from `file` as read from the
+    /// hardware: list registers 0 to `count`, `vmcr`, and `hcr` if [`LrFile::needs_hcr`]. The vCPU
+    /// is no longer resident.
     ///
-    /// The vCPU itself is kicked only for what it is not certain to see at its next flush, that is, never.
+    /// The vCPU itself is kicked only for what it is not certain to see at its next flush, that is,
+    /// never.
     pub fn sync(&self, vcpu: VcpuId, file: &mut LrFile, notify: &mut impl Notify) -> SyncReport {
         let spis = file.has_spis;
         let sync = |view: &mut View<'_>| view.sync(vcpu, file, notify);
@@ -566,8 +590,8 @@ impl<S: GicStorage> Gic<S> {
         report.unwrap_or_default()
     }
 
-    /// The guest wrote `value` to ICC_DIR_EL1, which traps. `vmcr` is what the guest has at this moment: with EOImode 0
-    /// the write means nothing.
+    /// The guest wrote `value` to ICC_DIR_EL1, which traps. `vmcr` is what the guest has at this
+    /// moment: with EOImode 0 the write means nothing.
     ///
     /// Errors: [`Error::NeedSync`].
     pub fn deactivate(
@@ -577,7 +601,8 @@ impl<S: GicStorage> Gic<S> {
         vmcr: u64,
         notify: &mut impl Notify,
     ) -> Result<(), Error> {
-        // Without EOImode 1 a write to DIR does nothing; so does one of an INTID that does not exist.
+        // Without EOImode 1 a write to DIR does nothing; so does one of an INTID that does not
+        // exist.
         if vmcr & vmcr::VEOIM == 0 {
             return Ok(());
         }
@@ -589,8 +614,8 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(()))
     }
 
-    /// Whether `vcpu`, which is synced, has an interrupt that would wake it from WFI: its group is enabled by the
-    /// distributor and by the CPU interface, and its priority is above the mask.
+    /// Whether `vcpu`, which is synced, has an interrupt that would wake it from WFI: its group is
+    /// enabled by the distributor and by the CPU interface, and its priority is above the mask.
     pub fn has_pending(&self, vcpu: VcpuId, vmcr: u64) -> bool {
         let Some(redist) = self.redist(vcpu).filter(|redist| redist.has_work()) else {
             return false;
@@ -617,18 +642,21 @@ impl<S: GicStorage> Gic<S> {
             .is_some_and(|bank| bank.lock().resident)
     }
 
-    /// GICD_CTLR, as the guest reads it; takes no lock. Guests do nothing as often as to wait for its RWP to be clear.
+    /// GICD_CTLR, as the guest reads it; takes no lock. Guests do nothing as often as to wait for
+    /// its RWP to be clear.
     #[inline]
     pub fn ctlr(&self) -> u32 {
         self.dist.ctlr.load(Relaxed)
     }
 
-    /// The guest writes GICD_CTLR. Enabling a group kicks those who were waiting for it. Disabling one is complete when RWP reads
-    /// as zero, which it always does: so what is in list registers has to come back first.
+    /// The guest writes GICD_CTLR. Enabling a group kicks those who were waiting for it. Disabling
+    /// one is complete when RWP reads as zero, which it always does: so what is in list registers
+    /// has to come back first.
     ///
-    /// It concerns everybody, but nobody's lock is held for longer than a look. Whoever has raised something, or filled list
-    /// registers, by the old value has let its lock go before that look, which then finds it; and who takes it later has the
-    /// new value. Trying again when it failed does no harm: what was filled since is by the new value.
+    /// It concerns everybody, but nobody's lock is held for longer than a look. Whoever has raised
+    /// something, or filled list registers, by the old value has let its lock go before that look,
+    /// which then finds it; and who takes it later has the new value. Trying again when it failed
+    /// does no harm: what was filled since is by the new value.
     ///
     /// As long as there are vCPUs: not for where that matters.
     #[cold]
@@ -673,8 +701,8 @@ impl<S: GicStorage> Gic<S> {
         body(&mut self.view(bank, shared.as_deref_mut()))
     }
 
-    /// A read by the guest of `size` bytes at `offset` in `frame`. Registers that do not exist read as zero, and so do
-    /// sizes and alignments that a register does not have.
+    /// A read by the guest of `size` bytes at `offset` in `frame`. Registers that do not exist read
+    /// as zero, and so do sizes and alignments that a register does not have.
     ///
     /// Errors: [`Error::BadAccess`], [`Error::NoVcpu`], [`Error::NeedSync`].
     pub fn mmio_read(
@@ -689,11 +717,11 @@ impl<S: GicStorage> Gic<S> {
         })
     }
 
-    /// A write by the guest, as [`Gic::mmio_read`]. A write to what does not exist is ignored. One to GICD_CTLR takes as long
-    /// as there are vCPUs.
+    /// A write by the guest, as [`Gic::mmio_read`]. A write to what does not exist is ignored. One
+    /// to GICD_CTLR takes as long as there are vCPUs.
     ///
-    /// Errors: as [`Gic::mmio_read`]. It has to be tried again then: of a write to GICD_CTLR the vCPUs that it waits for are all
-    /// that is missing, of others nothing is done.
+    /// Errors: as [`Gic::mmio_read`]. It has to be tried again then: of a write to GICD_CTLR the
+    /// vCPUs that it waits for are all that is missing, of others nothing is done.
     pub fn mmio_write(
         &self,
         by: VcpuId,
@@ -718,14 +746,17 @@ impl<S: GicStorage> Gic<S> {
 
     /// Userspace saves 32 bits of a register. All vCPUs are stopped.
     ///
-    /// Errors: [`Error::NoVcpu`], [`Error::NeedSync`] for vCPUs that are stopped but not yet synced.
+    /// Errors: [`Error::NoVcpu`], [`Error::NeedSync`] for vCPUs that are stopped but not yet
+    /// synced.
     pub fn user_read(&self, frame: GicFrame, offset: u32) -> Result<u32, Error> {
         self.with_frame(frame, offset, |view| view.user_read(frame, offset))
     }
 
-    /// Userspace restores 32 bits of a register. All vCPUs are stopped: who is to be kicked need not be.
+    /// Userspace restores 32 bits of a register. All vCPUs are stopped: who is to be kicked need
+    /// not be.
     ///
-    /// Errors: as [`Gic::user_read`], and [`Error::Invalid`] or [`Error::Busy`] for a value that the register cannot take.
+    /// Errors: as [`Gic::user_read`], and [`Error::Invalid`] or [`Error::Busy`] for a value that
+    /// the register cannot take.
     pub fn user_write(
         &self,
         frame: GicFrame,
@@ -738,8 +769,8 @@ impl<S: GicStorage> Gic<S> {
         })
     }
 
-    /// Userspace saves the levels of 32 lines from `first` on, the private ones being those of `vcpu`. Zero for SGIs, for
-    /// interrupts that do not exist, and for edge-triggered ones.
+    /// Userspace saves the levels of 32 lines from `first` on, the private ones being those of
+    /// `vcpu`. Zero for SGIs, for interrupts that do not exist, and for edge-triggered ones.
     ///
     /// Errors: [`Error::Invalid`] unless `first` is a multiple of 32.
     pub fn level_info(&self, vcpu: VcpuId, first: u32) -> Result<u32, Error> {
@@ -747,7 +778,8 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(0))
     }
 
-    /// Userspace restores the levels of 32 lines, whatever the interrupts' configuration, which may be restored later.
+    /// Userspace restores the levels of 32 lines, whatever the interrupts' configuration, which may
+    /// be restored later.
     ///
     /// Errors: as [`Gic::level_info`].
     pub fn set_level_info(&self, vcpu: VcpuId, first: u32, levels: u32) -> Result<(), Error> {
@@ -755,8 +787,8 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(()))
     }
 
-    /// Everything out of reset, except the levels of the lines, which are the devices'. No vCPU is resident, before or
-    /// after.
+    /// Everything out of reset, except the levels of the lines, which are the devices'. No vCPU is
+    /// resident, before or after.
     pub fn reset(&self) {
         self.dist.enable_groups(0);
         self.with_shared(|view| {
@@ -768,8 +800,9 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// The private interrupts of one vCPU out of reset, except the levels of the lines. The vCPU is not resident. Not for
-    /// KVM_ARM_VCPU_INIT and not for PSCI: neither of them resets a redistributor.
+    /// The private interrupts of one vCPU out of reset, except the levels of the lines. The vCPU is
+    /// not resident. Not for KVM_ARM_VCPU_INIT and not for PSCI: neither of them resets a
+    /// redistributor.
     pub fn reset_vcpu(&self, vcpu: VcpuId) {
         self.with_bank(vcpu, |view| view.reset_bank(vcpu, Bank::reset_private));
     }

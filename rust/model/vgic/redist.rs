@@ -39,13 +39,13 @@ pub(super) struct HwMap {
     pub(super) physical: u16,
 }
 
-/// What of one vCPU's redistributor is read without a lock. Each has its own cache line: others write here for a vCPU what that
-/// one reads whenever it enters the guest.
+/// What of one vCPU's redistributor is read without a lock. Each has its own cache line: others
+/// write here for a vCPU what that one reads whenever it enters the guest.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Redist {
-    /// The private interrupts that the vCPU may have to be given, each in the place of its number, and [`Redist::LPIS`]. Written
-    /// with its [`Bank`] locked.
+    /// The private interrupts that the vCPU may have to be given, each in the place of its number,
+    /// and [`Redist::LPIS`]. Written with its [`Bank`] locked.
     banked: AtomicU64,
     /// There are shared interrupts that the vCPU may have to be given. Written with those locked.
     spis: AtomicBool,
@@ -61,8 +61,8 @@ impl Redist {
     /// In `banked`: there are LPIs that the vCPU may have to be given.
     const LPIS: u64 = 1 << 32;
 
-    /// The redistributor of a vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0; Aff3 is not supported) and this
-    /// number (KVM's vCPU id, shown in GICR_TYPER).
+    /// The redistributor of a vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0; Aff3 is not
+    /// supported) and this number (KVM's vCPU id, shown in GICR_TYPER).
     pub fn new(affinity: u32, vcpu_id: u16) -> Self {
         Self {
             banked: AtomicU64::new(0),
@@ -132,8 +132,8 @@ impl Redist {
         self.set_banked(!Self::LPIS, false);
     }
 
-    /// The affinity that KVM gives the vCPU with this index: 16 vCPUs to a cluster, because an SGI's target list has
-    /// 16 bits.
+    /// The affinity that KVM gives the vCPU with this index: 16 vCPUs to a cluster, because an
+    /// SGI's target list has 16 bits.
     pub const fn usual_affinity(vcpu: VcpuId) -> u32 {
         let n = vcpu.index() as u32;
         (n & 0xf) | (((n >> 4) & 0xff) << 8) | (((n >> 12) & 0xff) << 16)
@@ -157,7 +157,8 @@ pub struct Bank {
     pub(super) status: u32,
     /// Between flush and sync: the vCPU may be changing its list registers at this moment.
     pub(super) resident: bool,
-    /// The group enables of GICD_CTLR that its list registers were filled by; 0: nothing is in them.
+    /// The group enables of GICD_CTLR that its list registers were filled by; 0: nothing is in
+    /// them.
     pub(super) forwarded: u32,
     /// What the timers' interrupts are linked to, by [`TimerId`].
     pub(super) timers: [Option<HwMap>; 2],
@@ -186,7 +187,8 @@ impl Bank {
         bank
     }
 
-    /// The timer that this interrupt is, and the physical interrupt that it is linked to, if that is active.
+    /// The timer that this interrupt is, and the physical interrupt that it is linked to, if that
+    /// is active.
     pub(super) fn link(&self, id: IntId, active: TimerSet) -> Option<(TimerId, u16)> {
         if active.is_empty() {
             return None;

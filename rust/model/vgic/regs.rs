@@ -101,7 +101,8 @@ pub(super) fn redist_ctlr(gic: &View<'_>, access: &MmioAccess) -> u64 {
     features | GICR_CTLR::EnableLPIs.of(enabled.into())
 }
 
-/// The registers' part is done when this returns, that of the tables in the guest's memory is the caller's.
+/// The registers' part is done when this returns, that of the tables in the guest's memory is the
+/// caller's.
 pub(super) fn set_redist_ctlr(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -135,8 +136,8 @@ pub(super) fn set_redist_ctlr(
 pub(super) const PROPBASER_ADDRESS: u64 = GICR_PROPBASER::Physical_Address.mask();
 pub(super) const PENDBASER_ADDRESS: u64 = GICR_PENDBASER::Physical_Address.mask();
 
-/// GICR_PROPBASER and GICR_PENDBASER out of reset: no address, inner shareable, inner write-back. As
-/// with KVM, GICR_PENDBASER says so without LPIs too.
+/// GICR_PROPBASER and GICR_PENDBASER out of reset: no address, inner shareable, inner write-back.
+/// As with KVM, GICR_PENDBASER says so without LPIs too.
 pub(super) const TABLE_AT_RESET: u64 =
     GICR_PROPBASER::Shareability.of(1) | GICR_PROPBASER::InnerCache.of(3);
 
@@ -161,8 +162,8 @@ pub(super) fn set_propbaser(
     Ok(())
 }
 
-/// PTZ reads as zero: it says that the table is all zeroes when LPIs are enabled, and so need not be
-/// looked at then.
+/// PTZ reads as zero: it says that the table is all zeroes when LPIs are enabled, and so need not
+/// be looked at then.
 pub(super) fn pendbaser(gic: &View<'_>, access: &MmioAccess) -> u64 {
     let pendbaser = bank(gic, access).map_or(0, |bank| bank.lpis.pendbaser);
     half(GICR_PENDBASER::PTZ.with(pendbaser, 0), access)
@@ -213,9 +214,9 @@ pub(super) fn invalidate_all_lpis(
     Ok(())
 }
 
-/// Where the guest says that a table is cacheable and shared otherwise than this host accesses it, it reads back how:
-/// inner shareable, inner write-back, outer the same as inner or not cacheable. The fields are in the
-/// same places in GICR_PROPBASER and GICR_PENDBASER.
+/// Where the guest says that a table is cacheable and shared otherwise than this host accesses it,
+/// it reads back how: inner shareable, inner write-back, outer the same as inner or not cacheable.
+/// The fields are in the same places in GICR_PROPBASER and GICR_PENDBASER.
 pub(super) fn memory_attributes(value: u64) -> u64 {
     use GICR_PROPBASER::{InnerCache, OuterCache, Shareability};
     let inner = InnerCache.get(value);
@@ -270,8 +271,9 @@ pub(super) fn clear_redist_status(
     Ok(())
 }
 
-/// Whether an access to a 64-bit register is to all of it, or to its lower half. The upper half of one that does something
-/// when it is written is reserved, or belongs to what is not there: vPEs and a fourth level of affinity.
+/// Whether an access to a 64-bit register is to all of it, or to its lower half. The upper half of
+/// one that does something when it is written is reserved, or belongs to what is not there: vPEs
+/// and a fourth level of affinity.
 fn is_lower(access: &MmioAccess) -> bool {
     access.offset & 4 == 0
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What there is of an interrupt controller, who locks which part of it, and what an operation sees while it does.
+//! What there is of an interrupt controller, who locks which part of it, and what an operation sees
+//! while it does.
 
 use super::intid::{IntId, Line};
 use super::irq::Irq;
@@ -14,7 +15,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::R
 
 /// A lock around a part of the controller.
 pub trait Lock<T> {
-    /// Takes it, until the value is dropped. It must be safe to take wherever the controller is used.
+    /// Takes it, until the value is dropped. It must be safe to take wherever the controller is
+    /// used.
     fn lock(&self) -> impl DerefMut<Target = T>;
 }
 
@@ -36,9 +38,10 @@ pub trait GicStorage: Sized {
     type Lpis: LpiStore;
 }
 
-/// The distributor's own registers, and what all vCPUs' redistributors have in common. All of it is read without a lock, and
-/// written with that of the shared interrupts, if at all once there are vCPUs in the guest; but for what says otherwise, and for
-/// what changes once only, when the first ITS comes.
+/// The distributor's own registers, and what all vCPUs' redistributors have in common. All of it is
+/// read without a lock, and written with that of the shared interrupts, if at all once there are
+/// vCPUs in the guest; but for what says otherwise, and for what changes once only, when the first
+/// ITS comes.
 #[derive(Debug)]
 pub(super) struct Dist {
     /// GICD_CTLR, as the guest reads it. Written without a lock, too: see [`super::Gic::set_ctlr`].
@@ -95,8 +98,8 @@ pub struct Shared<S: GicStorage> {
 }
 
 impl<S: GicStorage> Shared<S> {
-    /// The shared interrupts out of reset; `spis` are each [`Irq::default`], and `works`, one for each vCPU and
-    /// [`WorkSet::KINDS`] more, empty.
+    /// The shared interrupts out of reset; `spis` are each [`Irq::default`], and `works`, one for
+    /// each vCPU and [`WorkSet::KINDS`] more, empty.
     pub fn new(mut spis: S::Spis, mut works: S::Works) -> Self {
         SharedView {
             spis: &mut spis,
@@ -111,7 +114,8 @@ impl<S: GicStorage> Shared<S> {
     }
 }
 
-/// A property by which shared interrupts are found without a look at each; there is a set for all that have it.
+/// A property by which shared interrupts are found without a look at each; there is a set for all
+/// that have it.
 #[derive(Clone, Copy)]
 pub(super) enum IrqProperty {
     /// Active, as of the last sync if in a list register.
@@ -153,8 +157,8 @@ impl SharedView<'_> {
         self.works.get(at)
     }
 
-    /// The shared interrupts in a set, with their priorities: the more urgent ones come first, and among
-    /// them the lower INTIDs.
+    /// The shared interrupts in a set, with their priorities: the more urgent ones come first, and
+    /// among them the lower INTIDs.
     pub(super) fn by_priority<'a>(
         &'a self,
         set: &'a WorkSet,
@@ -206,9 +210,10 @@ impl SpiWork<'_> {
         active.map_or(WorkSet::default(), |active| self.work.part(active, true))
     }
 
-    /// Calls `each` for the first `most` of those that are not active and in one of these groups, told as in GICD_CTLR; the more
-    /// urgent ones come first, and among them the lower INTIDs. Returns how many there are. For a vCPU that is not resident: what
-    /// is here and not active is pending.
+    /// Calls `each` for the first `most` of those that are not active and in one of these groups,
+    /// told as in GICD_CTLR; the more urgent ones come first, and among them the lower INTIDs.
+    /// Returns how many there are. For a vCPU that is not resident: what is here and not active is
+    /// pending.
     #[cold]
     pub(super) fn first_pending(
         &self,
@@ -235,8 +240,8 @@ impl SpiWork<'_> {
     }
 }
 
-/// What one operation sees: what needs no lock, and what it has locked, without the storage's types. An interrupt that it has
-/// not locked is not there for it.
+/// What one operation sees: what needs no lock, and what it has locked, without the storage's
+/// types. An interrupt that it has not locked is not there for it.
 pub(super) struct View<'a> {
     pub(super) dist: &'a Dist,
     pub(super) redists: &'a [Redist],
@@ -257,8 +262,8 @@ impl View<'_> {
         Some(bank.state)
     }
 
-    /// The vCPU of a line is one that there is, whoever has named it: what it is named by is looked up in the same way. The
-    /// number may be anything.
+    /// The vCPU of a line is one that there is, whoever has named it: what it is named by is looked
+    /// up in the same way. The number may be anything.
     pub(super) fn irq(&self, line: Line) -> Option<&Irq> {
         match line.bank() {
             Some(vcpu) => speculation::entry(&self.bank(vcpu)?.private, line.id().index()),
@@ -274,7 +279,8 @@ impl View<'_> {
         }
     }
 
-    /// Calls `each` for the private interrupts that this vCPU, whose redistributor is locked, may have to be given.
+    /// Calls `each` for the private interrupts that this vCPU, whose redistributor is locked, may
+    /// have to be given.
     pub(super) fn each_private(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, &Irq)) {
         let (Some(bank), Some(redist)) = (self.bank(vcpu), self.redists.get(vcpu.index())) else {
             return;
@@ -286,7 +292,8 @@ impl View<'_> {
         }
     }
 
-    /// The shared interrupts that this vCPU may have to be given, if they are locked and there are any.
+    /// The shared interrupts that this vCPU may have to be given, if they are locked and there are
+    /// any.
     pub(super) fn spi_work(&self, vcpu: VcpuId) -> Option<SpiWork<'_>> {
         let redist = self.redists.get(vcpu.index())?;
         let shared = self.shared.as_ref().filter(|_| redist.has_spis())?;
@@ -294,9 +301,9 @@ impl View<'_> {
         Some(SpiWork { shared, work })
     }
 
-    /// Calls `each` for the interrupts that this vCPU, whose redistributor is locked, may have to be given; the shared ones if
-    /// they are locked, too. Returns whether these are all: if there are too many shared ones to look at each, it has left them to
-    /// [`View::spi_work`].
+    /// Calls `each` for the interrupts that this vCPU, whose redistributor is locked, may have to
+    /// be given; the shared ones if they are locked, too. Returns whether these are all: if there
+    /// are too many shared ones to look at each, it has left them to [`View::spi_work`].
     pub(super) fn each_work(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, &Irq)) -> bool {
         let (Some(bank), Some(redist)) = (self.bank(vcpu), self.redists.get(vcpu.index())) else {
             return true;

@@ -16,7 +16,8 @@ use crate::model::vcpus::VcpuId;
 /// What sync found out about the physical interrupts that are linked to private ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncReport {
-    /// The guest deactivated these through their list registers, and with them the hardware deactivated the physical ones.
+    /// The guest deactivated these through their list registers, and with them the hardware
+    /// deactivated the physical ones.
     pub deactivated: TimerSet,
 }
 
@@ -58,8 +59,8 @@ impl View<'_> {
         report
     }
 
-    /// The active interrupts that are in no list register, in the order in which they end. Only EOImode 0 counts, since DIR
-    /// traps.
+    /// The active interrupts that are in no list register, in the order in which they end. Only
+    /// EOImode 0 counts, since DIR traps.
     #[cold]
     fn active_outside(&self, cpu: VcpuId, file: &LrFile) -> Best<{ MOST }> {
         let mut active = self.active(cpu);
@@ -72,7 +73,8 @@ impl View<'_> {
     }
 
     /// Takes over what the guest made of one list register, and adds an interrupt that it has
-    /// acknowledged and not ended. Returns the timer whose linked physical interrupt was deactivated.
+    /// acknowledged and not ended. Returns the timer whose linked physical interrupt was
+    /// deactivated.
     fn fold(
         &mut self,
         cpu: VcpuId,
@@ -143,8 +145,9 @@ impl View<'_> {
         true
     }
 
-    /// An interrupt that left this vCPU's list registers may belong to another one by now. That is told even while the
-    /// distributor does not forward its group: who found nothing to do relies on being told of all that comes later.
+    /// An interrupt that left this vCPU's list registers may belong to another one by now. That is
+    /// told even while the distributor does not forward its group: who found nothing to do relies
+    /// on being told of all that comes later.
     fn hand_over(&self, from: VcpuId, line: Line, notify: &mut dyn Notify) {
         if let Some(vcpu) = self.irq(line).and_then(Irq::kick_when_raised) {
             if vcpu != from {

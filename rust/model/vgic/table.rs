@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The registers of the distributor and of a redistributor (IHI 0069, chapter 12), one row each, ordered by offset.
+//! The registers of the distributor and of a redistributor (IHI 0069, chapter 12), one row each,
+//! ordered by offset.
 //!
-//! What has no row is reserved: it reads as zero and ignores writes. Rows that do so too are there because userspace may
-//! save and restore them.
+//! What has no row is reserved: it reads as zero and ignores writes. Rows that do so too are there
+//! because userspace may save and restore them.
 
 use super::mmio::MmioAccess;
 use super::regs::*;

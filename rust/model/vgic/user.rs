@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Saving and restoring: KVM_DEV_ARM_VGIC_GRP_DIST_REGS, REDIST_REGS and LEVEL_INFO (Documentation/virt/kvm/devices/
-//! arm-vgic-v3.rst in the kernel).
+//! Saving and restoring: KVM_DEV_ARM_VGIC_GRP_DIST_REGS, REDIST_REGS and LEVEL_INFO
+//! (Documentation/virt/kvm/devices/ arm-vgic-v3.rst in the kernel).
 //!
-//! Userspace sees the same registers as the guest, in 32-bit halves, except where the guest's view does not hold all of
-//! the state: the pending latch apart from the line, STATUSR to be set, IIDR to be compared.
+//! Userspace sees the same registers as the guest, in 32-bit halves, except where the guest's view
+//! does not hold all of the state: the pending latch apart from the line, STATUSR to be set, IIDR
+//! to be compared.
 
 use super::intid::{IntId, Line};
 use super::mmio::{GicFrame, MmioAccess};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Aborts of the guest's accesses to memory: faults of stage 2, errors of the memory system, and walks of
-//! the guest's own tables that came upon nothing.
+//! Aborts of the guest's accesses to memory: faults of stage 2, errors of the memory system, and
+//! walks of the guest's own tables that came upon nothing.
 
 use super::{
     mmio, DeferredWork, DeviceNext, Exit, MemoryError, MemoryFault, Next, Stop, WalkedOut,
@@ -99,8 +99,8 @@ impl MemoryError {
         })
     }
 
-    /// The guest gets it as it is. On its own walk the level stands there; with S1PTW it is that of stage 2's, which the guest
-    /// does not have.
+    /// The guest gets it as it is. On its own walk the level stands there; with S1PTW it is that of
+    /// stage 2's, which the guest does not have.
     fn inject(self, vcpu: &mut StoppedVcpu) {
         let status = match self.abort.fault() {
             fault @ FaultStatus::ExternalOnWalk(_) if !self.abort.is_on_walk() => fault,
@@ -128,8 +128,8 @@ impl WalkedOut {
     }
 }
 
-/// Begins a walk of the guest's own tables for `far`; `None` if its MMU is off. The flag says whether the
-/// descriptors have the most significant byte first.
+/// Begins a walk of the guest's own tables for `far`; `None` if its MMU is off. The flag says
+/// whether the descriptors have the most significant byte first.
 fn stage1_walk(vcpu: &mut StoppedVcpu, far: u64) -> (Option<Walk>, bool) {
     let sctlr = vcpu.get(Reg::SCTLR_EL1);
     let ttbrs = [vcpu.get(Reg::TTBR0_EL1), vcpu.get(Reg::TTBR1_EL1)];
@@ -171,8 +171,8 @@ impl Vcpu {
         }
     }
 
-    /// Gives the guest the abort of a walk of its tables that came upon nothing: they are walked once
-    /// more for the level. Where they do not lead there any more the guest tries again.
+    /// Gives the guest the abort of a walk of its tables that came upon nothing: they are walked
+    /// once more for the level. Where they do not lead there any more the guest tries again.
     pub(in crate::vcpu) fn serve_walked_out(
         &self,
         loaded: &mut Loaded<'_, StoppedVcpu>,
@@ -188,12 +188,12 @@ impl Vcpu {
         }
     }
 
-    /// Reports an error of the memory system: the page to the host, which would give it to somebody else
-    /// otherwise; the error to userspace, if it wants that, or else to the guest.
+    /// Reports an error of the memory system: the page to the host, which would give it to somebody
+    /// else otherwise; the error to userspace, if it wants that, or else to the guest.
     ///
-    /// The address is found in the guest's tables as they are now, so a guest chooses it: hence only a
-    /// page of its own is reported. What the firmware knows of the error (APEI) only the kernel could
-    /// claim.
+    /// The address is found in the guest's tables as they are now, so a guest chooses it: hence
+    /// only a page of its own is reported. What the firmware knows of the error (APEI) only the
+    /// kernel could claim.
     pub(in crate::vcpu) fn serve_memory_error(
         &self,
         loaded: &mut Loaded<'_, StoppedVcpu>,

@@ -2,10 +2,11 @@
 
 //! Fast exits: what is answered in the exception vector, with the guest still in the CPU.
 //!
-//! Here interrupts are masked and the guest's world is in place (HCR_EL2.TGE = 0), so nothing in here sleeps, touches
-//! user memory, wakes a thread or loops for long. What needs any of that leaves. What takes a lock has RCU watch this CPU
-//! meanwhile ([`RcuActive`]), which on some CPUs it does not while they run a guest. A pending interrupt of the host's does
-//! not wait: the guest takes its exit for it right after the ERET.
+//! Here interrupts are masked and the guest's world is in place (HCR_EL2.TGE = 0), so nothing in
+//! here sleeps, touches user memory, wakes a thread or loops for long. What needs any of that
+//! leaves. What takes a lock has RCU watch this CPU meanwhile ([`RcuActive`]), which on some CPUs
+//! it does not while they run a guest. A pending interrupt of the host's does not wait: the guest
+//! takes its exit for it right after the ERET.
 
 use super::{gic, sysreg, Outcome};
 use crate::arch::cpu::features;
@@ -47,7 +48,8 @@ impl FastExits for VcpuContext {
     }
 }
 
-/// A synchronous exit. The kinds are functions of their own, or the shortest would save the registers that the longest needs.
+/// A synchronous exit. The kinds are functions of their own, or the shortest would save the
+/// registers that the longest needs.
 #[inline]
 fn sync(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     match esr.class() {
@@ -202,8 +204,9 @@ fn emulated_register(
     }
 }
 
-/// After an emulated access: tells running vCPUs of their interrupts, and takes this one's. False if the host is needed
-/// for the rest, which `vcpu.after` has; the instruction is done all the same.
+/// After an emulated access: tells running vCPUs of their interrupts, and takes this one's. False
+/// if the host is needed for the rest, which `vcpu.after` has; the instruction is done all the
+/// same.
 #[inline]
 fn finish(vcpu: &mut VcpuContext) -> bool {
     vcpu.after.is_empty() || finish_others(vcpu)
@@ -226,8 +229,8 @@ fn finish_others(vcpu: &mut VcpuContext) -> bool {
     !rest
 }
 
-/// Leaves for an abort. Where HPFAR_EL2 is UNKNOWN (permission faults), the address is found while the guest's tables are
-/// still in place; if they have changed meanwhile, the guest tries again.
+/// Leaves for an abort. Where HPFAR_EL2 is UNKNOWN (permission faults), the address is found while
+/// the guest's tables are still in place; if they have changed meanwhile, the guest tries again.
 #[inline(never)]
 fn abort_address(vcpu: &mut VcpuContext, live: Live<'_>, esr: Esr) -> Verdict {
     vcpu.walked_ipa = None;
@@ -364,7 +367,8 @@ fn wait_while_alone(ticks: u64) -> u64 {
     loop {
         let before = timer::counter();
         wait::for_interrupt(slice);
-        // With an ISB first: neither this nor the look at what is pending may be done before the wait.
+        // With an ISB first: neither this nor the look at what is pending may be done before the
+        // wait.
         let now = timer::counter();
         let pending = cpu_gic::pending();
         // Without an interrupt, but too early: something else has ended it, and would again.
@@ -382,7 +386,8 @@ fn wait_while_alone(ticks: u64) -> u64 {
 /// How often a wait in the vector looks for other threads: every 50 us.
 const LOOKS_PER_SECOND: u64 = 20_000;
 
-/// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the host's.
+/// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the
+/// host's.
 fn irq(vcpu: &mut VcpuContext, rcu: InGuest<'_>) -> Verdict {
     vcpu.count(Count::Irq);
     let pending = cpu_gic::pending();
@@ -393,7 +398,8 @@ fn irq(vcpu: &mut VcpuContext, rcu: InGuest<'_>) -> Verdict {
     }
 }
 
-/// Whether a physical interrupt is about the guest in this CPU: a kick, one of its timers', or its list registers'.
+/// Whether a physical interrupt is about the guest in this CPU: a kick, one of its timers', or its
+/// list registers'.
 fn is_guests(pending: u64) -> bool {
     pending == percpu_irq::KICK.into()
         || percpu_irq::timer_of(pending).is_some()
@@ -406,7 +412,8 @@ fn take(vcpu: &mut VcpuContext, pending: u64, rcu: InGuest<'_>) -> Verdict {
     let timer = percpu_irq::timer_of(pending);
     let _watched = RcuActive::new(rcu);
     if !vcpu.fast {
-        // The timer's has to be silenced all the same: it is asserted whenever the guest runs, which would not get on.
+        // The timer's has to be silenced all the same: it is asserted whenever the guest runs,
+        // which would not get on.
         if let Some(timer) = timer {
             vcpu.silence_timer(timer);
         }

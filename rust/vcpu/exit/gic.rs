@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's accesses to the interrupt controller: its registers in memory, SGIs, deactivations. Each is
-//! here once, for fast and slow exits.
+//! The guest's accesses to the interrupt controller: its registers in memory, SGIs, deactivations.
+//! Each is here once, for fast and slow exits.
 
 use super::mmio::{extend, guest_order, is_big_endian};
 use super::{GicAccess, Outcome};
@@ -17,12 +17,12 @@ use crate::vm::vcpu_stats::Count;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// For how many vCPUs a fast exit raises an SGI: interrupts are off until all of them are told. The host
-/// does it for more with interrupts on, between one vCPU and the next.
+/// For how many vCPUs a fast exit raises an SGI: interrupts are off until all of them are told. The
+/// host does it for more with interrupts on, between one vCPU and the next.
 const SGIS_AT_ONCE: usize = 64;
 
-/// Does an access to a register in memory; the PC stays at the instruction. `order` turns a value from the
-/// device's byte order to the guest's, or back. Nothing has been done if this fails.
+/// Does an access to a register in memory; the PC stays at the instruction. `order` turns a value
+/// from the device's byte order to the guest's, or back. Nothing has been done if this fails.
 #[inline(always)]
 pub(super) fn access(
     vcpu: &mut VcpuContext,
@@ -56,8 +56,8 @@ pub(super) fn send_sgi(vcpu: &mut VcpuContext, reg: SgiReg, value: u64) -> Outco
     Outcome::Done
 }
 
-/// Sends the SGI that a write of `value` to ICC_SGI1R_EL1 asks for as [`send_sgi`] does, in a fast exit.
-/// Those who run are told while it goes on.
+/// Sends the SGI that a write of `value` to ICC_SGI1R_EL1 asks for as [`send_sgi`] does, in a fast
+/// exit. Those who run are told while it goes on.
 #[inline(always)]
 pub(super) fn send_sgi1_fast(vcpu: &mut VcpuContext, value: u64) -> Outcome {
     let (Some(gic), Some(peers)) = (vcpu.frozen.gic(), vcpu.frozen.peers()) else {
@@ -75,8 +75,8 @@ pub(super) fn send_sgi1_fast(vcpu: &mut VcpuContext, value: u64) -> Outcome {
     Outcome::Done
 }
 
-/// Tells the vCPUs that an SGI goes to, each as soon as it has it; who cannot be told in a fast exit is
-/// told after it.
+/// Tells the vCPUs that an SGI goes to, each as soon as it has it; who cannot be told in a fast
+/// exit is told after it.
 struct Tell<'a> {
     from: VcpuId,
     peers: &'a [Arc<VcpuHandle>],
@@ -97,8 +97,8 @@ impl Notify for Tell<'_> {
     }
 }
 
-/// Does a write of `intid` to ICC_DIR_EL1, where the CPU interface's ICH_VMCR_EL2 is `vmcr`. Fails with the
-/// vCPUs that have the interrupt in their list registers.
+/// Does a write of `intid` to ICC_DIR_EL1, where the CPU interface's ICH_VMCR_EL2 is `vmcr`. Fails
+/// with the vCPUs that have the interrupt in their list registers.
 pub(super) fn deactivate(vcpu: &mut VcpuContext, intid: u64, vmcr: u64) -> Result<(), VcpuSet> {
     let Some(gic) = vcpu.frozen.gic() else {
         return Ok(());
@@ -142,8 +142,8 @@ impl GicAccess {
 }
 
 impl Vcpu {
-    /// Does an access to state that may be in another vCPU's list registers: those vCPUs are kept out of
-    /// the guest for it.
+    /// Does an access to state that may be in another vCPU's list registers: those vCPUs are kept
+    /// out of the guest for it.
     pub(in crate::vcpu) fn serve_gic(
         &self,
         loaded: &mut Loaded<'_, StoppedVcpu>,

@@ -83,7 +83,8 @@ pub(super) fn device_access(
 }
 
 /// Answers as a bus without anything at `ipa`: with an external abort. Where the guest's tables are
-/// there, the abort says at which level the walk for `far` came upon it; stage 2's fault does not know.
+/// there, the abort says at which level the walk for `far` came upon it; stage 2's fault does not
+/// know.
 pub(super) fn nothing_there(
     vcpu: &mut StoppedVcpu,
     abort: Abort,
@@ -102,8 +103,8 @@ pub(super) fn nothing_there(
     DeviceNext::Resume
 }
 
-/// Signals the ioeventfd that waits for the store that was trapped, if there is one, and goes on behind
-/// the instruction. Interrupts are off, and the guest's registers in the CPU.
+/// Signals the ioeventfd that waits for the store that was trapped, if there is one, and goes on
+/// behind the instruction. Interrupts are off, and the guest's registers in the CPU.
 pub(in crate::vcpu) fn store(vcpu: &mut StoppedVcpu, preempt: PreemptDisabled<'_>) -> bool {
     let abort = Esr::new(vcpu.frame().syndrome.esr).abort();
     let ipa = vcpu.fault_ipa();
@@ -131,7 +132,8 @@ impl Load {
     }
 }
 
-/// What the register holds after loading `value`: cut to the access's size, and sign-extended if the instruction does.
+/// What the register holds after loading `value`: cut to the access's size, and sign-extended if
+/// the instruction does.
 pub(super) fn extend(value: u64, abort: &Abort) -> u64 {
     let unused = 64u32
         .saturating_sub(u32::from(abort.size()).saturating_mul(8))

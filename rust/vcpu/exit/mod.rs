@@ -2,10 +2,10 @@
 
 //! What a guest is left for, and what follows: the types that the rooms below hand each other.
 //!
-//! [`fast`] answers an exit in the vector, with the guest still in the CPU; [`slow`] in the run loop,
-//! where nothing sleeps either. What has to sleep they name as [`DeferredWork`]. The other rooms are of
-//! one subject each: [`abort`] of memory, [`mmio`] of devices, [`gic`] of the interrupt controller's
-//! registers, [`sysreg`] of trapped registers, [`smccc`] of firmware calls.
+//! [`fast`] answers an exit in the vector, with the guest still in the CPU; [`slow`] in the run
+//! loop, where nothing sleeps either. What has to sleep they name as [`DeferredWork`]. The other
+//! rooms are of one subject each: [`abort`] of memory, [`mmio`] of devices, [`gic`] of the
+//! interrupt controller's registers, [`sysreg`] of trapped registers, [`smccc`] of firmware calls.
 
 pub(super) mod abort;
 pub(crate) mod fast;

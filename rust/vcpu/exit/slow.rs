@@ -19,8 +19,9 @@ pub(in crate::vcpu) fn handle(
     offered: bool,
 ) -> Next {
     if SPSR_EL1::nRW.is_set(vcpu.frame().pstate) {
-        // The guest went to AArch32, which its identification registers say it does not have, but the CPU has. Nothing
-        // here knows how to go on from there; it runs again when userspace has set a PSTATE that it can run.
+        // The guest went to AArch32, which its identification registers say it does not have, but
+        // the CPU has. Nothing here knows how to go on from there; it runs again when userspace has
+        // set a PSTATE that it can run.
         return leave(Exit::FailEntry);
     }
     let esr = Esr::new(vcpu.frame().syndrome.esr);
@@ -111,8 +112,9 @@ pub(in crate::vcpu) fn serror(vcpu: &mut StoppedVcpu) -> Next {
     Next::Resume
 }
 
-/// An SError that came to light when the guest had left for something else, to which what it has accessed may have led. So that
-/// is not done: the guest comes to the same place again, once it has had the SError.
+/// An SError that came to light when the guest had left for something else, to which what it has
+/// accessed may have led. So that is not done: the guest comes to the same place again, once it has
+/// had the SError.
 #[cold]
 pub(in crate::vcpu) fn late_serror(vcpu: &mut StoppedVcpu, leave: Leave) -> Next {
     let esr = Esr::new(vcpu.frame().syndrome.esr);
@@ -138,8 +140,8 @@ pub(in crate::vcpu) fn host_exception() -> Next {
     leave(Exit::Internal)
 }
 
-/// What an SError says that arose while the guest ran. It may be the guest's doing, so it is the guest's, unless the CPU says
-/// how far it has spread.
+/// What an SError says that arose while the guest ran. It may be the guest's doing, so it is the
+/// guest's, unless the CPU says how far it has spread.
 fn error(vcpu: &mut StoppedVcpu, esr: Esr) {
     match esr.error_extent(cpu::features().ras) {
         ErrorExtent::Harmless => {}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Trapped system registers: the table's rows put into effect. Used by the fast exits and by the slow ones alike.
+//! Trapped system registers: the table's rows put into effect. Used by the fast exits and by the
+//! slow ones alike.
 
 use super::{gic, Outcome};
 use crate::arch::cpu;
@@ -77,9 +78,10 @@ fn store(vcpu: &mut VcpuContext, storage: Storage, value: u64) -> Outcome {
             return Outcome::Reload;
         }
         Storage::Gic(reg) => return interrupt_controller(vcpu, reg, value),
-        // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its memory is clean when it
-        // has turned its caches off. Where stage 2 makes all accesses cacheable (FEAT_S2FWB) there is nothing to do.
-        // While the caches are watched they are off, or were to be switched off: the memory is cleaned when they are switched.
+        // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its
+        // memory is clean when it has turned its caches off. Where stage 2 makes all accesses
+        // cacheable (FEAT_S2FWB) there is nothing to do. While the caches are watched they are off,
+        // or were to be switched off: the memory is cleaned when they are switched.
         Storage::SetWay if cpu::features().fwb || vcpu.watches_caches() => {}
         Storage::SetWay => return Outcome::NeedsClean,
         Storage::Id(_) | Storage::CacheGeometry | Storage::Const(_) => {}
@@ -95,14 +97,16 @@ fn store_watched(vcpu: &mut VcpuContext, reg: Reg, value: u64) -> Outcome {
     }
     vcpu.set(reg, value);
     if before {
-        // They are on: userspace has set SCTLR_EL1, or what was done by set and way was not for switching them off.
+        // They are on: userspace has set SCTLR_EL1, or what was done by set and way was not for
+        // switching them off.
         vcpu.watch_caches(false);
         return Outcome::Reload;
     }
     Outcome::Done
 }
 
-/// Does the access that [`Outcome::NeedsClean`] was said of. What remains is to clean the guest's memory.
+/// Does the access that [`Outcome::NeedsClean`] was said of. What remains is to clean the guest's
+/// memory.
 pub(super) fn before_clean(vcpu: &mut VcpuContext, access: SysregAccess) {
     match lookup(access.encoding()).map(|row| row.storage) {
         Some(Storage::Loaded(reg)) => {

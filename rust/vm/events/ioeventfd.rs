@@ -10,7 +10,8 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Where stores come from. On arm64 there is only memory-mapped I/O; the others may be asked for, but nothing arrives.
+/// Where stores come from. On arm64 there is only memory-mapped I/O; the others may be asked for,
+/// but nothing arrives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Bus {
     Mmio,
@@ -39,7 +40,8 @@ impl Key {
     }
 }
 
-/// What an ioeventfd signals. Whoever has found it in the list may come late, when it is deassigned.
+/// What an ioeventfd signals. Whoever has found it in the list may come late, when it is
+/// deassigned.
 struct StoreTarget {
     event: EventFd,
     /// How many stores are signalling it right now; and [`StoreTarget::ENDED`].
@@ -51,7 +53,8 @@ impl StoreTarget {
 
     /// Signals the eventfd; false if it is deassigned. The thread is not preempted meanwhile.
     fn signal(&self, _preempt: PreemptDisabled<'_>) -> bool {
-        // All is about one word, so that there is one order: either `end` comes first and is seen here, or it sees this one.
+        // All is about one word, so that there is one order: either `end` comes first and is seen
+        // here, or it sees this one.
         let there = self.users.fetch_add(1, Acquire) & Self::ENDED == 0;
         if there {
             self.event.signal();
@@ -60,8 +63,8 @@ impl StoreTarget {
         there
     }
 
-    /// It is in the list no more: when this returns nobody signals it. Waits for those who do, each of which takes no longer
-    /// than a signal.
+    /// It is in the list no more: when this returns nobody signals it. Waits for those who do, each
+    /// of which takes no longer than a signal.
     fn end(&self) {
         self.users.fetch_or(Self::ENDED, Relaxed);
         while self.users.load(Acquire) != Self::ENDED {

@@ -2,15 +2,18 @@
 
 //! irqfds: eventfds that raise interrupts.
 //!
-//! An eventfd is signalled by anybody: another process, a device's interrupt, an ioeventfd of this VM or another one. The
-//! interrupt is raised right there ([`Irqfd::signalled`]), in whatever context that is.
+//! An eventfd is signalled by anybody: another process, a device's interrupt, an ioeventfd of this
+//! VM or another one. The interrupt is raised right there ([`Irqfd::signalled`]), in whatever
+//! context that is.
 //!
-//! An irqfd ends in three ways. Userspace deassigns it, or the VM's file is closed: then it is unhooked at once, which waits
-//! for a signal that is being delivered. Or the eventfd's last file is closed: that is noticed where nothing may sleep, so
-//! it is only marked, and the reaper takes it away soon.
+//! An irqfd ends in three ways. Userspace deassigns it, or the VM's file is closed: then it is
+//! unhooked at once, which waits for a signal that is being delivered. Or the eventfd's last file
+//! is closed: that is noticed where nothing may sleep, so it is only marked, and the reaper takes
+//! it away soon.
 //!
-//! An irqfd refers to its VM, which refers to its irqfds. Closing the VM's file breaks that circle: only an ioctl on that
-//! file makes irqfds, so there are none before it is opened and after it is closed.
+//! An irqfd refers to its VM, which refers to its irqfds. Closing the VM's file breaks that circle:
+//! only an ioctl on that file makes irqfds, so there are none before it is opened and after it is
+//! closed.
 
 use super::routing::{Route, Routing};
 use crate::host::eventfd::{flush, EventFd, EventFile, EventfdHook, Listener};
@@ -45,7 +48,8 @@ pub(crate) trait InterruptSink: Sized + Send + Sync + 'static {
 struct Irqfd<V: InterruptSink> {
     vm: Arc<V>,
     gsi: u32,
-    /// Where the GSI leads. Held while the interrupt is raised, so that a new routing is in force once it is set.
+    /// Where the GSI leads. Held while the interrupt is raised, so that a new routing is in force
+    /// once it is set.
     #[pin]
     route: RawSpinLock<Option<Route>>,
     /// Signalled when the guest has handled the interrupt.
@@ -66,7 +70,8 @@ impl<V: InterruptSink> Irqfd<V> {
 }
 
 impl<V: InterruptSink> Listener for Irqfd<V> {
-    /// Raises the interrupt. A level-sensitive one without resampling is userspace's to lower, as with KVM.
+    /// Raises the interrupt. A level-sensitive one without resampling is userspace's to lower, as
+    /// with KVM.
     fn signalled(&self) {
         let route = self.route.lock();
         match *route {
@@ -78,7 +83,8 @@ impl<V: InterruptSink> Listener for Irqfd<V> {
 
     fn closed(&self) {
         self.closed.store(true, Release);
-        // If it is queued already, it has not run yet. (Not `system()`: that queue is deprecated, and says so in the log.)
+        // If it is queued already, it has not run yet. (Not `system()`: that queue is deprecated,
+        // and says so in the log.)
         let _ = workqueue::system_long().enqueue::<_, 0>(self.vm.irqfds().clone());
     }
 }
@@ -86,7 +92,8 @@ impl<V: InterruptSink> Listener for Irqfd<V> {
 type Hooked<V> = Pin<KBox<EventfdHook<Irqfd<V>>>>;
 
 struct IrqfdState<V: InterruptSink> {
-    /// As many as there are eventfds: more than one allocation of physically contiguous memory can hold.
+    /// As many as there are eventfds: more than one allocation of physically contiguous memory can
+    /// hold.
     all: KVVec<Hooked<V>>,
     routing: Routing,
 }
@@ -232,11 +239,11 @@ impl<V: InterruptSink> Irqfds<V> {
         }
     }
 
-    /// See [`super::Events::deactivated`]. All lines go down before anybody is told: whoever raises one again for its device
-    /// does so after that.
+    /// See [`super::Events::deactivated`]. All lines go down before anybody is told: whoever raises
+    /// one again for its device does so after that.
     pub(super) fn deactivated(&self, vm: &V, spis: &[u64; 16]) {
-        // What has been deactivated was raised before, with the interrupt controller locked: if an irqfd did it, that is
-        // seen here.
+        // What has been deactivated was raised before, with the interrupt controller locked: if an
+        // irqfd did it, that is seen here.
         if !self.resampling.load(Relaxed) {
             return;
         }

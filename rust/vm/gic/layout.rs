@@ -3,9 +3,9 @@
 //! Where the guest sees the interrupt controller: the rules for the addresses that userspace sets
 //! (Documentation/virt/kvm/devices/arm-vgic-v3.rst), and the way back from an address to a frame.
 //!
-//! Redistributors are given out in one order: vCPU n, in the order that the vCPUs were made, has the n-th place of the
-//! regions, these in the order of their indices. Which vCPUs have a redistributor follows from the numbers of places and of
-//! vCPUs alone.
+//! Redistributors are given out in one order: vCPU n, in the order that the vCPUs were made, has
+//! the n-th place of the regions, these in the order of their indices. Which vCPUs have a
+//! redistributor follows from the numbers of places and of vCPUs alone.
 
 use crate::arch::speculation;
 use crate::model::vcpus::{VcpuId, VcpuSet};
@@ -54,7 +54,8 @@ impl Layout {
         }
     }
 
-    /// Sets the distributor's address, below `limit`. It may lie over redistributors: only a run finds that.
+    /// Sets the distributor's address, below `limit`. It may lie over redistributors: only a run
+    /// finds that.
     ///
     /// Errors: `EEXIST` if it is set, and those of [`check_range`].
     pub(crate) fn set_dist(&mut self, base: u64, limit: u64) -> Result {
@@ -68,9 +69,10 @@ impl Layout {
 
     /// Adds a region, all of it below `limit`, as number `index`; there are `vcpus`.
     ///
-    /// Errors: `EEXIST` for a second one without a count; `EINVAL` for one with a count beside one without, an index other
-    /// than the next, and one that overlaps with another, or with the distributor if a vCPU has its redistributor there or
-    /// there is no count; and those of [`check_range`].
+    /// Errors: `EEXIST` for a second one without a count; `EINVAL` for one with a count beside one
+    /// without, an index other than the next, and one that overlaps with another, or with the
+    /// distributor if a vCPU has its redistributor there or there is no count; and those of
+    /// [`check_range`].
     pub(crate) fn add(&mut self, index: usize, region: Region, vcpus: u32, limit: u64) -> Result {
         let size = region.size(vcpus);
         region.base.checked_add(size).ok_or(EINVAL)?;
@@ -102,8 +104,8 @@ impl Layout {
         Ok(())
     }
 
-    /// Whether another vCPU can be made, after `vcpus`. `EINVAL`: it would have a redistributor in a region that is not
-    /// [sound](Self::is_sound).
+    /// Whether another vCPU can be made, after `vcpus`. `EINVAL`: it would have a redistributor in
+    /// a region that is not [sound](Self::is_sound).
     pub(crate) fn admit(&self, vcpus: u32, limit: u64) -> Result {
         let next = vcpus.saturating_add(1);
         if self.places(next) >= next && !self.is_sound(vcpus, limit) {
@@ -112,8 +114,8 @@ impl Layout {
         Ok(())
     }
 
-    /// The finished map. `ENXIO` if the distributor or some vCPU's redistributor has no address, `EINVAL` if they overlap
-    /// or are not all below `limit`.
+    /// The finished map. `ENXIO` if the distributor or some vCPU's redistributor has no address,
+    /// `EINVAL` if they overlap or are not all below `limit`.
     pub(crate) fn map(&self, vcpus: u32, limit: u64) -> Result<FrameMap> {
         let dist = self.dist.ok_or(ENXIO)?;
         if self.places(vcpus) < vcpus {
@@ -136,7 +138,8 @@ impl Layout {
         Ok(FrameMap { dist, redists })
     }
 
-    /// The vCPUs whose redistributor is the last one of those that lie side by side: GICR_TYPER.Last.
+    /// The vCPUs whose redistributor is the last one of those that lie side by side:
+    /// GICR_TYPER.Last.
     pub(crate) fn last(&self, vcpus: u32) -> VcpuSet {
         let mut last = VcpuSet::EMPTY;
         for (first, used, region) in self.uses(vcpus).filter(|(_, used, _)| *used > 0) {
@@ -156,7 +159,8 @@ impl Layout {
         last
     }
 
-    /// Each region with the first vCPU that is in it, or would be, and the number of those that are.
+    /// Each region with the first vCPU that is in it, or would be, and the number of those that
+    /// are.
     fn uses(&self, vcpus: u32) -> impl Iterator<Item = (u32, u32, Region)> + '_ {
         self.regions.iter().scan(0u32, move |first, region| {
             let here = *first;
@@ -196,7 +200,8 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
     a.0.saturating_add(a.1) > b.0 && a.0 < b.0.saturating_add(b.1)
 }
 
-/// `EINVAL` unless a range is aligned, and does not end behind the end of all addresses; `E2BIG` unless it is below `limit`.
+/// `EINVAL` unless a range is aligned, and does not end behind the end of all addresses; `E2BIG`
+/// unless it is below `limit`.
 pub(crate) fn check_range(base: u64, size: u64, limit: u64) -> Result {
     if base % ALIGN != 0 {
         return Err(EINVAL);

@@ -15,11 +15,12 @@ use kernel::prelude::*;
 const WORDS: usize = 64;
 
 impl GuestMemory {
-    /// KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few at a time, and clears them unless
-    /// `keep` says not to. What has been written since is in the next one. One caller at a time.
+    /// KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few at a
+    /// time, and clears them unless `keep` says not to. What has been written since is in the next
+    /// one. One caller at a time.
     ///
-    /// Errors: `ENOENT` if the slot has no log, `EINTR` if the process is being killed, else what `write` returns; what it
-    /// was given then is dirty still.
+    /// Errors: `ENOENT` if the slot has no log, `EINTR` if the process is being killed, else what
+    /// `write` returns; what it was given then is dirty still.
     pub(crate) fn read_dirty(
         &self,
         id: u32,
@@ -52,11 +53,13 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// KVM_CLEAR_DIRTY_LOG: clears those of `pages` of a slot, from the page `first` on, that have a bit in what `read` gives, a
-    /// few words at a time. One caller at a time. What has been written since is in the log.
+    /// KVM_CLEAR_DIRTY_LOG: clears those of `pages` of a slot, from the page `first` on, that have
+    /// a bit in what `read` gives, a few words at a time. One caller at a time. What has been
+    /// written since is in the log.
     ///
-    /// Errors: `ENOENT` if the slot has no log, `EINVAL` if the pages are not the slot's or do not fill words, `EINTR` if the
-    /// process is being killed, else what `read` returns; nothing is cleared then.
+    /// Errors: `ENOENT` if the slot has no log, `EINVAL` if the pages are not the slot's or do not
+    /// fill words, `EINTR` if the process is being killed, else what `read` returns; nothing is
+    /// cleared then.
     pub(crate) fn clear_dirty(
         &self,
         id: u32,
@@ -84,8 +87,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Takes the bits of `words` out of a log, from its word `first` on, and from the guest the permission to write those pages.
-    /// Leaves in `words` what was there to take.
+    /// Takes the bits of `words` out of a log, from its word `first` on, and from the guest the
+    /// permission to write those pages. Leaves in `words` what was there to take.
     fn take_dirty(&self, slot: &MemSlot, log: &DirtyLog, first: usize, words: &mut [u64]) {
         let mut stale = Stale::new();
         let mut mmu = self.mmu.write();

@@ -2,9 +2,10 @@
 
 //! Which pages of a memory slot have been written: what live migration asks for.
 //!
-//! A page's bit is set, under the lock that page faults take for reading, when the page becomes writable to the guest; it is
-//! taken, under the same lock taken for writing, together with the permission. So a page is writable only if its bit is set.
-//! The host's own writes to the guest's memory set it after the write.
+//! A page's bit is set, under the lock that page faults take for reading, when the page becomes
+//! writable to the guest; it is taken, under the same lock taken for writing, together with the
+//! permission. So a page is writable only if its bit is set. The host's own writes to the guest's
+//! memory set it after the write.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kernel::prelude::*;
@@ -13,8 +14,8 @@ use kernel::prelude::*;
 pub(crate) struct DirtyLog(KVVec<AtomicU64>);
 
 impl DirtyLog {
-    /// For a slot of so many pages, none of them written, or `all` as if they were. May sleep. `EINTR`: the
-    /// process is being killed.
+    /// For a slot of so many pages, none of them written, or `all` as if they were. May sleep.
+    /// `EINTR`: the process is being killed.
     pub(super) fn new(pages: u64, all: bool) -> Result<Self> {
         let words = usize::try_from(pages.div_ceil(64))?;
         let mut log = KVVec::with_capacity(words, GFP_KERNEL_ACCOUNT)?;

@@ -20,7 +20,8 @@ use kernel::prelude::*;
 pub(crate) enum Fault {
     /// The guest may try again.
     Resolved,
-    /// The address is not the guest's memory, or is read-only memory that was written, or a device's that was executed.
+    /// The address is not the guest's memory, or is read-only memory that was written, or a
+    /// device's that was executed.
     Device,
 }
 
@@ -49,7 +50,8 @@ impl GuestMemory {
         let host_page = match HostPage::get(address, write, has_cacheable_pfnmap()) {
             Ok(page) => page,
             Err(error) if error == ehwpoison() => {
-                // The VMM gets the signal that its own access would have brought, and tells the guest as it likes.
+                // The VMM gets the signal that its own access would have brought, and tells the
+                // guest as it likes.
                 memory_failure::report_poison(address);
                 return Ok(Fault::Resolved);
             }
@@ -58,9 +60,11 @@ impl GuestMemory {
         if exec && host_page.mem() != MemType::Normal {
             return Ok(Fault::Device);
         }
-        // Where writes are logged a page at a time, that is also all that may become writable, and only when it is written.
+        // Where writes are logged a page at a time, that is also all that may become writable, and
+        // only when it is written.
         let logs = slot.log.is_some();
-        // Without counted pages it is only known of this one that the kernel has an address to clean it by.
+        // Without counted pages it is only known of this one that the kernel has an address to
+        // clean it by.
         let alone = host_page.mem() == MemType::Normal
             && !host_page.is_counted()
             && !has_cacheable_pfnmap();
@@ -98,8 +102,9 @@ impl GuestMemory {
                 Ok(Fault::Resolved)
             }
             Err(MapError::TableInTheWay) => {
-                // Pages from before the host made a block of them, or from a vCPU that had found the slot while it was still
-                // logged. They go; the guest faults again, and then gets the block.
+                // Pages from before the host made a block of them, or from a vCPU that had found
+                // the slot while it was still logged. They go; the guest faults again, and then
+                // gets the block.
                 drop(mmu);
                 self.unmap(want.ipa..want.ipa.wrapping_add(GRANULE.size(level)), true);
                 Ok(Fault::Resolved)
@@ -115,12 +120,14 @@ impl GuestMemory {
         }
     }
 
-    /// Serves an access flag fault: the page is in use again. `false`: it has gone, and needs [`GuestMemory::fault`].
+    /// Serves an access flag fault: the page is in use again. `false`: it has gone, and needs
+    /// [`GuestMemory::fault`].
     pub(crate) fn make_young(&self, ipa: u64) -> bool {
         self.mmu.read().stage2.make_young(Ipa::new(ipa))
     }
 
-    /// The largest leaf that can map `ipa`, of a slot, where the host maps its `address` with one of `1 << shift` bytes.
+    /// The largest leaf that can map `ipa`, of a slot, where the host maps its `address` with one
+    /// of `1 << shift` bytes.
     pub(super) fn level(&self, slot: &MemSlot, ipa: u64, address: u64, shift: u32) -> Level {
         let fits = |level: Level| {
             let size = GRANULE.size(level);
@@ -140,9 +147,10 @@ impl GuestMemory {
 
     /// The page of RAM at `ipa` that an error of the guest's may take out of use.
     ///
-    /// The guest chooses `ipa` (its tables may have changed since the access that failed), but not the errors, so that it
-    /// cannot do more than to name other pages of its own: those that it may write. A guest that has had a device's memory
-    /// may make as many accesses fail as it likes, and is not believed.
+    /// The guest chooses `ipa` (its tables may have changed since the access that failed), but not
+    /// the errors, so that it cannot do more than to name other pages of its own: those that it may
+    /// write. A guest that has had a device's memory may make as many accesses fail as it likes,
+    /// and is not believed.
     pub(crate) fn broken_page(&self, ipa: Ipa) -> Option<HostPa> {
         let mmu = self.mmu.read();
         if self.has_uncounted.load(Ordering::Relaxed) {

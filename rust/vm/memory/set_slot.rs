@@ -12,12 +12,12 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 impl GuestMemory {
-    /// Adds, changes or (with size 0) deletes a slot. A log begins with no page in it, or, if `all_dirty`, with all of them.
-    /// One caller at a time. May sleep.
+    /// Adds, changes or (with size 0) deletes a slot. A log begins with no page in it, or, if
+    /// `all_dirty`, with all of them. One caller at a time. May sleep.
     ///
-    /// Errors: `EINVAL` if there is no such slot to delete, or it cannot be changed so, or its memory cannot be a guest's;
-    /// `EFAULT` if the guest has no such addresses, `EEXIST` if another slot has them, `EINTR` if the process is being
-    /// killed, `ENOMEM`.
+    /// Errors: `EINVAL` if there is no such slot to delete, or it cannot be changed so, or its
+    /// memory cannot be a guest's; `EFAULT` if the guest has no such addresses, `EEXIST` if another
+    /// slot has them, `EINTR` if the process is being killed, `ENOMEM`.
     pub(crate) fn set_slot(&self, mut new: MemSlot, all_dirty: bool) -> Result {
         let slots = self.slots();
         let old = slots.by_id(new.id);
@@ -33,7 +33,8 @@ impl GuestMemory {
             return Err(EFAULT);
         }
         if let Some(old) = old {
-            // A slot can be moved, and change its flags, but not its size, its memory or its being read-only.
+            // A slot can be moved, and change its flags, but not its size, its memory or its being
+            // read-only.
             if old.size != new.size || old.hva != new.hva || old.readonly != new.readonly {
                 return Err(EINVAL);
             }
@@ -64,8 +65,8 @@ impl GuestMemory {
             }
             return Ok(());
         }
-        // What is writable has to be no more, unless it is in the log. Who has found the slot without its log sees the change
-        // when it comes to map a page.
+        // What is writable has to be no more, unless it is in the log. Who has found the slot
+        // without its log sees the change when it comes to map a page.
         let range = new.ipas();
         self.mmu.write().invalidate.begin(new.hvas());
         let replaced = self.replace(&slots, old, Some(new));
@@ -76,7 +77,8 @@ impl GuestMemory {
         replaced
     }
 
-    /// Puts `new` in the place of `old`; what the guest had mapped through `old` is gone when this returns.
+    /// Puts `new` in the place of `old`; what the guest had mapped through `old` is gone when this
+    /// returns.
     fn replace(&self, slots: &Slots, old: Option<&MemSlot>, new: Option<MemSlot>) -> Result {
         let moved = old.filter(|old| new.as_ref().is_none_or(|new| new.ipa != old.ipa));
         let list = slots.with(old, new)?;
@@ -87,8 +89,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Unmaps all of a slot that is to go. Until that is done the slot stays in the list, dying, so that who changes the
-    /// host's memory meanwhile still unmaps what of it is mapped.
+    /// Unmaps all of a slot that is to go. Until that is done the slot stays in the list, dying, so
+    /// that who changes the host's memory meanwhile still unmaps what of it is mapped.
     fn retire(&self, slots: &Slots, old: &MemSlot) -> Result {
         let dying = MemSlot {
             dying: true,
@@ -103,8 +105,9 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Unmaps those pages of a slot that a block could be in place of: a log was kept of them, and no longer is. The guest's next
-    /// access to one brings the block. Most are writable, so that nothing else ever would.
+    /// Unmaps those pages of a slot that a block could be in place of: a log was kept of them, and
+    /// no longer is. The guest's next access to one brings the block. Most are writable, so that
+    /// nothing else ever would.
     fn unmap_split(&self, slot: &MemSlot) {
         let all = slot.ipas();
         let mut at = all.start;

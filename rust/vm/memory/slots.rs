@@ -2,8 +2,9 @@
 
 //! The memory slots of a VM: which of the VMM's memory is the guest's, and where.
 //!
-//! A list is never changed but replaced by another, so that whoever has one needs no lock. A VMM may have tens of thousands
-//! of slots; so lists share what is the same in both, and a copy with one slot more or less costs little.
+//! A list is never changed but replaced by another, so that whoever has one needs no lock. A VMM
+//! may have tens of thousands of slots; so lists share what is the same in both, and a copy with
+//! one slot more or less costs little.
 
 use super::dirty_log::DirtyLog;
 use crate::host::page::PAGE_SIZE;
@@ -28,14 +29,16 @@ pub(crate) struct MemSlot {
     pub(crate) readonly: bool,
     /// It has a dirty log (KVM_MEM_LOG_DIRTY_PAGES).
     pub(crate) logs: bool,
-    /// It is being deleted or moved: the guest does not find it any more, but may have it mapped still.
+    /// It is being deleted or moved: the guest does not find it any more, but may have it mapped
+    /// still.
     pub(super) dying: bool,
     /// If `logs`, from when the slot is listed: which of its pages have been written.
     pub(super) log: Option<Arc<DirtyLog>>,
 }
 
 impl MemSlot {
-    /// Returns a slot of `size` bytes of guest memory at `ipa`, which is the VMM's at `hva`; writable, without a log.
+    /// Returns a slot of `size` bytes of guest memory at `ipa`, which is the VMM's at `hva`;
+    /// writable, without a log.
     pub(crate) fn new(id: u32, ipa: u64, size: u64, hva: u64) -> Self {
         Self {
             id,
@@ -134,7 +137,8 @@ impl<O: Order> Sorted<O> {
         }
     }
 
-    /// The run that has the last slot up to `key`, by its number and itself, and how many of its slots are up to there.
+    /// The run that has the last slot up to `key`, by its number and itself, and how many of its
+    /// slots are up to there.
     #[inline]
     fn up_to(&self, key: u64) -> Option<(usize, &Run, usize)> {
         let begins = |run: &Arc<Run>| run.slots.first().is_none_or(|slot| O::key(slot) <= key);
@@ -182,7 +186,8 @@ impl<O: Order> Sorted<O> {
         Ok(slots)
     }
 
-    /// Makes these slots the `n`th run: two runs if they are too many for one, and none if there are none.
+    /// Makes these slots the `n`th run: two runs if they are too many for one, and none if there
+    /// are none.
     fn put(&mut self, n: usize, slots: &[Arc<MemSlot>]) -> Result {
         let half = if slots.len() > LONGEST {
             slots.len() / 2
