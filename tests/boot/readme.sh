@@ -11,6 +11,7 @@ ln -s /guest/7.2/modules modules
 [ -e /dev/loft ] || ln -s "$DEVICE" /dev/loft
 [ -e /dev/kvm ] || ln -s "$DEVICE" /dev/kvm
 # What `make test` finds.
+# shellcheck disable=SC2016 # for the guest's shell
 guest -- sh -c 'printf "#!/bin/sh\necho \$1 made of \$(nproc)\n" >/bin/make && chmod +x /bin/make'
 expect_code 0
 

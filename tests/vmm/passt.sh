@@ -6,17 +6,17 @@
 device=/dev/loft
 [ -e $device ] || device=/dev/kvm
 chmod 666 $device
-cp /bin/loft $dir/
-cp /bin/busybox $dir/busybox
-ln -s busybox $dir/sh
-cp -r /guest/7.2/modules $dir/
+cp /bin/loft "$dir/"
+cp /bin/busybox "$dir/busybox"
+ln -s busybox "$dir/sh"
+cp -r /guest/7.2/modules "$dir/"
 mkdir -m 777 www run
 chmod 666 disk.img
 echo page >www/page
 
 # passt looks for the interface with the default route. There is nothing behind this one.
-tunctl -t tap9 >/dev/null && ifconfig tap9 192.0.2.1 netmask 255.255.255.0 up && route add default gw 192.0.2.2 || fail "no interface"
-httpd -p 127.0.0.1:8080 -h $dir/www
+{ tunctl -t tap9 >/dev/null && ifconfig tap9 192.0.2.1 netmask 255.255.255.0 up && route add default gw 192.0.2.2; } || fail "no interface"
+httpd -p 127.0.0.1:8080 -h "$dir/www"
 
 # as_user COMMAND...: in the disk's root file system.
 as_user() {
@@ -36,7 +36,7 @@ contains() {
 }
 
 # It is there without being asked for, set up by loft. What the guest asks for on the host's loopback interface it gets.
-chroot $root /usr/sbin/dnsmasq --keep-in-foreground --user=root --pid-file= --no-resolv --no-hosts --bind-interfaces --listen-address=127.0.0.1 \
+chroot "$root" /usr/sbin/dnsmasq --keep-in-foreground --user=root --pid-file= --no-resolv --no-hosts --bind-interfaces --listen-address=127.0.0.1 \
     --address=/host.example/192.0.2.7 &
 resolver=$!
 trap 'kill $resolver' EXIT

@@ -2,11 +2,11 @@
 
 //! LPIs: interrupts that are messages (IHI 0069, chapter 5).
 //!
-//! An LPI is a latch and nothing else: it has no line and no active state, and is always in group
-//! 1. Which vCPU it goes to is the ITS's business; whether it is enabled and how urgent it is
-//! stands in a table in the guest's memory, of which this keeps a copy, as the architecture allows,
-//! until the guest invalidates it. What is in tables the caller reads and writes: nothing in here
-//! may sleep.
+//! An LPI is a latch and nothing else: it has no line and no active state, and is always of the
+//! non-secure group. Which vCPU it goes to is the ITS's business; whether it is enabled and how
+//! urgent it is stands in a table in the guest's memory, of which this keeps a copy, as the
+//! architecture allows, until the guest invalidates it. What is in tables the caller reads and
+//! writes: nothing in here may sleep.
 //!
 //! A guest may have tens of thousands of them, so they are kept apart from the other interrupts: in
 //! blocks that are there once one of their LPIs is mapped, and, where they are pending, in a queue
