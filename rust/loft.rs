@@ -53,7 +53,6 @@ impl kernel::Module for Loft {
         let retirement = host::rcu_arc::Retirement::new()?;
         let machine = host::percpu_irq::Machine::new::<arch::spectre_bhb::Prepare>()?;
         host::sync::init_statics();
-        vm::vmid::init()?;
         host::context_tracking::init();
         let nodes = abi::Nodes::register(host::module::kvm_node())?;
         greet();

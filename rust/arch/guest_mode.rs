@@ -472,12 +472,6 @@ pub(crate) fn guest_hcrx(mops: bool) -> u64 {
     }
 }
 
-/// Whether a guest of KVM's has been in this CPU since [`GuestState::put`]: KVM leaves its tables
-/// in VTTBR_EL2. Not loaded.
-pub(crate) fn kvm_was_here() -> bool {
-    read_sysreg!(VTTBR_EL2) != 0
-}
-
 /// See [`GuestState::load`].
 fn load(
     frame: &mut EntryFrame,

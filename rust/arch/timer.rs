@@ -54,6 +54,20 @@ impl Ctls {
         }))
     }
 
+    /// Masks them in the CPU, and returns what they were before. Whoever has interrupted until
+    /// then, and nobody can later, is among [`Ctls::lines`].
+    pub(crate) fn mask() -> Self {
+        let before = Self::read();
+        for timer in TimerId::ALL {
+            set_ctl(timer, before.of(timer) | CNT_CTL::IMASK.mask());
+        }
+        isb();
+        let after = Self::read();
+        Self(PerTimer::new(|timer| {
+            before.of(timer) | after.of(timer) & CNT_CTL::ISTATUS.mask()
+        }))
+    }
+
     /// Puts them into the CPU: from here on the timers may fire.
     pub(crate) fn set(&self) {
         for timer in TimerId::ALL {

@@ -3,6 +3,7 @@
 //! The machine's CPUs.
 
 use super::ffi;
+use super::preempt::PreemptDisabled;
 
 /// Returns how many CPUs are online.
 ///
@@ -20,4 +21,11 @@ pub(crate) fn interrupt_all() {
     // SAFETY: `nothing` may run in an interrupt, and is there as long as the call lasts. Where
     // interrupts were off the kernel would wait for ever and say so, but break no memory.
     unsafe { ffi::loft_on_each_cpu(Some(nothing)) };
+}
+
+/// Notes that `guest`, a number of the caller's choice, comes to this CPU. Returns the one that was
+/// here last; 0 if none was since the module was loaded.
+pub(crate) fn exchange_last_guest(guest: u64, _preempt: PreemptDisabled<'_>) -> u64 {
+    // SAFETY: The thread stays on this CPU, by the witness.
+    unsafe { ffi::loft_exchange_last_guest(guest) }
 }

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use super::ffi;
+use super::mmap_lock::MmapRead;
 use crate::model::stage2::MemType;
 use crate::model::types::HostPa;
 use kernel::bindings;
@@ -115,7 +116,7 @@ impl HostPage {
     fn follow(address: u64, write: bool, cacheable: bool) -> Result<Self> {
         let task = kernel::current!();
         let mm = task.mm().ok_or(EFAULT)?;
-        let lock = mm.mmap_read_lock();
+        let lock = MmapRead::lock(mm)?;
         let vma = lock.vma_lookup(address as usize).ok_or(EFAULT)?;
         let flags = vma.flags();
         if flags & (bindings::VM_IO | bindings::VM_PFNMAP) == 0 || flags & bindings::VM_READ == 0 {

@@ -6,6 +6,7 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h) and
 //! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h)
 
+use super::mmap_lock::MmapRead;
 use super::{ffi, gup};
 use kernel::bindings;
 use kernel::mm::virt::VmaRef;
@@ -48,11 +49,11 @@ pub(crate) fn leaf_shift(mm: &Mm, address: u64) -> u32 {
 ///
 /// # Errors
 ///
-/// `EINVAL` if it may not.
+/// `EINVAL` if it may not; `EINTR` if the process is killed meanwhile.
 pub(crate) fn check_memory(address: u64, size: u64, logs: bool, cacheable: bool) -> Result {
     let task = kernel::current!();
     let mm = task.mm().ok_or(EINVAL)?;
-    let lock = mm.mmap_read_lock();
+    let lock = MmapRead::lock(mm)?;
     let (mut at, end) = (address as usize, address.saturating_add(size) as usize);
     while at < end {
         // SAFETY: The lock is held, and any addresses may be asked about.

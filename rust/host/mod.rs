@@ -21,6 +21,7 @@ pub(crate) mod kvm;
 pub(crate) mod memory_failure;
 pub(crate) mod miscdevice;
 pub(crate) mod mm;
+mod mmap_lock;
 pub(crate) mod mmu_notifier;
 pub(crate) mod module;
 pub(crate) mod page;

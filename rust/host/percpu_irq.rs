@@ -61,7 +61,7 @@ impl Ppi {
                     EBUSY
                 })?);
             }
-            // INVARIANT: It has an owner. KVM requests all of these when it starts, or does not.
+            // INVARIANT: It has an owner, which is KVM if anybody's.
             return Ok(Self { irq, token: None });
         }
         // What tells the handlers of one interrupt apart has to be a per-CPU variable.
@@ -335,7 +335,12 @@ impl Machine {
         let physical = request(timer(TimerId::Physical), c"loft-ptimer", "physical timer")?;
         let maintenance = platform::maintenance_irq();
         let maintenance = request(maintenance, c"loft-gic", "GIC maintenance")?;
-        for (n, ppi) in [&virtual_, &physical, &maintenance].into_iter().enumerate() {
+        let ppis = [&virtual_, &physical, &maintenance];
+        if kvm.is_some() && ppis.iter().any(|ppi| ppi.token.is_some()) {
+            pr_err!("KVM has some of the timers' and the GIC's interrupts, and not all of them\n");
+            return Err(EBUSY);
+        }
+        for (n, ppi) in ppis.into_iter().enumerate() {
             if let (Some(irq), Some(intid)) = (IRQS.get(n), INTIDS.get(n)) {
                 irq.store(ppi.irq, Ordering::Relaxed);
                 intid.store(ppi.intid(), Ordering::Relaxed);

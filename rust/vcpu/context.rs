@@ -527,11 +527,11 @@ impl Resident for StoppedVcpu {
         let cpu_number = kernel::cpu::CpuId::current().as_u32();
         self.kick = Sgi::to_this_cpu(percpu_irq::KICK);
         self.refresh();
-        if kvm::is_on() && guest_mode::kvm_was_here() {
+        if kvm::is_on() {
             percpu_irq::forget_active_timers();
         }
         let other_vcpu = self.vm.last_ran(cpu_number, self.id);
-        if self.vm.memory.comes_to(cpu_number) {
+        if self.vm.memory.comes_here(preempt) {
             tlb::flush_local(self.guest.control().translation);
         } else if other_vcpu {
             tlb::flush_local_stage1(self.guest.control().translation);

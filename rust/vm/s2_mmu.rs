@@ -7,6 +7,7 @@ use super::vmid::Vmid;
 use crate::arch::tlb::{self, GuestTranslation};
 use crate::arch::{cache, cpu, dsb_ishst};
 use crate::host::page::{Tables, GRANULE};
+use crate::host::preempt::PreemptDisabled;
 use crate::model::stage2::{
     Coherency, DescriptorAddr, Format, Geometry, Granule, Level, Stage2, TableMemory, Tlb,
 };
@@ -47,10 +48,10 @@ impl Regime {
         self.vmid.may_run_as(vmid)
     }
 
-    /// Notes that a vCPU comes to CPU `cpu`, which this runs on and stays on. Returns whether the
-    /// CPU may know other VMs' translations under its VMID, which it has to forget first.
-    pub(crate) fn comes_to(&self, cpu: u32) -> bool {
-        self.vmid.comes_to(cpu)
+    /// Notes that a vCPU comes to this CPU. Returns whether the CPU may know other VMs'
+    /// translations under its VMID, which it has to forget first.
+    pub(crate) fn comes_here(&self, preempt: PreemptDisabled<'_>) -> bool {
+        self.vmid.comes_here(preempt)
     }
 
     /// Sees that there is a VMID of the current generation. May sleep.

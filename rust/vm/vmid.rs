@@ -15,7 +15,7 @@
 //! from, and begins generations of its own. It reserves VMID 0 and never gives that out
 //! (`arch/arm64/kvm/vmid.c`). So there all of loft's VMs have that one, and nothing that the TLBs
 //! hold under it can be a guest's of KVM's, whatever KVM does. Among loft's VMs a CPU forgets all
-//! that it knows under VMID 0 when another VM comes ([`Vmid::comes_to`]). TLB maintenance that is
+//! that it knows under VMID 0 when another VM comes ([`Vmid::comes_here`]). TLB maintenance that is
 //! broadcast for one VM makes the others forget too much, which is right. What a VM that has gone
 //! has left in a CPU is forgotten when the next VM comes there: nothing walks or uses it before,
 //! since VTTBR_EL2 is of no VM between.
@@ -23,36 +23,20 @@
 use crate::arch::{cpu, tlb};
 use crate::host;
 use crate::host::kvm;
+use crate::host::preempt::PreemptDisabled;
 use crate::host::sync::NEXT_VMID;
 use core::sync::atomic::{
     fence, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
-use kernel::prelude::*;
-use kernel::sync::SetOnce;
 
 /// The current generation.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 const NUMBER_BITS: u32 = 16;
 
-/// Whose translations each CPU may know under VMID 0: a [`Vmid::id`]; where KVM is on.
-static LAST: SetOnce<KVVec<AtomicU64>> = SetOnce::new();
-
 /// The [`Vmid::id`] that the next one gets. There are enough of them for ever.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// Prepares what VMs beside KVM's need; before the first VM. Errors: `ENOMEM`.
-pub(crate) fn init() -> Result {
-    if kvm::is_on() {
-        let mut last = KVVec::new();
-        for _ in 0..kernel::cpu::nr_cpu_ids() {
-            last.push(AtomicU64::new(0), GFP_KERNEL)?;
-        }
-        LAST.populate(last);
-    }
-    Ok(())
-}
 
 /// The VMID of one VM.
 pub(crate) struct Vmid {
@@ -73,18 +57,10 @@ impl Vmid {
         }
     }
 
-    /// Notes that the VM comes to CPU `cpu`, which this runs on and stays on. Returns whether the
-    /// CPU has to forget first what it knows under the VM's number.
-    pub(crate) fn comes_to(&self, cpu: u32) -> bool {
-        let Some(last) = LAST.as_ref() else {
-            return false;
-        };
-        let Some(last) = last.get(cpu as usize) else {
-            return true;
-        };
-        let before = last.load(Relaxed);
-        last.store(self.id, Relaxed);
-        before != self.id
+    /// Notes that the VM comes to this CPU. Returns whether the CPU has to forget first what it
+    /// knows under the VM's number.
+    pub(crate) fn comes_here(&self, preempt: PreemptDisabled<'_>) -> bool {
+        kvm::is_on() && host::cpu::exchange_last_guest(self.id, preempt) != self.id
     }
 
     /// All CPUs are made to forget something that they know under it.

@@ -15,6 +15,7 @@
 #include "irq.c"
 #include "irqflags.c"
 #include "memory_failure.c"
+#include "mmap_lock.c"
 #include "mmu_notifier.c"
 #include "mutex.c"
 #include "of.c"

@@ -9,3 +9,13 @@ void loft_set_loaded_frame(void *frame)
 {
 	__this_cpu_write(loft_loaded_frame, frame); /* preemption is off */
 }
+
+static DEFINE_PER_CPU(u64, loft_last_guest);
+
+u64 loft_exchange_last_guest(u64 guest)
+{
+	u64 last = __this_cpu_read(loft_last_guest); /* preemption is off */
+
+	__this_cpu_write(loft_last_guest, guest);
+	return last;
+}

@@ -138,10 +138,10 @@ impl GuestMemory {
         self.regime.may_run_as(vmid)
     }
 
-    /// Notes that a vCPU comes to CPU `cpu`, which this runs on and stays on. Returns whether the
-    /// CPU may know other VMs' translations under its VMID, which it has to forget first.
-    pub(crate) fn comes_to(&self, cpu: u32) -> bool {
-        self.regime.comes_to(cpu)
+    /// Notes that a vCPU comes to this CPU. Returns whether the CPU may know other VMs'
+    /// translations under its VMID, which it has to forget first.
+    pub(crate) fn comes_here(&self, preempt: PreemptDisabled<'_>) -> bool {
+        self.regime.comes_here(preempt)
     }
 
     /// Sees that the guest has a VMID of the current generation. May sleep.
