@@ -22,6 +22,8 @@ DEVICE = {"loft": "/dev/loft", "beside": "/dev/loft", "kvm": "/dev/kvm"}[HYP]
 # LPA2 makes the emulator slow, and the debug kernel's checks are slow enough.
 CPU = os.environ.get("CPU") or ("max,lpa2=off" if DEBUG else "max")
 SLOW = 8 if DEBUG else 1
+# A kernel that looks for mistakes is slow: .ci/run has it run a part of the kselftests, another one with each commit.
+PARTS = 3
 
 
 def say(text):
@@ -32,6 +34,18 @@ def say(text):
 def shown(path):
     """A path as a user has it."""
     return str(path.relative_to(TOP)) if path.is_relative_to(TOP) else str(path)
+
+
+def part():
+    """The part of the kselftests that is run, counted from 0, if not all are: PART is its number, or `commit` chooses."""
+    wanted = os.environ.get("PART", "")
+    if not wanted:
+        return None
+    if wanted != "commit":
+        return (int(wanted) - 1) % PARTS
+    count = subprocess.run(["git", "-C", TOP, "rev-list", "--count", "HEAD"], stdout=subprocess.PIPE, text=True).stdout.strip()
+    # Without git's history: all.
+    return int(count) % PARTS if count else None
 
 
 def script(*words):
@@ -336,7 +350,11 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
 
     def programs(self):
         long = "LOFT_LONG=1 " if LONG else ""
-        for name, seconds in (words[:2] for words in table(TOP / "tests/kselftest/list")):
+        rows = [words[:2] for words in table(TOP / "tests/kselftest/list")]
+        if (number := part()) is not None:
+            rows = rows[number::PARTS]
+            say(f"loft: part {number + 1} of {PARTS} of the kselftests: {' '.join(name for name, _ in rows)}")
+        for name, seconds in rows:
             if name == "beside_kvm" and HYP != "beside":
                 continue  # machine/beside runs it
             if self.selection.wants_program(f"{self.name}/{name}"):
