@@ -39,7 +39,9 @@ impl Drop for Raw {
 
 /// Undoes raw mode if it is on. For the ways out that run no destructors: a panic in another thread, `exit`.
 pub fn restore() {
-    if let Some((fd, before)) = BEFORE.lock().unwrap_or_else(|e| e.into_inner()).take() {
+    // The lock is not held meanwhile: should tcsetattr be forbidden, that calls this once more.
+    let before = BEFORE.lock().unwrap_or_else(|e| e.into_inner()).take();
+    if let Some((fd, before)) = before {
         // Nothing can be done about a terminal that has gone away.
         let _ = termios::tcsetattr(&fd, SetArg::TCSADRAIN, &before);
     }
