@@ -73,8 +73,13 @@ const KVM_RUN: u64 = 0xae80;
 const TUNSETOFFLOAD: u64 = 0x4004_54d0;
 const NOT_EXECUTABLE: &[(u8, u64, u64)] = &[(2, libc::PROT_EXEC as u64, 0)];
 
-/// Every thread: memory, locks, files that are open, its own end, and the restored terminal where
-/// something fails.
+/// The signals of a crash, as an argument.
+const SEGV: u64 = libc::SIGSEGV as u64;
+const BUS: u64 = libc::SIGBUS as u64;
+const ABRT: u64 = libc::SIGABRT as u64;
+
+/// Every thread: memory, locks, files that are open, its own end, and what tells of a fault: the
+/// restored terminal, the libraries' messages, the signals that end the process.
 const COMMON: &[Call] = &[
     any(libc::SYS_read),
     any(libc::SYS_write),
@@ -103,6 +108,9 @@ const COMMON: &[Call] = &[
     any(libc::SYS_exit),
     any(libc::SYS_exit_group),
     when(libc::SYS_ioctl, &[(1, ALL, libc::TCSETSW)]),
+    any(libc::SYS_writev),
+    when(libc::SYS_rt_sigaction, &[(0, ALL, SEGV), (0, ALL, BUS), (0, ALL, ABRT)]),
+    when(libc::SYS_tgkill, &[(2, ALL, ABRT)]),
 ];
 
 /// To start a thread of this process; not a process.
@@ -362,6 +370,17 @@ mod tests {
     fn only_the_main_thread_opens_files() {
         for kind in ALL_KINDS.into_iter().filter(|kind| *kind != Kind::Main) {
             is_ended(kind, || drop(File::open("/dev/null")));
+        }
+    }
+
+    #[test]
+    fn a_crash_is_one() {
+        for kind in ALL_KINDS {
+            let (status, said) = ended(kind, || std::process::abort());
+            assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _)), "{kind:?}: {status:?} {said}");
+            // SAFETY: the page at 8 is not mapped, and the process is to end of that.
+            let (status, said) = ended(kind, || unsafe { _ = std::ptr::without_provenance::<u64>(8).read_volatile() });
+            assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGSEGV, _)), "{kind:?}: {status:?} {said}");
         }
     }
 
