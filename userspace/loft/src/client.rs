@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
+use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 
 /// How long a launcher may take to answer what it answers at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ fn begin(name: &str, request: &Request) -> Result<UnixStream> {
 /// A session with a guest of another launcher; how it ended, and the command's exit code.
 fn attach(hvc: Option<Hvc>, agent: Option<UnixStream>) -> Result<(Option<Ending>, Option<u8>)> {
     let signals = signals::take_over()?;
-    let event = || EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd");
+    let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd");
     let uart = Uart::new(event()?, Box::new(std::io::sink()));
     let (ended, refused) = (event()?, Refused::new().context("cannot make an eventfd")?);
     let (hub, mailbox) = (Hub::default(), Mailbox::new().context("cannot make an eventfd")?);

@@ -9,6 +9,7 @@ use crate::output;
 use anyhow::{anyhow, Context, Result};
 use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::{fork, setsid, ForkResult};
+use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::stdio;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -21,7 +22,7 @@ pub struct Detached {
 
 /// Goes into the background. `Err` with the exit code is the process that was called, which has nothing more to do.
 pub fn start() -> Result<Result<Detached, u8>> {
-    let (read, write) = rustix::pipe::pipe().context("cannot make a pipe")?;
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
     // SAFETY: this process has no other thread yet, so the child may do whatever its parent may.
     let child = match unsafe { fork() }.context("cannot make a process for the background")? {

@@ -22,6 +22,7 @@ use loft_virtio::{
     Vsock,
 };
 use nix::sys::signalfd::SignalFd;
+use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::stdio;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -310,8 +311,8 @@ fn space(disk: &DiskArg, gate: &Arc<Gate>, name: &str) -> Arc<Space> {
 
 /// The launcher's end of the virtio console, and the device.
 fn hvc() -> Result<(Hvc, Console)> {
-    let (device_in, ours_in) = rustix::pipe::pipe().context("cannot make a pipe")?;
-    let (ours_out, device_out) = rustix::pipe::pipe().context("cannot make a pipe")?;
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe");
+    let ((device_in, ours_in), (ours_out, device_out)) = (pipe()?, pipe()?);
     for fd in [&ours_in, &ours_out] {
         rustix::io::ioctl_fionbio(fd, true).context("cannot make a pipe non-blocking")?;
     }

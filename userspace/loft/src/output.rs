@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
+use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 
 /// The launcher's own output, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Refused {
 impl Refused {
     /// Nothing has been refused yet.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { event: EventFd::new(EFD_NONBLOCK)?, why: OnceLock::new() })
+        Ok(Self { event: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?, why: OnceLock::new() })
     }
 
     /// What the system said when it refused for the first time.

@@ -20,7 +20,7 @@ use std::sync::{mpsc, Arc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
+use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 
 /// How long a vCPU thread may take to notice that the machine ends.
 const JOIN_LIMIT: Duration = Duration::from_secs(2);
@@ -91,7 +91,7 @@ impl Machine {
         gic.init()?;
 
         let mut bus = Bus::new();
-        let uart_irq = EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd")?;
+        let uart_irq = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd")?;
         vm.register_irqfd(&uart_irq, layout::UART_SPI).context("the hypervisor refused the serial port's interrupt")?;
         let output = std::mem::replace(&mut setup.serial_output, Box::new(std::io::sink()));
         let uart = Arc::new(Uart::new(uart_irq, output));
@@ -117,7 +117,7 @@ impl Machine {
             _vm: vm,
             _memory: memory,
             uart,
-            ended: EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd")?,
+            ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd")?,
             endings: mpsc::channel(),
             stop: Arc::new(AtomicBool::new(false)),
             counters,
