@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Launching a planned guest and seeing it through to its end.
 
-use crate::cli::{ConsoleKind, DiskArg, NetArg, OnReboot, RunArgs};
+use crate::cli::{ConsoleKind, NetArg, OnReboot, RunArgs};
 use crate::control::{self, Agents, Gate, Guest, Running};
 use crate::detach::{self, Detached};
 use crate::ending::Ending;
@@ -272,7 +272,7 @@ fn devices(
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
     for (n, disk) in args.disks.iter().enumerate() {
         let serial = disk.serial.clone().unwrap_or_else(|| format!("loft-{n}"));
-        let space = disk.stop.then(|| space(disk, gate, name));
+        let space = disk.stop.then(|| space(gate, name));
         let options = BlockOptions { read_only: disk.read_only, snapshot: disk.snapshot, serial: Some(serial), space };
         devices.push(Box::new(Block::open(&disk.path, &options)?));
     }
@@ -294,14 +294,14 @@ fn devices(
     Ok(devices)
 }
 
-/// Has the guest `name` wait behind `gate` while the host has no space for what it writes to
-/// `disk`.
-fn space(disk: &DiskArg, gate: &Arc<Gate>, name: &str) -> Arc<Space> {
-    let (path, name, theirs) = (disk.path.display().to_string(), name.to_owned(), Arc::downgrade(gate));
-    let space = Arc::new(Space::new(move |error| {
-        if let Some(gate) = theirs.upgrade() {
-            gate.begin_to_close();
-            message(&format!("loft: disk {path}: {error}; the guest is paused: make room, then loft resume {name}\r"));
+/// Has the guest `name` wait behind `gate` while the host has no space for what it writes to a
+/// disk.
+fn space(gate: &Arc<Gate>, name: &str) -> Arc<Space> {
+    let (name, theirs) = (name.to_owned(), Arc::downgrade(gate));
+    let space = Arc::new(Space::new(move |disk, error| {
+        // A guest that ends, or is paused already, is not paused now.
+        if theirs.upgrade().is_some_and(|gate| gate.begin_to_close()) {
+            message(&format!("loft: {disk}: {error}; the guest is paused: make room, then loft resume {name}\r"));
         }
     }));
     let theirs = space.clone();

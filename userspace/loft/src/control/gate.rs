@@ -46,24 +46,27 @@ impl Gate {
 
     /// Closes the gate, and returns when every thread waits at it. False if one does not arrive.
     pub fn close(&self) -> bool {
-        let inner = self.shut();
+        let inner = self.locked();
+        self.shut(&inner);
         let absent = |inner: &mut Inner| !inner.removed && inner.waiting < inner.kicks.len();
         let (_inner, limit) = self.changed.wait_timeout_while(inner, LIMIT, absent).unwrap_or_else(|e| e.into_inner());
         !limit.timed_out()
     }
 
-    /// Closes the gate, unless it was removed, and waits for nobody.
-    pub fn begin_to_close(&self) {
-        drop(self.shut());
+    /// Closes the gate, unless it was removed, and waits for nobody. True if it was open.
+    pub fn begin_to_close(&self) -> bool {
+        let inner = self.locked();
+        let open = !self.is_closed();
+        self.shut(&inner) && open
     }
 
-    fn shut(&self) -> MutexGuard<'_, Inner> {
-        let inner = self.locked();
+    /// Closes the gate. False if it was removed.
+    fn shut(&self, inner: &Inner) -> bool {
         if !inner.removed {
             self.closed.store(true, Ordering::Release);
             inner.kicks.iter().for_each(|(_, kick)| kick());
         }
-        inner
+        !inner.removed
     }
 
     /// Has `opener` be called whenever the gate is opened. It does not use the gate.
@@ -74,15 +77,21 @@ impl Gate {
     /// Opens it.
     pub fn open(&self) {
         let inner = self.locked();
-        self.closed.store(false, Ordering::Release);
-        self.changed.notify_all();
+        self.let_through();
         inner.openers.iter().for_each(|opener| opener());
     }
 
-    /// Opens it for good: its guest ends.
+    /// Opens it for good, since its guest ends. What is to be done when it opens is not done.
     pub fn remove(&self) {
-        self.locked().removed = true;
-        self.open();
+        let mut inner = self.locked();
+        inner.removed = true;
+        self.let_through();
+    }
+
+    /// To be called with the lock held.
+    fn let_through(&self) {
+        self.closed.store(false, Ordering::Release);
+        self.changed.notify_all();
     }
 
     /// Whether it is closed.
@@ -126,13 +135,13 @@ mod tests {
         let (gate, opened) = (Gate::default(), std::sync::Arc::new(AtomicU64::new(0)));
         let theirs = opened.clone();
         gate.on_open(move || _ = theirs.fetch_add(1, Ordering::Relaxed));
-        gate.begin_to_close();
+        assert!(gate.begin_to_close() && !gate.begin_to_close());
         assert!(gate.is_closed() && opened.load(Ordering::Relaxed) == 0);
         gate.open();
         assert!(!gate.is_closed() && opened.load(Ordering::Relaxed) == 1);
         gate.remove();
-        gate.begin_to_close();
-        assert!(!gate.is_closed() && opened.load(Ordering::Relaxed) == 2);
+        assert!(!gate.begin_to_close());
+        assert!(!gate.is_closed() && opened.load(Ordering::Relaxed) == 1);
     }
 
     #[test]

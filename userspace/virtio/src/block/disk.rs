@@ -80,7 +80,8 @@ pub struct Disk {
     size: u64,
     read_only: bool,
     id: [u8; ID_BYTES],
-    path: PathBuf,
+    /// What the user calls it, and where it takes its space.
+    name: String,
     /// Whether the user has been told that the host could not do something.
     told: AtomicBool,
     /// Where writes wait for space.
@@ -124,9 +125,11 @@ impl Disk {
         }
         let overlay = options.snapshot.then(|| Overlay::new(size)).transpose();
         let overlay = overlay.map_err(|reason| BlockError::Overlay { path: path.to_owned(), reason })?;
-        let (id, path, told) = (id(path, options), path.to_owned(), AtomicBool::new(false));
+        let place = overlay.as_ref().map(|it| format!(" (changes are kept in {})", it.directory().display()));
+        let name = format!("disk {}{}", path.display(), place.unwrap_or_default());
+        let (id, told) = (id(path, options), AtomicBool::new(false));
         let (read_only, space) = (options.read_only, options.space.clone());
-        Ok(Self { file, overlay, size, read_only, id, path, told, space })
+        Ok(Self { file, overlay, size, read_only, id, name, told, space })
     }
 
     pub fn sectors(&self) -> u64 {
@@ -170,7 +173,7 @@ impl Disk {
     /// Does `write`, which may need space that the host has not got.
     fn written(&self, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         self.noted(match &self.space {
-            Some(space) => space.wait_for(write),
+            Some(space) => space.wait_for(&self.name, write),
             None => write(),
         })
     }
@@ -198,8 +201,9 @@ impl Disk {
     /// The guest learns that something has failed; only here is it known what.
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
-            if error.kind() != io::ErrorKind::Unsupported && !self.told.swap(true, Ordering::Relaxed) {
-                log::warn!("disk {}: {error}; the guest gets I/O errors (this is said once)", self.path.display());
+            let unseen = error.kind() == io::ErrorKind::Unsupported || self.space().is_some_and(Space::is_reset);
+            if !unseen && !self.told.swap(true, Ordering::Relaxed) {
+                log::warn!("{}: {error}; the guest gets I/O errors (this is said once)", self.name);
             }
         }
         result

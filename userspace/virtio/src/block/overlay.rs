@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vm_memory::VolatileSlice;
@@ -14,6 +15,7 @@ use super::{iovec, SECTOR};
 #[derive(Debug)]
 pub struct Overlay {
     file: File,
+    directory: PathBuf,
     written: Mutex<Sectors>,
 }
 
@@ -22,17 +24,23 @@ impl Overlay {
     pub fn new(size: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE | libc::O_EXCL);
-        let file = match std::env::var_os("TMPDIR") {
-            Some(directory) => options.open(directory)?,
-            None => options.open("/var/tmp").or_else(|_| options.open("/tmp"))?,
-        };
+        let open = |directory: &Path| io::Result::Ok((options.open(directory)?, directory.to_owned()));
+        let (file, directory) = match std::env::var_os("TMPDIR") {
+            Some(directory) => open(directory.as_ref()),
+            None => open("/var/tmp".as_ref()).or_else(|_| open("/tmp".as_ref())),
+        }?;
         file.set_len(size)?;
-        Ok(Self { file, written: Mutex::new(Sectors::new(size / SECTOR)) })
+        Ok(Self { file, directory, written: Mutex::new(Sectors::new(size / SECTOR)) })
     }
 
     /// The file, for the ranges that are [`Self::take`]n.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Where the file takes its space.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Fills `to`, from here or from `below`.

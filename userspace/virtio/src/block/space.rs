@@ -5,12 +5,15 @@ use std::fmt;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// What stops the guest: the disk's name and the reason.
+type Pause = dyn Fn(&str, &io::Error) + Send + Sync;
+
 /// Where a disk's thread waits while the host is full.
 ///
 /// Flushes do not wait: after a failed one the host may have dropped what it could not write, and
 /// the next one would succeed.
 pub struct Space {
-    pause: Box<dyn Fn(&io::Error) + Send + Sync>,
+    pause: Box<Pause>,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -29,9 +32,9 @@ impl fmt::Debug for Space {
 }
 
 impl Space {
-    /// Calls `pause` with the reason each time before it waits: it stops the guest and tells the
-    /// user. It does not wait itself.
-    pub fn new(pause: impl Fn(&io::Error) + Send + Sync + 'static) -> Self {
+    /// Calls `pause` with the disk's name and the reason each time before it waits: it stops the
+    /// guest and tells the user. It does not wait itself.
+    pub fn new(pause: impl Fn(&str, &io::Error) + Send + Sync + 'static) -> Self {
         Self { pause: Box::new(pause), inner: Mutex::default(), changed: Condvar::new() }
     }
 
@@ -48,13 +51,18 @@ impl Space {
         self.changed.notify_all();
     }
 
-    /// Tries `write` until it does not fail for want of space.
-    pub(super) fn wait_for<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    /// Whether the device is being reset, so that the guest learns nothing of what fails.
+    pub(super) fn is_reset(&self) -> bool {
+        self.inner().reset
+    }
+
+    /// Tries `write`, to the disk that is called `disk`, until it does not fail for want of space.
+    pub(super) fn wait_for<T>(&self, disk: &str, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match write() {
-                Err(error) if is_full(&error) => {
+                Err(error) if is_full(&error) && !self.is_reset() => {
                     let before = self.inner().retries;
-                    (self.pause)(&error);
+                    (self.pause)(disk, &error);
                     let waits = |inner: &mut Inner| inner.retries == before && !inner.reset;
                     let inner = self.changed.wait_while(self.inner(), waits).unwrap_or_else(PoisonError::into_inner);
                     if inner.reset {
@@ -89,11 +97,11 @@ mod tests {
     #[test]
     fn a_write_waits_until_there_is_space() {
         let (paused, was_paused) = mpsc::channel();
-        let space = Arc::new(Space::new(move |error| paused.send(error.raw_os_error()).unwrap()));
+        let space = Arc::new(Space::new(move |_, error| paused.send(error.raw_os_error()).unwrap()));
         let left = Arc::new(AtomicU32::new(2));
         let (theirs, tries) = (space.clone(), left.clone());
         let writer = std::thread::spawn(move || {
-            theirs.wait_for(|| match tries.fetch_sub(1, Ordering::SeqCst) {
+            theirs.wait_for("disk", || match tries.fetch_sub(1, Ordering::SeqCst) {
                 0 => Ok("written"),
                 _ => Err(full()),
             })
@@ -109,18 +117,20 @@ mod tests {
     #[test]
     fn a_reset_does_not_wait() {
         let (paused, was_paused) = mpsc::channel();
-        let space = Arc::new(Space::new(move |_| paused.send(()).unwrap()));
+        let space = Arc::new(Space::new(move |disk, _| paused.send(disk.to_owned()).unwrap()));
         let theirs = space.clone();
-        let writer = std::thread::spawn(move || theirs.wait_for(|| Err::<(), _>(full())));
-        was_paused.recv().unwrap();
+        let writer = std::thread::spawn(move || theirs.wait_for("disk a", || Err::<(), _>(full())));
+        assert_eq!(was_paused.recv().unwrap(), "disk a");
         space.set_reset(true);
         assert_eq!(writer.join().unwrap().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        assert!(space.is_reset() && space.wait_for("disk a", || Err::<(), _>(full())).is_err());
+        assert!(was_paused.try_recv().is_err(), "the guest is not paused for it");
     }
 
     #[test]
     fn other_errors_are_the_guests() {
-        let space = Space::new(|_| panic!("the guest is paused"));
-        let error = space.wait_for(|| Err::<(), _>(io::Error::from_raw_os_error(libc::EIO))).unwrap_err();
+        let space = Space::new(|_, _| panic!("the guest is paused"));
+        let error = space.wait_for("disk", || Err::<(), _>(io::Error::from_raw_os_error(libc::EIO))).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EIO));
     }
 }
