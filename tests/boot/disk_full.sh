@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The host has no space for what a guest writes: the guest is told, or with werror=stop paused until it is resumed.
-# seconds: 400
+# seconds: 600
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"
 guest=
@@ -55,6 +55,22 @@ mount -o remount,size=64M "$dir/small"
 loft resume full || fail "it cannot be resumed"
 ends 0
 [ "$(cat "$dir/out")" = 12582912 ] || fail "what it wrote is not there"
+
+# What it has not written when its command has ended it writes whenever there is space again.
+small
+start ,werror=stop 'mke2fs /dev/vdb >/dev/null && mount -t ext4 /dev/vdb /mnt && dd if=/dev/urandom of=/mnt/file bs=1M count=12 2>/dev/null &&
+    md5sum </mnt/file; exit 7'
+paused 1
+sleep 25
+kill -0 $guest || { cat "$dir/err"; fail "it is ended while it is paused"; }
+mount -o remount,size=64M "$dir/small"
+loft resume full || fail "it cannot be resumed"
+ends 7
+! grep -q 'I/O error' "$dir/err" || { cat "$dir/err"; fail "there are errors"; }
+before=$(cat "$dir/out")
+start "" 'mount -t ext4 /dev/vdb /mnt && md5sum </mnt/file'
+ends 0
+[ "$(cat "$dir/out")" = "$before" ] || fail "what it wrote is not there"
 
 # Who waits can be ended, and says nothing more then.
 small

@@ -202,6 +202,7 @@ fn attach(hvc: Option<Hvc>, agent: Option<UnixStream>) -> Result<(Option<Ending>
         stdout: stdio::stdout(),
         stderr: stdio::stderr(),
         counters: &|| "{}".to_owned(),
+        paused: &|| false,
         hub: &hub,
         mailbox: &mailbox,
         attached: true,

@@ -197,8 +197,9 @@ fn once(
         detached.ready(&guest.name)?;
     }
     let (uart, ended) = (machine.uart.clone(), machine.ended.try_clone().context("cannot duplicate an eventfd")?);
-    let counters = machine.counters.clone();
+    let (counters, gate) = (machine.counters.clone(), machine.gate.clone());
     let show_counters = || serde_json::json!({ "exits": counters.read() }).to_string();
+    let paused = || gate.is_closed();
     let mut session = Session::new(Wiring {
         uart: &uart,
         hvc: to_hvc,
@@ -212,6 +213,7 @@ fn once(
         stdout: stdio::stdout(),
         stderr: stdio::stderr(),
         counters: &show_counters,
+        paused: &paused,
         hub: &guest.hub,
         mailbox: &guest.mailbox,
         attached: false,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::EventFd;
 
-/// How long a guest may take to switch itself off after its command has ended.
+/// How long a guest that runs may take to switch itself off after its command has ended.
 const OFF_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes that may wait for the serial port.
 const UART_BACKLOG: usize = 4096;
@@ -67,6 +67,8 @@ pub struct Wiring<'a> {
     pub stderr: BorrowedFd<'a>,
     /// The hypervisor's counters so far, as a line for the user.
     pub counters: &'a dyn Fn() -> String,
+    /// Whether the guest's vCPUs are held, so that nothing can be expected of it.
+    pub paused: &'a dyn Fn() -> bool,
     /// Everybody else who hears the console.
     pub hub: &'a Hub,
     /// What is asked from outside.
@@ -214,6 +216,10 @@ impl<'a> Session<'a> {
             // Nothing but its output tells what a guest without a command does.
             if !self.to_agent && self.lost.is_some() {
                 return Ok(self.lost.clone());
+            }
+            // What a paused guest has not written yet it writes when it goes on.
+            if self.deadline.is_some() && (self.wiring.paused)() {
+                self.deadline = Some(Instant::now() + OFF_LIMIT);
             }
             // A guest that cannot switch itself off has still done what it was for.
             if self.deadline.is_some_and(|d| Instant::now() > d) {

@@ -53,6 +53,7 @@ impl World {
             stdout: self.stdout.1.as_fd(),
             stderr: self.stderr.1.as_fd(),
             counters: &|| "{}".to_owned(),
+            paused: &|| false,
             hub: &self.hub,
             mailbox: &self.mailbox,
             attached: false,
@@ -138,6 +139,27 @@ fn a_command_s_output_input_and_status() {
     });
     assert_eq!(read_some(&mut world.stdout.0), b"out");
     assert_eq!(read_some(&mut world.stderr.0), b"err");
+}
+
+#[test]
+fn only_a_guest_that_runs_has_a_time_limit() {
+    let world = World::new();
+    let (ours, _theirs) = agent();
+    let mut session = world.session(None, Some(ours), false);
+    session.deadline = Some(Instant::now());
+    assert_eq!(session.run().unwrap(), Some(Ending::PowerOff));
+
+    let (ours, _theirs) = agent();
+    let mut session = world.session(None, Some(ours), false);
+    session.deadline = Some(Instant::now());
+    session.wiring.paused = &|| true;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(500));
+            world.ended.write(1).unwrap();
+        });
+        assert_eq!(session.run().unwrap(), None);
+    });
 }
 
 #[test]
