@@ -8,7 +8,7 @@ use crate::ending::Ending;
 use crate::guests::{self, Claim};
 use crate::output::{message, Output, Refused, Target};
 use crate::passt::{self, Passt};
-use crate::run::{plan, report, Plan};
+use crate::run::{self, plan, report, Plan};
 use crate::sandbox::Kind;
 use crate::session::{self, Hvc, Session, Wiring};
 use crate::{sandbox, signals, vm, warnings};
@@ -134,7 +134,10 @@ fn once(
     guest: &Arc<Guest>,
     detached: &mut Option<Detached>,
 ) -> Result<Run> {
-    let Plan { kernel, initrd, cmdline, console, terminal, nets, own_init } = plan(args)?;
+    let (nets, network) = networks(args)?;
+    // The program ends after the machine.
+    let (_passt, mut socket) = network.unzip();
+    let Plan { kernel, initrd, cmdline, console, terminal, nets, own_init } = plan(args, nets)?;
     let command = !args.command.is_empty();
 
     let hidden = Arc::new(AtomicBool::new(false));
@@ -148,10 +151,8 @@ fn once(
 
     // The disks and cards, and those that a guest has in any case.
     vm::allow_files(args.cpus, args.disks.len() + nets.len() + 4)?;
-    // It ends after the machine.
-    let mut networks = Vec::new();
     let gate = Arc::new(Gate::default());
-    let mut devices = devices(args, &nets, &mut networks, &gate, &guest.name)?;
+    let mut devices = devices(args, &nets, &mut socket, &gate, &guest.name)?;
     let (mut to_hvc, mut to_agent, mut agents) = (None, None, None);
     if !command && console == ConsoleKind::Hvc0 {
         let (ours, device) = hvc()?;
@@ -264,10 +265,26 @@ fn explain(ending: &Ending, command: bool, verbose: bool, record: &Record) {
     message(&format!("\nloft: {text}"));
 }
 
+/// The network cards that the guest gets, and the program behind that of the kind `user`. One that
+/// nobody has asked for, and that cannot be had, the guest does without.
+fn networks(args: &RunArgs) -> Result<(Vec<NetArg>, Option<passt::Started>)> {
+    let nets = run::nets(&args.nets, passt::is_installed())?;
+    let user = nets.iter().find_map(|net| if let NetArg::User(user) = net { Some(user) } else { None });
+    let Some(user) = user else { return Ok((nets, None)) };
+    match Passt::start(user) {
+        Ok(started) => Ok((nets, Some(started))),
+        Err(error) if user.implied => {
+            message(&format!("loft: the guest has no network: {error:#}"));
+            Ok((Vec::new(), None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn devices(
     args: &RunArgs,
     nets: &[NetArg],
-    networks: &mut Vec<Passt>,
+    socket: &mut Option<UnixStream>,
     gate: &Arc<Gate>,
     name: &str,
 ) -> Result<Vec<Box<dyn Device>>> {
@@ -283,9 +300,8 @@ fn devices(
             NetArg::None => continue,
             NetArg::Tap(tap) => Net::open(&tap.name, &NetOptions { mac: tap.mac, vhost: true })?,
             NetArg::User(user) => {
-                let (passt, socket) = Passt::start(user, args.detach)?;
-                networks.push(passt);
-                Net::over(socket, &NetOptions { mac: Some(passt::mac(user)), vhost: false })?
+                let socket = socket.take().context("a network has not been started")?;
+                Net::over(socket, passt::PROGRAM, &NetOptions { mac: Some(passt::mac(user)), vhost: false })?
             }
         }));
     }

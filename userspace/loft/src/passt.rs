@@ -6,17 +6,28 @@
 //! DHCP; where loft is the guest's first process it sets them itself.
 
 use crate::cli::{Forward, UserNet};
-use anyhow::{anyhow, Context, Result};
+use crate::sandbox::{self, Kind};
+use anyhow::{anyhow, bail, Context, Result};
 use loft_agent::task::Network;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::SigSet;
 use std::ffi::OsString;
+use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-const PROGRAM: &str = "passt";
+/// Its name.
+pub const PROGRAM: &str = "passt";
+/// How long it may take to answer for the first time. One that takes longer is taken to be slow.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// How long it may take to end when its connection has.
+const END_LIMIT: Duration = Duration::from_secs(1);
+/// The longest of its complaints.
+const MOST_WORDS: usize = 4096;
 /// The card's address, where none was given: no two guests meet on such a network.
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -25,6 +36,8 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// What the host's resolver is under.
 const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 const PREFIX: u8 = 24;
+/// The Ethernet type of ARP.
+const ARP: [u8; 2] = [8, 6];
 
 /// Whether passt is installed.
 pub fn is_installed() -> bool {
@@ -52,15 +65,25 @@ pub fn network(net: &UserNet) -> Network {
 /// passt at work, until it is dropped.
 pub struct Passt(Child);
 
+/// passt at work and the connection to it.
+pub type Started = (Passt, UnixStream);
+
 impl Passt {
-    /// Starts it for `net`; returns the connection to it as well. Its complaints go to standard
-    /// error, or nowhere if `quiet`.
-    pub fn start(net: &UserNet, quiet: bool) -> Result<(Self, UnixStream)> {
+    /// Starts it for `net` and waits until it answers; returns the connection to it as well. Later
+    /// complaints are warnings.
+    ///
+    /// # Errors
+    /// If it is not there, or has ended: with its own words.
+    pub fn start(net: &UserNet) -> Result<Started> {
+        Self::start_program(PROGRAM, net)
+    }
+
+    fn start_program(program: &str, net: &UserNet) -> Result<Started> {
         let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
         let fd = theirs.as_raw_fd();
-        let mut command = Command::new(PROGRAM);
-        command.args(arguments(net, fd)).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-        command.stderr(if quiet { Stdio::null() } else { Stdio::inherit() });
+        let mut command = Command::new(program);
+        command.args(arguments(net, fd)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.process_group(0);
         // What loft takes as a signalfd is blocked here.
         // SAFETY: between fork and exec the closure makes two system calls, both async-signal-safe,
         // and allocates nothing.
@@ -71,12 +94,26 @@ impl Passt {
             })
         };
         let child = command.spawn().map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
+            io::ErrorKind::NotFound => {
                 anyhow!("{PROGRAM} is not installed, which -n user needs: apt install passt")
             }
             _ => anyhow!("{PROGRAM} cannot be started: {e}"),
         })?;
-        Ok((Self(child), ours))
+        let mut passt = Self(child);
+        // With it goes this process's copy of the other end.
+        drop(command);
+        let words = passt.0.stderr.take().context("passt has no error output")?;
+        if !answers(&ours, net)? {
+            match last_words(words).as_str() {
+                "" => bail!("{PROGRAM} has ended at once"),
+                words => bail!("{PROGRAM} has ended: {words}"),
+            }
+        }
+        std::thread::Builder::new()
+            .name(PROGRAM.into())
+            .spawn(move || pass_on(words))
+            .context("cannot start a thread")?;
+        Ok((passt, ours))
     }
 }
 
@@ -85,6 +122,96 @@ impl Drop for Passt {
         // It may have ended with its connection.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Asks for the gateway's hardware address at `socket`, as the guest's card would, and waits for
+/// the answer. False if nobody is there any more; one who is slow may still come.
+fn answers(mut socket: &UnixStream, net: &UserNet) -> Result<bool> {
+    let deadline = Instant::now() + ANSWER_LIMIT;
+    let is_over = |error: &io::Error| {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+    };
+    let mut ask = || {
+        socket.write_all(&question(net))?;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            socket.set_read_timeout(Some(left))?;
+            let mut length = [0; 4];
+            // Without a single byte nothing has been taken that the card would miss.
+            let begun = match socket.read(&mut length) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            socket.read_exact(length.get_mut(begun..).unwrap_or_default())?;
+            let mut frame = Vec::new();
+            let length = u32::from_be_bytes(length).into();
+            if socket.take(length).read_to_end(&mut frame)? as u64 != length {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            // Whatever else comes that early nobody waits for.
+            if is_answer(&frame) {
+                return Ok(());
+            }
+        }
+    };
+    let answered = match ask() {
+        Err(error) if is_over(&error) => false,
+        result => result.map(|()| true).with_context(|| format!("{PROGRAM} does not answer"))?,
+    };
+    socket.set_read_timeout(None).context("cannot take back a time limit")?;
+    Ok(answered)
+}
+
+/// A frame after its length: an ARP request (RFC 826) from the guest for the gateway.
+fn question(net: &UserNet) -> Vec<u8> {
+    let mac = mac(net);
+    // Ethernet, IPv4, lengths of their addresses, request.
+    let what = [0, 1, 8, 0, 6, 4, 0, 1];
+    let (from, to) = (ADDRESS.octets(), GATEWAY.octets());
+    let parts: [&[u8]; 8] = [&[0xff; 6], &mac, &ARP, &what, &mac, &from, &[0; 6], &to];
+    let frame = parts.concat();
+    [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()
+}
+
+/// Whether `frame` is an ARP reply.
+fn is_answer(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&ARP) && frame.get(20..22) == Some(&[0, 2])
+}
+
+/// What a program that ends has said.
+fn last_words(mut from: impl Read + AsFd) -> String {
+    let deadline = Instant::now() + END_LIMIT;
+    let (mut words, mut buffer) = (Vec::new(), [0; 1024]);
+    while words.len() < MOST_WORDS {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(1..) => {}
+            _ => break,
+        }
+        match from.read(&mut buffer) {
+            Ok(n @ 1..) => words.extend(&buffer[..n]),
+            _ => break,
+        }
+    }
+    String::from_utf8_lossy(&words).trim().to_owned()
+}
+
+/// Warns of what passt complains of while it works.
+fn pass_on(mut from: impl Read) {
+    sandbox::enter(Kind::Device);
+    let mut buffer = [0; MOST_WORDS];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let words = String::from_utf8_lossy(&buffer[..n]);
+        log::warn!("{PROGRAM}: {}", words.trim().replace('\n', "\r\n"));
     }
 }
 
@@ -116,5 +243,39 @@ mod tests {
         let text = words.join(" ");
         assert!(text.contains("--fd 7 --address 10.0.2.15"), "{text}");
         assert!(text.ends_with("--tcp-ports 127.0.0.1/2222:22 --tcp-ports 0.0.0.0/80:8080"), "{text}");
+    }
+
+    #[test]
+    fn one_that_ends_is_heard() {
+        let error = |program| Passt::start_program(program, &UserNet::default()).map(drop).unwrap_err().to_string();
+        // A program that knows none of the options, and says so.
+        assert!(error("ls").contains("has ended: ls:") && error("ls").contains("--foreground"), "{}", error("ls"));
+        assert!(error("false").ends_with("has ended at once"), "{}", error("false"));
+        assert!(error("no-such-program").contains("apt install passt"));
+    }
+
+    #[test]
+    fn the_answer_is_waited_for() {
+        let net = UserNet::default();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let network = std::thread::spawn(move || {
+            let mut asked = [0; 46];
+            theirs.read_exact(&mut asked).unwrap();
+            assert!(asked[..4] == [0, 0, 0, 42] && asked[4 + 38..] == [10, 0, 2, 2] && !is_answer(&asked[4..]));
+            asked[4 + 21] = 2;
+            // Something else first, the answer in two parts, and a frame for the card.
+            theirs.write_all(&[0, 0, 0, 3, 1, 2, 3]).unwrap();
+            theirs.write_all(&asked[..2]).unwrap();
+            theirs.write_all(&asked[2..]).unwrap();
+            theirs.write_all(b"next").unwrap();
+            theirs
+        });
+        assert!(answers(&ours, &net).unwrap());
+        let theirs = network.join().unwrap();
+        let mut next = [0; 4];
+        (&ours).read_exact(&mut next).unwrap();
+        assert_eq!(&next, b"next");
+        drop(theirs);
+        assert!(!answers(&ours, &net).unwrap());
     }
 }

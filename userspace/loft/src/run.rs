@@ -23,8 +23,8 @@ pub struct Plan {
     pub own_init: bool,
 }
 
-/// Checks what the user gave and decides what boots.
-pub fn plan(args: &RunArgs) -> Result<Plan> {
+/// Checks what the user gave and decides what boots, with `nets` as its network cards.
+pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
     memory::check(args.memory, &std::fs::read_to_string("/proc/meminfo").unwrap_or_default())?;
     let kernel = Kernel::open(&args.kernel)?;
     let found = args.disks.iter().map(disks::check).collect::<Result<Vec<_>>>()?;
@@ -49,7 +49,6 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     let console = args.console.unwrap_or(if own_init { ConsoleKind::Hvc0 } else { ConsoleKind::Serial });
     let terminal = command && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
 
-    let nets = nets(&args.nets, passt::is_installed())?;
     let mut parts = Vec::new();
     if own_init {
         let root = match (args.disks.first(), found.first()) {
@@ -86,8 +85,8 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, nets, own_init })
 }
 
-/// The network cards that the guest gets where `given` were asked for.
-fn nets(given: &[NetArg], passt: bool) -> Result<Vec<NetArg>> {
+/// The network cards that the guest gets where `given` were asked for and `passt` is installed.
+pub fn nets(given: &[NetArg], passt: bool) -> Result<Vec<NetArg>> {
     match given {
         [] if passt => return Ok(vec![NetArg::User(UserNet { implied: true, ..UserNet::default() })]),
         [NetArg::None] => return Ok(Vec::new()),
@@ -145,7 +144,7 @@ pub fn report(ending: &Ending, code: u8, status: Option<u8>, facts: serde_json::
 
 #[cfg(not(target_arch = "aarch64"))]
 pub fn main(args: &RunArgs) -> Result<u8> {
-    let _ = plan(args)?;
+    let _ = plan(args, nets(&args.nets, passt::is_installed())?)?;
     bail!("guests can be run on arm64 machines only")
 }
 
@@ -168,7 +167,7 @@ mod tests {
         std::fs::write(&kernel, image).unwrap();
         let all = ["loft", "run", "-k", kernel.to_str().unwrap()].into_iter().chain(args.iter().copied());
         let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else { panic!() };
-        let result = plan(&args);
+        let result = plan(&args, Vec::new());
         std::fs::remove_file(&kernel).unwrap();
         result.map(drop).map_or_else(|e| e.to_string(), |()| String::new())
     }

@@ -87,9 +87,9 @@ impl Net {
     }
 
     /// Connects to a program that speaks as passt(1) does: each frame after its length, 4 bytes,
-    /// big-endian.
-    pub fn over(socket: UnixStream, options: &NetOptions) -> Result<Self, NetError> {
-        let stream = Stream::new(socket).map_err(NetError::Socket)?;
+    /// big-endian. `program` is what the user calls it.
+    pub fn over(socket: UnixStream, program: &'static str, options: &NetOptions) -> Result<Self, NetError> {
+        let stream = Stream::new(socket, program).map_err(NetError::Socket)?;
         Ok(Self { link: Link::Stream(stream), mac: mac(options)?, worker: None })
     }
 

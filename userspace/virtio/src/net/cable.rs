@@ -31,6 +31,8 @@ pub enum Cable {
 #[derive(Clone, Debug)]
 pub struct Stream {
     socket: Arc<UnixStream>,
+    /// Who is at the other end.
+    program: &'static str,
     buffers: Arc<Mutex<Buffers>>,
 }
 
@@ -42,6 +44,8 @@ struct Buffers {
     to: usize,
     /// What the socket has not taken yet: the rest of one frame.
     outgoing: Vec<u8>,
+    /// Whether the user has been told that the other end is gone.
+    told: bool,
 }
 
 impl Cable {
@@ -108,6 +112,21 @@ impl Cable {
         }
     }
 
+    /// Whether `error` means that the program at the other end has ended; the user is told so
+    /// once.
+    pub fn has_ended(&self, error: &io::Error) -> bool {
+        use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match self {
+            Self::Stream(stream) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {
+                if !std::mem::replace(&mut stream.buffers().told, true) {
+                    log::warn!("{} has ended; the guest has no network any more", stream.program);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Sends more of the packet that is on its way.
     pub fn flush(&mut self) -> io::Result<()> {
         match self {
@@ -118,12 +137,12 @@ impl Cable {
 }
 
 impl Stream {
-    /// Over `socket`.
-    pub fn new(socket: UnixStream) -> io::Result<Self> {
+    /// Over `socket`, to `program`.
+    pub fn new(socket: UnixStream, program: &'static str) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let incoming = vec![0; 2 * (LENGTH_BYTES + PACKET_BYTES)];
-        let buffers = Buffers { incoming, from: 0, to: 0, outgoing: Vec::new() };
-        Ok(Self { socket: Arc::new(socket), buffers: Arc::new(buffers.into()) })
+        let buffers = Buffers { incoming, from: 0, to: 0, outgoing: Vec::new(), told: false };
+        Ok(Self { socket: Arc::new(socket), program, buffers: Arc::new(buffers.into()) })
     }
 
     fn buffers(&self) -> MutexGuard<'_, Buffers> {
@@ -171,7 +190,10 @@ impl Buffers {
                 Ok(length) => drop(self.outgoing.drain(..length)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.outgoing.clear();
+                    return Err(error);
+                }
             }
         }
         Ok(())

@@ -37,8 +37,23 @@ impl Pump {
         Self { cable, mem, merge, rx, tx, packet: vec![0; PACKET_BYTES], held: 0 }
     }
 
-    /// Works until `stop` is signalled.
+    /// Works until `stop` is signalled. What the guest sends when there is no network any more is
+    /// lost, as on any wire.
     pub fn run(&mut self, stop: &EventFd) -> Result<(), RingError> {
+        match self.run_connected(stop) {
+            Err(RingError::Host(error)) if self.cable.has_ended(&error) => {}
+            result => return result,
+        }
+        loop {
+            self.tx.serve(&self.mem, |_| Ok(ControlFlow::Continue(0)))?;
+            let [stopped, _] = wait([(fd(stop), PollFlags::IN), (fd(self.tx.kick()), PollFlags::IN)])?;
+            if stopped {
+                return Ok(());
+            }
+        }
+    }
+
+    fn run_connected(&mut self, stop: &EventFd) -> Result<(), RingError> {
         let mut outgoing = vec![0; PACKET_BYTES];
         loop {
             // While a packet is held the cable is only asked whether it is still there: then it is
@@ -55,7 +70,8 @@ impl Pump {
                 return Ok(());
             }
             if packets && interest.is_empty() {
-                return Err(io::Error::other("the other end of the network is gone").into());
+                let what = "the other end of the network is gone";
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, what).into());
             }
             if packets {
                 self.cable.flush()?;
@@ -78,7 +94,11 @@ impl Pump {
             let length = chain.readable.read(outgoing);
             // What does not fit is no packet, nor is a header with nothing behind it.
             if length > HEADER_BYTES && chain.readable.is_empty() {
-                cable.send(outgoing.get(..length).unwrap_or(&[]))?;
+                match cable.send(outgoing.get(..length).unwrap_or(&[])) {
+                    // Its descriptor says so, too, which is looked at next.
+                    Err(error) if cable.has_ended(&error) => {}
+                    result => result?,
+                }
             }
             Ok(if cable.is_congested() { ControlFlow::Break(0) } else { ControlFlow::Continue(0) })
         })
