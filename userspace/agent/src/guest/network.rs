@@ -3,17 +3,22 @@
 
 use super::{log, Result};
 use crate::task::Network;
-use nix::mount::{mount, MsFlags};
+use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long a card may take to appear.
 const CARD_LIMIT: Duration = Duration::from_secs(5);
 const RESOLVER: &str = "/etc/resolv.conf";
 const OWN_RESOLVER: &str = "/run/loft-resolv.conf";
+
+/// The file that was made to be mounted over.
+static MADE: OnceLock<PathBuf> = OnceLock::new();
 
 /// Switches the loopback interface on; programs expect that.
 pub fn loopback() {
@@ -71,7 +76,7 @@ fn find(mac: [u8; 6], limit: Duration) -> Result<String> {
 }
 
 /// Tells programs the name server, in the place of what the root file system has, which is left as
-/// it is.
+/// it is. Where it has nothing an empty file is made, for [`undo`] to remove.
 fn name_server(address: Ipv4Addr) -> io::Result<()> {
     std::fs::write(OWN_RESOLVER, format!("nameserver {address}\n"))?;
     let mut target = Path::new(RESOLVER).to_path_buf();
@@ -79,12 +84,34 @@ fn name_server(address: Ipv4Addr) -> io::Result<()> {
         target = Path::new("/etc").join(link);
     }
     if !target.exists() {
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::File::create(&target)?;
+        make(&target)?;
     }
     Ok(mount(Some(OWN_RESOLVER), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Makes an empty file. Directories for it are made only where they do not stay, as in /run.
+fn make(target: &Path) -> io::Result<()> {
+    let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let there = parent.ancestors().find(|directory| directory.exists()).ok_or(io::ErrorKind::NotFound)?;
+    let stays = std::fs::metadata(there)?.dev() == std::fs::metadata("/")?.dev();
+    if !stays {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::File::create_new(target)?;
+    if stays {
+        let _ = MADE.set(target.to_owned());
+    }
+    Ok(())
+}
+
+/// Removes what was made on the root file system, unless somebody has given it content.
+pub fn undo() {
+    let Some(made) = MADE.get() else { return };
+    // It may have been unmounted.
+    let _ = umount2(made, MntFlags::MNT_DETACH);
+    if std::fs::symlink_metadata(made).is_ok_and(|file| file.is_file() && file.len() == 0) {
+        let _ = std::fs::remove_file(made);
+    }
 }
 
 fn request(name: &str) -> libc::ifreq {
