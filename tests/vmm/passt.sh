@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A guest of loft's own launcher on a network that passt makes of it, without root. Debian's passt wants a root file system that is one:
 # in a namespace of its own the disk's is moved there.
-# seconds: 300
+# seconds: 600
 . /vmm/lib
 device=/dev/loft
 [ -e $device ] || device=/dev/kvm
@@ -10,7 +10,7 @@ cp /bin/loft "$dir/"
 cp /bin/busybox "$dir/busybox"
 ln -s busybox "$dir/sh"
 cp -r /guest/7.2/modules "$dir/"
-mkdir -m 777 www run
+mkdir -m 777 www run bin
 chmod 666 disk.img
 echo page >www/page
 
@@ -24,33 +24,51 @@ as_user() {
     unshare -m sh -c 'cd /mnt/vmm && mount -o move . / && exec chroot . /tmp/qemu/busybox su user -s /tmp/qemu/sh -c "$1"' sh "$1"
 }
 
-# guest OPTIONS CMD
+# guest OPTIONS CMD: with programs of $first before others.
+first=
 guest() {
-    as_user "cd $dir && LOFT_RUNTIME_DIR=$dir/run timeout 200 ./loft run -k Image --modules modules -d disk.img --device $device $1 -- sh -c '$2'" >out 2>err </dev/null
+    : >out
+    : >err
+    as_user "cd $dir && PATH=$first\$PATH LOFT_RUNTIME_DIR=$dir/run timeout 200 ./loft run -k Image --modules modules -d disk.img --device $device $1 -- sh -c '$2'" >>out 2>>err </dev/null
 }
 
 contains() {
-    grep -q "$1" out && return
+    grep -q "$1" "${2:-out}" && return
     cat out err
     fail "'$1' is not in it"
 }
 
-# It is there without being asked for, set up by loft. What the guest asks for on the host's loopback interface it gets.
+# ends CODE OPTIONS CMD: a guest, and loft's exit code.
+ends() {
+    code=0
+    guest "$2" "$3" || code=$?
+    [ $code = "$1" ] || { cat out err; fail "exit code $code"; }
+}
+
+# It is there without being asked for, set up by loft. The host's name server is on the loopback interface, of which the guest
+# sees nothing else.
 chroot "$root" /usr/sbin/dnsmasq --keep-in-foreground --user=root --pid-file= --no-resolv --no-hosts --bind-interfaces --listen-address=127.0.0.1 \
     --address=/host.example/192.0.2.7 &
 resolver=$!
 trap 'kill $resolver' EXIT
-guest "" 'id -u; ip -4 addr show eth0; cat /etc/resolv.conf; wget -q -O- http://10.0.2.2:8080/page; nslookup host.example; udhcpc -f -n -q -i eth0 -s /bin/true 2>&1' ||
-    { cat out err; fail "exit code $?"; }
+ends 0 "" 'ip -4 addr show eth0; cat /etc/resolv.conf; wget -q -T 5 -O- http://10.0.2.2:8080/page && exit 1
+    nslookup host.example && udhcpc -f -n -q -i eth0 -s /bin/true 2>&1'
 contains 'inet 10.0.2.15/24'
 contains 'nameserver 10.0.2.3'
-contains '^page$'
 contains 'lease of 10.0.2.15 obtained'
 contains '192.0.2.7'
+! grep -q '^page$' out || fail "the guest reaches the host's loopback interface"
+
+# To whom it was promised the loopback interface is there. No file is left where the disk has none.
+ends 0 "-n user" 'wget -q -O- http://10.0.2.2:8080/page && grep nameserver /etc/resolv.conf'
+contains '^page$'
+contains 'nameserver 10.0.2.3'
+ends 1 "-n none" 'test -e /etc/resolv.conf'
 
 # A port of the host leads in. Whose input ends hangs up.
 mkfifo silence
 guest "-n user,tcp=2222:22" 'echo from the guest | nc -l -p 22' &
+guest=$!
 i=0
 until answer=$(timeout 20 nc 127.0.0.1 2222 <>silence 2>/dev/null) && [ -n "$answer" ]; do
     sleep 0.5
@@ -58,10 +76,43 @@ until answer=$(timeout 20 nc 127.0.0.1 2222 <>silence 2>/dev/null) && [ -n "$ans
     [ $i -lt 120 ] || { cat out err; fail "nobody answers at port 2222"; }
 done
 [ "$answer" = "from the guest" ] || fail "'$answer' answers"
-wait $!
+wait $guest || { cat out err; fail "exit code $?"; }
 
-guest "-n none" 'ls /sys/class/net'
+ends 0 "-n none" 'ls /sys/class/net'
+contains '^lo'
 ! grep -q eth0 out || fail "there is a network card"
+
+# One that cannot do what it was asked for says why, before there is a guest.
+for background in "" "--detach"; do
+    ends 125 "-n user,tcp=8080:80 $background" true
+    contains 'passt has ended' err
+    contains '127.0.0.1/8080:80' err
+done
+# One that nobody has asked for is done without.
+printf '#!%s/sh\necho out of order >&2\nexit 1\n' "$dir" >bin/passt
+chmod 755 bin/passt
+first=$dir/bin:
+ends 0 "" 'ls /sys/class/net'
+contains '^lo'
+! grep -q eth0 out || fail "there is a network card"
+[ "$(grep -c . err)" = 1 ] || { cat err; fail "it is not said in one line"; }
+contains 'the guest has no network: passt has ended: out of order' err
+first=
+
+# One that ends later is told of once.
+: >out
+guest "" 'while nslookup host.example; do sleep 1; done; ip -4 addr show eth0' &
+guest=$!
+i=0
+until grep -q '192.0.2.7' out; do
+    sleep 0.5
+    i=$((i + 1))
+    [ $i -lt 240 ] || { cat out err; fail "the network does not come up"; }
+done
+kill "$(pidof passt passt.avx2)"
+wait $guest || { cat out err; fail "exit code $?"; }
+contains 'inet 10.0.2.15/24'
+[ "$(grep -c 'passt has ended; the guest has no network any more' err)" = 1 ] || { cat err; fail "it is not said once"; }
 
 # passt ends with its guest.
 sleep 1

@@ -70,7 +70,8 @@ Network:
       passt (apt install passt) turns the guest's connections into the user's own. The guest is 10.0.2.15; its DHCP, DNS
       (10.0.2.3) and gateway are there, and at 10.0.2.2 this machine's loopback interface. Where loft runs CMD it sets the
       guest's card up itself. tcp= and udp=, as often as wanted, lead from a port here to one of the guest's; only from this
-      machine, if no ADDRESS is given. It is the default where passt is installed.
+      machine, if no ADDRESS is given. It is the default where passt is installed; what nobody has asked for does not
+      lead to this machine's loopback interface, and is left out with a note where passt does not work.
   tap=NAME[,mac=MAC]
       A tap device, which has to be there (ip tuntap add NAME mode tap), with the host's vhost-net if it has that.
   none

@@ -31,7 +31,8 @@ const MOST_WORDS: usize = 4096;
 /// The card's address, where none was given: no two guests meet on such a network.
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-/// The host, as the guest sees it: what it connects to there is the host's own loopback interface.
+/// The host, as the guest sees it. In a network that was asked for, what it connects to there is
+/// the host's own loopback interface.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// What the host's resolver is under.
 const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
@@ -221,12 +222,17 @@ fn arguments(net: &UserNet, fd: i32) -> Vec<OsString> {
     option("--address", ADDRESS.to_string());
     option("--netmask", PREFIX.to_string());
     option("--gateway", GATEWAY.to_string());
-    // To the first name server of the host. DHCP tells those of the host themselves.
+    // To the first name server of the host. DHCP tells those of the host themselves, or this where
+    // the host's is on its loopback interface.
     option("--dns-forward", DNS.to_string());
     for (name, forwards) in [("--tcp-ports", &net.tcp), ("--udp-ports", &net.udp)] {
         for Forward { address, host, guest } in forwards {
             option(name, format!("{address}/{host}:{guest}"));
         }
+    }
+    if net.implied {
+        // Nobody has said that this guest may use what the host serves to itself, by IPv4 or IPv6.
+        words.push("--no-map-gw".into());
     }
     words.into_iter().map(OsString::from).collect()
 }
@@ -239,8 +245,10 @@ mod tests {
     fn what_it_is_called_with() {
         let forward = |text: &str| text.parse::<Forward>().unwrap();
         let net = UserNet { tcp: vec![forward("2222:22"), forward("0.0.0.0:80:8080")], ..UserNet::default() };
-        let words: Vec<String> = arguments(&net, 7).into_iter().map(|w| w.into_string().unwrap()).collect();
-        let text = words.join(" ");
+        let text = |net: &UserNet| arguments(net, 7).join(std::ffi::OsStr::new(" ")).into_string().unwrap();
+        let implied = text(&UserNet { implied: true, ..UserNet::default() });
+        assert!(implied.contains("--no-map-gw") && implied.contains("--dns-forward 10.0.2.3"), "{implied}");
+        let text = text(&net);
         assert!(text.contains("--fd 7 --address 10.0.2.15"), "{text}");
         assert!(text.ends_with("--tcp-ports 127.0.0.1/2222:22 --tcp-ports 0.0.0.0/80:8080"), "{text}");
     }
