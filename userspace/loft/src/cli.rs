@@ -120,8 +120,8 @@ pub struct RunArgs {
 
     /// A disk: a raw image or a block device. ",ro" makes it read-only; with ",snapshot" what the
     /// guest writes is thrown away; with ",werror=stop" the guest is paused while the host has no
-    /// space for what it writes, until `loft resume`; ",serial=TEXT" is its serial number. The
-    /// first is /dev/vda
+    /// space for what it writes, until `loft resume`, though not for a flush that fails;
+    /// ",serial=TEXT" is its serial number. The first is /dev/vda
     #[arg(short, long = "disk", value_name = "FILE[,ro|,snapshot]")]
     pub disks: Vec<DiskArg>,
 
