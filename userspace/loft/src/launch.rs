@@ -265,8 +265,8 @@ fn explain(ending: &Ending, command: bool, verbose: bool, record: &Record) {
     message(&format!("\nloft: {text}"));
 }
 
-/// The network cards that the guest gets, and the program behind that of the kind `user`. One that
-/// nobody has asked for, and that cannot be had, the guest does without.
+/// Decides on the guest's network cards, and starts the program behind that of the kind `user`. One
+/// that nobody has asked for, and that cannot be had, the guest does without.
 fn networks(args: &RunArgs) -> Result<(Vec<NetArg>, Option<passt::Started>)> {
     let nets = run::nets(&args.nets, passt::is_installed())?;
     let user = nets.iter().find_map(|net| if let NetArg::User(user) = net { Some(user) } else { None });

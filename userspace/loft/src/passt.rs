@@ -171,7 +171,7 @@ fn answers(mut socket: &UnixStream, net: &UserNet) -> Result<bool> {
     Ok(answered)
 }
 
-/// A frame after its length: an ARP request (RFC 826) from the guest for the gateway.
+/// Makes a frame, after its length: an ARP request (RFC 826) from the guest for the gateway.
 fn question(net: &UserNet) -> Vec<u8> {
     let mac = mac(net);
     // Ethernet, IPv4, lengths of their addresses, request.
@@ -182,12 +182,12 @@ fn question(net: &UserNet) -> Vec<u8> {
     [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()
 }
 
-/// Whether `frame` is an ARP reply.
+/// Tells whether `frame` is an ARP reply.
 fn is_answer(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&ARP) && frame.get(20..22) == Some(&[0, 2])
 }
 
-/// What a program that ends has said.
+/// Reads what a program that ends has said.
 fn last_words(mut from: impl Read + AsFd) -> String {
     let deadline = Instant::now() + END_LIMIT;
     let (mut words, mut buffer) = (Vec::new(), [0; 1024]);

@@ -88,7 +88,7 @@ impl Gate {
         self.let_through();
     }
 
-    /// To be called with the lock held.
+    /// Opens it, with the lock held.
     fn let_through(&self) {
         self.closed.store(false, Ordering::Release);
         self.changed.notify_all();

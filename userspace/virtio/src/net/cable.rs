@@ -112,7 +112,7 @@ impl Cable {
         }
     }
 
-    /// Whether `error` means that the program at the other end has ended; the user is told so
+    /// Tells whether `error` means that the program at the other end has ended. The user is told so
     /// once.
     pub fn has_ended(&self, error: &io::Error) -> bool {
         use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
