@@ -52,7 +52,7 @@ chroot "$root" /usr/sbin/dnsmasq --keep-in-foreground --user=root --pid-file= --
 resolver=$!
 trap 'kill $resolver' EXIT
 ends 0 "" 'ip -4 addr show eth0; cat /etc/resolv.conf; wget -q -T 5 -O- http://10.0.2.2:8080/page && exit 1
-    nslookup host.example && udhcpc -f -n -q -i eth0 -s /bin/true 2>&1'
+    nslookup host.example; udhcpc -f -n -q -i eth0 -s /bin/true 2>&1'
 contains 'inet 10.0.2.15/24'
 contains 'nameserver 10.0.2.3'
 contains 'lease of 10.0.2.15 obtained'
