@@ -10,7 +10,7 @@ cp /bin/loft "$dir/"
 cp /bin/busybox "$dir/busybox"
 ln -s busybox "$dir/sh"
 cp -r /guest/7.2/modules "$dir/"
-mkdir -m 777 www run bin
+mkdir -m 777 www spool bin
 chmod 666 disk.img
 echo page >www/page
 
@@ -24,12 +24,15 @@ as_user() {
     unshare -m sh -c 'cd /mnt/vmm && mount -o move . / && exec chroot . /tmp/qemu/busybox su user -s /tmp/qemu/sh -c "$1"' sh "$1"
 }
 
+# Nobody else may write to the directory of its guests.
+as_user "mkdir -m 700 $dir/spool/run"
+
 # guest OPTIONS CMD: with programs of $first before others.
 first=
 guest() {
     : >out
     : >err
-    as_user "cd $dir && PATH=$first\$PATH LOFT_RUNTIME_DIR=$dir/run timeout 200 ./loft run -k Image --modules modules -d disk.img --device $device $1 -- sh -c '$2'" >>out 2>>err </dev/null
+    as_user "cd $dir && PATH=$first\$PATH LOFT_RUNTIME_DIR=$dir/spool/run timeout 200 ./loft run -k Image --modules modules -d disk.img --device $device $1 -- sh -c '$2'" >>out 2>>err </dev/null
 }
 
 contains() {
@@ -101,7 +104,7 @@ first=
 
 # One that ends later is told of once.
 : >out
-guest "" 'while nslookup host.example; do sleep 1; done; ip -4 addr show eth0' &
+guest "" 'while nslookup host.example | grep 192.0.2.7; do sleep 1; done; ip -4 addr show eth0' &
 guest=$!
 i=0
 until grep -q '192.0.2.7' out; do
