@@ -111,6 +111,24 @@ pub(crate) unsafe trait InVector: FastExits {
     fn guest(&self) -> &GuestState;
 }
 
+/// Has a guest's exit answered. Returns what `entry.S` wants to know.
+///
+/// # Safety
+///
+/// Called by `entry.S` with the frame that [`execute`] passed, which is that of a `P`, interrupts
+/// masked and the guest in the CPU.
+#[inline(always)]
+pub(crate) unsafe fn in_vector<P: InVector>(
+    frame: *mut EntryFrame,
+    answer: impl FnOnce(&mut P, Live<'_>, InGuest<'_>) -> Verdict,
+) -> u64 {
+    // SAFETY: By `InVector` the frame's address is that of the policy, which nobody else uses until
+    // `execute` returns. Its caller has told RCU of the guest, and interrupts are masked as long.
+    let (policy, live, rcu) =
+        unsafe { (&mut *frame.cast::<P>(), Live::assume(), InGuest::assume()) };
+    answer(policy, live, rcu).code()
+}
+
 /// Makes the functions that `entry.S` calls: `vectors!(TYPE, FIELD)`, where TYPE is a [`FastExits`]
 /// and FIELD its [`GuestState`], which has to be at its beginning. They are there once in the
 /// module.
@@ -119,8 +137,7 @@ macro_rules! vectors {
         #[allow(unsafe_code)]
         const _: () = {
             use $crate::arch::frame::EntryFrame;
-            use $crate::arch::guest_mode::{FastExits, GuestState, InVector, Live};
-            use $crate::host::context_tracking::InGuest;
+            use $crate::arch::guest_mode::{in_vector, FastExits, GuestState, InVector};
 
             assert!(::core::mem::offset_of!($policy, $guest) == 0);
 
@@ -139,17 +156,12 @@ macro_rules! vectors {
             /// guest in the CPU.
             #[no_mangle]
             unsafe extern "C" fn loft_fast_sync(frame: *mut EntryFrame, esr: u64) -> u64 {
-                // SAFETY: The frame's address is that of the policy, which nobody else uses until
-                // `execute` returns. Its caller has told RCU of the guest, and interrupts are
-                // masked as long.
-                let (policy, live, rcu) = unsafe {
-                    (
-                        &mut *frame.cast::<$policy>(),
-                        Live::assume(),
-                        InGuest::assume(),
-                    )
-                };
-                policy.sync(live, rcu, esr).code()
+                // SAFETY: By the requirement, and the offset above.
+                unsafe {
+                    in_vector(frame, |policy: &mut $policy, live, rcu| {
+                        policy.sync(live, rcu, esr)
+                    })
+                }
             }
 
             /// # Safety
@@ -157,17 +169,12 @@ macro_rules! vectors {
             /// As `loft_fast_sync`.
             #[no_mangle]
             unsafe extern "C" fn loft_fast_irq(frame: *mut EntryFrame) -> u64 {
-                // SAFETY: The frame's address is that of the policy, which nobody else uses until
-                // `execute` returns. Its caller has told RCU of the guest, and interrupts are
-                // masked as long.
-                let (policy, live, rcu) = unsafe {
-                    (
-                        &mut *frame.cast::<$policy>(),
-                        Live::assume(),
-                        InGuest::assume(),
-                    )
-                };
-                policy.irq(live, rcu).code()
+                // SAFETY: By the requirement, and the offset above.
+                unsafe {
+                    in_vector(frame, |policy: &mut $policy, live, rcu| {
+                        policy.irq(live, rcu)
+                    })
+                }
             }
 
             /// # Safety
@@ -175,17 +182,12 @@ macro_rules! vectors {
             /// As `loft_fast_sync`.
             #[no_mangle]
             unsafe extern "C" fn loft_fast_serror(frame: *mut EntryFrame) -> u64 {
-                // SAFETY: The frame's address is that of the policy, which nobody else uses until
-                // `execute` returns. Its caller has told RCU of the guest, and interrupts are
-                // masked as long.
-                let (policy, live, rcu) = unsafe {
-                    (
-                        &mut *frame.cast::<$policy>(),
-                        Live::assume(),
-                        InGuest::assume(),
-                    )
-                };
-                policy.serror(live, rcu).code()
+                // SAFETY: By the requirement, and the offset above.
+                unsafe {
+                    in_vector(frame, |policy: &mut $policy, live, rcu| {
+                        policy.serror(live, rcu)
+                    })
+                }
             }
         };
     };
@@ -561,7 +563,8 @@ fn put(saved: &mut El1Context, host: &HostState) {
 pub(crate) fn execute<P: InVector>(policy: &mut P, _guest: InGuest<'_>) -> Leave {
     // Debug exceptions and SErrors too: the guest's MDSCR_EL1 must not single-step the host, and an
     // SError while the worlds change would find neither. An exception from the guest sets all of
-    // DAIF, so this holds until the end. SAFETY: Interrupts are off; undone below.
+    // DAIF, so this holds until the end.
+    // SAFETY: Interrupts are off; undone below.
     unsafe { ffi::loft_local_daif_mask() };
     let cptr = read_sysreg!(CPTR_EL2);
     let mdscr = read_sysreg!(MDSCR_EL1);
