@@ -23,8 +23,10 @@
 //! list register: an LPI that was acknowledged is done with.
 
 use super::lrs::{lr, LrFile};
-use super::state::{forwards, View};
-use super::{Error, StaleLists};
+use super::regs;
+use super::state::{forwards, BankView, GicStorage, Lock, View};
+use super::{Error, Gic, StaleLists};
+use crate::model::sysreg::regs::GICR_PROPBASER;
 use crate::model::vcpus::VcpuId;
 use core::num::NonZeroU16;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -555,7 +557,132 @@ impl View<'_> {
     }
 }
 
-/// See [`super::Gic::lpis_of_block`].
+/// What the ITS and the redistributors' registers do to LPIs.
+impl<S: GicStorage> Gic<S> {
+    /// With the lock of the redistributor that an LPI belongs to; `None` if there is no room for
+    /// it.
+    fn with_lpi<T>(&self, id: LpiId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
+        const TRIES: usize = 2;
+        let lpis: &dyn LpiStore = &self.lpis;
+        let lpi = lpis.get(id)?;
+        for _ in 0..TRIES {
+            let owner = lpi.owner();
+            let mut state = self.banks.get(owner.index())?.lock();
+            if lpi.owner() == owner {
+                let bank = BankView {
+                    vcpu: owner,
+                    state: &mut state,
+                };
+                return Some(body(&mut self.view(Some(bank), None)));
+            }
+        }
+        // Whoever moves it again and again has to stop for this.
+        let _shared = self.lock_shared();
+        self.with_bank(lpi.owner(), body)
+    }
+
+    /// From now on there are LPIs. Only the first call does anything.
+    pub fn add_lpis(&self) {
+        if !self.dist.lpis.swap(true, Ordering::Relaxed) {
+            self.dist
+                .propbaser
+                .store(regs::TABLE_AT_RESET, Ordering::Relaxed);
+        }
+    }
+
+    /// Where the LPIs are stored.
+    pub fn lpi_store(&self) -> &S::Lpis {
+        &self.lpis
+    }
+
+    /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if
+    /// it has LPIs enabled.
+    pub fn lpi_tables(&self, vcpu: VcpuId) -> (u64, Option<u64>) {
+        let pending = self.banks.get(vcpu.index()).and_then(|bank| {
+            let lpis = &bank.lock().lpis;
+            lpis.enabled
+                .then_some(lpis.pendbaser & regs::PENDBASER_ADDRESS)
+        });
+        let config = self.dist.propbaser.load(Ordering::Relaxed) & regs::PROPBASER_ADDRESS;
+        (config, pending)
+    }
+
+    /// The first INTID that GICR_PROPBASER.IDbits leaves no room for.
+    pub fn lpi_limit(&self) -> u32 {
+        let id_bits =
+            GICR_PROPBASER::IDbits.get(self.dist.propbaser.load(Ordering::Relaxed)) as u32;
+        1 << (id_bits + 1).min(LpiId::BITS)
+    }
+
+    /// One more event stands for this LPI, which goes to `target` if no event did before; whether
+    /// that is so. Then it is neither pending nor enabled yet.
+    ///
+    /// Errors: [`Error::Invalid`] if its block is not there.
+    pub fn map_lpi(&self, id: LpiId, target: Option<VcpuId>) -> Result<bool, Error> {
+        let lpis: &dyn LpiStore = &self.lpis;
+        let lpi = lpis.get(id).ok_or(Error::Invalid)?;
+        // It may get a new owner.
+        let _shared = self.lock_shared();
+        self.with_bank(lpi.owner(), |view| view.map_lpi(id, target))
+            .ok_or(Error::NoVcpu)
+    }
+
+    /// One event less stands for this LPI.
+    ///
+    /// Errors: [`Error::NeedSync`], as those that follow.
+    pub fn unmap_lpi(&self, id: LpiId) -> Result<(), Error> {
+        self.with_lpi(id, |view| view.unmap_lpi(id))
+            .unwrap_or(Ok(()))
+    }
+
+    /// This LPI goes to another vCPU; the one to be kicked.
+    pub fn route_lpi(&self, id: LpiId, target: Option<VcpuId>) -> Result<Option<VcpuId>, Error> {
+        let lpis: &dyn LpiStore = &self.lpis;
+        let Some(lpi) = lpis.get(id) else {
+            return Ok(None);
+        };
+        // Nobody else moves it. A message that comes between the two halves stays pending, which
+        // the second one sees.
+        let _shared = self.lock_shared();
+        self.with_bank(lpi.owner(), |view| view.give_lpi(id, target))
+            .unwrap_or(Ok(()))?;
+        Ok(self
+            .with_bank(lpi.owner(), |view| view.take_lpi(id))
+            .flatten())
+    }
+
+    /// What the guest's table says of this LPI; the vCPU to be kicked.
+    pub fn configure_lpi(&self, id: LpiId, config: LpiConfig) -> Result<Option<VcpuId>, Error> {
+        self.with_lpi(id, |view| view.configure_lpi(id, config))
+            .unwrap_or(Ok(None))
+    }
+
+    /// This LPI is pending, or no longer; the vCPU to be kicked.
+    pub fn set_lpi_pending(&self, id: LpiId, pending: bool) -> Result<Option<VcpuId>, Error> {
+        self.with_lpi(id, |view| view.set_lpi_pending(id, pending))
+            .unwrap_or(Ok(None))
+    }
+
+    /// A message arrived for this LPI; the vCPU to be kicked.
+    pub fn raise_lpi(&self, id: LpiId) -> Result<Option<VcpuId>, NotRaised> {
+        self.with_lpi(id, |view| view.raise_lpi(id))
+            .unwrap_or(Err(NotRaised::Unmapped))
+    }
+
+    /// Which LPIs of a block are mapped, bit n being LPI n of it: all of them, or those that go to
+    /// one vCPU.
+    pub fn lpis_of_block(&self, block: usize, of: Option<VcpuId>) -> u128 {
+        lpis_of_block(&self.lpis, block, of)
+    }
+
+    /// Where an LPI goes and whether it is pending; `None` if it is not mapped or goes to nobody.
+    pub fn lpi_state(&self, id: LpiId) -> Result<Option<(VcpuId, bool)>, Error> {
+        self.with_lpi(id, |view| view.lpi_state(id))
+            .unwrap_or(Ok(None))
+    }
+}
+
+/// See [`Gic::lpis_of_block`].
 pub(super) fn lpis_of_block(lpis: &dyn LpiStore, block: usize, of: Option<VcpuId>) -> u128 {
     let lpis = lpis.block(block).unwrap_or(&[]);
     (0..).zip(lpis).fold(0, |set, (n, lpi)| {
