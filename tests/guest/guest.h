@@ -180,6 +180,15 @@ static inline struct smccc_result guest_hvc(u64 fn, u64 a1, u64 a2, u64 a3)
 	return (struct smccc_result){ x0, x1, x2, x3 };
 }
 
+/* The next of a row of numbers (xorshift), which is the same for the same beginning. Not 0. The host may use it, too. */
+static inline u64 guest_random(u64 *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
 /* The virtual counter, ordered after what comes before; and a busy wait. */
 static inline u64 guest_now(void)
 {

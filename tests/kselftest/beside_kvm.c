@@ -82,14 +82,6 @@ static void on_irq(struct guest_regs *regs)
 	gic_eoi(intid);
 }
 
-static u64 next_random(u64 *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
 static void wait_for_what_is_due(u64 cpu)
 {
 	while (READ_ONCE(ticks[cpu]) != armed[cpu] || READ_ONCE(received[cpu]) != sent[cpu])
@@ -122,7 +114,7 @@ static void guest_live(u64 cpu)
 	vectors_fill(seed);
 	irq_enable();
 	for (u64 round = 1; !READ_ONCE(stop); round++) {
-		u64 page = next_random(&random) % AREA_PAGES;
+		u64 page = guest_random(&random) % AREA_PAGES;
 		volatile u64 *word = mine + page * (PAGE / 8) + cpu;
 
 		if (*word && *word >> 32 != (id << 8 | page))

@@ -24,14 +24,6 @@
 
 static u64 stop, ready, seed, progress[VCPUS], lines, sgis[VCPUS], ticks[VCPUS];
 
-static u64 next_random(u64 *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
 static void on_irq(struct guest_regs *regs)
 {
 	u64 cpu = guest_self()->index;
@@ -89,12 +81,12 @@ static void guest_stress(u64 cpu)
 	random = (seed + cpu) * 0x9e3779b97f4a7c15 | 1;
 	irq_enable();
 	for (u64 round = 1; !READ_ONCE(stop); round++) {
-		switch (next_random(&random) % 10) {
+		switch (guest_random(&random) % 10) {
 		case 0:
 			wfi();
 			break;
 		case 1:
-			gic_sgi(5, next_random(&random) & ((1 << VCPUS) - 1));
+			gic_sgi(5, guest_random(&random) & ((1 << VCPUS) - 1));
 			break;
 		case 2:
 			GUEST_CHECK(guest_hvc(0x80000000, 0, 0, 0).x0 >= 0x10001);
@@ -113,7 +105,7 @@ static void guest_stress(u64 cpu)
 			break;
 		default:
 			for (int i = 0; i < 8; i++)
-				check_page(cpu, next_random(&random) % AREA_PAGES, round);
+				check_page(cpu, guest_random(&random) % AREA_PAGES, round);
 		}
 		GUEST_CHECK_EQ(read_sysreg(tpidr_el0), id);
 		GUEST_CHECK_EQ(read_sysreg(contextidr_el1), id);
@@ -168,15 +160,15 @@ TEST_SECONDS(everything, 70)
 	}
 	setpriority(PRIO_PROCESS, 0, -10); /* this thread alone: nine busy ones would crowd it out */
 	for (end = now_us() + seconds * 1000000; now_us() < end; done++) {
-		u32 v = next_random(&random) % VMS, c = next_random(&random) % VCPUS;
-		u64 page = next_random(&random) % AREA_PAGES;
+		u32 v = guest_random(&random) % VMS, c = guest_random(&random) % VCPUS;
+		u64 page = guest_random(&random) % AREA_PAGES;
 		struct vm *vm = vms[v];
 		cpu_set_t set;
 
-		switch (next_random(&random) % 8) {
+		switch (guest_random(&random) % 8) {
 		case 0:
 			CPU_ZERO(&set);
-			CPU_SET(next_random(&random) % cpu_count(), &set);
+			CPU_SET(guest_random(&random) % cpu_count(), &set);
 			CHECK(pthread_setaffinity_np(vm->vcpus[c].thread, sizeof(set), &set) == 0);
 			break;
 		case 1:
@@ -201,7 +193,7 @@ TEST_SECONDS(everything, 70)
 			CHECK_OK(mprotect(area[v] + page * PAGE, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC));
 			break;
 		case 7:
-			sleep_us(next_random(&random) % 1000);
+			sleep_us(guest_random(&random) % 1000);
 			break;
 		}
 	}
