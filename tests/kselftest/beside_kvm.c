@@ -274,6 +274,11 @@ static void guest_tick(u64 arg)
 	}
 }
 
+static bool comes_soon(struct vm *vm)
+{
+	return vcpu_sync(&vm->vcpus[0], 3) < 400;
+}
+
 /*
  * A timer's interrupt that is active at the CPU's interrupt controller is not signalled again: a guest would get its tick when
  * the host has a tick of its own, every 4 ms.
@@ -281,18 +286,22 @@ static void guest_tick(u64 arg)
 static void ticks_after(const char *first, const char *second)
 {
 	struct vm *vm, *other;
-	u64 soon = 0;
+	u64 soon = 0, usual = 0;
 
 	need_kvm();
 	pin_to_cpu(0);
 	other = vm_of(second, .main = guest_tick, .gic = true);
+	for (u64 i = 0; i < 20; i++)
+		usual += comes_soon(other);
+	if (usual < 10)
+		SKIP("ticks are late here by themselves: %lu of 20 came within 400 us", usual);
 	for (u64 i = 0; i < 20; i++) {
 		vm = vm_of(first, .main = guest_tick_unended, .gic = true);
 		vcpu_sync(&vm->vcpus[0], 2);
-		soon += vcpu_sync(&other->vcpus[0], 3) < 400;
+		soon += comes_soon(other);
 		vm_destroy(vm);
 	}
-	ktap_note("%lu of 20 ticks came within 400 us", soon);
+	ktap_note("%lu of 20 ticks came within 400 us, alone %lu", soon, usual);
 	CHECK(soon >= 3);
 }
 
