@@ -176,6 +176,9 @@ pub enum When {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GuestFeatures(u8);
 
+// The bits of `When` are below the two that are none of it.
+const _: () = assert!(GuestFeatures::bit(When::SelfSynchronised) < GuestFeatures::WFXT);
+
 impl GuestFeatures {
     /// Reads them from the guest's identification registers; `gic`: whether the VM has an in-kernel
     /// GICv3.
