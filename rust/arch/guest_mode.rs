@@ -17,9 +17,11 @@ use super::fp::Fp;
 use super::frame::{loft_enter, EntryFrame};
 use super::tlb::GuestTranslation;
 use super::{isb, mpam, timer};
+use crate::host::bug::warn_on_once;
 use crate::host::context_tracking::InGuest;
 use crate::host::ffi;
 use crate::host::preempt::PreemptDisabled;
+use crate::host::preempt_notifier::ScheduledIn;
 use crate::model::inject::{step_pstate, PER_INSTRUCTION};
 use crate::model::sysreg::{regs::*, Field, Reg};
 use core::marker::PhantomData;
@@ -359,12 +361,9 @@ impl GuestState {
         HCR_EL2::VSE.is_set(self.frame.left_hcr)
     }
 
-    /// Puts the guest into this CPU. `debugged`: debug exceptions are not the guest's but go to
-    /// EL2, BRK too.
-    ///
-    /// The thread stays on this CPU until [`GuestState::put`], or a preempt notifier calls that
-    /// before the thread leaves.
-    pub(crate) fn load(&mut self, debugged: bool, _preempt: PreemptDisabled<'_>) {
+    /// Puts the guest into this CPU, as a part of what moves into it. `debugged`: debug exceptions
+    /// are not the guest's but go to EL2, BRK too.
+    pub(crate) fn load(&mut self, debugged: bool, _arrival: ScheduledIn<'_>) {
         let host = load(&mut self.frame, &self.control, &self.saved, debugged);
         self.host = Some(host);
     }
@@ -557,10 +556,16 @@ fn put(saved: &mut El1Context, host: &HostState) {
     isb();
 }
 
-/// Runs the guest, which is loaded on this CPU, until an exit that `policy` does not answer in the
-/// vector. Interrupts are off, and RCU and the accounting of CPU time know, as the witness says.
-/// Returns the reason for leaving.
+/// Runs the guest until an exit that `policy` does not answer in the vector. Interrupts are off,
+/// and RCU and the accounting of CPU time know, as the witness says. Returns the reason for
+/// leaving.
+///
+/// A guest that is loaded is so on this CPU: see [`ScheduledIn`]. One that is not is not run, with
+/// a warning.
 pub(crate) fn execute<P: InVector>(policy: &mut P, _guest: InGuest<'_>) -> Leave {
+    if !policy.guest().is_loaded() {
+        return not_loaded();
+    }
     // Debug exceptions and SErrors too: the guest's MDSCR_EL1 must not single-step the host, and an
     // SError while the worlds change would find neither. An exception from the guest sets all of
     // DAIF, so this holds until the end.
@@ -608,6 +613,14 @@ pub(crate) fn execute<P: InVector>(policy: &mut P, _guest: InGuest<'_>) -> Leave
     // SAFETY: As above; interrupts stay off.
     unsafe { ffi::loft_local_daif_restore_noirq() };
     Leave::new(reason)
+}
+
+/// Warns that a guest was to be run that is not loaded.
+#[cold]
+#[inline(never)]
+fn not_loaded() -> Leave {
+    warn_on_once!(true);
+    Leave::HostException
 }
 
 impl Control {

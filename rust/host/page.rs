@@ -12,7 +12,7 @@
 use super::bug::warn_on_once;
 use super::ffi;
 use crate::model::stage2::{
-    DescriptorAddr, Format, Geometry, Granule, Level, TableAddr, TableMemory,
+    DescriptorAddr, Flushed, Format, Geometry, Granule, Level, TableAddr, TableMemory,
 };
 use crate::model::types::HostPa;
 use core::mem::ManuallyDrop;
@@ -368,7 +368,7 @@ impl TableMemory for Tables {
         unlinked.0 = Some(addr);
     }
 
-    fn free(&self, unlinked: Unlinked) {
+    fn free(&self, unlinked: Unlinked, _flushed: Flushed) {
         let mut next = unlinked.0;
         while let Some(addr) = next {
             // SAFETY: By the invariant of `Unlinked` the page was left to a descriptor, and is this

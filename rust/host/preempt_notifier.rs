@@ -13,10 +13,28 @@ use kernel::types::{NotThreadSafe, Opaque};
 
 /// What is in the CPU while its thread is, and in memory while it is not.
 pub(crate) trait Resident {
-    /// Moves into this CPU.
-    fn load(&mut self, preempt: PreemptDisabled<'_>);
+    /// Moves into this CPU, until [`Resident::put`].
+    fn load(&mut self, arrival: ScheduledIn<'_>);
     /// Moves out of this CPU, which is the one that it was loaded into.
     fn put(&mut self, preempt: PreemptDisabled<'_>);
+}
+
+/// Proves that a [`Resident`] is being moved into this CPU, and will be moved out of it before its
+/// thread leaves the CPU.
+///
+/// # Invariants
+///
+/// [`Scheduled`] has made it for a call of `load`, and calls `put` of the same value on the same
+/// CPU, before anything else of its thread runs on another one.
+#[derive(Clone, Copy)]
+pub(crate) struct ScheduledIn<'a>(PreemptDisabled<'a>);
+
+impl<'a> ScheduledIn<'a> {
+    /// Returns the proof that the thread stays on this CPU during the call.
+    #[inline(always)]
+    pub(crate) fn preempt(self) -> PreemptDisabled<'a> {
+        self.0
+    }
 }
 
 /// A [`Resident`], with the registration that moves it when the scheduler moves its thread.
@@ -71,8 +89,11 @@ impl<T: Resident> PreemptOps<T> {
         //   that is borrowed mutably by the `Loaded` of this thread.
         // - `Loaded` has not lent the inner value: preemption was on.
         // - The scheduler calls with preemption off.
+        // INVARIANT: The scheduler calls `sched_out` before this thread leaves the CPU, or
+        // `Scheduled::loaded` ends first.
         unsafe {
-            (*(*notifier.cast::<Scheduled<T>>()).inner.get()).load(PreemptDisabled::assume())
+            let arrival = ScheduledIn(PreemptDisabled::assume());
+            (*(*notifier.cast::<Scheduled<T>>()).inner.get()).load(arrival);
         };
     }
 
@@ -121,10 +142,12 @@ impl<T: Resident> Scheduled<T> {
             // SAFETY: The notifier stays in place (`self` is pinned) until it is unregistered
             // below, by this thread. The value is not lent, and no callback runs, as preemption is
             // off.
+            // INVARIANT: From here on the scheduler calls `sched_out` before this thread leaves the
+            // CPU, until `put` below.
             unsafe {
                 ffi::loft_preempt_notifier_init(this.notifier.get(), &PreemptOps::<T>::OPS);
                 kernel::bindings::preempt_notifier_register(this.notifier.get());
-                (*this.inner.get()).load(preempt.token());
+                (*this.inner.get()).load(ScheduledIn(preempt.token()));
             }
         }
         let ret = body(&mut loaded);

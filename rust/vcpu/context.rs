@@ -18,10 +18,11 @@ use crate::arch::gic::{self, Sgi};
 use crate::arch::guest_mode::{self, vectors, Control, GuestState, Leave, Live};
 use crate::arch::{cpu, tlb};
 use crate::host::context_tracking::InGuest;
+use crate::host::irqflags::IrqDisabled;
 use crate::host::kvm;
 use crate::host::percpu_irq;
 use crate::host::preempt::PreemptDisabled;
-use crate::host::preempt_notifier::Resident;
+use crate::host::preempt_notifier::{Resident, ScheduledIn};
 use crate::host::sched;
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
@@ -187,11 +188,6 @@ impl VcpuContext {
         let trap = watch || cpu::features().mmu_writes_trap;
         self.hcr = HCR_EL2::TVM.with(self.hcr, trap.into());
         self.renew_hcr();
-    }
-
-    /// Whether the guest is in the CPU: this is a fast exit.
-    pub(crate) fn is_entered(&self) -> bool {
-        self.timers.are_on()
     }
 
     /// Returns for how many ticks of the counter a WFI may wait in the vector, if it may: it is
@@ -445,8 +441,8 @@ impl StoppedVcpu {
         }
     }
 
-    /// Everything that has to be in the CPU just before the guest runs; interrupts are off.
-    pub(crate) fn prepare(&mut self) {
+    /// Puts into the CPU what has to be there just before the guest runs.
+    fn prepare(&mut self) {
         self.timers.turn_on();
         if let Some(syndrome) = self.serror {
             self.guest.frame.guest_hcr |= HCR_EL2::VSE.mask();
@@ -458,8 +454,9 @@ impl StoppedVcpu {
         self.interface.write();
     }
 
-    /// Takes back from the CPU what the host would feel; interrupts are off.
-    pub(crate) fn retire(&mut self) {
+    /// Takes back from the CPU what the host would feel.
+    #[inline(always)]
+    fn retire(&mut self) {
         let lines = self.timers.turn_off();
         self.take_lists(lines);
         self.timers.silence_lines(lines);
@@ -468,7 +465,7 @@ impl StoppedVcpu {
     }
 
     /// The guest has been left: perhaps it has taken its SError, which it must not get again then.
-    pub(crate) fn note_serror(&mut self) {
+    fn note_serror(&mut self) {
         if self.serror.is_some() && !self.guest.serror_is_pending() {
             self.serror = None;
             self.guest.frame.guest_hcr &= !HCR_EL2::VSE.mask();
@@ -515,15 +512,55 @@ impl StoppedVcpu {
     pub(super) fn end_step(&mut self) {
         self.guest.frame.pstate |= debug::SS;
     }
+}
+
+/// A vCPU of which everything is in the CPU that its guest needs to run, for as long as this lives:
+/// the list registers and the timers, too. Between two runs it is one that is stopped.
+pub(crate) struct EnteredVcpu<'a> {
+    vcpu: &'a mut StoppedVcpu,
+    _irq: IrqDisabled<'a>,
+}
+
+impl<'a> EnteredVcpu<'a> {
+    /// Puts into the CPU what the host would feel.
+    #[inline(always)]
+    pub(crate) fn new(vcpu: &'a mut StoppedVcpu, irq: IrqDisabled<'a>) -> Self {
+        vcpu.prepare();
+        Self { vcpu, _irq: irq }
+    }
 
     /// Runs the guest once. Returns the reason for leaving it.
-    pub(crate) fn run_guest(&mut self, guest: InGuest<'_>) -> Leave {
-        guest_mode::execute(&mut self.0, guest)
+    #[inline(always)]
+    pub(crate) fn run(&mut self, guest: InGuest<'_>) -> Leave {
+        guest_mode::execute(&mut self.vcpu.0, guest)
+    }
+
+    /// Returns the vCPU as it is between two runs.
+    #[inline(always)]
+    pub(crate) fn between_runs(&mut self) -> &mut StoppedVcpu {
+        self.vcpu.note_serror();
+        self.vcpu
+    }
+}
+
+impl Deref for EnteredVcpu<'_> {
+    type Target = StoppedVcpu;
+
+    #[inline(always)]
+    fn deref(&self) -> &StoppedVcpu {
+        self.vcpu
+    }
+}
+
+impl Drop for EnteredVcpu<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.vcpu.retire();
     }
 }
 
 impl Resident for StoppedVcpu {
-    fn load(&mut self, preempt: PreemptDisabled<'_>) {
+    fn load(&mut self, arrival: ScheduledIn<'_>) {
         let cpu_number = kernel::cpu::CpuId::current().as_u32();
         self.kick = Sgi::to_this_cpu(percpu_irq::KICK);
         self.refresh();
@@ -531,13 +568,13 @@ impl Resident for StoppedVcpu {
             percpu_irq::forget_active_timers();
         }
         let other_vcpu = self.vm.last_ran(cpu_number, self.id);
-        if self.vm.memory.comes_here(preempt) {
+        if self.vm.memory.comes_here(arrival.preempt()) {
             tlb::flush_local(self.guest.control().translation);
         } else if other_vcpu {
             tlb::flush_local_stage1(self.guest.control().translation);
         }
         let debugged = self.debugger.is_some();
-        self.guest.load(debugged, preempt);
+        self.guest.load(debugged, arrival);
         self.interface.load();
         if self.steal_time.is_due() {
             self.handle.note_power();

@@ -10,7 +10,7 @@
 //! The FP/SIMD registers are given back before anything that may sleep in the host's code:
 //! kernel-mode NEON does not nest, and paging memory in may itself use it (checksums, encryption).
 
-use super::context::StoppedVcpu;
+use super::context::{EnteredVcpu, StoppedVcpu};
 use super::exit::{mmio, slow, Answer, DeferredWork, Exit, Next, Stop};
 use super::fpsimd::Fpsimd;
 use super::halt_poll::HaltPoll;
@@ -358,20 +358,20 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
         handle.left();
         return None;
     }
-    vcpu.prepare();
+    let mut vcpu = EnteredVcpu::new(vcpu, irq.token());
     let (entered_at, interrupts) = (vcpu.frame().pc, handle.stats.get(Count::Irq));
     let mut guest = GuestContext::enter(irq.token());
     let leave = loop {
-        let leave = vcpu.run_guest(guest.token());
+        let leave = vcpu.run(guest.token());
         // A store that an ioeventfd waits for takes the shortest way that leads through the host's
         // world, since somebody is woken: nothing of the guest's is taken out of the CPU.
         if leave != Leave::Store || vcpu.frame().has_error() {
             break leave;
         }
-        vcpu.note_serror();
         let signalled = {
+            let stopped = vcpu.between_runs();
             let _watched = RcuActive::new(guest.token());
-            mmio::store(vcpu, irq.token().preempt())
+            mmio::store(stopped, irq.token().preempt())
         };
         if !signalled {
             break leave;
@@ -390,7 +390,7 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
             vcpu.count(Count::IrqInPlace);
         }
     }
-    vcpu.retire();
+    drop(vcpu);
     take_interrupts(irq);
     Some(leave)
 }

@@ -75,11 +75,6 @@ impl Timers {
         ctls.lines()
     }
 
-    /// Returns whether they are on.
-    pub(super) fn are_on(&self) -> bool {
-        self.on
-    }
-
     /// Takes over the lines from `levels`, those of the vCPU's private interrupts.
     pub(super) fn take_levels(&mut self, levels: u32) {
         let high = |timer| levels & 1_u32.wrapping_shl(self.ppis.of(timer).get()) != 0;

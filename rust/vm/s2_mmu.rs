@@ -9,7 +9,7 @@ use crate::arch::{cache, cpu, dsb_ishst};
 use crate::host::page::{Tables, GRANULE};
 use crate::host::preempt::PreemptDisabled;
 use crate::model::stage2::{
-    Coherency, DescriptorAddr, Format, Geometry, Granule, Level, Stage2, TableMemory, Tlb,
+    Coherency, DescriptorAddr, Flushed, Format, Geometry, Granule, Level, Stage2, TableMemory, Tlb,
 };
 use crate::model::types::{HostPa, Ipa};
 use core::ops::{Deref, DerefMut, Range};
@@ -119,8 +119,8 @@ impl TableMemory for Stage2Platform {
     fn unlink(&mut self, path: impl Iterator<Item = u16>, unlinked: &mut Self::Unlinked) {
         self.tables.unlink(path, unlinked);
     }
-    fn free(&self, unlinked: Self::Unlinked) {
-        self.tables.free(unlinked);
+    fn free(&self, unlinked: Self::Unlinked, flushed: Flushed) {
+        self.tables.free(unlinked, flushed);
     }
 }
 

@@ -150,7 +150,9 @@ pub use descriptor::Format;
 pub use geometry::{Geometry, GeometryError, MAX_ADDRESS_BITS, MIN_IPA_BITS};
 pub use level::{Granule, Level};
 pub use map::{MapError, Mapped, Mapping};
-pub use platform::{Coherency, DescriptorAddr, Platform, TableAddr, TableMemory, TablePool, Tlb};
+pub use platform::{
+    Coherency, DescriptorAddr, Flushed, Platform, TableAddr, TableMemory, TablePool, Tlb,
+};
 pub use stale::Stale;
 
 /// The stage-2 translation of one VM.

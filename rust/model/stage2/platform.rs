@@ -134,9 +134,13 @@ pub trait TableMemory {
     /// that table leak.
     fn unlink(&mut self, path: impl Iterator<Item = u16>, unlinked: &mut Self::Unlinked);
 
-    /// Frees tables. No CPU walks them any more.
-    fn free(&self, unlinked: Self::Unlinked);
+    /// Frees tables. No CPU walks them any more: they were unlinked before `flushed` was made.
+    fn free(&self, unlinked: Self::Unlinked, flushed: Flushed);
 }
+
+/// Proves that all CPUs have forgotten what a [`Stale`](super::Stale) was told of: no walk is in
+/// the tables that were unlinked for it, and none will be.
+pub struct Flushed(pub(super) ());
 
 /// Tables that were allocated before the lock was taken: under the lock nothing allocates.
 pub trait TablePool<T> {

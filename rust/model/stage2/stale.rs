@@ -3,7 +3,7 @@
 //! What must happen between making descriptors invalid and reusing what they led to.
 
 use super::level::{Granule, Level};
-use super::platform::Tlb;
+use super::platform::{Flushed, Tlb};
 use crate::model::types::Ipa;
 use core::ops::Range;
 
@@ -67,10 +67,11 @@ impl Stale {
     }
 
     /// Makes all CPUs forget.
-    pub(super) fn flush(self, tlb: &impl Tlb) {
+    pub(super) fn flush(self, tlb: &impl Tlb) -> Flushed {
         if let Some(range) = self.range {
             tlb.flush(range, self.leaf);
         }
+        Flushed(())
     }
 }
 

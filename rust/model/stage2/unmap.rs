@@ -114,8 +114,8 @@ impl<P: Platform> Stage2<P> {
                 break;
             }
         }
-        stale.flush(&self.platform);
-        self.platform.free(unlinked);
+        let flushed = stale.flush(&self.platform);
+        self.platform.free(unlinked, flushed);
         done
     }
 

@@ -182,7 +182,7 @@ fn emulated_register(
 ) -> Verdict {
     let access = esr.sysreg();
     let _watched = RcuActive::new(rcu);
-    match sysreg::access(vcpu, access) {
+    match sysreg::access(vcpu, Some(live), access) {
         Outcome::Done => {
             live.skip();
             if !finish(vcpu) {

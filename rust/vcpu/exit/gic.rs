@@ -5,6 +5,7 @@
 
 use super::mmio::{extend, guest_order, is_big_endian};
 use super::{GicAccess, Outcome};
+use crate::arch::guest_mode::Live;
 use crate::host::preempt_notifier::Loaded;
 use crate::model::esr::Abort;
 use crate::model::vcpus::{VcpuId, VcpuSet};
@@ -45,11 +46,17 @@ pub(super) fn access(
 }
 
 /// Sends the SGI that a write of `value` to `reg` asks for. Who has to be told is in `vcpu.after`.
-pub(super) fn send_sgi(vcpu: &mut VcpuContext, reg: SgiReg, value: u64) -> Outcome {
+/// `live`: there if this is a fast exit.
+pub(super) fn send_sgi(
+    vcpu: &mut VcpuContext,
+    live: Option<Live<'_>>,
+    reg: SgiReg,
+    value: u64,
+) -> Outcome {
     let Some(gic) = vcpu.frozen.gic() else {
         return Outcome::Done;
     };
-    if vcpu.is_entered() && gic.most_targets(value) > SGIS_AT_ONCE {
+    if live.is_some() && gic.most_targets(value) > SGIS_AT_ONCE {
         return Outcome::NeedsHost;
     }
     gic.sgi(vcpu.id, reg, value, &mut vcpu.after);

@@ -80,7 +80,7 @@ pub(in crate::vcpu) fn handle(
 }
 
 fn system_register(vcpu: &mut StoppedVcpu, esr: Esr) -> Next {
-    match sysreg::access(vcpu, esr.sysreg()) {
+    match sysreg::access(vcpu, None, esr.sysreg()) {
         Outcome::Done | Outcome::Reload => {
             vcpu.skip();
             Next::Resume

@@ -5,6 +5,7 @@
 
 use super::{gic, Outcome};
 use crate::arch::cpu;
+use crate::arch::guest_mode::Live;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Storage, TimerReg};
 use crate::model::sysreg::{lookup, regs, IdReg, Reg};
@@ -12,8 +13,12 @@ use crate::model::timer::TimerId;
 use crate::model::vgic::{CpuIf, SgiReg};
 use crate::vcpu::context::{caches_are_on, VcpuContext};
 
-/// Does the access.
-pub(super) fn access(vcpu: &mut VcpuContext, access: SysregAccess) -> Outcome {
+/// Does the access. `live`: there if this is a fast exit.
+pub(super) fn access(
+    vcpu: &mut VcpuContext,
+    live: Option<Live<'_>>,
+    access: SysregAccess,
+) -> Outcome {
     let write = !access.is_read();
     let Some(row) = lookup(access.encoding())
         .filter(|row| row.exists(vcpu.frozen.features()) && !row.guest.is_undefined(write))
@@ -25,7 +30,7 @@ pub(super) fn access(vcpu: &mut VcpuContext, access: SysregAccess) -> Outcome {
             return Outcome::Done;
         }
         let value = vcpu.x(access.rt());
-        store(vcpu, row.storage, value)
+        store(vcpu, live, row.storage, value)
     } else {
         let value = if row.guest == Guest::RazWi {
             0
@@ -60,7 +65,7 @@ fn id_register(vcpu: &VcpuContext, id: IdReg) -> u64 {
     vcpu.vm.ids.as_ref().map_or(0, |ids| ids.get(id))
 }
 
-fn store(vcpu: &mut VcpuContext, storage: Storage, value: u64) -> Outcome {
+fn store(vcpu: &mut VcpuContext, live: Option<Live<'_>>, storage: Storage, value: u64) -> Outcome {
     match storage {
         Storage::Loaded(reg) if vcpu.watches_caches() => return store_watched(vcpu, reg, value),
         Storage::Loaded(reg) | Storage::SwitchedAtEntry(reg) | Storage::Memory(reg) => {
@@ -77,7 +82,7 @@ fn store(vcpu: &mut VcpuContext, storage: Storage, value: u64) -> Outcome {
             vcpu.set(Reg::OSLSR_EL1, oslsr);
             return Outcome::Reload;
         }
-        Storage::Gic(reg) => return interrupt_controller(vcpu, reg, value),
+        Storage::Gic(reg) => return interrupt_controller(vcpu, live, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its
         // memory is clean when it has turned its caches off. Where stage 2 makes all accesses
         // cacheable (FEAT_S2FWB) there is nothing to do. While the caches are watched they are off,
@@ -120,23 +125,31 @@ pub(super) fn before_clean(vcpu: &mut VcpuContext, access: SysregAccess) {
     }
 }
 
-fn interrupt_controller(vcpu: &mut VcpuContext, reg: GicReg, value: u64) -> Outcome {
+fn interrupt_controller(
+    vcpu: &mut VcpuContext,
+    live: Option<Live<'_>>,
+    reg: GicReg,
+    value: u64,
+) -> Outcome {
     let sgi = match reg {
         GicReg::Sgi1 => SgiReg::Sgi1,
         GicReg::Asgi1 => SgiReg::Asgi1,
         GicReg::Sgi0 => SgiReg::Sgi0,
         GicReg::Sre => return Outcome::Done,
-        GicReg::Dir => return deactivate(vcpu, value),
+        GicReg::Dir => return deactivate(vcpu, live, value),
     };
-    gic::send_sgi(vcpu, sgi, value)
+    gic::send_sgi(vcpu, live, sgi, value)
 }
 
 /// ICC_DIR_EL1, which traps while the model has to know of deactivations.
-fn deactivate(vcpu: &mut VcpuContext, value: u64) -> Outcome {
+fn deactivate(vcpu: &mut VcpuContext, live: Option<Live<'_>>, value: u64) -> Outcome {
     if vcpu.frozen.gic().is_none() {
         return Outcome::Undefined;
     }
-    let vmcr = vcpu.give_lists_back();
+    if let Some(live) = live {
+        vcpu.give_lists_back(live);
+    }
+    let vmcr = vcpu.vmcr();
     let done = gic::deactivate(vcpu, value, vmcr);
     // Back into the list registers, where the fast exit has them.
     vcpu.after.kicks.insert(vcpu.id);

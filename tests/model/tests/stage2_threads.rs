@@ -157,7 +157,7 @@ impl TableMemory for &Arena {
         unlinked.push(Owned(table.expect("the path leads to a table").number));
     }
 
-    fn free(&self, unlinked: Vec<Owned>) {
+    fn free(&self, unlinked: Vec<Owned>, _flushed: Flushed) {
         for table in unlinked {
             self.give_back(table);
         }

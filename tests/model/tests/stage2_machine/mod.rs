@@ -274,7 +274,7 @@ impl<const SHIFT: u32> TableMemory for MachineOf<SHIFT> {
         unlinked.push(Owned(table.expect("the path leads to a table").pa));
     }
 
-    fn free(&self, unlinked: Vec<Owned>) {
+    fn free(&self, unlinked: Vec<Owned>, _flushed: Flushed) {
         for table in unlinked {
             self.state().free(table.0);
         }
