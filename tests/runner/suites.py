@@ -3,8 +3,11 @@
 
 import os
 import pathlib
+import pty
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -235,6 +238,69 @@ class Server(Commands):
         if (done.returncode, done.stdout.strip()) == (status, printed):
             return None
         return f"exit code {done.returncode} for {status}; printed '{done.stdout.strip()}' for '{printed}'"
+
+
+class Run(Commands):
+    """scripts/run, which boots a server and a guest in it: the guest's exit codes are its own, loft's errors are shown as such,
+    and the server has the CPUs and the memory for the guest."""
+
+    def commands(self):
+        # Its exit code, what has to be in its output and in its messages, and its environment.
+        return {
+            "exit_code": (3, r"^3 cpus, 2[34]\d\d MiB$", "", {"CMD": self.SIZE, "CPUS": "3", "MEM": "2500M"}),
+            "loft_s_error": (125, "", r"^loft: .*give at least -m", {"CMD": "true", "MEM": "65M"}),
+            "terminal": (),
+        }
+
+    # A command that tells how large its guest is, and ends with 3.
+    SIZE = r"""awk -v n=$(nproc) '$1 == "MemTotal:" { print n " cpus, " int($2 / 1024) " MiB"; exit 3 }' /proc/meminfo"""
+
+    def run_one(self, name, *words):
+        return self.ends(name, *words) if words else self.is_left(name)
+
+    def environment(self, more):
+        """This program's own without what scripts/run goes by, and `more`."""
+        mine = {key: value for key, value in os.environ.items() if key not in ("CMD", "CPUS", "MEM", "HOST", "GUEST", "TIMEOUT")}
+        return {**mine, "HYP": "kvm" if HYP == "kvm" else "loft", **more}
+
+    def ends(self, name, status, printed, said, more):
+        done = subprocess.run([TOP / "scripts/run"], env=self.environment(more), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        (LOGS / f"run.{name}.log").write_text(done.stdout + done.stderr)
+        if "the server died" in done.stderr:
+            return "the server is said to have died"
+        if done.returncode != status:
+            return f"exit code {done.returncode} for {status}; see {shown(LOGS / f'run.{name}.log')}"
+        if not re.search(printed, done.stdout, re.M) or not re.search(said, done.stderr, re.M):
+            return f"no '{printed or said}'; see {shown(LOGS / f'run.{name}.log')}"
+        return None
+
+    def is_left(self, name):
+        """On a terminal: it says at once what it does, has the guest's shell, and Ctrl-a x is no error."""
+        log, text, started = LOGS / f"run.{name}.log", "", time.monotonic()
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(TOP / "scripts/run", ["run"], self.environment({"TERM": "vt100"}))
+        first = None
+        while time.monotonic() < started + 300:
+            if not select.select([terminal], [], [], 1)[0]:
+                continue
+            try:
+                more = os.read(terminal, 4096).decode(errors="replace")
+            except OSError:
+                break
+            first = first or time.monotonic() - started
+            if "This is Linux" in text + more and "This is Linux" not in text:
+                os.write(terminal, b"\x01x")
+            text += more
+        else:
+            os.kill(pid, signal.SIGTERM)
+        log.write_text(text)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if "This is Linux" not in text:
+            return f"there is no shell; see {shown(log)}"
+        if status != 0:
+            return f"exit code {status} after Ctrl-a x; see {shown(log)}"
+        return None if first < 3 else f"nothing was to be seen for {first:.0f} s"
 
 
 class Served(Suite):
@@ -652,6 +718,7 @@ SUITES = {
     "userspace": lambda name, selection: Cargo(name, selection, "userspace"),
     "scripts": Scripts,
     "server": Server,
+    "run": Run,
     "kselftest": Kselftest,
     "cost": Cost,
     "boot": Boot,
