@@ -3,6 +3,7 @@
 //! compressed, and the EFI zboot form (drivers/firmware/efi/libstub/zboot-header.S), which holds a compressed `Image`.
 
 use crate::compressed::Format;
+use memchr::memmem;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -12,6 +13,12 @@ use std::path::{Path, PathBuf};
 const MAX_IMAGE: u64 = 1 << 30;
 /// Bytes of the fixed header in front of every `Image`.
 const HEADER: usize = 64;
+/// What is in front of a kernel's release.
+const BANNER: &[u8] = b"Linux version ";
+/// The most bytes of a release, and of the space behind it.
+const MAX_RELEASE: usize = 128;
+/// How much of a file is looked at at a time for it.
+const LOOKED_AT: usize = 1 << 20;
 const ARM64_MAGIC: &[u8] = b"ARM\x64";
 const PE_MACHINE_ARM64: u16 = 0xaa64;
 
@@ -109,15 +116,25 @@ impl Kernel {
     }
 
     /// The kernel's release as `uname -r` prints it, found by its banner; `None` where there is no banner.
-    /// It reads the whole image: call it only when it is needed.
+    /// It looks through the image: call it only when it is needed.
     pub fn release(&self) -> Result<Option<String>, ImageError> {
+        let read = |error| ImageError::Read { path: self.path.clone(), error };
         match &self.content {
             Content::Memory(bytes) => Ok(find_release(bytes)),
             Content::File(file) => {
-                let mut bytes = vec![0; self.stored_size as usize];
-                file.read_exact_at(&mut bytes, 0)
-                    .map_err(|error| ImageError::Read { path: self.path.clone(), error })?;
-                Ok(find_release(&bytes))
+                let mut bytes = vec![0; LOOKED_AT];
+                let mut at = 0;
+                while at < self.stored_size {
+                    let length = (self.stored_size - at).min(LOOKED_AT as u64);
+                    let part = &mut bytes[..length as usize];
+                    file.read_exact_at(part, at).map_err(read)?;
+                    if let Some(release) = find_release(part) {
+                        return Ok(Some(release));
+                    }
+                    // A banner over the end of this part is in the next one.
+                    at += (LOOKED_AT - BANNER.len() - MAX_RELEASE) as u64;
+                }
+                Ok(None)
             }
         }
     }
@@ -130,10 +147,9 @@ fn unpack(format: Format, packed: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn find_release(image: &[u8]) -> Option<String> {
-    const BANNER: &[u8] = b"Linux version ";
-    image.windows(BANNER.len()).enumerate().filter(|(_, w)| *w == BANNER).find_map(|(at, _)| {
+    memmem::find_iter(image, BANNER).find_map(|at| {
         let rest = &image[at + BANNER.len()..];
-        let end = rest.iter().take(128).position(|b| *b == b' ')?;
+        let end = rest.iter().take(MAX_RELEASE).position(|b| *b == b' ')?;
         let release = std::str::from_utf8(&rest[..end]).ok()?;
         release.starts_with(|c: char| c.is_ascii_digit()).then(|| release.to_owned())
     })

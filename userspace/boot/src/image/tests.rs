@@ -117,3 +117,17 @@ fn a_missing_file_is_a_read_error() {
     let error = Kernel::open(Path::new("/nonexistent/Image")).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/Image") && error.contains("No such file"), "{error}");
 }
+
+#[test]
+fn a_release_is_found_wherever_it_is() {
+    const TEXT: &[u8] = b"Linux version 7.2.12+deb13-arm64 (a@b)";
+    for at in (LOOKED_AT - 200..LOOKED_AT + 8).step_by(5).chain([2 * LOOKED_AT - 300, 3 * LOOKED_AT - TEXT.len()]) {
+        let mut raw = image(3 * LOOKED_AT);
+        raw[5000..5100].fill(0);
+        raw[at..at + TEXT.len()].copy_from_slice(TEXT);
+        assert_eq!(open(&raw).unwrap().release().unwrap().as_deref(), Some("7.2.12+deb13-arm64"), "{at}");
+    }
+    let mut none = image(3 * LOOKED_AT);
+    none[5000..5100].fill(0);
+    assert_eq!(open(&none).unwrap().release().unwrap(), None);
+}
