@@ -13,7 +13,7 @@ endif
 ifdef TEST
 override TEST := $(value TEST)
 endif
-export CMD TEST K RERUN HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS ONLY
+export CMD TEST K RERUN HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS ONLY ROUNDS
 
 all: module userspace ## build the module and the launcher (the default)
 
@@ -65,6 +65,9 @@ bench-anatomy: ## what single exits are made of, on loft and on KVM, instruction
 bench-apps: ## what applications cost natively, on KVM and on loft (half an hour); ONLY='NAME...' runs some
 	@scripts/bench-apps
 
+bench-boot: ## what booting a guest costs: loft's launcher on loft and on KVM, and QEMU on KVM; BARS=1, ROUNDS=N
+	@scripts/bench-boot
+
 kvm-selftests: ## run Linux's own KVM selftests against loft, into out/kvm-selftests.json; HYP=kvm for KVM itself
 	@scripts/kvm-selftests
 
@@ -81,4 +84,4 @@ help: ## this list
 	@echo "make [KERNEL=7.2|7.3] TARGET"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all module userspace run test test-all debug-kernel check quick fmt hooks doc rust-analyzer bench bench-anatomy bench-apps kvm-selftests load update clean help
+.PHONY: all module userspace run test test-all debug-kernel check quick fmt hooks doc rust-analyzer bench bench-anatomy bench-apps bench-boot kvm-selftests load update clean help

@@ -3,12 +3,13 @@
 //!
 //! `report` reads what they printed on loft and on KVM, prints the table, writes it as JSON and as a picture, and says what
 //! has become slower than the baseline and which bars are not met. `capture` and `anatomy` take single exits apart. `apps` is
-//! the report of the application workloads in `tests/apps`.
+//! the report of the application workloads in `tests/apps`, `boot` that of `tests/bench-boot`.
 
 mod anatomy;
 mod apps;
 mod bars;
 mod baseline;
+mod boot;
 mod capture;
 mod groups;
 mod instructions;
@@ -43,6 +44,8 @@ enum Command {
     Anatomy(anatomy::Anatomy),
     /// The table of the application workloads
     Apps(apps::Apps),
+    /// The table of what booting costs
+    Boot(boot::Boots),
 }
 
 /// What the report is made of.
@@ -83,6 +86,7 @@ fn main() -> Result<ExitCode> {
         Command::Capture(arguments) => capture::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Anatomy(arguments) => anatomy::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Apps(arguments) => apps::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Boot(arguments) => Ok(if boot::main(&arguments)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
 }
 
