@@ -24,6 +24,19 @@ loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk,snapshot,ser
 [ "$(cat "$dir/out")" = "$(printf 'written\nS-1')" ] || { cat "$dir/out"; fail "it is not what was written"; }
 [ "$before" = "$(md5sum <"$disk")" ] || fail "a disk with a snapshot has changed"
 
+# A queue for each vCPU. What is discarded gives its space back, unless it is to keep it.
+cp /guest/disk.img "$dir/space.img"
+dd if=/dev/urandom of="$dir/space.img" bs=1M count=32 2>/dev/null
+full=$(stat -c %b "$dir/space.img")
+# shellcheck disable=SC2016 # for the guest's shell
+guest -c 3 -d "$dir/space.img,discard=off" -- sh -c 'ls -d /sys/block/vda/mq/*; cat /sys/block/vdb/queue/discard_max_bytes'
+expect_code 0
+[ "$said" = "$(printf '/sys/block/vda/mq/%d\n' 0 1 2 && echo 0)" ] || fail "a guest with 3 vCPUs says: $said"
+guest -c 2 -d "$dir/space.img" -- sh -c 'blkdiscard /dev/vdb && cat /sys/block/vdb/queue/discard_max_bytes'
+expect_code 0
+says "$said" '^[1-9]'
+[ "$(stat -c %b "$dir/space.img")" -lt $((full / 2)) ] || fail "what was discarded has kept its space"
+
 loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk" --device "$DEVICE" -- sleep 40 >/dev/null 2>&1 </dev/null &
 first=$!
 # It has the disk from when it holds its lock.

@@ -121,6 +121,7 @@ pub struct RunArgs {
     /// A disk: a raw image or a block device. ",ro" makes it read-only; with ",snapshot" what the
     /// guest writes is thrown away; with ",werror=stop" the guest is paused while the host has no
     /// space for what it writes, until `loft resume`, though not for a flush that fails;
+    /// ",discard=off" keeps the space of what the guest discards, which else is this machine's again;
     /// ",serial=TEXT" is its serial number. The first is /dev/vda
     #[arg(short, long = "disk", value_name = "FILE[,ro|,snapshot]")]
     pub disks: Vec<DiskArg>,
@@ -311,6 +312,8 @@ pub struct DiskArg {
     pub serial: Option<String>,
     /// Whether the guest is paused while the host has no space.
     pub stop: bool,
+    /// Whether what the guest discards keeps its space on the host.
+    pub keep_space: bool,
 }
 
 /// The longest serial number of a virtio disk.
@@ -320,7 +323,14 @@ impl std::str::FromStr for DiskArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut disk = Self { path: PathBuf::new(), read_only: false, snapshot: false, serial: None, stop: false };
+        let mut disk = Self {
+            path: PathBuf::new(),
+            read_only: false,
+            snapshot: false,
+            serial: None,
+            stop: false,
+            keep_space: false,
+        };
         let mut path = text;
         // What is no option belongs to the name.
         while let Some((before, word)) = path.rsplit_once(',') {
@@ -329,6 +339,7 @@ impl std::str::FromStr for DiskArg {
                 ("rw", _) => disk.read_only = false,
                 ("snapshot", _) => disk.snapshot = true,
                 ("werror=stop", _) => disk.stop = true,
+                ("discard=off", _) => disk.keep_space = true,
                 (_, Some(("serial", serial))) if serial.len() > MAX_SERIAL => {
                     return Err(format!("a disk's serial number has at most {MAX_SERIAL} bytes"));
                 }
@@ -524,11 +535,25 @@ mod tests {
         .unwrap();
         assert_eq!(
             args.disks[0],
-            DiskArg { path: "a.img".into(), read_only: false, snapshot: false, serial: None, stop: false }
+            DiskArg {
+                path: "a.img".into(),
+                read_only: false,
+                snapshot: false,
+                serial: None,
+                stop: false,
+                keep_space: false
+            }
         );
         assert_eq!(
             args.disks[1],
-            DiskArg { path: "b,c.img".into(), read_only: true, snapshot: false, serial: None, stop: false }
+            DiskArg {
+                path: "b,c.img".into(),
+                read_only: true,
+                snapshot: false,
+                serial: None,
+                stop: false,
+                keep_space: false
+            }
         );
         let disk: DiskArg = "a,b,werror=stop,snapshot,serial=X1".parse().unwrap();
         assert!(disk.stop);

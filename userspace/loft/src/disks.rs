@@ -63,7 +63,7 @@ pub fn check(arg: &DiskArg) -> Result<Found> {
 fn open_error(path: &Path, error: &std::io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
         std::io::ErrorKind::NotFound if path.to_string_lossy().contains(',') => {
-            "; what may follow a comma is ro, rw, snapshot, werror=stop or serial=TEXT, as in FILE,ro"
+            "; what may follow a comma is ro, rw, snapshot, werror=stop, discard=off or serial=TEXT, as in FILE,ro"
         }
         std::io::ErrorKind::NotFound => "; make one with: truncate --size 1G FILE && mkfs.ext4 FILE",
         std::io::ErrorKind::PermissionDenied => "; run as its owner, or as root",
@@ -104,7 +104,14 @@ mod tests {
             Self(path)
         }
         fn arg(&self) -> DiskArg {
-            DiskArg { path: self.0.clone(), read_only: true, snapshot: false, serial: None, stop: false }
+            DiskArg {
+                path: self.0.clone(),
+                read_only: true,
+                snapshot: false,
+                serial: None,
+                stop: false,
+                keep_space: false,
+            }
         }
         fn error(&self) -> String {
             let text = check(&self.arg()).unwrap_err().to_string();

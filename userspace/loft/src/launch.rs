@@ -292,7 +292,14 @@ fn devices(
     for (n, disk) in args.disks.iter().enumerate() {
         let serial = disk.serial.clone().unwrap_or_else(|| format!("loft-{n}"));
         let space = disk.stop.then(|| space(gate, name));
-        let options = BlockOptions { read_only: disk.read_only, snapshot: disk.snapshot, serial: Some(serial), space };
+        let options = BlockOptions {
+            read_only: disk.read_only,
+            snapshot: disk.snapshot,
+            queues: u16::try_from(args.cpus).unwrap_or(u16::MAX),
+            keep_space: disk.keep_space,
+            serial: Some(serial),
+            space,
+        };
         devices.push(Box::new(Block::open(&disk.path, &options)?));
     }
     for net in nets {

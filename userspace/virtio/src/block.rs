@@ -29,7 +29,10 @@ use request::Server;
 /// The unit in which virtio counts a disk (5.2.4), whatever the disk's own block size.
 pub const SECTOR: u64 = 512;
 
-const QUEUE_SIZES: [u16; 1] = [256];
+/// The size of each queue.
+const QUEUE_SIZE: u16 = 256;
+/// The most queues of a disk.
+pub const MAX_QUEUES: u16 = 8;
 /// As many data segments as fit in the queue beside the header and the status.
 const SEG_MAX: u32 = 254;
 /// The host's page size as the disk's physical block: partitioning tools align to it. A power of two of logical blocks.
@@ -42,6 +45,11 @@ pub struct BlockOptions {
     pub read_only: bool,
     /// What the guest writes is thrown away when the device is dropped; several guests may use the file at once.
     pub snapshot: bool,
+    /// How many queues it has, each of which is worked on by a thread of its own: 1 to
+    /// [`MAX_QUEUES`]; more or fewer are as many.
+    pub queues: u16,
+    /// What the guest discards keeps its space.
+    pub keep_space: bool,
     /// What the guest sees as the disk's serial number, cut to 20 bytes; the file's name if there is none.
     pub serial: Option<String>,
     /// Where writes wait while the host has no space for them; if there is no such place they fail.
@@ -59,19 +67,25 @@ impl BlockOptions {
 #[derive(Debug)]
 pub struct Block {
     disk: Arc<Disk>,
-    worker: Option<Worker>,
+    queue_sizes: Vec<u16>,
+    workers: Vec<Worker>,
 }
 
 impl Block {
     /// Opens the image at `path` and locks it: until the device is dropped nobody else can open it for writing, and unless it
     /// stays as it is nobody else can open it at all, provided that they lock too, as QEMU does.
     pub fn open(path: &Path, options: &BlockOptions) -> Result<Self, BlockError> {
-        Ok(Self { disk: Arc::new(Disk::open(path, options)?), worker: None })
+        Ok(Self::new(Disk::open(path, options)?, options))
     }
 
     /// The same with a file that is open already; `path` is what errors call it.
     pub fn from_file(file: File, path: &Path, options: &BlockOptions) -> Result<Self, BlockError> {
-        Ok(Self { disk: Arc::new(Disk::from_file(file, path, options)?), worker: None })
+        Ok(Self::new(Disk::from_file(file, path, options)?, options))
+    }
+
+    fn new(disk: Disk, options: &BlockOptions) -> Self {
+        let queues = options.queues.clamp(1, MAX_QUEUES);
+        Self { disk: Arc::new(disk), queue_sizes: vec![QUEUE_SIZE; queues.into()], workers: Vec::new() }
     }
 
     /// The disk's size in sectors of 512 bytes.
@@ -99,12 +113,13 @@ impl Block {
         put(20, &(SECTOR as u32).to_le_bytes());
         put(24, &[PHYSICAL_BLOCK_EXP]);
         put(26, &(1u16 << PHYSICAL_BLOCK_EXP).to_le_bytes()); // the smallest I/O that is not read-modify-write, in blocks
+        put(34, &(self.queue_sizes.len() as u16).to_le_bytes());
         put(36, &request::MAX_DISCARD_SECTORS.to_le_bytes());
         put(40, &request::MAX_SEGMENTS.to_le_bytes());
         put(44, &(1u32 << PHYSICAL_BLOCK_EXP).to_le_bytes());
         put(48, &request::MAX_WRITE_ZEROES_SECTORS.to_le_bytes());
         put(52, &request::MAX_SEGMENTS.to_le_bytes());
-        put(56, &[1]); // write-zeroes may unmap
+        put(56, &[u8::from(!self.disk.keeps_space())]); // write-zeroes may unmap
         config
     }
 }
@@ -120,15 +135,19 @@ impl Device for Block {
             | bit(blk::VIRTIO_BLK_F_BLK_SIZE)
             | bit(blk::VIRTIO_BLK_F_TOPOLOGY)
             | bit(blk::VIRTIO_BLK_F_FLUSH);
-        if self.disk.is_read_only() {
-            always | bit(blk::VIRTIO_BLK_F_RO)
+        let several = if self.queue_sizes.len() > 1 { bit(blk::VIRTIO_BLK_F_MQ) } else { 0 };
+        let space = if self.disk.is_read_only() {
+            bit(blk::VIRTIO_BLK_F_RO)
+        } else if self.disk.keeps_space() {
+            bit(blk::VIRTIO_BLK_F_WRITE_ZEROES)
         } else {
-            always | bit(blk::VIRTIO_BLK_F_DISCARD) | bit(blk::VIRTIO_BLK_F_WRITE_ZEROES)
-        }
+            bit(blk::VIRTIO_BLK_F_DISCARD) | bit(blk::VIRTIO_BLK_F_WRITE_ZEROES)
+        };
+        always | several | space
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        &self.queue_sizes
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
@@ -136,18 +155,22 @@ impl Device for Block {
     }
 
     fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
-        let mut ring = activation.ring(0)?;
+        let first = activation.ring(0)?;
         self.set_reset(false);
-        let server = Server::new(Arc::clone(&self.disk), activation.features);
-        let mem = activation.mem;
-        self.worker =
-            Some(Worker::spawn("virtio-blk", activation.interrupt, move |stop| run(stop, &mem, &mut ring, &server))?);
+        let Activation { mem, features, interrupt, rings } = activation;
+        // A driver may leave the other queues alone.
+        for mut ring in std::iter::once(first).chain(rings.into_iter().flatten()) {
+            let server = Server::new(Arc::clone(&self.disk), features);
+            let mem = mem.clone();
+            let body = move |stop: &EventFd| run(stop, &mem, &mut ring, &server);
+            self.workers.push(Worker::spawn("virtio-blk", interrupt.clone(), body)?);
+        }
         Ok(())
     }
 
     fn reset(&mut self) {
         self.set_reset(true);
-        self.worker = None;
+        self.workers.clear();
     }
 }
 

@@ -31,7 +31,7 @@ const FILES: u64 = 128;
 /// The vCPU, and its counters.
 const FILES_OF_A_VCPU: u64 = 2;
 /// The most that a device has: what is behind it, an interrupt, and for each queue a doorbell and what the host's driver has.
-const FILES_OF_A_DEVICE: u64 = 16;
+const FILES_OF_A_DEVICE: u64 = 48;
 
 /// What a machine is made of.
 pub struct Setup {

@@ -79,6 +79,7 @@ pub struct Disk {
     overlay: Option<Overlay>,
     size: u64,
     read_only: bool,
+    keep_space: bool,
     id: [u8; ID_BYTES],
     /// What the user calls it, and where it takes its space.
     name: String,
@@ -128,8 +129,9 @@ impl Disk {
         let place = overlay.as_ref().map(|it| format!(" (changes are kept in {})", it.directory().display()));
         let name = format!("disk {}{}", path.display(), place.unwrap_or_default());
         let (id, told) = (id(path, options), AtomicBool::new(false));
-        let (read_only, space) = (options.read_only, options.space.clone());
-        Ok(Self { file, overlay, size, read_only, id, name, told, space })
+        let BlockOptions { read_only, keep_space, ref space, .. } = *options;
+        let space = space.clone();
+        Ok(Self { file, overlay, size, read_only, keep_space, id, name, told, space })
     }
 
     pub fn sectors(&self) -> u64 {
@@ -138,6 +140,11 @@ impl Disk {
 
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Whether what the guest discards keeps its space.
+    pub fn keeps_space(&self) -> bool {
+        self.keep_space
     }
 
     /// Where writes wait for space.
@@ -216,7 +223,7 @@ impl Disk {
 
     /// Makes the range read as zeroes, keeping its space if `keep`.
     pub fn zero(&self, offset: u64, length: u64, keep: bool) -> io::Result<()> {
-        let how = if keep { FallocateFlags::ZERO_RANGE } else { FallocateFlags::PUNCH_HOLE };
+        let how = if keep || self.keep_space { FallocateFlags::ZERO_RANGE } else { FallocateFlags::PUNCH_HOLE };
         match self.allocate(how, offset, length) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => self.write_zeroes(offset, length),
             result => result,

@@ -305,3 +305,68 @@ fn many_requests_at_once_with_interrupts() {
         guest.restart_table(0);
     }
 }
+
+fn several(image: &TempFile, queues: u16) -> Guest {
+    Guest::new(Block::open(image.as_path(), &BlockOptions { queues, ..BlockOptions::default() }).unwrap())
+}
+
+/// Makes a read of `sector` available on a queue; where its data will be.
+fn offer_read(guest: &mut Guest, queue: usize, sector: u64) -> u64 {
+    let room = BUFFERS + 0x1_0000 * (1 + queue as u64) + 0x400 * (sector % 32);
+    guest.put(room, &[VIRTIO_BLK_T_IN.to_le_bytes(), [0; 4]].concat());
+    guest.put(room + 8, &sector.to_le_bytes());
+    guest.add(queue, &[readable(room, 16), writable(room + 16, 513)]);
+    room + 16
+}
+
+#[test]
+fn each_queue_is_served() {
+    let image = image();
+    for (queues, offered) in [(0, 1), (1, 1), (4, 4), (9, 8), (u16::MAX, 8)] {
+        let guest = several(&image, queues);
+        assert_eq!((guest.transport.kicks().len(), guest.config::<2>(34)), (offered, (offered as u16).to_le_bytes()));
+        assert_eq!(guest.offered() & bit(VIRTIO_BLK_F_MQ) != 0, offered > 1);
+    }
+    let mut guest = several(&image, 4);
+    guest.start(u64::MAX);
+    for round in 0..20u64 {
+        for queue in [3, 1, 0, 2] {
+            let sector = round * 16 + queue as u64;
+            let data = offer_read(&mut guest, queue, sector);
+            guest.kick(queue);
+            assert_eq!(guest.wait_used(queue).1, 513);
+            assert_eq!(guest.get(data, 512), content(sector * 512, 512));
+        }
+    }
+}
+
+#[test]
+fn a_driver_may_leave_queues_alone() {
+    let image = image();
+    let mut guest = several(&image, 3);
+    guest.prepare(!bit(VIRTIO_BLK_F_MQ));
+    for queue in [1, 2] {
+        guest.write(0x30, queue);
+        guest.write(0x44, 0);
+    }
+    guest.write(STATUS, DRIVER_OK);
+    assert_eq!(request(&mut guest, VIRTIO_BLK_T_IN, 3, &[writable(DATA, 512)]).0, OK);
+    guest.kick(2);
+    assert!(!guest.needs_reset());
+}
+
+#[test]
+fn what_is_discarded_may_keep_its_space() {
+    let image = image();
+    let options = BlockOptions { keep_space: true, ..BlockOptions::default() };
+    let mut guest = Guest::started(Block::open(image.as_path(), &options).unwrap());
+    let before = image.as_file().metadata().unwrap().blocks();
+    assert_eq!(guest.offered() & bit(VIRTIO_BLK_F_DISCARD), 0);
+    assert_eq!(guest.config::<1>(56), [0]);
+    guest.put(DATA, &segment(8, 1024, 0));
+    assert_eq!(request(&mut guest, VIRTIO_BLK_T_DISCARD, 0, &[readable(DATA, 16)]).0, UNSUPP);
+    guest.put(DATA, &segment(8, 1024, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP));
+    assert_eq!(request(&mut guest, VIRTIO_BLK_T_WRITE_ZEROES, 0, &[readable(DATA, 16)]).0, OK);
+    assert_eq!(on_disk(&image, 8 * 512, 1024 * 512), vec![0; 1024 * 512]);
+    assert!(image.as_file().metadata().unwrap().blocks() >= before);
+}

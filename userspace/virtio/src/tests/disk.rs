@@ -9,7 +9,8 @@ use vm_memory::VolatileSlice;
 use vmm_sys_util::tempdir::TempDir;
 use vmm_sys_util::tempfile::TempFile;
 
-const RW: BlockOptions = BlockOptions { read_only: false, snapshot: false, serial: None, space: None };
+const RW: BlockOptions =
+    BlockOptions { read_only: false, snapshot: false, queues: 1, keep_space: false, serial: None, space: None };
 const RO: BlockOptions = BlockOptions { read_only: true, ..RW };
 const SNAPSHOT: BlockOptions = BlockOptions { snapshot: true, ..RW };
 
