@@ -13,8 +13,8 @@ const HEADER: usize = 5;
 /// A frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Guest: the command is about to start.
-    Hello,
+    /// Guest: the command is about to start, so many microseconds after the guest's first process.
+    Hello(u64),
     /// Launcher: bytes for the command's input.
     Stdin(Vec<u8>),
     /// Launcher: there is no more input.
@@ -59,9 +59,12 @@ pub struct BadFrame {
 impl Frame {
     /// The frame's bytes. Contents longer than [`MAX_CONTENT`] must be cut by the caller.
     pub fn encode(&self) -> Vec<u8> {
-        let (size, which);
+        let (size, which, took);
         let (kind, content): (u8, &[u8]) = match self {
-            Self::Hello => (1, &[]),
+            Self::Hello(micros) => {
+                took = micros.to_le_bytes();
+                (1, &took)
+            }
             Self::Stdin(bytes) => (2, bytes),
             Self::StdinEnd => (3, &[]),
             Self::Resize(columns, rows) => {
@@ -96,7 +99,7 @@ impl Frame {
 
     fn decode(kind: u8, content: &[u8]) -> Result<Self, BadFrame> {
         Ok(match (kind, content) {
-            (1, []) => Self::Hello,
+            (1, &[t0, t1, t2, t3, t4, t5, t6, t7]) => Self::Hello(u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7])),
             (2, bytes) => Self::Stdin(bytes.to_vec()),
             (3, []) => Self::StdinEnd,
             (4, &[c0, c1, r0, r1]) => Self::Resize(u16::from_le_bytes([c0, c1]), u16::from_le_bytes([r0, r1])),
@@ -173,7 +176,7 @@ mod tests {
 
     fn all() -> Vec<Frame> {
         vec![
-            Frame::Hello,
+            Frame::Hello(1 << 40),
             Frame::Stdin(b"in\0put".to_vec()),
             Frame::StdinEnd,
             Frame::Resize(300, 25),

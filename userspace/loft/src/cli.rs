@@ -19,7 +19,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot a guest
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the guests that run
     Ps(PsArgs),
     /// Switch guests off
@@ -481,7 +481,7 @@ mod tests {
     fn run(args: &[&str]) -> Result<RunArgs, clap::Error> {
         let all = ["loft", "run"].iter().chain(args);
         Cli::try_parse_from(all).map(|cli| match cli.command {
-            Command::Run(args) => args,
+            Command::Run(args) => *args,
             other => panic!("{other:?}"),
         })
     }

@@ -35,8 +35,8 @@ use std::time::{Duration, Instant};
 /// Lines of the guest's log that are shown when a command's guest dies.
 const LOG_LINES: usize = 40;
 
-/// Runs the guest; returns loft's exit code.
-pub fn main(args: &RunArgs) -> Result<u8> {
+/// Runs the guest; returns loft's exit code. The process has `begun`.
+pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     let signals = signals::take_over()?;
     let mut detached = match args.detach.then(detach::start).transpose()? {
         Some(Err(code)) => return Ok(code),
@@ -59,14 +59,15 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     loft_virtio::worker::start_starter(sandbox::enter_device).context("cannot start a thread")?;
     exit_on_panic();
     let command = !args.command.is_empty();
-    let begun = Instant::now();
+    let mut from = begun;
     let run = loop {
-        let run = boot(args, &kvm, &signals, &guest, &mut detached)?;
+        let run = boot(args, from, &kvm, &signals, &guest, &mut detached)?;
         if run.ending != Ending::Reboot || args.on_reboot == OnReboot::Exit {
             break run;
         }
+        from = Instant::now();
     };
-    let Run { ending, status, record, boot, exits } = run;
+    let Run { ending, status, record, setup, boot, exits } = run;
     let code = if command { ending.exit_code_with(status) } else { ending.exit_code() };
     if status.is_none() || matches!(ending, Ending::OutputLost(_)) {
         explain(&ending, command, args.verbose, &record);
@@ -74,7 +75,10 @@ pub fn main(args: &RunArgs) -> Result<u8> {
     if args.json {
         let facts = serde_json::json!({
             "runtime_ms": begun.elapsed().as_millis() as u64,
-            "boot_ms": boot.map(|time| time.as_millis() as u64),
+            "boot_ms": boot.as_ref().map(|boot| (boot.kernel + boot.init).as_millis() as u64),
+            "setup_us": setup.as_micros() as u64,
+            "kernel_us": boot.as_ref().map(|boot| boot.kernel.as_micros() as u64),
+            "init_us": boot.as_ref().map(|boot| boot.init.as_micros() as u64),
             "exits": exits,
         });
         message(&report(&ending, code, status, facts));
@@ -99,16 +103,27 @@ struct Run {
     status: Option<u8>,
     /// What its kernel printed.
     record: Record,
-    /// How long it took until the command was started.
-    boot: Option<Duration>,
+    /// How long it took until the vCPUs were started.
+    setup: Duration,
+    /// How long it then took until the command was.
+    boot: Option<Boot>,
     /// How often it had to be left, by reason.
     exits: BTreeMap<String, u64>,
+}
+
+/// How long the parts of a boot took.
+struct Boot {
+    /// Until the guest's first process.
+    kernel: Duration,
+    /// From then until the command.
+    init: Duration,
 }
 
 /// Boots the guest and sees it through to its end, in a thread of its own: for another boot the
 /// main thread stays out of the sandbox.
 fn boot(
     args: &RunArgs,
+    from: Instant,
     kvm: &Kvm,
     signals: &SignalFd,
     guest: &Arc<Guest>,
@@ -117,7 +132,7 @@ fn boot(
     std::thread::scope(|scope| {
         let session = std::thread::Builder::new()
             .name("session".into())
-            .spawn_scoped(scope, || once(args, kvm, signals, guest, detached))
+            .spawn_scoped(scope, || once(args, from, kvm, signals, guest, detached))
             .context("cannot start a thread")?;
         if args.on_reboot == OnReboot::Exit {
             sandbox::enter(Kind::Main);
@@ -129,6 +144,7 @@ fn boot(
 /// Boots the guest and sees it through to its end.
 fn once(
     args: &RunArgs,
+    from: Instant,
     kvm: &Kvm,
     signals: &SignalFd,
     guest: &Arc<Guest>,
@@ -232,9 +248,14 @@ fn once(
         (None, None, Some(ending)) => ending,
         (None, None, None) => told_apart(machine.ending(), &record),
     };
-    let boot = session.hello.map(|at| at.duration_since(started));
+    let boot = session.hello.map(|(at, init)| {
+        let whole = at.duration_since(started);
+        // What the guest says is believed as far as it can be.
+        let init = init.min(whole);
+        Boot { kernel: whole - init, init }
+    });
     let status = session.status;
-    Ok(Run { ending, status, record, boot, exits })
+    Ok(Run { ending, status, record, setup: started.duration_since(from), boot, exits })
 }
 
 /// A reset after a panic is a crash: Linux has no other way to say it.

@@ -33,14 +33,16 @@ mod with;
 
 use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
+    let begun = Instant::now();
     // In a guest this same program is the first process.
     if loft_agent::guest::is_first_process() {
         loft_agent::guest::main();
     }
     let result = match cli::Cli::parse().command {
-        cli::Command::Run(args) => run::main(&args),
+        cli::Command::Run(args) => run::main(&args, begun),
         cli::Command::Doctor(args) => doctor::main(&args),
         cli::Command::With(args) => with::main(&args),
         cli::Command::Ps(args) => client::ps(&args),

@@ -143,7 +143,7 @@ pub fn report(ending: &Ending, code: u8, status: Option<u8>, facts: serde_json::
 }
 
 #[cfg(not(target_arch = "aarch64"))]
-pub fn main(args: &RunArgs) -> Result<u8> {
+pub fn main(args: &RunArgs, _begun: std::time::Instant) -> Result<u8> {
     let _ = plan(args, nets(&args.nets, passt::is_installed())?)?;
     bail!("guests can be run on arm64 machines only")
 }

@@ -113,8 +113,8 @@ pub struct Session<'a> {
     pub status: Option<u8>,
     /// Why the guest could not be made ready for the command.
     pub failure: Option<String>,
-    /// When the command was started.
-    pub hello: Option<Instant>,
+    /// When the command was started, and how long the guest's first process took until then.
+    pub hello: Option<(Instant, Duration)>,
     deadline: Option<Instant>,
 }
 
@@ -396,7 +396,7 @@ impl<'a> Session<'a> {
 
     fn handle(&mut self, frame: Frame) {
         match frame {
-            Frame::Hello => self.hello = Some(Instant::now()),
+            Frame::Hello(micros) => self.hello = Some((Instant::now(), Duration::from_micros(micros))),
             Frame::Stdout(bytes) => self.print(Stream::Stdout, &bytes),
             Frame::Stderr(bytes) => self.print(Stream::Stderr, &bytes),
             Frame::Error(text) => drop(output::write_all(self.wiring.stderr, format!("loft: {text}\r\n").as_bytes())),

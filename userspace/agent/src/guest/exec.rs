@@ -20,7 +20,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{mpsc, Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long the launcher may take to take the exit code.
@@ -33,8 +33,8 @@ const NOT_FOUND: u8 = 127;
 pub type Port = Arc<Mutex<File>>;
 
 /// Runs `task` after `prepare`, reporting over `port`; returns when the launcher has its exit code, and how the guest is to
-/// end. What the guest was asked for before its command had ended comes before the command's exit code.
-pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Result<Request> {
+/// end. The guest's first process has `begun`. What the guest was asked for before its command had ended comes before the command's exit code.
+pub fn run(port: &File, task: &Task, begun: Instant, prepare: impl FnOnce() -> Result<()>) -> Result<Request> {
     let mut requests = Requests::listen()?;
     let duplicate = || port.try_clone().map_err(|e| format!("the port cannot be duplicated: {e}"));
     let out: Port = Arc::new(Mutex::new(duplicate()?));
@@ -44,7 +44,7 @@ pub fn run(port: &File, task: &Task, prepare: impl FnOnce() -> Result<()>) -> Re
         return farewell(&out, &Frame::Failed(error), spawn_reader(input));
     }
     requests.make_pipe();
-    send(&out, &Frame::Hello);
+    send(&out, &Frame::Hello(begun.elapsed().as_micros() as u64));
     let running = match start(task) {
         Ok(running) => running,
         Err((code, error)) => {

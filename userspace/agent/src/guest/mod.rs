@@ -20,6 +20,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// An error's text; the launcher prints it as it is.
 type Result<T> = std::result::Result<T, String>;
@@ -35,6 +36,7 @@ fn task_file() -> PathBuf {
 
 /// Does the task.
 pub fn main() -> ! {
+    let begun = Instant::now();
     let result: Result<Request> = (|| {
         mounts::kernel_file_systems("/")?;
         let text = std::fs::read(task_file()).map_err(|e| format!("the task cannot be read: {e}"))?;
@@ -44,7 +46,7 @@ pub fn main() -> ! {
             Action::Init { console, env } => become_init(&task, console, env),
             Action::Command(command) => {
                 let port = port::open(PORT)?;
-                exec::run(&port, command, || {
+                exec::run(&port, command, begun, || {
                     prepare_root(&task)?;
                     set_name();
                     network::loopback();

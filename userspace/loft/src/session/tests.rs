@@ -121,8 +121,12 @@ fn a_command_s_output_input_and_status() {
     std::thread::scope(|scope| {
         let guest = scope.spawn(|| {
             let input = frames(&mut theirs, |f| *f == Frame::StdinEnd);
-            for frame in [Frame::Hello, Frame::Stdout(b"out".to_vec()), Frame::Stderr(b"err".to_vec()), Frame::Exit(7)]
-            {
+            for frame in [
+                Frame::Hello(2_000_000),
+                Frame::Stdout(b"out".to_vec()),
+                Frame::Stderr(b"err".to_vec()),
+                Frame::Exit(7),
+            ] {
                 frame.send(&mut theirs).unwrap();
             }
             let after = frames(&mut theirs, |f| *f == Frame::Goodbye);
