@@ -30,6 +30,8 @@ pub enum Command {
     Pause(NameArgs),
     /// Let a paused guest go on
     Resume(NameArgs),
+    /// Have a guest give memory back to this machine, or take it again
+    Memory(MemoryArgs),
     /// Use a guest's console, with those who use it already
     Console(NameArgs),
     /// Run a command in a guest that runs
@@ -140,6 +142,16 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "SIZE", default_value = "512M", allow_negative_numbers = true, value_parser = loft_boot::size::parse)]
     pub memory: u64,
 
+    /// A memory balloon (virtio): what the guest does not use for the time being it gives back to this
+    /// machine by itself, and more if `loft memory` asks for it
+    #[arg(long)]
+    pub balloon: bool,
+
+    /// Memory in huge pages that this machine has set aside (sysctl vm.nr_hugepages): none of it is
+    /// shared, swapped or given back. Without that huge pages are used as far as there are any
+    #[arg(long, conflicts_with = "balloon")]
+    pub huge: bool,
+
     /// More kernel parameters, after loft's own
     #[arg(short = 'p', long = "append", value_name = "PARAMETERS", allow_hyphen_values = true)]
     pub append: Vec<String>,
@@ -245,6 +257,23 @@ pub struct NameArgs {
     /// The guest
     #[arg(value_name = "NAME")]
     pub name: String,
+}
+
+const MEMORY_HELP: &str = "\
+The guest puts the rest of its memory into its balloon (run it with --balloon), as far as it can, and takes back from there
+what it cannot do without. `loft ps --json` says how much has been given.";
+
+/// What `loft memory` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = MEMORY_HELP)]
+pub struct MemoryArgs {
+    /// The guest
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// What it is to keep, with a unit: 512M, 2G
+    #[arg(value_name = "SIZE", value_parser = loft_boot::size::parse)]
+    pub size: u64,
 }
 
 const EXEC_HELP: &str = "\

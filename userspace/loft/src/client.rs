@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The commands that reach a guest that runs: `loft ps`, `stop`, `reboot`, `pause`, `resume`, `console`, `exec`.
 
-use crate::cli::{ExecArgs, NameArgs, PsArgs, StopArgs};
+use crate::cli::{ExecArgs, MemoryArgs, NameArgs, PsArgs, StopArgs};
 use crate::control::{Answer, Hub, Mailbox, Request, Status};
 use crate::ending::{Ending, FAILED};
 use crate::guests::{self, directory};
@@ -53,7 +53,7 @@ pub fn ps(args: &PsArgs) -> Result<u8> {
 }
 
 fn line(status: &Status) -> String {
-    let Status { name, pid, state, vcpus, memory, uptime, command } = status;
+    let Status { name, pid, state, vcpus, memory, uptime, command, .. } = status;
     let (memory, command) = (size::show(*memory), command.join(" "));
     let text = format!("{name:<20} {pid:>7} {state:<10} {vcpus:>4} {memory:>8} {:>8}  {command}", time(*uptime));
     text.trim_end().to_owned() + "\n"
@@ -132,6 +132,11 @@ pub fn pause(args: &NameArgs) -> Result<u8> {
 /// Lets a guest go on.
 pub fn resume(args: &NameArgs) -> Result<u8> {
     simple(&args.name, &Request::Resume)
+}
+
+/// Has a guest make do with less memory.
+pub fn memory(args: &MemoryArgs) -> Result<u8> {
+    simple(&args.name, &Request::Memory { bytes: args.size })
 }
 
 fn simple(name: &str, request: &Request) -> Result<u8> {
@@ -254,6 +259,7 @@ mod tests {
             state: State::Paused,
             vcpus: 2,
             memory: 512 << 20,
+            balloon: 0,
             uptime: 61,
             command: vec![],
         };

@@ -9,9 +9,11 @@ use loft_boot::modules::Tree;
 use std::path::{Path, PathBuf};
 
 /// The drivers for what a guest has, in the order in which they are loaded: the bus, the console, and the devices.
-pub fn drivers(disks: bool, net: bool, vsock: bool) -> Vec<&'static str> {
+pub fn drivers(disks: bool, net: bool, vsock: bool, balloon: bool) -> Vec<&'static str> {
     let mut names = vec!["virtio_mmio", "virtio_console", "virtio_rng"];
-    for (wanted, name) in [(disks, "virtio_blk"), (net, "virtio_net"), (vsock, "vmw_vsock_virtio_transport")] {
+    for (wanted, name) in
+        [(disks, "virtio_blk"), (net, "virtio_net"), (vsock, "vmw_vsock_virtio_transport"), (balloon, "virtio_balloon")]
+    {
         if wanted {
             names.push(name);
         }
@@ -106,7 +108,7 @@ mod tests {
         let root = Root { device: "/dev/vda".into(), file_system: "ext4".into(), read_only: false };
         let action = Action::Init { console: "/dev/hvc0".into(), env: vec![("TERM".into(), b"vt100".to_vec())] };
         let bytes =
-            archive(Some(&tree), &drivers(true, false, true), Some(root.clone()), None, action.clone()).unwrap();
+            archive(Some(&tree), &drivers(true, false, true, false), Some(root.clone()), None, action.clone()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
 
         let find = |needle: &[u8]| bytes.windows(needle.len()).position(|w| w == needle);

@@ -18,8 +18,8 @@ use loft_agent::task::{PORT, SERVICE_PORTS};
 use loft_devices::terminal::{self, Raw};
 use loft_devices::watch::{Record, Watch};
 use loft_virtio::{
-    Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng, Space,
-    Vsock,
+    Balloon, BalloonHandle, Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions,
+    PortIo, Ports, Rng, Space, Vsock,
 };
 use nix::sys::signalfd::SignalFd;
 use rustix::pipe::{pipe_with, PipeFlags};
@@ -84,6 +84,20 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
         message(&report(&ending, code, status, facts));
     }
     Ok(code)
+}
+
+impl control::Balloon for BalloonHandle {
+    fn want(&self, bytes: u64) {
+        Self::want(self, bytes);
+    }
+
+    fn actual(&self) -> u64 {
+        Self::actual(self)
+    }
+
+    fn is_used(&self) -> bool {
+        Self::is_used(self)
+    }
 }
 
 /// Takes the guest's name. One that nobody has to reach goes without where there is no place for
@@ -166,9 +180,14 @@ fn once(
     let (serial, record) = Watch::new(Output::new(target, hidden.clone(), refused.clone(), guest.clone()));
 
     // The disks and cards, and those that a guest has in any case.
-    vm::allow_files(args.cpus, args.disks.len() + nets.len() + 4)?;
+    vm::allow_files(args.cpus, args.disks.len() + nets.len() + 5)?;
     let gate = Arc::new(Gate::default());
     let mut devices = devices(args, &nets, &mut socket, &gate, &guest.name)?;
+    let balloon: Option<Arc<dyn control::Balloon>> = args.balloon.then(|| {
+        let (device, handle) = Balloon::new();
+        devices.push(Box::new(device));
+        Arc::new(handle) as _
+    });
     let (mut to_hvc, mut to_agent, mut agents) = (None, None, None);
     if !command && console == ConsoleKind::Hvc0 {
         let (ours, device) = hvc()?;
@@ -195,6 +214,7 @@ fn once(
             initrd,
             cmdline,
             memory: args.memory,
+            huge: args.huge,
             vcpus: args.cpus,
             devices,
             serial_output: Box::new(serial),
@@ -209,7 +229,7 @@ fn once(
     let keys = if !command || terminal { Raw::enter().context("cannot use the terminal")? } else { None };
     let started = Instant::now();
     machine.start()?;
-    guest.set_running(Some(Running { gate: machine.gate.clone(), agents }));
+    guest.set_running(Some(Running { gate: machine.gate.clone(), agents, balloon }));
     if let Some(detached) = detached.take() {
         detached.ready(&guest.name)?;
     }

@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         cli::Command::Reboot(args) => client::reboot(&args),
         cli::Command::Pause(args) => client::pause(&args),
         cli::Command::Resume(args) => client::resume(&args),
+        cli::Command::Memory(args) => client::memory(&args),
         cli::Command::Console(args) => client::console(&args),
         cli::Command::Exec(args) => client::exec(&args),
         cli::Command::Man => manual(),

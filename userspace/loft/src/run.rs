@@ -62,7 +62,7 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
             _ => bail!("there is nothing to run the command in: give a disk with -d, or an initial RAM disk with -i"),
         };
         let modules = guest::find_modules(args.modules.as_deref(), &kernel, &args.kernel)?;
-        let drivers = guest::drivers(!args.disks.is_empty(), !nets.is_empty(), args.vsock.is_some());
+        let drivers = guest::drivers(!args.disks.is_empty(), !nets.is_empty(), args.vsock.is_some(), args.balloon);
         parts.push(guest::archive(modules.as_ref(), &drivers, root, network(&nets), action(args, console, terminal))?);
     }
     parts.extend(initrd);

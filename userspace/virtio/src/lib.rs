@@ -10,6 +10,7 @@
 //! [`MmioTransport`] is the guest's view of one device; [`Device`] is what a device implements. A device works on a thread of
 //! its own ([`worker`]) from the moment the driver sets DRIVER_OK until it is reset.
 
+pub mod balloon;
 pub mod block;
 pub mod chain;
 pub mod console;
@@ -27,6 +28,7 @@ mod vhost;
 pub mod vsock;
 pub mod worker;
 
+pub use balloon::{Balloon, BalloonHandle};
 pub use block::{Block, BlockError, BlockOptions, Space};
 pub use console::{Console, ConsoleHandle, ConsoleOptions};
 pub use device::{ActivateError, Activation, Device};

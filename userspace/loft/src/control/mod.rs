@@ -12,7 +12,7 @@ pub use agents::Agents;
 pub use gate::Gate;
 pub use hub::Hub;
 pub use mailbox::{Mailbox, Message};
-pub use server::{serve, Guest, Running};
+pub use server::{serve, Balloon, Guest, Running};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,10 +24,11 @@ Socket:
   another place. Only its owner can use it. A request is a JSON object on one line, so is the answer:
   {\"ok\":true}, or {\"ok\":false,\"error\":\"TEXT\"}.
     {\"request\":\"status\"}     the answer has \"status\": name, pid, state (running, paused, restarting), vcpus, memory
-                             (bytes), uptime (seconds), command
+                             (bytes), balloon (bytes), uptime (seconds), command
     {\"request\":\"stop\"}       asks the guest to switch itself off, {\"request\":\"reboot\"} to restart; the answer comes at once
     {\"request\":\"end\"}        ends it at once. The connection ends with the launcher
     {\"request\":\"pause\"}      stops its vCPUs, {\"request\":\"resume\"} starts them again
+    {\"request\":\"memory\",\"bytes\":N}    has its balloon leave it so much; \"balloon\" in its status is what it has given back
     {\"request\":\"console\"}    what follows the answer is the console itself, in both directions, its last 64 KiB first
     {\"request\":\"resize\",\"columns\":80,\"rows\":24}    the size of the terminal at the console
     {\"request\":\"exec\",\"argv\":[\"ls\"],\"env\":{\"A\":\"b\"},\"terminal\":[80,24]}    runs a command; env and terminal may be left out.
@@ -53,6 +54,11 @@ pub enum Request {
     Pause,
     /// To start them again.
     Resume,
+    /// To make do with less of its memory.
+    Memory {
+        /// What it is to keep.
+        bytes: u64,
+    },
     /// To give this connection the console.
     Console,
     /// A new size of the terminal at the console.
@@ -101,6 +107,9 @@ pub struct Status {
     pub vcpus: u32,
     /// Bytes of RAM.
     pub memory: u64,
+    /// Bytes of them that the guest says are in its balloon.
+    #[serde(default)]
+    pub balloon: u64,
     /// Seconds since it was started.
     pub uptime: u64,
     /// The command that it is for, if it is for one.

@@ -5,6 +5,7 @@ use super::{Agents, Answer, Gate, Hub, Mailbox, Message, Request, State, Status}
 use crate::sandbox::{self, Kind};
 use anyhow::{anyhow, bail, Context, Result};
 use loft_agent::task;
+use loft_boot::{layout, size};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,6 +15,16 @@ use std::time::Instant;
 /// The longest request.
 const MAX_REQUEST: u64 = 64 << 10;
 
+/// The way to a guest's memory balloon.
+pub trait Balloon: Send + Sync {
+    /// Asks the guest for so many bytes.
+    fn want(&self, bytes: u64);
+    /// How many it says that it has given.
+    fn actual(&self) -> u64;
+    /// Whether it has a driver that runs.
+    fn is_used(&self) -> bool;
+}
+
 /// What can be asked of a guest for as long as it has its vCPUs.
 #[derive(Clone)]
 pub struct Running {
@@ -21,6 +32,8 @@ pub struct Running {
     pub gate: Arc<Gate>,
     /// The way to its agent; a guest that was not started by loft's own first process has none.
     pub agents: Option<Arc<Agents>>,
+    /// Its balloon, if it has one.
+    pub balloon: Option<Arc<dyn Balloon>>,
 }
 
 /// A guest, from before its first boot to its end.
@@ -68,8 +81,25 @@ impl Guest {
         })
     }
 
+    /// Has the guest keep `bytes` of its memory.
+    fn set_memory(&self, bytes: u64) -> Result<()> {
+        let (least, most) = (layout::MIN_MEMORY, self.memory);
+        if !(least..=most).contains(&bytes) {
+            bail!("this guest can be left {} to {}", size::show(least), size::show(most));
+        }
+        let balloon = self.running()?.balloon.context("this guest has no balloon: run it with --balloon")?;
+        if !balloon.is_used() {
+            bail!("the guest has no driver for its balloon, or not yet (virtio_balloon)");
+        }
+        balloon.want(most - bytes);
+        Ok(())
+    }
+
     fn status(&self) -> Status {
-        let state = match self.running() {
+        let running = self.running();
+        let balloon = running.as_ref().ok().and_then(|running| running.balloon.as_ref());
+        let balloon = balloon.map_or(0, |balloon| balloon.actual());
+        let state = match running {
             Err(_) => State::Restarting,
             Ok(running) if running.gate.is_closed() => State::Paused,
             Ok(_) => State::Running,
@@ -80,6 +110,7 @@ impl Guest {
             state,
             vcpus: self.vcpus,
             memory: self.memory,
+            balloon,
             uptime: self.started.elapsed().as_secs(),
             command: self.command.clone(),
         }
@@ -100,6 +131,7 @@ impl Guest {
                 }
             }
             Request::Resume => self.running()?.gate.open(),
+            Request::Memory { bytes } => self.set_memory(*bytes)?,
             Request::Resize { columns, rows } => self.mailbox.send(Message::Resize(*columns, *rows)),
             Request::Console | Request::Exec { .. } => {}
         }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 fn guest(name: &str) -> (Arc<Guest>, std::path::PathBuf, Vec<UnixStream>) {
     let path = std::env::temp_dir().join(format!("loft-control-{}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let guest = Arc::new(Guest::new(name.into(), 2, 64 << 20, vec!["cmd".into()]).unwrap());
+    let guest = Arc::new(Guest::new(name.into(), 2, 512 << 20, vec!["cmd".into()]).unwrap());
     let (ours, theirs): (Vec<_>, Vec<_>) = (0..3).map(|_| UnixStream::pair().unwrap()).unzip();
     let mut ours = ours.into_iter();
     let agents = Agents::new(ours.next().unwrap(), ours.collect());
-    guest.set_running(Some(Running { gate: Arc::default(), agents: Some(Arc::new(agents)) }));
+    guest.set_running(Some(Running { gate: Arc::default(), agents: Some(Arc::new(agents)), balloon: None }));
     serve(UnixListener::bind(&path).unwrap(), guest.clone()).unwrap();
     (guest, path, theirs)
 }
@@ -55,7 +55,7 @@ fn what_is_answered_at_once() {
     let status = state(r#"{"request":"status"}"#);
     assert_eq!(
         (status.name.as_str(), status.vcpus, status.memory, status.state),
-        ("simple", 2, 64 << 20, State::Running)
+        ("simple", 2, 512 << 20, State::Running)
     );
     assert_eq!((status.pid, status.command), (std::process::id(), vec!["cmd".to_owned()]));
     for (request, expected) in [("pause", State::Paused), ("resume", State::Running)] {
@@ -152,4 +152,41 @@ fn a_command_has_the_connection_and_ends_with_it() {
     drop(third);
     // The next one on that port is another one.
     assert!(matches!(frame(&theirs[0]), Frame::Kill(_, 2)));
+}
+
+/// A balloon that gives what it is asked for at once.
+#[derive(Default)]
+struct Willing(std::sync::Mutex<Option<u64>>);
+
+impl Balloon for Willing {
+    fn want(&self, bytes: u64) {
+        *self.0.lock().unwrap() = Some(bytes);
+    }
+    fn actual(&self) -> u64 {
+        self.0.lock().unwrap().unwrap_or(0)
+    }
+    fn is_used(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
+}
+
+#[test]
+fn memory_goes_into_the_balloon() {
+    let (guest, path, _theirs) = guest("balloon");
+    let client = UnixStream::connect(path).unwrap();
+    let set = |bytes: u64| ask(&client, &format!(r#"{{"request":"memory","bytes":{bytes}}}"#)).error;
+    let all = 512 << 20;
+    assert!(set(64 << 20).unwrap().contains("--balloon"));
+    let balloon = Arc::new(Willing::default());
+    guest.set_running(Some(Running { gate: Arc::default(), agents: None, balloon: Some(balloon.clone()) }));
+    assert!(set(64 << 20).unwrap().contains("virtio_balloon"));
+    balloon.want(0);
+    assert_eq!(set(100 << 20), None);
+    assert_eq!(balloon.actual(), all - (100 << 20));
+    assert_eq!(ask(&client, r#"{"request":"status"}"#).status.unwrap().balloon, all - (100 << 20));
+    for wrong in [0, (64 << 20) - 1, all + 1, u64::MAX] {
+        assert!(set(wrong).unwrap().contains("64 MiB to 512 MiB"), "{wrong}");
+    }
+    assert_eq!(set(all), None);
+    assert_eq!(balloon.actual(), 0);
 }

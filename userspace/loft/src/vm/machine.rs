@@ -43,6 +43,8 @@ pub struct Setup {
     pub cmdline: String,
     /// Bytes of RAM.
     pub memory: u64,
+    /// Whether RAM is in huge pages that were set aside for such uses.
+    pub huge: bool,
     /// Number of vCPUs.
     pub vcpus: u32,
     /// virtio devices, in the order of their windows.
@@ -82,7 +84,7 @@ impl Machine {
         kick::install()?;
         check_limits(kvm, &setup)?;
         let vm = create_vm(kvm, setup.memory)?;
-        let memory = memory::create(&vm, setup.memory)?;
+        let memory = memory::create(&vm, setup.memory, setup.huge)?;
 
         let devices = std::mem::take(&mut setup.devices);
         let irqs = layout::gic_irqs(devices.len());

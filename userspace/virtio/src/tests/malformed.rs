@@ -8,7 +8,7 @@ use virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_CONFIG;
 use vmm_sys_util::tempfile::TempFile;
 
 use super::driver::*;
-use crate::{Block, BlockOptions, Console, ConsoleOptions, Device, PortIo, Ports, Rng};
+use crate::{Balloon, Block, BlockOptions, Console, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng};
 
 fn breaks(setup: impl Fn(&mut Guest)) {
     let mut guest = Guest::started(Rng::new());
@@ -205,7 +205,7 @@ fn only_where_allowed(mischief: &Mischief, [before, after]: &[Vec<Vec<u8>>; 2]) 
 fn block() -> (TempFile, Block) {
     let image = TempFile::new().unwrap();
     image.as_file().write_all_at(&[0x77; 64 << 10], 0).unwrap();
-    let device = Block::open(image.as_path(), &BlockOptions::default()).unwrap();
+    let device = Block::open(image.as_path(), &BlockOptions { queues: 3, ..BlockOptions::default() }).unwrap();
     (image, device)
 }
 
@@ -222,9 +222,87 @@ fn ports() -> Ports {
     Ports::new(vec![("port".into(), endless())]).unwrap()
 }
 
-fn survives(cases: u32, device: impl Device + 'static, lazy: &'static [usize]) {
+/// A card on a network that takes everything.
+fn card() -> Net {
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut theirs, &mut std::io::sink()));
+    Net::over(ours, "the test", &NetOptions { mac: None, vhost: false }).unwrap()
+}
+
+/// What is done to a device's registers: where, and what is written there, or how many bytes are read.
+#[derive(Debug, Clone)]
+enum Access {
+    Read(u64, usize),
+    Write(u64, Vec<u8>),
+}
+
+/// Accesses of all sizes to all registers and the configuration, often with values that mean something there.
+fn any_access() -> impl Strategy<Value = Access> {
+    let offset = prop_oneof![
+        6 => prop::sample::select(vec![0x14, 0x20, 0x24, 0x30, 0x38, 0x44, 0x50, 0x64, 0x70, 0x80, 0x84, 0x90, 0x94, 0xa0, 0xa4]),
+        2 => 0x100..0x180u64,
+        2 => 0..0x220u64,
+        1 => any::<u64>(),
+    ];
+    let value = prop_oneof![
+        4 => 0..20u32,
+        2 => prop::sample::select(vec![1u32, 3, 11, 15, 0x80, 0x40, 0xff, 64, 256]),
+        3 => (0..0x200u32).prop_map(|page| BASE as u32 + page * 0x1000),
+        1 => any::<u32>(),
+    ];
+    let size = prop_oneof![8 => Just(4usize), 1 => Just(1), 1 => Just(2), 1 => Just(8), 1 => 0..16usize];
+    (any::<bool>(), offset, value, size).prop_map(|(write, offset, value, size)| {
+        if write {
+            let bytes = value.to_le_bytes().into_iter().chain(std::iter::repeat(0xff)).take(size).collect();
+            Access::Write(offset, bytes)
+        } else {
+            Access::Read(offset, size)
+        }
+    })
+}
+
+/// Whatever is done to its registers, a reset brings back a device that works: what it is asked for then comes to an end.
+fn survives_accesses(device: impl Device + 'static, queue: usize) {
     let guest = std::cell::RefCell::new(Guest::new(device));
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: cases(150), failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(started in any::<bool>(), accesses in prop::collection::vec(any_access(), 1..80))| {
+        let guest = &mut *guest.borrow_mut();
+        if started {
+            guest.start(u64::MAX);
+        }
+        for access in &accesses {
+            match access {
+                Access::Read(offset, size) => guest.transport.read(*offset, &mut vec![0xee; *size]),
+                Access::Write(offset, bytes) => guest.transport.write(*offset, bytes),
+            }
+        }
+        guest.start(u64::MAX);
+        let idx = guest.queues[queue].avail_idx.wrapping_add(1);
+        guest.put(BUFFERS, &[0; 32]);
+        guest.add(queue, &[readable(BUFFERS, 32), writable(BUFFERS + 64, 1)]);
+        guest.kick(queue);
+        guest.until("an end", |guest| guest.needs_reset() || guest.used(queue) == idx);
+    });
+}
+
+/// How many cases are played: `usual`, or as many times that as FUZZ says.
+fn cases(usual: u32) -> u32 {
+    let times = std::env::var("FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    usual.saturating_mul(times)
+}
+
+fn survives(usual: u32, device: impl Device + 'static, lazy: &'static [usize]) {
+    survives_and(usual, device, lazy, only_where_allowed);
+}
+
+fn survives_and(
+    usual: u32,
+    device: impl Device + 'static,
+    lazy: &'static [usize],
+    check: fn(&Mischief, &[Vec<Vec<u8>>; 2]),
+) {
+    let guest = std::cell::RefCell::new(Guest::new(device));
+    let config = ProptestConfig { cases: cases(usual), failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(mischief in any_mischief(), indirect in any::<bool>())| {
         let mut mischief = mischief;
         if !indirect {
@@ -232,7 +310,7 @@ fn survives(cases: u32, device: impl Device + 'static, lazy: &'static [usize]) {
         }
         let seen = play(&mut guest.borrow_mut(), &mischief, lazy);
         if !indirect {
-            only_where_allowed(&mischief, &seen);
+            check(&mischief, &seen);
         }
     });
 }
@@ -258,4 +336,26 @@ fn a_console_survives_anything() {
 fn ports_survive_anything() {
     // Port 0's queues, where messages to the guest go, and a port that the guest does not listen to.
     survives(400, ports(), &[0, 1, 2, 4]);
+}
+
+#[test]
+fn a_card_survives_anything() {
+    // Where packets for the guest go.
+    survives(400, card(), &[0]);
+}
+
+#[test]
+fn a_balloon_survives_anything() {
+    // Any page may be one that is given back.
+    survives_and(400, Balloon::new().0, &[], |_, _| ());
+}
+
+#[test]
+fn devices_survive_any_access() {
+    survives_accesses(block().1, 2);
+    survives_accesses(Rng::new(), 0);
+    survives_accesses(console(), 1);
+    survives_accesses(ports(), 3);
+    survives_accesses(card(), 1);
+    survives_accesses(Balloon::new().0, 1);
 }

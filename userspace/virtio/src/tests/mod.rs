@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The devices seen from a driver: everything goes through the registers, the rings and the interrupt, as a guest's does.
 
+mod balloon;
 mod block;
 mod console;
 mod disk;
