@@ -189,7 +189,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_sandbox: bool,
 
-    /// Print how the run ended, as JSON, on the last line of standard error
+    /// Be USER when the guest runs (a name, or UID:GID), in an empty file system and a cgroup of its own.
+    /// loft has to be started as root, and is root until all is open that the guest needs
+    #[arg(long, value_name = "USER")]
+    pub jail: Option<String>,
+
+    /// Print how the run ended, and how long the parts of its boot took, as JSON, on the last line
+    /// of standard error
     #[arg(long)]
     pub json: bool,
 

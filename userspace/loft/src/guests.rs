@@ -28,6 +28,11 @@ pub fn parse_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The name of the guest of the process `launcher` where none was given.
+pub fn default_name(launcher: u32) -> String {
+    format!("guest-{launcher}")
+}
+
 /// The directory of this user's guests: /run/loft, or `loft` where the user's own runtime files are.
 pub fn directory() -> PathBuf {
     if let Some(given) = std::env::var_os("LOFT_RUNTIME_DIR") {
@@ -77,7 +82,7 @@ impl Claim {
     /// Takes `name` in `directory`, or one that nobody else has.
     pub fn new(directory: &Path, name: Option<&str>) -> Result<Self> {
         let _locked = Locked::take(directory)?;
-        let name = name.map_or_else(|| format!("guest-{}", std::process::id()), str::to_owned);
+        let name = name.map_or_else(|| default_name(std::process::id()), str::to_owned);
         let path = directory.join(format!("{name}{ENDING}"));
         if connect(&path)?.is_some() {
             bail!("a guest named {name} runs already; stop it (loft stop {name}), or give another name");
@@ -87,6 +92,13 @@ impl Claim {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .with_context(|| format!("cannot set the mode of {}", path.display()))?;
         Ok(Self { name, listener, path })
+    }
+}
+
+impl Claim {
+    /// Leaves it to whoever meets the socket to remove it when this process has ended.
+    pub fn leave(&mut self) {
+        self.path = PathBuf::new();
     }
 }
 
@@ -175,9 +187,7 @@ mod tests {
     fn what_a_killed_launcher_left_is_removed() {
         let place = place("left");
         let left = || {
-            let mut claim = Claim::new(&place, Some("dead")).unwrap();
-            // Nothing is removed there.
-            claim.path = "/nonexistent/x".into();
+            Claim::new(&place, Some("dead")).unwrap().leave();
         };
         left();
         assert!(place.join("dead.sock").exists());

@@ -11,8 +11,8 @@ use crate::passt::{self, Passt};
 use crate::run::{self, plan, report, Plan};
 use crate::sandbox::Kind;
 use crate::session::{self, Hvc, Session, Wiring};
-use crate::{sandbox, signals, vm, warnings};
-use anyhow::{anyhow, Context, Result};
+use crate::{jail, sandbox, signals, vm, warnings};
+use anyhow::{anyhow, bail, Context, Result};
 use kvm_ioctls::Kvm;
 use loft_agent::task::{PORT, SERVICE_PORTS};
 use loft_devices::terminal::{self, Raw};
@@ -43,25 +43,55 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
         Some(Ok(detached)) => Some(detached),
         None => None,
     };
+    if args.jail.is_some() && args.on_reboot == OnReboot::Restart {
+        bail!("in a jail nothing can be opened for another boot; leave out --jail, or --on-reboot restart");
+    }
+    let release = || {
+        if let Some(detached) = detached.take() {
+            detached.leave();
+        }
+    };
+    let jail = match args.jail.as_deref().map(|user| jail::prepare(user, args.name.as_deref(), release)).transpose()? {
+        Some(Err(code)) => return Ok(code),
+        Some(Ok(jail)) => Some(jail),
+        None => None,
+    };
     warnings::show();
     if !args.no_sandbox {
         sandbox::prepare()?;
     }
     let kvm = vm::open(&args.device)?;
-    let claim = claim(args)?;
+    let mut claim = claim(args)?;
+    if let (Some(claim), true) = (&mut claim, jail.is_some()) {
+        // It is cleaned up outside of the jail.
+        claim.leave();
+    }
     let name = claim.as_ref().map_or_else(String::new, |claim| claim.name.clone());
     let words = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let guest = Arc::new(Guest::new(name, args.cpus, args.memory, words).context("cannot make an eventfd")?);
-    if let Some(claim) = &claim {
-        let listener = claim.listener.try_clone().context("cannot duplicate a socket")?;
-        control::serve(listener, guest.clone()).context("cannot start a thread")?;
-    }
-    loft_virtio::worker::start_starter(sandbox::enter_device).context("cannot start a thread")?;
+    let start_threads = || {
+        if let Some(claim) = &claim {
+            let listener = claim.listener.try_clone().context("cannot duplicate a socket")?;
+            control::serve(listener, guest.clone()).context("cannot start a thread")?;
+        }
+        loft_virtio::worker::start_starter(sandbox::enter_device).context("cannot start a thread")
+    };
     exit_on_panic();
+    // Who is in a jail has no threads before.
+    let go_in = jail.map(|jail| {
+        move || {
+            jail.enter(&guests::directory(), args.memory, args.cpus)?;
+            start_threads()
+        }
+    });
+    let go_in = go_in.as_ref().map(|go_in| go_in as &dyn Fn() -> Result<()>);
+    if go_in.is_none() {
+        start_threads()?;
+    }
     let command = !args.command.is_empty();
     let mut from = begun;
     let run = loop {
-        let run = boot(args, from, &kvm, &signals, &guest, &mut detached)?;
+        let run = boot(args, from, &kvm, &signals, &guest, &mut detached, go_in)?;
         if run.ending != Ending::Reboot || args.on_reboot == OnReboot::Exit {
             break run;
         }
@@ -105,10 +135,17 @@ impl control::Balloon for BalloonHandle {
 fn claim(args: &RunArgs) -> Result<Option<Claim>> {
     match Claim::new(&guests::directory(), args.name.as_deref()) {
         Ok(claim) => Ok(Some(claim)),
-        Err(error) if args.name.is_some() || args.detach || args.disks.iter().any(|disk| disk.stop) => Err(error),
+        Err(error)
+            if args.name.is_some() || args.detach || args.jail.is_some() || args.disks.iter().any(|disk| disk.stop) =>
+        {
+            Err(error)
+        }
         Err(_) => Ok(None),
     }
 }
+
+/// What takes the launcher into its jail when all is open, if it has one.
+type GoIn<'a> = Option<&'a dyn Fn() -> Result<()>>;
 
 /// How a guest ran from a boot to its end.
 struct Run {
@@ -134,7 +171,8 @@ struct Boot {
 }
 
 /// Boots the guest and sees it through to its end, in a thread of its own: for another boot the
-/// main thread stays out of the sandbox.
+/// main thread stays out of the sandbox. In a jail, where there is no other boot, it is the main
+/// thread itself. The launcher works on it since `from`.
 fn boot(
     args: &RunArgs,
     from: Instant,
@@ -142,11 +180,15 @@ fn boot(
     signals: &SignalFd,
     guest: &Arc<Guest>,
     detached: &mut Option<Detached>,
+    go_in: GoIn,
 ) -> Result<Run> {
+    if go_in.is_some() {
+        return once(args, from, kvm, signals, guest, detached, go_in);
+    }
     std::thread::scope(|scope| {
         let session = std::thread::Builder::new()
             .name("session".into())
-            .spawn_scoped(scope, || once(args, from, kvm, signals, guest, detached))
+            .spawn_scoped(scope, || once(args, from, kvm, signals, guest, detached, None))
             .context("cannot start a thread")?;
         if args.on_reboot == OnReboot::Exit {
             sandbox::enter(Kind::Main);
@@ -163,6 +205,7 @@ fn once(
     signals: &SignalFd,
     guest: &Arc<Guest>,
     detached: &mut Option<Detached>,
+    go_in: GoIn,
 ) -> Result<Run> {
     let (nets, network) = networks(args)?;
     // The program ends after the machine.
@@ -227,6 +270,7 @@ fn once(
         message("loft: the guest boots; -v shows its kernel's messages, Ctrl-a x ends it, Ctrl-a h helps");
     }
     let keys = if !command || terminal { Raw::enter().context("cannot use the terminal")? } else { None };
+    go_in.map_or(Ok(()), |go_in| go_in())?;
     let started = Instant::now();
     machine.start()?;
     guest.set_running(Some(Running { gate: machine.gate.clone(), agents, balloon }));

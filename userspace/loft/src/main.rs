@@ -15,6 +15,7 @@ mod ending;
 mod guest;
 mod guests;
 mod initrd;
+mod jail;
 #[cfg(target_arch = "aarch64")]
 mod launch;
 mod memory;
