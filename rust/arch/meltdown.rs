@@ -8,8 +8,8 @@
 use super::midr::{all_versions, is_in, END};
 use crate::host::ffi;
 use crate::model::sysreg::regs::ID_AA64PFR0_EL1;
-use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::bindings::midr_range;
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// CPUs that do not have it, whatever their registers say.
 static SAFE: [midr_range; 16] = [
@@ -32,17 +32,17 @@ static SAFE: [midr_range; 16] = [
 ];
 
 /// Whether a CPU has it, of those that have been online since the module was loaded.
-static AFFECTED: AtomicBool = AtomicBool::new(false);
+static AFFECTED: Atomic<bool> = Atomic::new(false);
 
 /// Takes note of the CPU that this runs on; the thread stays on it meanwhile.
 pub(super) fn note_cpu() {
     let csv3 = ID_AA64PFR0_EL1::CSV3.get(read_sysreg!(ID_AA64PFR0_EL1));
     if csv3 == 0 && !is_in(&SAFE) {
-        AFFECTED.store(true, Ordering::Relaxed);
+        AFFECTED.store(true, Relaxed);
     }
 }
 
 /// Returns whether no CPU of the machine has it.
 pub(crate) fn is_unaffected() -> bool {
-    !AFFECTED.load(Ordering::Relaxed)
+    !AFFECTED.load(Relaxed)
 }

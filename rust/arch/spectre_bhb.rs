@@ -15,14 +15,14 @@ use crate::host::percpu_irq::PrepareCpu;
 use crate::host::preempt::{PreemptDisabled, PreemptGuard};
 use crate::model::smccc::function::{ARCH_WORKAROUND_1, ARCH_WORKAROUND_3};
 use crate::model::sysreg::regs::*;
-use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::bindings::{self, midr_range};
 use kernel::cpu::CpuId;
 use kernel::pr_notice_once;
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// What the vectors do: `BRANCHES_*` of `arch/arm64/layout.h`. `entry.S` reads it.
 #[export_name = "loft_branch_history"]
-static BRANCH_HISTORY: AtomicU64 = AtomicU64::new(0);
+static BRANCH_HISTORY: Atomic<u64> = Atomic::new(0);
 
 /// How many branches fill the history, and of which CPUs, with an empty entry at the end.
 struct BranchLoop(u64, &'static [midr_range]);
@@ -101,7 +101,7 @@ fn is_affected(_preempt: PreemptDisabled<'_>) -> bool {
 
 /// Returns whether the vectors, or all CPUs by themselves, do something about it.
 pub(crate) fn is_handled() -> bool {
-    BRANCH_HISTORY.load(Ordering::Relaxed) != 0
+    BRANCH_HISTORY.load(Relaxed) != 0
         || ID_AA64MMFR1_EL1::ECBHB.get(sanitised(ID_AA64MMFR1_EL1::ENCODING)) != 0
 }
 
@@ -120,7 +120,7 @@ impl PrepareCpu for Prepare {
         let call = |function: u32| u64::from(function) << ffi::BRANCHES_CALL_SHIFT;
         let loops = u64::from(ffi::BRANCHES_LOOPS);
         let branches = branches();
-        let mut now = BRANCH_HISTORY.load(Ordering::Relaxed);
+        let mut now = BRANCH_HISTORY.load(Relaxed);
         if ID_AA64ISAR2_EL1::CLRBHB.get(read_sysreg!(ID_AA64ISAR2_EL1)) != 0 {
             now |= 1 << ffi::BRANCHES_CLEAR_BIT;
         } else if branches != 0 {
@@ -139,6 +139,6 @@ impl PrepareCpu for Prepare {
                 );
             }
         }
-        BRANCH_HISTORY.store(now, Ordering::Relaxed);
+        BRANCH_HISTORY.store(now, Relaxed);
     }
 }

@@ -8,12 +8,12 @@
 use super::ffi;
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::bindings;
 use kernel::error::{from_err_ptr, to_result};
 use kernel::fs::file::LocalFile;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::types::Opaque;
 use kernel::workqueue::Work;
 
@@ -153,7 +153,7 @@ pub(crate) struct EventfdHook<T: Listener> {
     #[pin]
     entry: Opaque<bindings::wait_queue_entry>,
     event: EventFd,
-    hooked: AtomicBool,
+    hooked: Atomic<bool>,
     #[pin]
     listener: T,
 }
@@ -179,7 +179,7 @@ impl<T: Listener> EventfdHook<T> {
             pin_init!(Self {
                 entry <- Opaque::zeroed(),
                 event,
-                hooked: AtomicBool::new(false),
+                hooked: Atomic::new(false),
                 listener <- listener,
             }),
             GFP_KERNEL_ACCOUNT,
@@ -202,7 +202,7 @@ impl<T: Listener> EventfdHook<T> {
         };
         question.hooked?;
         // INVARIANT: It is in the queue.
-        this.hooked.store(true, Ordering::Relaxed);
+        this.hooked.store(true, Relaxed);
         Ok((this, events & ffi::LOFT_EPOLLIN != 0))
     }
 
@@ -248,7 +248,7 @@ impl<T: Listener> EventfdHook<T> {
 #[pinned_drop]
 impl<T: Listener> PinnedDrop for EventfdHook<T> {
     fn drop(self: Pin<&mut Self>) {
-        if self.hooked.load(Ordering::Relaxed) {
+        if self.hooked.load(Relaxed) {
             let mut count = 0;
             // SAFETY: By the invariant the entry is in that queue. This takes the queue's lock,
             // under which the callback runs: it is not running when this returns, and will not

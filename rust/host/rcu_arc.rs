@@ -11,11 +11,12 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::bindings;
 use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::{new_mutex, rcu, Arc, ArcBorrow, Mutex, MutexGuard, UniqueArc};
 use kernel::types::Opaque;
 
 /// The queue of what is dropped when its readers are done; there while a [`Retirement`] is.
-static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_mut());
+static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
 
 /// Drops values when their readers are done. Made once; while it lives [`RcuArc`]s may be replaced.
 ///
@@ -35,7 +36,7 @@ impl Retirement {
             return Err(ENOMEM);
         }
         // INVARIANT: It was made above.
-        QUEUE.store(queue, Ordering::Release);
+        QUEUE.store(queue, Release);
         Ok(Self(()))
     }
 }
@@ -46,7 +47,7 @@ impl Drop for Retirement {
         // as nothing that publishes is left; destroying it waits until that is dropped.
         unsafe {
             bindings::rcu_barrier();
-            bindings::destroy_workqueue(QUEUE.load(Ordering::Acquire));
+            bindings::destroy_workqueue(QUEUE.load(Acquire));
         }
     }
 }
@@ -91,7 +92,7 @@ fn retire<T: Send + Sync + 'static>(value: Arc<T>) {
     unsafe {
         let work = (*retired).work.get();
         ffi::loft_init_rcu_work(work, Some(end::<T>));
-        bindings::queue_rcu_work(QUEUE.load(Ordering::Acquire), work);
+        bindings::queue_rcu_work(QUEUE.load(Acquire), work);
     }
 }
 

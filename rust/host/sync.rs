@@ -24,6 +24,14 @@
 //!           Gic::shared
 //!     Vm::vcpus    raw, irq   finding vCPUs; nothing is taken inside
 //! ```
+//!
+//! Atomic variables are `kernel::sync::atomic`'s, whose memory model is the kernel's (LKMM), but
+//! for those that are accessed between KVM_RUN and the guest, or in an exit. Of the former each
+//! access is a call of a C function in kernels without `RUST_INLINE_HELPERS`, as Debian's are. The
+//! latter are `core`'s: on arm64 its relaxed loads and stores, acquire, release and `fence(SeqCst)`
+//! are the instructions of READ_ONCE(), WRITE_ONCE(), smp_load_acquire(), smp_store_release() and
+//! smp_mb(). Nothing here relies on an order that only address, data or control dependencies give,
+//! which is where the two models differ. Who writes them is Rust only.
 
 use kernel::prelude::*;
 

@@ -147,6 +147,7 @@ impl Drop for Running<'_> {
 impl Vcpu {
     /// Does what the middle loop could not, and what that leaves to be done about others, however
     /// it ends. Interrupts and preemption are on, and this may sleep.
+    #[inline(always)]
     fn serve(
         &self,
         loaded: &mut Loaded<'_, StoppedVcpu>,

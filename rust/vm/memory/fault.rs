@@ -13,8 +13,8 @@ use crate::host::mm;
 use crate::host::page::{GRANULE, PAGE_SIZE};
 use crate::model::stage2::{Level, MapError, Mapping, MemType, Perm};
 use crate::model::types::{HostPa, Ipa};
-use core::sync::atomic::Ordering;
 use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
 
 /// How a fault was served.
 pub(crate) enum Fault {
@@ -84,7 +84,7 @@ impl GuestMemory {
             mem: host_page.mem(),
         };
         if !host_page.is_counted() {
-            self.has_uncounted.store(true, Ordering::Relaxed);
+            self.has_uncounted.store(true, Relaxed);
         }
         // Whoever finds the page mapped has seen the store, by this lock.
         let mmu = self.mmu.read();
@@ -153,7 +153,7 @@ impl GuestMemory {
     /// and is not believed.
     pub(crate) fn broken_page(&self, ipa: Ipa) -> Option<HostPa> {
         let mmu = self.mmu.read();
-        if self.has_uncounted.load(Ordering::Relaxed) {
+        if self.has_uncounted.load(Relaxed) {
             return None;
         }
         let leaf = mmu.stage2.walk(ipa)?;
@@ -161,10 +161,19 @@ impl GuestMemory {
         if !attributes.perm.w || attributes.mem != MemType::Normal {
             return None;
         }
-        let fewer = |left: u32| left.checked_sub(1);
-        self.reports
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer)
-            .ok()?;
-        Some(leaf.output(GRANULE, ipa))
+        self.take_report().then(|| leaf.output(GRANULE, ipa))
+    }
+
+    /// Takes one of the reports that the guest has left, if there is one.
+    fn take_report(&self) -> bool {
+        let mut left = self.reports.load(Relaxed);
+        while let Some(fewer) = left.checked_sub(1) {
+            match self.reports.cmpxchg(left, fewer, Relaxed) {
+                Ok(_) => return true,
+                // Another vCPU of the guest has taken one: at most as many times as there were.
+                Err(now) => left = now,
+            }
+        }
+        false
     }
 }

@@ -33,10 +33,10 @@ use crate::model::invalidate::InvalidateState;
 use crate::model::stage2::{Geometry, GeometryError};
 use crate::model::types::Ipa;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU32};
 use kernel::mm::Mm;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
+use kernel::sync::atomic::Atomic;
 use kernel::sync::{static_lock_class, Arc};
 use slots::Slots;
 
@@ -80,9 +80,9 @@ pub(crate) struct GuestMemory {
     mm: ARef<Mm>,
     /// The guest has had memory that is no counted page of RAM, such as a device's: it may be able
     /// to have an access fail as it likes.
-    has_uncounted: AtomicBool,
+    has_uncounted: Atomic<bool>,
     /// How many more pages its memory errors may take out of use.
-    reports: AtomicU32,
+    reports: Atomic<u32>,
 }
 
 /// The most pages that the memory errors of one VM take out of use.
@@ -115,8 +115,8 @@ impl GuestMemory {
                 regime,
                 geometry,
                 mm,
-                has_uncounted: AtomicBool::new(false),
-                reports: AtomicU32::new(MAX_REPORTS),
+                has_uncounted: Atomic::new(false),
+                reports: Atomic::new(MAX_REPORTS),
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
