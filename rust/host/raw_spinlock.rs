@@ -5,6 +5,7 @@
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 
 use super::ffi;
+use core::arch::asm;
 use kernel::bindings;
 use kernel::sync::lock::{Backend, Lock};
 
@@ -42,13 +43,32 @@ mod raw {
     pub(super) use super::ffi::loft_raw_spin_unlock_irqrestore as unlock;
 }
 
-/// Takes a raw spin lock by `raw_spin_lock_irqsave()`.
+/// In place of the flags: interrupts were masked by PSTATE when the lock was taken, as they are in
+/// an exit of a guest's that is answered in the vector. Then it changes nothing about them, nor
+/// about preemption, which needs an interrupt.
+const MASKED: usize = usize::MAX;
+
+/// Whether PSTATE masks interrupts. Kernels that look for mistakes with locks are not asked: they
+/// hear of each lock.
+#[inline(always)]
+fn is_masked() -> bool {
+    const I: usize = 1 << 7;
+    if cfg!(any(CONFIG_DEBUG_SPINLOCK, CONFIG_LOCKDEP, CONFIG_KCSAN)) {
+        return false;
+    }
+    let daif: usize;
+    // SAFETY: Reads a register.
+    unsafe { asm!("mrs {}, daif", out(reg) daif, options(nomem, nostack, preserves_flags)) };
+    daif & I != 0
+}
+
+/// Takes a raw spin lock by `raw_spin_lock_irqsave()`, or by less where interrupts are masked.
 pub(crate) struct RawSpinLockIrqSaveBackend;
 
 // SAFETY: A `raw_spinlock_t` has one owner at a time, and `relock` is the trait's, by `lock`.
 unsafe impl Backend for RawSpinLockIrqSaveBackend {
     type State = bindings::raw_spinlock;
-    /// What the CPU had in PSTATE.DAIF, or the GIC's priority mask, before.
+    /// What the CPU had in PSTATE.DAIF, or the GIC's priority mask, before; or [`MASKED`].
     type GuardState = usize;
 
     unsafe fn init(
@@ -62,6 +82,11 @@ unsafe impl Backend for RawSpinLockIrqSaveBackend {
 
     #[inline]
     unsafe fn lock(ptr: *mut Self::State) -> usize {
+        if is_masked() {
+            // SAFETY: By the requirement the lock is initialised; nothing interrupts this CPU.
+            unsafe { ffi::loft_raw_spin_lock_masked(ptr) };
+            return MASKED;
+        }
         // SAFETY: By the requirement the lock is initialised.
         unsafe { raw::lock(ptr) }
     }
@@ -74,6 +99,11 @@ unsafe impl Backend for RawSpinLockIrqSaveBackend {
 
     #[inline]
     unsafe fn unlock(ptr: *mut Self::State, flags: &usize) {
+        if *flags == MASKED {
+            // SAFETY: By the requirement the caller owns the lock, which it has taken so.
+            unsafe { ffi::loft_raw_spin_unlock_masked(ptr) };
+            return;
+        }
         // SAFETY: By the requirement the caller owns the lock, and `flags` is what taking it
         // returned.
         unsafe { raw::unlock(ptr, *flags) };

@@ -33,3 +33,14 @@ void loft_raw_spin_unlock_irqrestore(raw_spinlock_t *lock, unsigned long flags)
 {
 	raw_spin_unlock_irqrestore(lock, flags);
 }
+
+/* With interrupts masked by PSTATE: the lock alone. */
+notrace void loft_raw_spin_lock_masked(raw_spinlock_t *lock)
+{
+	arch_spin_lock(&lock->raw_lock);
+}
+
+notrace void loft_raw_spin_unlock_masked(raw_spinlock_t *lock)
+{
+	arch_spin_unlock(&lock->raw_lock);
+}
