@@ -52,24 +52,12 @@ pub(crate) fn get_mut<T>(slice: &mut [T], index: usize) -> Option<&mut T> {
 }
 
 /// `index` modulo `N`, a power of two, with data processing that the compiler cannot leave out for
-/// a check that it has seen.
+/// a check that it has seen. One instruction, where [`get`] takes five: a mask needs no flags, and
+/// so no barrier.
 #[inline(always)]
-fn wrap<const N: usize>(mut index: usize) -> usize {
+pub(crate) fn wrap<const N: usize>(mut index: usize) -> usize {
     const { assert!(N.is_power_of_two()) };
     // SAFETY: No instruction at all.
     unsafe { asm!("/* {} */", inout(reg) index, options(pure, nomem, nostack, preserves_flags)) };
     index & (N - 1)
-}
-
-/// As [`get`] where the length is a power of two, which takes one instruction: a mask needs no
-/// flags, and so no barrier.
-#[inline(always)]
-pub(crate) fn entry<T, const N: usize>(array: &[T; N], index: usize) -> Option<&T> {
-    (index < N).then(|| &array[wrap::<N>(index)])
-}
-
-/// As [`get_mut`], likewise.
-#[inline(always)]
-pub(crate) fn entry_mut<T, const N: usize>(array: &mut [T; N], index: usize) -> Option<&mut T> {
-    (index < N).then(|| &mut array[wrap::<N>(index)])
 }

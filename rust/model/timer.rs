@@ -150,6 +150,16 @@ impl TimerSet {
         }
     }
 
+    /// A bit for each, in the order of [`TimerId`].
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set with these [`TimerSet::bits`]; others are ignored.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & 3)
+    }
+
     /// Whether none is in it.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

@@ -430,7 +430,7 @@ impl StoppedVcpu {
         self.watch_caches(!cpu::features().fwb && !caches_on);
         let ppis = self.vm.timers.as_ref().copied();
         self.timers.set_ppis(ppis.unwrap_or(TimerPpis::NEW));
-        self.frozen = Frozen::of(&self.vm, self.fast);
+        self.frozen = Frozen::of(&self.vm, self.id, self.fast);
         (self.firmware, self.firmware_changes) = self.vm.firmware();
     }
 

@@ -5,12 +5,16 @@
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{Guest, GuestFeatures, Storage};
 use crate::model::sysreg::{lookup, Encoding, IdRegs};
+use crate::model::vcpus::VcpuId;
 use crate::model::vgic::GicFrame;
 use crate::vm::gic::{FrameMap, GicModel};
 use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+
+/// An address that no guest has, nor any near it.
+const NOWHERE: u64 = 1 << 63;
 
 /// What [`Frozen::of`] finds when the vCPU first runs, so that nobody has to ask the VM again.
 pub(crate) struct Frozen {
@@ -19,6 +23,8 @@ pub(crate) struct Frozen {
     fast_calls: bool,
     gic: Option<Arc<GicModel>>,
     frames: Option<Arc<FrameMap>>,
+    /// Where the vCPU's own redistributor is, and which that is.
+    redist: (u64, GicFrame),
     peers: Option<Arc<KVec<Arc<VcpuHandle>>>>,
 }
 
@@ -31,12 +37,15 @@ impl Frozen {
             fast_calls: false,
             gic: None,
             frames: None,
+            redist: (NOWHERE, GicFrame::Dist),
             peers: None,
         }
     }
 
-    /// Takes it from a VM that runs. `fast`: exits are answered in the vector.
-    pub(super) fn of(vm: &Vm, fast: bool) -> Self {
+    /// Takes it from a VM that runs, for its vCPU `id`. `fast`: exits are answered in the vector.
+    pub(super) fn of(vm: &Vm, id: VcpuId, fast: bool) -> Self {
+        let frames = vm.gic.map_of_frames();
+        let redist = frames.as_ref().and_then(|frames| frames.redist(id));
         let features = vm.with_ids(|ids| GuestFeatures::new(ids, vm.gic.is_ready()));
         let filtered = vm.smccc_filter.as_ref();
         Self {
@@ -47,7 +56,8 @@ impl Frozen {
             },
             fast_calls: fast && filtered.is_none_or(|filter| filter.is_empty()),
             gic: vm.gic.model().cloned(),
-            frames: vm.gic.map_of_frames(),
+            redist: (redist.unwrap_or(NOWHERE), GicFrame::Redist(id)),
+            frames,
             peers: Some(vm.vcpus()),
         }
     }
@@ -79,6 +89,12 @@ impl Frozen {
     /// Returns which frame of the interrupt controller, and where in it, an access at `ipa` is.
     #[inline(always)]
     pub(super) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
+        // Its own redistributor is what a vCPU accesses most.
+        let (own, frame) = self.redist;
+        let offset = ipa.wrapping_sub(own);
+        if offset < u64::from(frame.size()) {
+            return Some((frame, offset as u32));
+        }
         self.frames.as_ref()?.find(ipa)
     }
 

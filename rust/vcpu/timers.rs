@@ -75,6 +75,13 @@ impl Timers {
         ctls.lines()
     }
 
+    /// Returns whose lines are up while they are on. The CPU compares: what has been written to
+    /// their registers since the last exit may not count yet.
+    #[inline]
+    pub(super) fn lines_now(&self) -> TimerSet {
+        Ctls::read().lines()
+    }
+
     /// Takes over the lines from `levels`, those of the vCPU's private interrupts.
     pub(super) fn take_levels(&mut self, levels: u32) {
         let high = |timer| levels & 1_u32.wrapping_shl(self.ppis.of(timer).get()) != 0;

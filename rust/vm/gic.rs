@@ -9,8 +9,8 @@ use super::vcpu_handle::VcpuHandle;
 use crate::host::raw_spinlock::RawSpinLock;
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{
-    Bank, Error as GicError, Gic, GicConfig, GicStorage, IntId, Irq, Lock, LpiWork, Notify, Redist,
-    Shared as SharedIrqs, WorkSet,
+    Bank, Error as GicError, Gic, GicConfig, GicStorage, IntId, IrqBlock, Lock, LpiWork, Notify,
+    Redist, Shared as SharedIrqs, WorkSet,
 };
 use core::ops::DerefMut;
 use kernel::prelude::*;
@@ -38,7 +38,7 @@ impl GicStorage for Memory {
     type Redists = KVVec<Redist>;
     type Bank = Locked<Bank>;
     type Banks = KVVec<Locked<Bank>>;
-    type Spis = KVVec<Irq>;
+    type Spis = KVVec<IrqBlock>;
     type Works = KVVec<WorkSet>;
     type Shared = Locked<SharedIrqs<Self>>;
     type Lpis = LpiBlocks;
@@ -158,8 +158,8 @@ impl VmGic {
             works.push(WorkSet::default(), GFP_KERNEL_ACCOUNT)?;
         }
         let mut spis = KVVec::new();
-        for _ in 0..setup.config.nr_spis() {
-            spis.push(Irq::default(), GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..setup.config.spi_blocks() {
+            spis.push(IrqBlock::default(), GFP_KERNEL_ACCOUNT)?;
         }
         let shared = KBox::pin_init(
             RawSpinLock::new(

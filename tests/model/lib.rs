@@ -22,11 +22,7 @@ mod speculation {
         slice.get_mut(index)
     }
 
-    pub(crate) fn entry<T, const N: usize>(array: &[T; N], index: usize) -> Option<&T> {
-        array.get(index)
-    }
-
-    pub(crate) fn entry_mut<T, const N: usize>(array: &mut [T; N], index: usize) -> Option<&mut T> {
-        array.get_mut(index)
+    pub(crate) fn wrap<const N: usize>(index: usize) -> usize {
+        index % N
     }
 }

@@ -14,6 +14,7 @@
 
 use super::flush::Best;
 use super::intid::{IntId, Line};
+use super::irq::IrqBit;
 use super::lrs::{hcr, MAX_LRS};
 use super::redist::WorkSet;
 use super::state::View;
@@ -61,7 +62,7 @@ impl View<'_> {
         let spis = self.spi_work(cpu);
         let mut active = spis.map_or(WorkSet::default(), |spis| spis.active());
         self.each_private(cpu, |id, irq| {
-            if irq.active {
+            if irq.active() {
                 active.insert(id);
             }
         });
@@ -79,7 +80,7 @@ impl View<'_> {
         for (rank, id) in (0..).zip(bank.nest.iter().rev()) {
             let acknowledged = |id| {
                 self.irq(Line::seen_by(cpu, id))
-                    .is_some_and(|irq| irq.acknowledged)
+                    .is_some_and(|irq| irq.acknowledged())
             };
             if active.contains(id) && acknowledged(id) {
                 active.remove(id);
@@ -88,7 +89,7 @@ impl View<'_> {
         }
         for id in active.iter().take_while(|id| !id.is_spi()) {
             if let Some(irq) = self.irq(Line::seen_by(cpu, id)) {
-                order.add(u8::MAX, irq.priority, id.get());
+                order.add(u8::MAX, irq.priority(), id.get());
             }
         }
         if let Some(shared) = &self.shared {
@@ -110,13 +111,15 @@ impl View<'_> {
         for id in old.iter() {
             let irq = self.irq(Line::seen_by(cpu, id));
             // One of those that were acknowledged again is not yet marked.
-            if irq.is_some_and(|irq| irq.acknowledged && irq.active && irq.holder == Some(cpu)) {
+            if irq
+                .is_some_and(|irq| irq.acknowledged() && irq.active() && irq.holder() == Some(cpu))
+            {
                 nest.push(id);
             }
         }
         for id in run.iter().rev().filter_map(IntId::new) {
-            if let Some(irq) = self.irq_mut(Line::seen_by(cpu, id)) {
-                irq.acknowledged = true;
+            if let Some(mut irq) = self.irq_mut(Line::seen_by(cpu, id)) {
+                irq.set(IrqBit::Acknowledged, true);
                 nest.push(id);
             }
         }

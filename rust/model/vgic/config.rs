@@ -3,6 +3,7 @@
 //! What userspace decides before the interrupt controller exists.
 
 use super::intid::IntId;
+use super::irq::IrqBlock;
 use super::mmio::GicFrame;
 use super::Error;
 use crate::model::sysreg::regs::{GICD_IIDR, GICD_TYPER2};
@@ -53,9 +54,9 @@ impl GicConfig {
         self.nr_irqs.is_some()
     }
 
-    /// How many shared interrupts there are to be.
-    pub fn nr_spis(&self) -> usize {
-        self.nr_irqs().saturating_sub(IntId::PRIVATE) as usize
+    /// How many blocks of shared interrupts there are to be.
+    pub fn spi_blocks(&self) -> usize {
+        self.nr_irqs().saturating_sub(IntId::PRIVATE) as usize / IrqBlock::LEN
     }
 
     /// GICD_IIDR.Revision. 2: groups can be configured and are honoured. 3: GICR_CTLR says that
@@ -69,7 +70,9 @@ impl GicConfig {
     /// number has been set.
     pub fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
         let nr_irqs = self.nr_irqs.map_or(IntId::PRIVATE, u32::from);
-        frame.locate(offset, 4, nr_irqs).is_some()
+        let register = frame.locate(offset, 4).filter(|_| offset < frame.size());
+        register
+            .is_some_and(|register| register.field.is_none() || register.first(offset) < nr_irqs)
     }
 
     /// Reads a distributor register before there is a distributor.

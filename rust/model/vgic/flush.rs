@@ -26,7 +26,7 @@
 //! an exit, and in EOImode 0, which is what nearly all guests use, nobody writes DIR.
 
 use super::intid::{IntId, Line};
-use super::irq::{InLr, Irq};
+use super::irq::{InLr, Irq, IrqBit, IrqBlock};
 use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, quiet_hcr, vmcr, LrFile, MAX_LRS};
 use super::state::{forwards, View};
@@ -105,12 +105,12 @@ impl View<'_> {
         let (mut actives, mut active) = (0usize, None);
         let enables = self.dist.enables();
         let all = self.each_work(cpu, |id, irq| {
-            if irq.active {
+            if irq.active() {
                 actives = actives.saturating_add(1);
                 active = Some(id);
-            } else if irq.raised() && forwards(enables, irq.group1) {
-                let held_back = !group_enabled(file.vmcr, irq.group1);
-                pending.add(held_back.into(), irq.priority, id.get());
+            } else if irq.raised() && forwards(enables, irq.group1()) {
+                let held_back = !group_enabled(file.vmcr, irq.group1());
+                pending.add(held_back.into(), irq.priority(), id.get());
             }
         });
         if !all {
@@ -202,24 +202,24 @@ impl View<'_> {
         active_timers: TimerSet,
     ) {
         let physical = self.bank(cpu).and_then(|bank| bank.link(id, active_timers));
-        let Some(irq) = self.irq_mut(Line::seen_by(cpu, id)) else {
+        let Some(mut irq) = self.irq_mut(Line::seen_by(cpu, id)) else {
             return;
         };
         // The latch is not the physical line's doing: nothing but an EOI bit tells when it may be
         // given.
-        let physical = physical.filter(|_| !(irq.active && irq.latch));
+        let physical = physical.filter(|_| !(irq.active() && irq.latch()));
         let (value, note) = list_register(
-            irq,
+            &irq,
             id,
-            again && irq.target == Some(cpu),
-            forwards(enables, irq.group1),
+            again && irq.target() == Some(cpu),
+            forwards(enables, irq.group1()),
             physical,
         );
         if file.push(value) {
             file.has_spis |= id.is_spi();
-            irq.lr = Some(note);
+            irq.set_lr(Some(note));
             if note.latched {
-                irq.latch = false;
+                irq.set(IrqBit::Latch, false);
             }
             file.linked = file.linked.union(note.timer);
         }
@@ -239,33 +239,33 @@ impl View<'_> {
 /// to come back. It is never pending and active either: while it is active, the physical GIC holds
 /// what is pending.
 fn list_register(
-    irq: &Irq,
+    irq: &Irq<&mut IrqBlock>,
     id: IntId,
     again: bool,
     forwards: bool,
     physical: Option<(TimerId, u16)>,
 ) -> (u64, InLr) {
     let wanted = irq.raised() && forwards;
-    let pending = wanted && (!irq.active || (irq.edge && again && physical.is_none()));
-    let at_end = if irq.edge {
+    let pending = wanted && (!irq.active() || (irq.edge() && again && physical.is_none()));
+    let at_end = if irq.edge() {
         wanted && !again
     } else {
-        irq.line || irq.watched || (irq.active && irq.latch)
+        irq.line() || irq.watched() || (irq.active() && irq.latch())
     };
     let note = InLr {
         pending,
-        latched: pending && irq.edge,
+        latched: pending && irq.edge(),
         eoi: physical.is_none() && at_end,
         timer: physical.map_or(TimerSet::NONE, |(timer, _)| TimerSet::only(timer)),
     };
-    let mut value = u64::from(id.get()) | (u64::from(irq.priority) << lr::PRIORITY_SHIFT);
-    if irq.active {
+    let mut value = u64::from(id.get()) | (u64::from(irq.priority()) << lr::PRIORITY_SHIFT);
+    if irq.active() {
         value |= lr::ACTIVE;
     }
     if note.pending {
         value |= lr::PENDING;
     }
-    if irq.group1 {
+    if irq.group1() {
         value |= lr::GROUP1;
     }
     if note.eoi {

@@ -3,6 +3,7 @@
 //! Where interrupts come from: device lines and SGIs. And where they go: routing by affinity.
 
 use super::intid::{IntId, Line};
+use super::irq::IrqBit;
 use super::redist::{Bank, Redist};
 use super::state::{Dist, View};
 use super::Error;
@@ -132,20 +133,19 @@ impl Bank {
         id: IntId,
         reg: SgiReg,
     ) -> bool {
-        let Some(irq) = self.private.get_mut(id.index()) else {
-            return false;
-        };
-        if (irq.group1 && reg != SgiReg::Sgi1) || irq.latch {
+        let mut irq = self.private.irq_mut(id);
+        if (irq.group1() && reg != SgiReg::Sgi1) || irq.latch() {
             return false;
         }
-        irq.latch = true;
-        if irq.lr.is_none() && irq.holder.is_none() {
-            irq.holder = irq.wanted_by();
-            if irq.holder.is_some() {
+        irq.set(IrqBit::Latch, true);
+        if irq.lr().is_none() && irq.holder().is_none() {
+            let holder = irq.wanted_by();
+            if holder.is_some() {
+                irq.set_holder(holder);
                 redist.set_private(id, true);
             }
         }
-        irq.kick_when_raised().is_some() && dist.forwards(irq.group1)
+        irq.kick_when_raised().is_some() && dist.forwards(irq.group1())
     }
 }
 
@@ -153,14 +153,14 @@ impl View<'_> {
     /// Brings the work sets up to date with an interrupt that changed. One in a list register stays
     /// where it is until it comes back.
     pub(super) fn place(&mut self, line: Line) {
-        let Some(irq) = self.irq_mut(line) else {
+        let Some(mut irq) = self.irq_mut(line) else {
             return;
         };
-        let (had, want) = (irq.holder, irq.wanted_by());
-        if irq.lr.is_some() || had == want {
+        let (had, want) = (irq.holder(), irq.wanted_by());
+        if irq.lr().is_some() || had == want {
             return;
         }
-        irq.holder = want;
+        irq.set_holder(want);
         let id = line.id();
         if let Some(vcpu) = line.bank() {
             // It is its own vCPU's or nobody's.
@@ -182,7 +182,7 @@ impl View<'_> {
         self.place(line);
         let irq = self.irq(line)?;
         irq.kick_when_raised()
-            .filter(|_| self.dist.forwards(irq.group1))
+            .filter(|_| self.dist.forwards(irq.group1()))
     }
 
     /// The priority, group, enable or route of an interrupt has changed: who has to be kicked for
@@ -190,10 +190,10 @@ impl View<'_> {
     pub(super) fn rearrange(&mut self, line: Line) -> Option<VcpuId> {
         self.place(line);
         let irq = self.irq(line)?;
-        if irq.lr.is_none() && !(irq.raised() && self.dist.forwards(irq.group1)) {
+        if irq.lr().is_none() && !(irq.raised() && self.dist.forwards(irq.group1())) {
             return None;
         }
-        irq.holder
+        irq.holder()
     }
 
     /// See [`super::Gic::set_level`].
@@ -201,17 +201,17 @@ impl View<'_> {
         if line.id().is_sgi() {
             return Err(Error::Invalid);
         }
-        let irq = self.irq_mut(line).ok_or(Error::Invalid)?;
-        if irq.edge {
-            if !high || irq.latch {
+        let mut irq = self.irq_mut(line).ok_or(Error::Invalid)?;
+        if irq.edge() {
+            if !high || irq.latch() {
                 return Ok(None);
             }
-            irq.latch = true;
+            irq.set(IrqBit::Latch, true);
         } else {
-            if irq.line == high {
+            if irq.line() == high {
                 return Ok(None);
             }
-            irq.line = high;
+            irq.set(IrqBit::Line, high);
         }
         if high {
             Ok(self.raise(line))

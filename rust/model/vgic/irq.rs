@@ -1,9 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of one interrupt.
+//! The state of the interrupts, in blocks of 32, as the registers have them.
+//!
+//! A register that has a bit for each of 32 interrupts is read from the bytes of all of them at
+//! once, eight bytes to a word, and a write to it does something about those only that it changes.
 
+use super::intid::IntId;
 use crate::model::timer::TimerSet;
 use crate::model::vcpus::VcpuId;
+use crate::speculation;
+use core::ops::{Deref, DerefMut};
+
+/// Something that an interrupt is, or is not: a bit of its byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IrqBit {
+    /// Its bit in GICD_ISENABLER.
+    Enabled,
+    /// In group 1, otherwise in group 0.
+    Group1,
+    /// Edge-triggered, otherwise level-sensitive.
+    Edge,
+    /// Active.
+    Active,
+    /// Pending by an edge or by a write to ISPENDR.
+    Latch,
+    /// The level of the input. Means nothing for an edge.
+    Line,
+    /// While it is active: its holder has acknowledged it, and has it in its
+    /// [`Nest`](super::active).
+    Acknowledged,
+    /// Somebody waits for the guest to deactivate it.
+    Watched,
+}
+
+impl IrqBit {
+    const fn mask(self) -> u8 {
+        1 << self as u8
+    }
+}
 
 /// What was written into a list register for an interrupt, for as long as the guest may be changing
 /// it there.
@@ -20,102 +54,352 @@ pub(super) struct InLr {
     pub(super) timer: TimerSet,
 }
 
-/// One interrupt, private or shared.
-///
-/// While it sits in a list register of a running vCPU (`lr`), `active` and `latch` here are only
-/// what they were at the last entry, plus edges that arrived since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Irq {
-    /// GICD_IROUTER: Aff2, Aff1, Aff0 in 24 bits.
-    pub(super) route: u32,
-    /// The vCPU that `route` names, or that a private interrupt belongs to. None: routed to nobody.
-    pub(super) target: Option<VcpuId>,
-    /// The vCPU that has it in its work set: the target, or where it is active.
-    pub(super) holder: Option<VcpuId>,
-    pub(super) lr: Option<InLr>,
-    pub(super) priority: u8,
-    pub(super) enabled: bool,
-    pub(super) group1: bool,
-    /// Edge-triggered, otherwise level-sensitive.
-    pub(super) edge: bool,
-    /// The level of the input. Means nothing for an edge.
-    pub(super) line: bool,
-    /// Pending by an edge or by a write to ISPENDR.
-    pub(super) latch: bool,
-    pub(super) active: bool,
-    /// While it is active: its holder has acknowledged it, and has it in its
-    /// [`Nest`](super::active).
-    pub(super) acknowledged: bool,
-    /// Somebody waits for the guest to deactivate it.
-    pub(super) watched: bool,
+impl InLr {
+    /// In the byte of an interrupt: it is in a list register. The others say nothing without it.
+    const HELD: u8 = 1 << 0;
+    const PENDING: u8 = 1 << 1;
+    const LATCHED: u8 = 1 << 2;
+    const EOI: u8 = 1 << 3;
+    const TIMER_SHIFT: u32 = 4;
+
+    #[inline(always)]
+    fn pack(lr: Option<Self>) -> u8 {
+        lr.map_or(0, |lr| {
+            let bit = |is, bit| if is { bit } else { 0 };
+            Self::HELD
+                | bit(lr.pending, Self::PENDING)
+                | bit(lr.latched, Self::LATCHED)
+                | bit(lr.eoi, Self::EOI)
+                | lr.timer.bits() << Self::TIMER_SHIFT
+        })
+    }
+
+    #[inline(always)]
+    fn unpack(byte: u8) -> Option<Self> {
+        (byte & Self::HELD != 0).then(|| Self {
+            pending: byte & Self::PENDING != 0,
+            latched: byte & Self::LATCHED != 0,
+            eoi: byte & Self::EOI != 0,
+            timer: TimerSet::from_bits(byte >> Self::TIMER_SHIFT),
+        })
+    }
 }
 
-impl Default for Irq {
+/// Where an interrupt goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct IrqPlace {
+    /// GICD_IROUTER: Aff2, Aff1, Aff0 in 24 bits.
+    route: u32,
+    /// The vCPU that `route` names, or that a private interrupt belongs to. None: routed to nobody.
+    target: Option<VcpuId>,
+    /// The vCPU that has it in its work set: the target, or where it is active.
+    holder: Option<VcpuId>,
+}
+
+/// 32 interrupts, private or shared, whose numbers follow each other.
+///
+/// While one sits in a list register of a running vCPU, whether it is active and its latch are here
+/// only what they were at the last entry, plus edges that arrived since.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct IrqBlock {
+    /// An [`IrqBit`] each.
+    bits: PerIrq,
+    /// An [`InLr`], or 0.
+    lr: PerIrq,
+    priority: PerIrq,
+    /// In the order of the bytes.
+    place: [IrqPlace; Self::LEN],
+}
+
+/// A byte for each interrupt of a block, in a place from which eight can be loaded at once.
+///
+/// Of four interrupts whose numbers follow each other the bytes are in the same place of four words
+/// of eight bytes: a bit of each byte is gathered in few steps then.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(8))]
+struct PerIrq([u8; IrqBlock::LEN]);
+
+impl PerIrq {
+    /// Where the byte of the interrupt in place `n` of the block is.
+    #[inline(always)]
+    const fn slot(n: usize) -> usize {
+        n % 4 * 8 | n / 4 % 8
+    }
+
+    /// The words. Spelt out: what is copied as a whole is loaded by words.
+    #[inline(always)]
+    fn words(self) -> [u64; 4] {
+        #[inline(always)]
+        const fn word(b: &[u8; IrqBlock::LEN], k: usize) -> u64 {
+            u64::from_le_bytes([
+                b[k],
+                b[k + 1],
+                b[k + 2],
+                b[k + 3],
+                b[k + 4],
+                b[k + 5],
+                b[k + 6],
+                b[k + 7],
+            ])
+        }
+        let PerIrq(bytes) = self;
+        [
+            word(&bytes, 0),
+            word(&bytes, 8),
+            word(&bytes, 16),
+            word(&bytes, 24),
+        ]
+    }
+
+    /// A bit for each: the one with this number, at most 4, of its byte.
+    #[inline(always)]
+    fn gather(self, bit: u32) -> u32 {
+        gather(self.words(), bit)
+    }
+}
+
+/// Of four words of bytes, as [`PerIrq`] has them, a bit for each byte: the one with this number,
+/// at most 4.
+#[inline(always)]
+fn gather(words: [u64; 4], bit: u32) -> u32 {
+    let mask = LOWEST << (bit & 7);
+    let [a, b, c, d] = words;
+    let (a, b, c, d) = (a & mask, b & mask, c & mask, d & mask);
+    // Byte n has the bits of interrupts 4n to 4n + 3; then every second one those of eight, and so
+    // on.
+    let nibbles = (a | b << 1 | c << 2 | d << 3) >> (bit & 7);
+    let bytes = (nibbles | nibbles >> 4) & 0x00ff_00ff_00ff_00ff;
+    let halves = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    (halves | halves >> 16) as u32
+}
+
+/// The lowest bit of each byte.
+const LOWEST: u64 = 0x0101_0101_0101_0101;
+
+impl Default for IrqBlock {
+    fn default() -> Self {
+        Self {
+            bits: PerIrq::default(),
+            lr: PerIrq::default(),
+            priority: PerIrq::default(),
+            place: [IrqPlace::default(); Self::LEN],
+        }
+    }
+}
+
+impl IrqBlock {
+    /// How many interrupts a block has.
+    pub const LEN: usize = 32;
+
     /// A shared interrupt out of reset. The architecture leaves most of it unknown; group 1, edge,
     /// not enabled are what KVM starts with. So what a device does before the guest has configured
     /// its interrupt is kept, as an edge.
-    fn default() -> Self {
-        Self {
-            route: 0,
-            target: None,
-            holder: None,
-            lr: None,
-            priority: 0,
-            enabled: false,
-            group1: true,
-            edge: true,
-            line: false,
-            latch: false,
-            active: false,
-            acknowledged: false,
-            watched: false,
-        }
-    }
-}
-
-impl Irq {
-    /// A shared interrupt out of reset.
-    pub(super) fn spi() -> Self {
-        Self {
-            target: Some(VcpuId::FIRST),
-            ..Self::default()
-        }
-    }
+    pub(super) const SPI: u8 = IrqBit::Group1.mask() | IrqBit::Edge.mask();
 
     /// An SGI out of reset: edge-triggered, and enabled, which the architecture leaves to the
     /// implementation.
-    pub(super) fn sgi() -> Self {
+    pub(super) const SGI: u8 = Self::SPI | IrqBit::Enabled.mask();
+
+    /// A PPI out of reset: level-sensitive, as GICR_ICFGR1 says for good.
+    pub(super) const PPI: u8 = IrqBit::Group1.mask();
+
+    /// One of them.
+    #[inline(always)]
+    pub(super) fn irq(&self, id: IntId) -> Irq<&Self> {
+        Irq::new(self, id)
+    }
+
+    /// One of them, to be changed.
+    #[inline(always)]
+    pub(super) fn irq_mut(&mut self, id: IntId) -> Irq<&mut Self> {
+        Irq::new(self, id)
+    }
+
+    /// A bit for each: whether `bit`, one of the first five, is set.
+    #[inline(always)]
+    pub(super) fn word(&self, bit: IrqBit) -> u32 {
+        self.bits.gather(bit as u32)
+    }
+
+    /// A bit for each: whether it is pending.
+    #[inline(always)]
+    pub(super) fn pending_word(&self) -> u32 {
+        #[inline(always)]
+        const fn pending(word: u64) -> u64 {
+            word >> IrqBit::Latch as u32
+                | word >> IrqBit::Line as u32 & !(word >> IrqBit::Edge as u32)
+        }
+        let [a, b, c, d] = self.bits.words();
+        gather([pending(a), pending(b), pending(c), pending(d)], 0)
+    }
+
+    /// A bit for each: whether it is level-sensitive, and its line is asserted.
+    pub(super) fn level_word(&self) -> u32 {
+        let levels = self
+            .bits
+            .words()
+            .map(|word| word >> IrqBit::Line as u32 & !(word >> IrqBit::Edge as u32));
+        gather(levels, 0)
+    }
+
+    /// A bit for each: whether it is in a list register.
+    #[inline]
+    pub(super) fn held_word(&self) -> u32 {
+        const { assert!(InLr::HELD == 1) };
+        self.lr.gather(0)
+    }
+
+    /// A bit for each: whether it is in a list register, and went there as pending.
+    #[inline]
+    pub(super) fn held_pending_word(&self) -> u32 {
+        const { assert!(InLr::HELD == 1 && InLr::PENDING == 1 << 1) };
+        gather(self.lr.words().map(|word| word & word >> 1), 0)
+    }
+
+    /// Whether any of them is in a list register.
+    #[inline(always)]
+    pub(super) fn any_held(&self) -> bool {
+        let [a, b, c, d] = self.lr.words();
+        a | b | c | d != 0
+    }
+
+    /// The priorities of some, a byte each, the one in place `first` in the lowest: as many as
+    /// there are up to the next place that is a multiple of 4.
+    #[inline(always)]
+    pub(super) fn priorities(&self, first: u32) -> u32 {
+        let at = first as usize / 4 % 8;
+        let b = &self.priority.0;
+        let four = [b[at], b[at + 8], b[at + 16], b[at + 24]];
+        u32::from_le_bytes(four) >> (8 * (first % 4))
+    }
+
+    /// GICD_IROUTER of the one in place `n`.
+    #[inline(always)]
+    pub(super) fn route(&self, n: u32) -> u32 {
+        self.place[PerIrq::slot(n as usize)].route
+    }
+}
+
+/// One interrupt of a block, which is there to be read (`&IrqBlock`) or to be changed.
+///
+/// # Invariants
+///
+/// The slot is below [`IrqBlock::LEN`].
+pub(super) struct Irq<B> {
+    block: B,
+    slot: usize,
+}
+
+impl<B: Deref<Target = IrqBlock>> Irq<B> {
+    #[inline(always)]
+    fn new(block: B, id: IntId) -> Self {
+        let n = speculation::wrap::<{ IrqBlock::LEN }>(id.index());
+        // INVARIANT: the slots of a block are.
         Self {
-            enabled: true,
-            ..Self::default()
+            block,
+            slot: PerIrq::slot(n),
         }
     }
 
-    /// A PPI: level-sensitive, as GICR_ICFGR1 says for good.
-    pub(super) fn ppi() -> Self {
-        Self {
-            edge: false,
-            ..Self::default()
-        }
+    #[inline(always)]
+    fn is(&self, bit: IrqBit) -> bool {
+        self.bits() & bit.mask() != 0
+    }
+
+    #[inline(always)]
+    fn bits(&self) -> u8 {
+        self.block.bits.0[self.slot % IrqBlock::LEN]
+    }
+
+    #[inline(always)]
+    fn place(&self) -> &IrqPlace {
+        &self.block.place[self.slot % IrqBlock::LEN]
+    }
+
+    #[inline(always)]
+    pub(super) fn group1(&self) -> bool {
+        self.is(IrqBit::Group1)
+    }
+
+    #[inline(always)]
+    pub(super) fn edge(&self) -> bool {
+        self.is(IrqBit::Edge)
+    }
+
+    #[inline(always)]
+    pub(super) fn line(&self) -> bool {
+        self.is(IrqBit::Line)
+    }
+
+    #[inline(always)]
+    pub(super) fn latch(&self) -> bool {
+        self.is(IrqBit::Latch)
+    }
+
+    #[inline(always)]
+    pub(super) fn active(&self) -> bool {
+        self.is(IrqBit::Active)
+    }
+
+    #[inline(always)]
+    pub(super) fn acknowledged(&self) -> bool {
+        self.is(IrqBit::Acknowledged)
+    }
+
+    #[inline(always)]
+    pub(super) fn watched(&self) -> bool {
+        self.is(IrqBit::Watched)
+    }
+
+    #[inline(always)]
+    pub(super) fn priority(&self) -> u8 {
+        self.block.priority.0[self.slot % IrqBlock::LEN]
+    }
+
+    /// GICD_IROUTER.
+    pub(super) fn route(&self) -> u32 {
+        self.place().route
+    }
+
+    /// The vCPU that it is routed to, or belongs to.
+    #[inline(always)]
+    pub(super) fn target(&self) -> Option<VcpuId> {
+        self.place().target
+    }
+
+    /// The vCPU that has it in its work set.
+    #[inline(always)]
+    pub(super) fn holder(&self) -> Option<VcpuId> {
+        self.place().holder
+    }
+
+    /// What went into a list register, if it is in one.
+    #[inline(always)]
+    pub(super) fn lr(&self) -> Option<InLr> {
+        InLr::unpack(self.block.lr.0[self.slot % IrqBlock::LEN])
     }
 
     /// The pending state that the guest reads in ISPENDR.
+    #[inline(always)]
     pub(super) fn pending(&self) -> bool {
-        self.latch || (!self.edge && self.line)
+        self.latch() || (!self.edge() && self.line())
     }
 
     /// Pending and enabled: the distributor wants to forward it, groups permitting.
+    #[inline(always)]
     pub(super) fn raised(&self) -> bool {
-        self.enabled && self.pending()
+        self.is(IrqBit::Enabled) && self.pending()
     }
 
     /// Whose work set it belongs in. An active interrupt stays where it was acknowledged, whatever
     /// its route says now.
+    #[inline(always)]
     pub(super) fn wanted_by(&self) -> Option<VcpuId> {
-        if self.active {
-            self.holder.or(self.target)
+        if self.active() {
+            self.holder().or(self.target())
         } else if self.raised() {
-            self.target
+            self.target()
         } else {
             None
         }
@@ -126,24 +410,58 @@ impl Irq {
     /// Not needed where an exit is certain to come before it could be delivered: while it is active
     /// outside the list registers (that deactivation traps), and when a level sits in a list
     /// register whose end asserts a maintenance interrupt.
+    #[inline(always)]
     pub(super) fn kick_when_raised(&self) -> Option<VcpuId> {
         if !self.raised() {
             return None;
         }
-        match self.lr {
-            Some(lr) if !self.edge && lr.eoi => None,
-            None if self.active => None,
-            _ => self.holder,
+        match self.lr() {
+            Some(lr) if !self.edge() && lr.eoi => None,
+            None if self.active() => None,
+            _ => self.holder(),
+        }
+    }
+}
+
+impl<B: DerefMut<Target = IrqBlock>> Irq<B> {
+    #[inline(always)]
+    pub(super) fn set(&mut self, bit: IrqBit, is: bool) {
+        let bits = &mut self.block.bits.0[self.slot % IrqBlock::LEN];
+        if is {
+            *bits |= bit.mask();
+        } else {
+            *bits &= !bit.mask();
         }
     }
 
-    /// Becomes `fresh`, but keeps what the outside world decides: the level of the line, and who
-    /// watches it.
-    pub(super) fn reset(&mut self, fresh: Irq) {
-        *self = Irq {
-            line: self.line,
-            watched: self.watched,
-            ..fresh
-        };
+    pub(super) fn set_priority(&mut self, priority: u8) {
+        self.block.priority.0[self.slot % IrqBlock::LEN] = priority;
+    }
+
+    /// Routes it: GICD_IROUTER, and the vCPU that this names.
+    pub(super) fn set_route(&mut self, route: u32, target: Option<VcpuId>) {
+        let place = &mut self.block.place[self.slot % IrqBlock::LEN];
+        (place.route, place.target) = (route, target);
+    }
+
+    #[inline(always)]
+    pub(super) fn set_holder(&mut self, holder: Option<VcpuId>) {
+        self.block.place[self.slot % IrqBlock::LEN].holder = holder;
+    }
+
+    #[inline(always)]
+    pub(super) fn set_lr(&mut self, lr: Option<InLr>) {
+        self.block.lr.0[self.slot % IrqBlock::LEN] = InLr::pack(lr);
+    }
+
+    /// Becomes one out of reset with `bits` and for `target`, but keeps what the outside world
+    /// decides: the level of the line, and who watches it.
+    pub(super) fn reset(&mut self, bits: u8, target: VcpuId) {
+        let kept = self.bits() & (IrqBit::Line.mask() | IrqBit::Watched.mask());
+        self.block.bits.0[self.slot % IrqBlock::LEN] = bits | kept;
+        self.set_lr(None);
+        self.set_priority(0);
+        self.set_route(0, Some(target));
+        self.set_holder(None);
     }
 }

@@ -99,7 +99,7 @@ pub use config::GicConfig;
 pub use cpuif::CpuIf;
 pub use inject::SgiReg;
 pub use intid::{IntId, Line};
-pub use irq::Irq;
+pub use irq::IrqBlock;
 pub use lpi::{Lpi, LpiConfig, LpiId, LpiStore, LpiWork, NotRaised};
 pub use lrs::{hcr, lr, vmcr, LrFile, MAX_LRS};
 pub use mmio::GicFrame;
@@ -114,8 +114,11 @@ use crate::speculation;
 use core::ops::DerefMut;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 use inject::SgiTargets;
+use irq::{Irq, IrqBit};
+use mmio::MmioAccess;
 use redist::HwMap;
 use state::{BankView, Dist, SharedView, View};
+use table::GicRegister;
 
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +149,9 @@ pub struct StaleLists {
 impl StaleLists {
     /// Adds the vCPU that has `irq` in a list register, if there is one. `by` makes the access;
     /// none: userspace.
-    fn add(&mut self, by: Option<VcpuId>, irq: Option<&Irq>) {
-        if let Some(irq) = irq.filter(|irq| irq.lr.is_some()) {
-            self.add_vcpu(by, irq.holder);
+    fn add(&mut self, by: Option<VcpuId>, irq: Option<Irq<&IrqBlock>>) {
+        if let Some(irq) = irq.filter(|irq| irq.lr().is_some()) {
+            self.add_vcpu(by, irq.holder());
         }
     }
 
@@ -219,7 +222,7 @@ impl<S: GicStorage> Gic<S> {
     ) -> Result<Self, Error> {
         let fits = {
             let shared = shared.lock();
-            shared.spis.len() == config.nr_spis()
+            shared.spis.len() == config.spi_blocks()
                 && shared.works.len() == redists.len().saturating_add(WorkSet::KINDS)
         };
         if !fits || redists.len() > VcpuId::LIMIT || banks.len() != redists.len() {
@@ -392,10 +395,10 @@ impl<S: GicStorage> Gic<S> {
     /// Errors: [`Error::Invalid`] for an interrupt that does not exist.
     pub fn watch(&self, line: Line, watched: bool) -> Result<Option<VcpuId>, Error> {
         let watch = |view: &mut View<'_>| {
-            let irq = view.irq_mut(line)?;
-            irq.watched = watched;
-            let blind = irq.lr.is_some_and(|lr| !lr.eoi);
-            Some(irq.holder.filter(|_| watched && blind))
+            let mut irq = view.irq_mut(line)?;
+            irq.set(IrqBit::Watched, watched);
+            let blind = irq.lr().is_some_and(|lr| !lr.eoi);
+            Some(irq.holder().filter(|_| watched && blind))
         };
         self.with_line(line, watch).flatten().ok_or(Error::Invalid)
     }
@@ -512,7 +515,7 @@ impl<S: GicStorage> Gic<S> {
 
     /// Whether an interrupt is active; as of the last sync if it is in a list register.
     pub fn is_active(&self, line: Line) -> bool {
-        self.with_line(line, |view| view.irq(line).is_some_and(|irq| irq.active))
+        self.with_line(line, |view| view.irq(line).is_some_and(|irq| irq.active()))
             .unwrap_or(false)
     }
 
@@ -528,6 +531,12 @@ impl<S: GicStorage> Gic<S> {
     #[inline]
     pub fn ctlr(&self) -> u32 {
         self.dist.ctlr.load(Relaxed)
+    }
+
+    /// Whether a write of `value` to GICD_CTLR by the guest changes nothing; takes no lock.
+    #[inline]
+    pub fn keeps_ctlr(&self, value: u64) -> bool {
+        value as u32 & regs::ENABLES == self.dist.enables()
     }
 
     /// The guest writes GICD_CTLR. Enabling a group kicks those who were waiting for it. Disabling
@@ -558,28 +567,38 @@ impl<S: GicStorage> Gic<S> {
         stale.check()
     }
 
-    /// With what a frame's registers are about. Of a redistributor's, all of them share one.
+    /// With what a write to a register is about. Of a redistributor's registers, all of them share
+    /// one.
     #[inline(always)]
-    fn with_frame<T>(
+    fn with_written<T>(
         &self,
-        frame: GicFrame,
-        offset: u32,
-        body: impl FnOnce(&mut View<'_>) -> Result<T, Error>,
+        access: &MmioAccess,
+        body: impl FnOnce(Option<BankView<'_>>, Option<&mut Shared<S>>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let bank = match frame {
-            GicFrame::Dist => None,
-            GicFrame::Redist(vcpu) => {
+        let bank = match access.bank {
+            None => None,
+            Some(vcpu) => {
                 let bank = self.banks.get(vcpu.index()).ok_or(Error::NoVcpu)?;
                 Some((vcpu, bank))
             }
         };
-        let both = offset & !7 == GICR_PROPBASER::OFFSET;
+        let both = access.offset & !7 == GICR_PROPBASER::OFFSET;
         let mut shared = (bank.is_none() || both).then(|| self.lock_shared());
         let mut bank = bank.map(|(vcpu, bank)| (vcpu, bank.lock()));
         let bank = bank
             .as_mut()
             .map(|(vcpu, state)| BankView { vcpu: *vcpu, state });
-        body(&mut self.view(bank, shared.as_deref_mut()))
+        body(bank, shared.as_deref_mut())
+    }
+
+    /// As [`Gic::mmio_read`] with an offset in the frame and a size that is a power of 2, where
+    /// nothing has to be synced for it, or `None`. The bits beyond the size may be anything.
+    #[inline(always)]
+    pub fn mmio_look(&self, frame: GicFrame, offset: u32, size: u8) -> Option<u64> {
+        match frame.locate(offset, size) {
+            Some(register) => self.look(frame, register, register.read, offset),
+            None => Some(0),
+        }
     }
 
     /// A read by the guest of `size` bytes at `offset` in `frame`. Registers that do not exist read
@@ -593,9 +612,10 @@ impl<S: GicStorage> Gic<S> {
         offset: u32,
         size: u8,
     ) -> Result<u64, Error> {
-        self.with_frame(frame, offset, |view| {
-            view.mmio_read(by, frame, offset, size)
-        })
+        match self.register(Some(by), frame, offset, size)? {
+            None => Ok(0),
+            Some((register, access)) => self.read(frame, register, register.read, access),
+        }
     }
 
     /// A write by the guest, as [`Gic::mmio_read`]. A write to what does not exist is ignored. One
@@ -603,6 +623,7 @@ impl<S: GicStorage> Gic<S> {
     ///
     /// Errors: as [`Gic::mmio_read`]. It has to be tried again then: of a write to GICD_CTLR the
     /// vCPUs that it waits for are all that is missing, of others nothing is done.
+    #[inline(always)]
     pub fn mmio_write(
         &self,
         by: VcpuId,
@@ -615,14 +636,18 @@ impl<S: GicStorage> Gic<S> {
         if frame.is_ctlr(offset, size) {
             return self.set_ctlr(by, value, notify);
         }
-        self.with_frame(frame, offset, |view| {
-            view.mmio_write(by, frame, offset, size, value, notify)
-        })
+        let Some((register, access)) = self.register(Some(by), frame, offset, size)? else {
+            return Ok(());
+        };
+        let Some(write) = register.write else {
+            return Ok(());
+        };
+        self.write(register, write, &access, value, value, notify)
     }
 
     /// Whether userspace can save a register of `frame` (KVM_HAS_DEVICE_ATTR; no: ENXIO).
     pub fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
-        self.view(None, None).user_has(frame, offset)
+        matches!(self.register(None, frame, offset, 4), Ok(Some(_)))
     }
 
     /// Userspace saves 32 bits of a register. All vCPUs are stopped.
@@ -630,7 +655,11 @@ impl<S: GicStorage> Gic<S> {
     /// Errors: [`Error::NoVcpu`], [`Error::NeedSync`] for vCPUs that are stopped but not yet
     /// synced.
     pub fn user_read(&self, frame: GicFrame, offset: u32) -> Result<u32, Error> {
-        self.with_frame(frame, offset, |view| view.user_read(frame, offset))
+        let Some((register, access)) = self.register(None, frame, offset, 4)? else {
+            return Ok(0);
+        };
+        let read = register.user_read.unwrap_or(register.read);
+        Ok(self.read(frame, register, read, access)? as u32)
     }
 
     /// Userspace restores 32 bits of a register. All vCPUs are stopped: who is to be kicked need
@@ -645,9 +674,28 @@ impl<S: GicStorage> Gic<S> {
         value: u32,
         notify: &mut impl Notify,
     ) -> Result<(), Error> {
-        self.with_frame(frame, offset, |view| {
-            view.user_write(frame, offset, value, notify)
-        })
+        let Some((register, access)) = self.register(None, frame, offset, 4)? else {
+            return Ok(());
+        };
+        let Some(write) = register.user_write.or(register.write) else {
+            return Ok(());
+        };
+        // Restoring the latch writes zeroes too.
+        let touched = if register.user_write.is_some() {
+            u64::MAX
+        } else {
+            value.into()
+        };
+        match register.user_write {
+            Some(write) => {
+                let plain = GicRegister {
+                    change: None,
+                    ..*register
+                };
+                self.write(&plain, write, &access, touched, value.into(), notify)
+            }
+            None => self.write(register, write, &access, touched, value.into(), notify),
+        }
     }
 
     /// Userspace saves the levels of 32 lines from `first` on, the private ones being those of

@@ -4,7 +4,7 @@
 
 use super::active::Nest;
 use super::intid::IntId;
-use super::irq::Irq;
+use super::irq::IrqBlock;
 use super::lpi::RedistLpis;
 use super::regs;
 use crate::model::bitset::{bits, BitSet};
@@ -165,7 +165,7 @@ pub struct Bank {
     pub(super) lpis: RedistLpis,
     /// What the vCPU has acknowledged.
     pub(super) nest: Nest,
-    pub(super) private: [Irq; IntId::PRIVATE as usize],
+    pub(super) private: IrqBlock,
 }
 
 impl Bank {
@@ -181,7 +181,7 @@ impl Bank {
                 ..RedistLpis::default()
             },
             nest: Nest::default(),
-            private: [Irq::default(); IntId::PRIVATE as usize],
+            private: IrqBlock::default(),
         };
         bank.reset_private(vcpu);
         bank
@@ -210,11 +210,13 @@ impl Bank {
 
     /// The private interrupts out of reset; none of them is in the work set.
     pub(super) fn reset_private(&mut self, vcpu: VcpuId) {
-        for (n, irq) in self.private.iter_mut().enumerate() {
-            irq.reset(Irq {
-                target: Some(vcpu),
-                ..if n < 16 { Irq::sgi() } else { Irq::ppi() }
-            });
+        for id in (0..IntId::PRIVATE).filter_map(IntId::new) {
+            let bits = if id.is_sgi() {
+                IrqBlock::SGI
+            } else {
+                IrqBlock::PPI
+            };
+            self.private.irq_mut(id).reset(bits, vcpu);
         }
     }
 }

@@ -3,12 +3,13 @@
 //! What the registers do when the guest accesses them.
 
 use super::intid::Line;
-use super::irq::Irq;
+use super::irq::IrqBit;
 use super::lpi::{LpiId, LpiWork};
 use super::mmio::MmioAccess;
 use super::redist::{Bank, Redist};
-use super::state::View;
+use super::state::{Dist, View};
 use super::{config as setup, Error, Notify, StaleLists};
+use crate::model::bitset::bits;
 use crate::model::sysreg::regs::{
     GICD_CTLR, GICD_PIDR2, GICD_TYPER, GICR_CTLR, GICR_PENDBASER, GICR_PROPBASER, GICR_TYPER,
     GIC_STATUSR,
@@ -30,11 +31,6 @@ const ID_BITS: u32 = 10;
 /// What GICD_STATUSR and GICR_STATUSR have.
 pub(super) const STATUS: u32 = !GIC_STATUSR::RES0 as u32;
 
-/// Reads as zero.
-pub(super) fn zero(_: &View<'_>, _: &MmioAccess) -> u64 {
-    0
-}
-
 /// Ignores the write.
 pub(super) fn ignore(
     _: &mut View<'_>,
@@ -46,22 +42,22 @@ pub(super) fn ignore(
 }
 
 /// PIDR2 says GICv3, the others say nothing.
-pub(super) fn id_register(_: &View<'_>, access: &MmioAccess) -> u64 {
+pub(super) fn id_register(_: &Dist, offset: u32) -> u64 {
     // The same in both frames.
-    if access.offset == GICD_PIDR2::OFFSET {
+    if offset == GICD_PIDR2::OFFSET {
         GICD_PIDR2::ArchRev.of(3) | GICD_PIDR2::JEDEC.mask() | GICD_PIDR2::DES_1.of(3)
     } else {
         0
     }
 }
 
-pub(super) fn ctlr(gic: &View<'_>, _: &MmioAccess) -> u64 {
-    gic.dist.ctlr.load(Relaxed).into()
+pub(super) fn ctlr(dist: &Dist, _: u32) -> u64 {
+    dist.ctlr.load(Relaxed).into()
 }
 
-pub(super) fn typer(gic: &View<'_>, _: &MmioAccess) -> u64 {
-    let lines = (gic.dist.nr_irqs / 32).saturating_sub(1);
-    let lpis = gic.dist.has_lpis();
+pub(super) fn typer(dist: &Dist, _: u32) -> u64 {
+    let lines = (dist.nr_irqs / 32).saturating_sub(1);
+    let lpis = dist.has_lpis();
     let id_bits = if lpis { LpiId::BITS } else { ID_BITS };
     GICD_TYPER::ITLinesNumber.of(lines.into())
         | GICD_TYPER::IDbits.of(id_bits.wrapping_sub(1).into())
@@ -69,12 +65,12 @@ pub(super) fn typer(gic: &View<'_>, _: &MmioAccess) -> u64 {
         | GICD_TYPER::No1N.mask()
 }
 
-pub(super) fn iidr(gic: &View<'_>, _: &MmioAccess) -> u64 {
-    setup::iidr(gic.dist.revision.load(Relaxed)).into()
+pub(super) fn iidr(dist: &Dist, _: u32) -> u64 {
+    setup::iidr(dist.revision.load(Relaxed)).into()
 }
 
-pub(super) fn status(gic: &View<'_>, _: &MmioAccess) -> u64 {
-    gic.dist.status.load(Relaxed).into()
+pub(super) fn status(dist: &Dist, _: u32) -> u64 {
+    dist.status.load(Relaxed).into()
 }
 
 /// Writing 1 clears a bit.
@@ -91,14 +87,13 @@ pub(super) fn clear_status(
 /// In GICR_CTLR: LPIs can be disabled again, and invalidated through registers.
 const CES_IR: u64 = GICR_CTLR::CES.mask() | GICR_CTLR::IR.mask();
 
-pub(super) fn redist_ctlr(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    let features = if gic.dist.revision.load(Relaxed) >= 3 {
+pub(super) fn redist_ctlr(dist: &Dist, bank: &Bank, _: u32) -> u64 {
+    let features = if dist.revision.load(Relaxed) >= 3 {
         CES_IR
     } else {
         0
     };
-    let enabled = bank(gic, access).is_some_and(|bank| bank.lpis.enabled);
-    features | GICR_CTLR::EnableLPIs.of(enabled.into())
+    features | GICR_CTLR::EnableLPIs.of(bank.lpis.enabled.into())
 }
 
 /// The registers' part is done when this returns, that of the tables in the guest's memory is the
@@ -142,8 +137,8 @@ pub(super) const TABLE_AT_RESET: u64 =
     GICR_PROPBASER::Shareability.of(1) | GICR_PROPBASER::InnerCache.of(3);
 
 /// One table for all redistributors, as GICR_TYPER.CommonLPIAff says.
-pub(super) fn propbaser(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    half(gic.dist.propbaser.load(Relaxed), access)
+pub(super) fn propbaser(dist: &Dist, offset: u32) -> u64 {
+    half(dist.propbaser.load(Relaxed), offset)
 }
 
 /// Cannot be written while the redistributor has LPIs enabled.
@@ -164,9 +159,8 @@ pub(super) fn set_propbaser(
 
 /// PTZ reads as zero: it says that the table is all zeroes when LPIs are enabled, and so need not
 /// be looked at then.
-pub(super) fn pendbaser(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    let pendbaser = bank(gic, access).map_or(0, |bank| bank.lpis.pendbaser);
-    half(GICR_PENDBASER::PTZ.with(pendbaser, 0), access)
+pub(super) fn pendbaser(_: &Dist, bank: &Bank, offset: u32) -> u64 {
+    half(GICR_PENDBASER::PTZ.with(bank.lpis.pendbaser, 0), offset)
 }
 
 /// As [`set_propbaser`].
@@ -229,33 +223,26 @@ pub(super) fn memory_attributes(value: u64) -> u64 {
     OuterCache.with(Shareability.with(value, shareability), outer)
 }
 
-fn redist<'a>(gic: &View<'a>, access: &MmioAccess) -> Option<&'a Redist> {
-    gic.redists.get(access.bank?.index())
-}
-
 fn bank<'a>(gic: &'a View<'_>, access: &MmioAccess) -> Option<&'a Bank> {
     gic.bank(access.bank?)
 }
 
 /// KVM shows no revision here.
-pub(super) fn redist_iidr(_: &View<'_>, _: &MmioAccess) -> u64 {
+pub(super) fn redist_iidr(_: &Dist, _: u32) -> u64 {
     setup::iidr(0).into()
 }
 
-pub(super) fn redist_typer(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    let Some(redist) = redist(gic, access) else {
-        return 0;
-    };
+pub(super) fn redist_typer(dist: &Dist, redist: &Redist, offset: u32) -> u64 {
     // Aff3, in the upper byte, is not there.
     let value = u64::from(redist.affinity()) << GICR_TYPER::Aff0.shift()
         | GICR_TYPER::Processor_Number.of(redist.number.into())
         | GICR_TYPER::Last.of(redist.is_last().into())
-        | GICR_TYPER::PLPIS.of(gic.dist.has_lpis().into());
-    half(value, access)
+        | GICR_TYPER::PLPIS.of(dist.has_lpis().into());
+    half(value, offset)
 }
 
-pub(super) fn redist_status(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    bank(gic, access).map_or(0, |bank| bank.status.into())
+pub(super) fn redist_status(_: &Dist, bank: &Bank, _: u32) -> u64 {
+    bank.status.into()
 }
 
 /// Writing 1 clears a bit.
@@ -278,13 +265,9 @@ fn is_lower(access: &MmioAccess) -> bool {
     access.offset & 4 == 0
 }
 
-/// The part of a 64-bit register that an access of 4 or 8 bytes asks for.
-fn half(value: u64, access: &MmioAccess) -> u64 {
-    match (access.size, access.offset & 4) {
-        (8, _) => value,
-        (_, 0) => value & 0xffff_ffff,
-        _ => value >> 32,
-    }
+/// Of a 64-bit register, what an access at `offset` has, from the lowest bit on.
+fn half(value: u64, offset: u32) -> u64 {
+    value >> (8 * (offset & 4))
 }
 
 /// A 64-bit register after a write of 4 or 8 bytes.
@@ -296,61 +279,42 @@ fn merge(old: u64, access: &MmioAccess, value: u64) -> u64 {
     }
 }
 
-/// One bit for each interrupt.
-pub(super) fn gather(gic: &View<'_>, access: &MmioAccess, bit: impl Fn(&Irq) -> bool) -> u64 {
-    access
-        .lines()
-        .filter(|&(_, line)| gic.irq(line).is_some_and(&bit))
-        .fold(0, |value, (n, _)| value | (1 << (n & 63)))
-}
-
-/// Changes something that decides how an interrupt is presented, and kicks who presents it.
-fn change(gic: &mut View<'_>, line: Line, notify: &mut dyn Notify, f: impl FnOnce(&mut Irq)) {
-    let Some(irq) = gic.irq_mut(line) else {
-        return;
-    };
-    let before = *irq;
-    f(irq);
-    if *irq != before {
-        let (priority, group1) = (irq.priority, irq.group1);
-        if (priority, group1) != (before.priority, before.group1) {
-            gic.note_order(line, before.priority, priority, group1);
-        }
-        if let Some(vcpu) = gic.rearrange(line) {
-            notify.kick(vcpu);
-        }
+/// Something that decides how an interrupt is presented has been changed: kicks who presents it.
+fn changed(gic: &mut View<'_>, line: Line, notify: &mut dyn Notify) {
+    if let Some(vcpu) = gic.rearrange(line) {
+        notify.kick(vcpu);
     }
 }
 
-pub(super) fn group(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    gather(gic, access, |irq| irq.group1)
-}
-
-pub(super) fn set_group(
+/// `different`: those that go to the other group.
+pub(super) fn turn_group(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for (n, line) in access.lines() {
-        let group1 = (value >> (n & 63)) & 1 != 0;
-        change(gic, line, notify, |irq| irq.group1 = group1);
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            let (priority, group1) = (irq.priority(), !irq.group1());
+            irq.set(IrqBit::Group1, group1);
+            gic.note_order(line, priority, priority, group1);
+            changed(gic, line, notify);
+        }
     }
     Ok(())
-}
-
-pub(super) fn enabled(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    gather(gic, access, |irq| irq.enabled)
 }
 
 pub(super) fn set_enabled(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for line in access.lines_in(value) {
-        change(gic, line, notify, |irq| irq.enabled = true);
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            irq.set(IrqBit::Enabled, true);
+            changed(gic, line, notify);
+        }
     }
     Ok(())
 }
@@ -358,32 +322,27 @@ pub(super) fn set_enabled(
 pub(super) fn clear_enabled(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for line in access.lines_in(value) {
-        if let Some(irq) = gic.irq_mut(line) {
-            irq.enabled = false;
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            irq.set(IrqBit::Enabled, false);
             gic.place(line);
         }
     }
     Ok(())
 }
 
-pub(super) fn pending(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    gather(gic, access, Irq::pending)
-}
-
 pub(super) fn set_pending(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for line in access.lines_in(value) {
-        match gic.irq_mut(line) {
-            Some(irq) if !irq.latch => irq.latch = true,
-            _ => continue,
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            irq.set(IrqBit::Latch, true);
         }
         if let Some(vcpu) = gic.raise(line) {
             notify.kick(vcpu);
@@ -395,34 +354,28 @@ pub(super) fn set_pending(
 pub(super) fn clear_pending(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for line in access.lines_in(value) {
-        if let Some(irq) = gic.irq_mut(line) {
-            irq.latch = false;
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            irq.set(IrqBit::Latch, false);
             gic.place(line);
         }
     }
     Ok(())
 }
 
-pub(super) fn active(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    gather(gic, access, |irq| irq.active)
-}
-
 pub(super) fn set_active(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for line in access.lines_in(value) {
-        if let Some(irq) = gic.irq_mut(line) {
-            if !irq.active {
-                irq.acknowledged = false;
-            }
-            irq.active = true;
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            irq.set(IrqBit::Acknowledged, false);
+            irq.set(IrqBit::Active, true);
             gic.note_active(line, true);
             gic.place(line);
         }
@@ -433,13 +386,12 @@ pub(super) fn set_active(
 pub(super) fn clear_active(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for line in access.lines_in(value) {
-        match gic.irq_mut(line) {
-            Some(irq) if irq.active => irq.active = false,
-            _ => continue,
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            irq.set(IrqBit::Active, false);
         }
         gic.note_active(line, false);
         if let Some(vcpu) = gic.raise(line) {
@@ -449,52 +401,45 @@ pub(super) fn clear_active(
     Ok(())
 }
 
-pub(super) fn priority(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    access.lines().fold(0, |value, (n, line)| {
-        let priority = gic.irq(line).map_or(0, |irq| irq.priority);
-        value | (u64::from(priority) << ((n * 8) & 63))
-    })
-}
-
-pub(super) fn set_priority(
+/// `different`: the bits of the priorities that change; those that are not implemented do not.
+pub(super) fn change_priority(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
     for (n, line) in access.lines() {
-        let priority = (value >> ((n * 8) & 63)) as u8 & PRIORITY_BITS;
-        change(gic, line, notify, |irq| irq.priority = priority);
+        let change = (different >> (8 * (n % 4))) as u8 & PRIORITY_BITS;
+        if change == 0 {
+            continue;
+        }
+        if let Some(mut irq) = gic.irq_mut(line) {
+            let (before, group1) = (irq.priority(), irq.group1());
+            let priority = before ^ change;
+            irq.set_priority(priority);
+            gic.note_order(line, before, priority, group1);
+            changed(gic, line, notify);
+        }
     }
     Ok(())
 }
 
-pub(super) fn config(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    access
-        .lines()
-        .filter(|&(_, line)| gic.irq(line).is_some_and(|irq| irq.edge))
-        .fold(0, |value, (n, _)| value | (2 << ((n * 2) & 63)))
-}
-
-pub(super) fn set_config(
+/// `different`: of those that become an edge, or a level, the upper one of two bits is set. The
+/// lower one means nothing.
+pub(super) fn turn_config(
     gic: &mut View<'_>,
     access: &MmioAccess,
-    value: u64,
+    different: u64,
     notify: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for (n, line) in access.lines() {
-        let edge = (value >> ((n * 2) & 63)) & 2 != 0;
-        change(gic, line, notify, |irq| irq.edge = edge);
+    for line in bits(different & 0xaaaa_aaaa).filter_map(|bit| access.line(bit / 2)) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            let edge = !irq.edge();
+            irq.set(IrqBit::Edge, edge);
+            changed(gic, line, notify);
+        }
     }
     Ok(())
-}
-
-/// Aff3 and the routing mode, in the upper word and bit 31, are not there.
-pub(super) fn route(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    access.lines().fold(0, |_, (_, line)| {
-        let route = gic.irq(line).map_or(0, |irq| irq.route);
-        half(route.into(), access)
-    })
 }
 
 pub(super) fn set_route(
@@ -509,10 +454,13 @@ pub(super) fn set_route(
     let route = value as u32 & 0xff_ffff;
     let target = gic.by_affinity(route);
     for (_, line) in access.lines() {
-        change(gic, line, notify, |irq| {
-            irq.route = route;
-            irq.target = target;
-        });
+        if let Some(mut irq) = gic
+            .irq_mut(line)
+            .filter(|irq| (irq.route(), irq.target()) != (route, target))
+        {
+            irq.set_route(route, target);
+            changed(gic, line, notify);
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! while it does.
 
 use super::intid::{IntId, Line};
-use super::irq::Irq;
+use super::irq::{Irq, IrqBlock};
 use super::lpi::LpiStore;
 use super::redist::{Bank, Redist, WorkSet};
 use super::regs;
@@ -29,7 +29,7 @@ pub trait GicStorage: Sized {
     /// One for each vCPU.
     type Banks: Deref<Target = [Self::Bank]>;
     /// The shared interrupts.
-    type Spis: DerefMut<Target = [Irq]>;
+    type Spis: DerefMut<Target = [IrqBlock]>;
     /// Which of them each vCPU may have to be given, and behind those which there are of each kind.
     type Works: DerefMut<Target = [WorkSet]>;
     /// All of the shared interrupts, under their lock.
@@ -98,8 +98,8 @@ pub struct Shared<S: GicStorage> {
 }
 
 impl<S: GicStorage> Shared<S> {
-    /// The shared interrupts out of reset; `spis` are each [`Irq::default`], and `works`, one for
-    /// each vCPU and [`WorkSet::KINDS`] more, empty.
+    /// The shared interrupts out of reset; `spis` are each [`IrqBlock::default`], and `works`, one
+    /// for each vCPU and [`WorkSet::KINDS`] more, empty.
     pub fn new(mut spis: S::Spis, mut works: S::Works) -> Self {
         SharedView {
             spis: &mut spis,
@@ -147,7 +147,7 @@ pub(super) struct BankView<'a> {
 
 /// The shared interrupts, locked.
 pub(super) struct SharedView<'a> {
-    pub(super) spis: &'a mut [Irq],
+    pub(super) spis: &'a mut [IrqBlock],
     pub(super) works: &'a mut [WorkSet],
 }
 
@@ -183,16 +183,15 @@ impl SharedView<'_> {
     /// Out of reset.
     fn reset(&mut self) {
         self.works.fill(WorkSet::default());
-        for n in 0..self.spis.len() {
-            let Some(id) = IntId::new(IntId::PRIVATE.saturating_add(n as u32)) else {
+        for id in (IntId::PRIVATE..).map_while(IntId::new) {
+            let Some(block) = self.spis.get_mut(spi_block(id)) else {
                 return;
             };
-            if let Some(spi) = self.spis.get_mut(n) {
-                spi.reset(Irq::spi());
-                let (priority, group1) = (spi.priority, spi.group1);
-                self.note(IrqProperty::Priority(priority), id, true);
-                self.note(IrqProperty::Group0, id, !group1);
-            }
+            let mut spi = block.irq_mut(id);
+            spi.reset(IrqBlock::SPI, VcpuId::FIRST);
+            let (priority, group1) = (spi.priority(), spi.group1());
+            self.note(IrqProperty::Priority(priority), id, true);
+            self.note(IrqProperty::Group0, id, !group1);
         }
     }
 }
@@ -264,31 +263,37 @@ impl View<'_> {
 
     /// The vCPU of a line is one that there is, whoever has named it: what it is named by is looked
     /// up in the same way. The number may be anything.
-    pub(super) fn irq(&self, line: Line) -> Option<&Irq> {
-        match line.bank() {
-            Some(vcpu) => speculation::entry(&self.bank(vcpu)?.private, line.id().index()),
-            None => speculation::get(self.shared.as_ref()?.spis, spi_index(line.id())),
-        }
+    pub(super) fn irq(&self, line: Line) -> Option<Irq<&IrqBlock>> {
+        let id = line.id();
+        let block = match line.bank() {
+            Some(vcpu) => &self.bank(vcpu)?.private,
+            None => self.shared_block(id)?,
+        };
+        Some(block.irq(id))
     }
 
-    pub(super) fn irq_mut(&mut self, line: Line) -> Option<&mut Irq> {
+    pub(super) fn irq_mut(&mut self, line: Line) -> Option<Irq<&mut IrqBlock>> {
         let id = line.id();
-        match line.bank() {
-            Some(vcpu) => speculation::entry_mut(&mut self.bank_mut(vcpu)?.private, id.index()),
-            None => speculation::get_mut(self.shared.as_mut()?.spis, spi_index(id)),
-        }
+        let block = match line.bank() {
+            Some(vcpu) => &mut self.bank_mut(vcpu)?.private,
+            None => speculation::get_mut(self.shared.as_mut()?.spis, spi_block(id))?,
+        };
+        Some(block.irq_mut(id))
+    }
+
+    /// The block that a shared interrupt is in, if they are locked.
+    pub(super) fn shared_block(&self, id: IntId) -> Option<&IrqBlock> {
+        speculation::get(self.shared.as_ref()?.spis, spi_block(id))
     }
 
     /// Calls `each` for the private interrupts that this vCPU, whose redistributor is locked, may
     /// have to be given.
-    pub(super) fn each_private(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, &Irq)) {
+    pub(super) fn each_private(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, Irq<&IrqBlock>)) {
         let (Some(bank), Some(redist)) = (self.bank(vcpu), self.redists.get(vcpu.index())) else {
             return;
         };
         for id in redist.private_work() {
-            if let Some(irq) = bank.private.get(id.index()) {
-                each(id, irq);
-            }
+            each(id, bank.private.irq(id));
         }
     }
 
@@ -304,14 +309,16 @@ impl View<'_> {
     /// Calls `each` for the interrupts that this vCPU, whose redistributor is locked, may have to
     /// be given; the shared ones if they are locked, too. Returns whether these are all: if there
     /// are too many shared ones to look at each, it has left them to [`View::spi_work`].
-    pub(super) fn each_work(&self, vcpu: VcpuId, mut each: impl FnMut(IntId, &Irq)) -> bool {
+    pub(super) fn each_work(
+        &self,
+        vcpu: VcpuId,
+        mut each: impl FnMut(IntId, Irq<&IrqBlock>),
+    ) -> bool {
         let (Some(bank), Some(redist)) = (self.bank(vcpu), self.redists.get(vcpu.index())) else {
             return true;
         };
         for id in redist.private_work() {
-            if let Some(irq) = bank.private.get(id.index()) {
-                each(id, irq);
-            }
+            each(id, bank.private.irq(id));
         }
         let Some(shared) = self.shared.as_ref().filter(|_| redist.has_spis()) else {
             return true;
@@ -323,8 +330,8 @@ impl View<'_> {
             return false;
         }
         for id in work.iter() {
-            if let Some(irq) = shared.spis.get(spi_index(id)) {
-                each(id, irq);
+            if let Some(block) = shared.spis.get(spi_block(id)) {
+                each(id, block.irq(id));
             }
         }
         true
@@ -397,7 +404,9 @@ impl View<'_> {
     }
 }
 
-/// Where a shared interrupt is among them.
-fn spi_index(id: IntId) -> usize {
-    id.index().wrapping_sub(IntId::PRIVATE as usize)
+/// The block that a shared interrupt is in. None has this number for a private one.
+#[inline(always)]
+fn spi_block(id: IntId) -> usize {
+    const { assert!(IntId::PRIVATE as usize == IrqBlock::LEN) };
+    (id.index() / IrqBlock::LEN).wrapping_sub(1)
 }

@@ -5,7 +5,7 @@
 use super::active::MOST;
 use super::flush::Best;
 use super::intid::{IntId, Line};
-use super::irq::Irq;
+use super::irq::IrqBit;
 use super::lpi::LpiId;
 use super::lrs::{group_enabled, hcr, lr, vmcr, LrFile, MAX_LRS};
 use super::state::View;
@@ -90,31 +90,34 @@ impl View<'_> {
             return TimerSet::NONE;
         };
         let line = Line::seen_by(cpu, id);
-        let Some(irq) = self.irq_mut(line) else {
+        let Some(mut irq) = self.irq_mut(line) else {
             return TimerSet::NONE;
         };
-        let Some(note) = irq.lr.take() else {
+        let Some(note) = irq.lr() else {
             return TimerSet::NONE;
         };
+        irq.set_lr(None);
         let pending = value & lr::PENDING != 0;
         let acknowledged = note.pending && !pending;
-        let ended = value & lr::STATE == 0 && (irq.active || acknowledged);
+        let ended = value & lr::STATE == 0 && (irq.active() || acknowledged);
         let active = value & lr::ACTIVE != 0;
         if acknowledged && active {
             let priority = (value >> lr::PRIORITY_SHIFT) as u8;
-            irq.acknowledged = false;
+            irq.set(IrqBit::Acknowledged, false);
             nested
                 .get_or_insert_with(Best::new)
                 .add(0, priority, id.get());
         }
-        let turned = irq.active != active;
-        irq.active = active;
+        let turned = irq.active() != active;
+        irq.set(IrqBit::Active, active);
         if note.latched {
-            irq.latch |= pending;
+            if pending {
+                irq.set(IrqBit::Latch, true);
+            }
         } else if acknowledged {
-            irq.latch = false;
+            irq.set(IrqBit::Latch, false);
         }
-        let level = !irq.edge;
+        let level = !irq.edge();
         if turned && id.is_spi() {
             self.note_active(line, active);
         }
@@ -132,11 +135,11 @@ impl View<'_> {
 
     /// Ends the active state of an interrupt that is in no list register. False: it had none.
     fn end_active(&mut self, line: Line, notify: &mut dyn Notify) -> bool {
-        let Some(irq) = self.irq_mut(line).filter(|irq| irq.active) else {
+        let Some(mut irq) = self.irq_mut(line).filter(|irq| irq.active()) else {
             return false;
         };
-        irq.active = false;
-        let level = !irq.edge;
+        irq.set(IrqBit::Active, false);
+        let level = !irq.edge();
         self.note_active(line, false);
         if level && line.id().is_spi() {
             notify.deactivated(line.id());
@@ -149,7 +152,7 @@ impl View<'_> {
     /// told even while the distributor does not forward its group: who found nothing to do relies
     /// on being told of all that comes later.
     fn hand_over(&self, from: VcpuId, line: Line, notify: &mut dyn Notify) {
-        if let Some(vcpu) = self.irq(line).and_then(Irq::kick_when_raised) {
+        if let Some(vcpu) = self.irq(line).and_then(|irq| irq.kick_when_raised()) {
             if vcpu != from {
                 notify.kick(vcpu);
             }
@@ -183,10 +186,10 @@ impl View<'_> {
         let mut found = false;
         let all = self.each_work(cpu, |_, irq| {
             found |= irq.raised()
-                && !irq.active
-                && irq.priority < mask
-                && self.dist.forwards(irq.group1)
-                && group_enabled(vmcr, irq.group1);
+                && !irq.active()
+                && irq.priority() < mask
+                && self.dist.forwards(irq.group1())
+                && group_enabled(vmcr, irq.group1());
         });
         if let Some(spis) = self.spi_work(cpu).filter(|_| !all) {
             let groups = self.dist.enables() & vmcr as u32;

@@ -8,62 +8,29 @@
 //! to be compared.
 
 use super::intid::{IntId, Line};
-use super::mmio::{GicFrame, MmioAccess};
-use super::regs::{self, gather, zero, ENABLES, STATUS};
+use super::irq::{IrqBit, IrqBlock};
+use super::mmio::MmioAccess;
+use super::regs::{self, ENABLES, STATUS};
 use super::state::View;
+use super::table::IrqField;
 use super::{config as setup, Error, Notify};
 use crate::model::vcpus::VcpuId;
 use core::sync::atomic::Ordering::Relaxed;
 
 impl View<'_> {
-    pub(super) fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
-        matches!(self.find(None, frame, offset, 4), Ok(Some(_)))
-    }
-
-    pub(super) fn user_read(&self, frame: GicFrame, offset: u32) -> Result<u32, Error> {
-        match self.find(None, frame, offset, 4)? {
-            None => Ok(0),
-            Some((register, access)) => {
-                if register.fresh_read {
-                    self.check(&access, u64::MAX, |_| true)?;
-                }
-                let read = register.user_read.unwrap_or(register.read);
-                Ok(read(self, &access) as u32)
-            }
-        }
-    }
-
-    pub(super) fn user_write(
-        &mut self,
-        frame: GicFrame,
-        offset: u32,
-        value: u32,
-        notify: &mut dyn Notify,
-    ) -> Result<(), Error> {
-        match self.find(None, frame, offset, 4)? {
-            None => Ok(()),
-            Some((register, access)) => {
-                // Restoring the latch writes zeroes too.
-                let touched = if register.user_write.is_some() {
-                    u64::MAX
-                } else {
-                    value.into()
-                };
-                self.check_write(register, &access, touched)?;
-                let write = register.user_write.unwrap_or(register.write);
-                write(self, &access, value.into(), notify)
-            }
-        }
-    }
-
     pub(super) fn level_info(&self, vcpu: VcpuId, first: u32) -> Result<u32, Error> {
         if first % 32 != 0 {
             return Err(Error::Invalid);
         }
-        let levels = device_lines(vcpu, first)
-            .filter(|&(_, line)| self.irq(line).is_some_and(|irq| !irq.edge && irq.line))
-            .fold(0, |levels, (n, _)| levels | (1 << n));
-        Ok(levels)
+        let Some(id) = IntId::new(first) else {
+            return Ok(0);
+        };
+        if id.is_spi() {
+            return Ok(self.shared_block(id).map_or(0, IrqBlock::level_word));
+        }
+        // SGIs have no lines.
+        let levels = self.bank(vcpu).map_or(0, |bank| bank.private.level_word());
+        Ok(levels & !0xffff)
     }
 
     pub(super) fn set_level_info(
@@ -76,8 +43,8 @@ impl View<'_> {
             return Err(Error::Invalid);
         }
         for (n, line) in device_lines(vcpu, first) {
-            if let Some(irq) = self.irq_mut(line) {
-                irq.line = (levels >> n) & 1 != 0;
+            if let Some(mut irq) = self.irq_mut(line) {
+                irq.set(IrqBit::Line, (levels >> n) & 1 != 0);
                 self.place(line);
             }
         }
@@ -116,12 +83,12 @@ pub(super) fn set_iidr(
 
 /// A confirmation only, once the controller exists.
 pub(super) fn set_typer2(
-    gic: &mut View<'_>,
-    access: &MmioAccess,
+    _: &mut View<'_>,
+    _: &MmioAccess,
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    if value == zero(gic, access) {
+    if value == 0 {
         Ok(())
     } else {
         Err(Error::Busy)
@@ -159,21 +126,17 @@ pub(super) fn set_route(
 ) -> Result<(), Error> {
     regs::set_route(gic, access, value, notify)?;
     for (_, line) in access.lines() {
-        let Some(irq) = gic.irq_mut(line).filter(|irq| irq.active) else {
+        let Some(mut irq) = gic.irq_mut(line).filter(|irq| irq.active()) else {
             continue;
         };
-        irq.active = false;
+        irq.set(IrqBit::Active, false);
         gic.place(line);
-        if let Some(irq) = gic.irq_mut(line) {
-            irq.active = true;
+        if let Some(mut irq) = gic.irq_mut(line) {
+            irq.set(IrqBit::Active, true);
             gic.place(line);
         }
     }
     Ok(())
-}
-
-pub(super) fn latch(gic: &View<'_>, access: &MmioAccess) -> u64 {
-    gather(gic, access, |irq| irq.latch)
 }
 
 /// Every bit counts, the clear ones too.
@@ -183,9 +146,11 @@ pub(super) fn set_latch(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    for (n, line) in access.lines() {
-        if let Some(irq) = gic.irq_mut(line) {
-            irq.latch = (value >> (n & 63)) & 1 != 0;
+    let different = value ^ access.fields(gic, IrqField::Bit(IrqBit::Latch));
+    for line in access.lines_in(different) {
+        if let Some(mut irq) = gic.irq_mut(line) {
+            let latch = !irq.latch();
+            irq.set(IrqBit::Latch, latch);
             gic.place(line);
         }
     }

@@ -59,12 +59,6 @@ impl VcpuContext {
         self.interface.vmcr()
     }
 
-    /// What the guest reads in GICD_CTLR.
-    #[inline]
-    pub(crate) fn gicd_ctlr(&self) -> Option<u32> {
-        Some(self.frozen.gic()?.ctlr())
-    }
-
     /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
     #[inline]
     pub(crate) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {

@@ -42,6 +42,13 @@ impl VcpuContext {
         ));
     }
 
+    /// In a fast exit that has changed no timer: as [`VcpuContext::update_timers`], with the CPU's
+    /// own comparison.
+    #[inline]
+    pub(crate) fn take_timer_lines(&mut self) {
+        self.set_timer_lines(self.timers.lines_now());
+    }
+
     /// Tells the model of the timers' lines, if they have changed.
     #[inline]
     pub(super) fn set_timer_lines(&mut self, lines: TimerSet) {

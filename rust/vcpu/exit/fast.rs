@@ -8,6 +8,7 @@
 //! it does not while they run a guest. A pending interrupt of the host's does not wait: the guest
 //! takes its exit for it right after the ERET.
 
+use super::mmio::zero_extend;
 use super::{gic, sysreg, Outcome};
 use crate::arch::cpu::features;
 use crate::arch::debug::External;
@@ -20,6 +21,7 @@ use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus};
 use crate::model::smccc;
 use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
+use crate::model::vgic::GicFrame;
 use crate::vcpu::context::VcpuContext;
 use crate::vm::vcpu_stats::Count;
 
@@ -252,7 +254,8 @@ fn abort_address(vcpu: &mut VcpuContext, live: Live<'_>, esr: Esr) -> Verdict {
 #[inline(never)]
 fn mmio(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let abort = esr.abort();
-    if !abort.is_plain_device_access() {
+    // What extends a sign is rare here, and takes the slow path.
+    if !abort.is_plain_device_access() || abort.is_sign_extended() {
         return abort_address(vcpu, live, esr);
     }
     vcpu.walked_ipa = None;
@@ -265,28 +268,89 @@ fn mmio(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> V
     if vcpu.get(Reg::SCTLR_EL1) & big_endian != 0 || SPSR_EL1::nRW.is_set(live.pstate()) {
         return SYNC;
     }
-    let (rt, size) = (abort.register(), abort.size());
-    if frame.is_ctlr(offset, size) {
-        // A write looks at all vCPUs.
-        let Some(ctlr) = vcpu.gicd_ctlr().filter(|_| !abort.is_write()) else {
+    if frame.is_ctlr(offset, abort.size()) {
+        gicd_ctlr(vcpu, live, abort)
+    } else if abort.is_write() {
+        gic_write(vcpu, live, rcu, abort, frame, offset)
+    } else {
+        gic_read(vcpu, live, rcu, abort, frame, offset)
+    }
+}
+
+/// GICD_CTLR, without a lock: guests wait for its RWP, and write what it is to be made sure of.
+#[inline(always)]
+fn gicd_ctlr(vcpu: &mut VcpuContext, live: Live<'_>, abort: Abort) -> Verdict {
+    let Some(gic) = vcpu.frozen.gic() else {
+        return SYNC;
+    };
+    let rt = abort.register();
+    if abort.is_write() {
+        // One that changes something looks at all vCPUs.
+        if !gic.keeps_ctlr(vcpu.x(rt)) {
             return SYNC;
-        };
+        }
+        live.skip();
+        Verdict::RESUME
+    } else {
+        let ctlr = gic.ctlr();
         vcpu.set_x(rt, ctlr.into());
         live.skip();
-        return resume(rt);
+        resume(rt)
     }
+}
+
+/// Any other register of the interrupt controller's. The bytes are in its order.
+#[inline(never)]
+fn gic_read(
+    vcpu: &mut VcpuContext,
+    live: Live<'_>,
+    rcu: InGuest<'_>,
+    abort: Abort,
+    frame: GicFrame,
+    offset: u32,
+) -> Verdict {
     let _watched = RcuActive::new(rcu);
     if frame.shows_lines(offset) {
-        vcpu.update_timers();
+        vcpu.take_timer_lines();
     }
-    // The bytes are in the device's order already, see above.
-    if gic::access(vcpu, &abort, frame, offset, |value| value).is_err() {
+    let Some(gic) = vcpu.frozen.gic() else {
+        return SYNC;
+    };
+    // Each kind of frame for itself: what is looked up is in fixed places then.
+    let size = abort.size();
+    let value = match frame {
+        GicFrame::Dist => gic.mmio_look(GicFrame::Dist, offset, size),
+        GicFrame::Redist(vcpu) => gic.mmio_look(GicFrame::Redist(vcpu), offset, size),
+    };
+    let Some(value) = value else {
+        return SYNC;
+    };
+    vcpu.set_x(abort.register(), zero_extend(value, &abort));
+    live.skip();
+    resume(abort.register())
+}
+
+#[inline(never)]
+fn gic_write(
+    vcpu: &mut VcpuContext,
+    live: Live<'_>,
+    rcu: InGuest<'_>,
+    abort: Abort,
+    frame: GicFrame,
+    offset: u32,
+) -> Verdict {
+    let _watched = RcuActive::new(rcu);
+    let done = match frame {
+        GicFrame::Dist => gic::write(vcpu, &abort, GicFrame::Dist, offset, |value| value),
+        GicFrame::Redist(id) => {
+            gic::write(vcpu, &abort, GicFrame::Redist(id), offset, |value| value)
+        }
+    };
+    if done.is_err() {
         return SYNC;
     }
     live.skip();
-    if !abort.is_write() {
-        resume(rt)
-    } else if finish(vcpu) {
+    if finish(vcpu) {
         Verdict::RESUME
     } else {
         INTERRUPT

@@ -22,27 +22,35 @@ use kernel::sync::Arc;
 /// host does it for more with interrupts on, between one vCPU and the next.
 const SGIS_AT_ONCE: usize = 64;
 
-/// Does an access to a register in memory; the PC stays at the instruction. `order` turns a value
-/// from the device's byte order to the guest's, or back. Nothing has been done if this fails.
+/// Reads a register in memory for a load; the PC stays at the instruction. `order` turns a value
+/// from the device's byte order to the guest's. Nothing has been done if this fails.
 #[inline(always)]
-pub(super) fn access(
+pub(super) fn read(
     vcpu: &mut VcpuContext,
     abort: &Abort,
     frame: GicFrame,
     offset: u32,
     order: impl FnOnce(u64) -> u64,
 ) -> Result<(), GicError> {
-    let (id, rt, size) = (vcpu.id, abort.register(), abort.size());
-    if abort.is_write() {
-        let value = order(vcpu.x(rt));
-        let gic = vcpu.frozen.gic().ok_or(GicError::NoRegister)?;
-        gic.mmio_write(id, frame, offset, size, value, &mut vcpu.after)
-    } else {
-        let gic = vcpu.frozen.gic().ok_or(GicError::NoRegister)?;
-        let value = gic.mmio_read(id, frame, offset, size)?;
-        vcpu.set_x(rt, extend(order(value), abort));
-        Ok(())
-    }
+    let gic = vcpu.frozen.gic().ok_or(GicError::NoRegister)?;
+    let value = gic.mmio_read(vcpu.id, frame, offset, abort.size())?;
+    vcpu.set_x(abort.register(), extend(order(value), abort));
+    Ok(())
+}
+
+/// Writes one for a store, as [`read`] reads it; `order` turns a value back.
+#[inline(always)]
+pub(super) fn write(
+    vcpu: &mut VcpuContext,
+    abort: &Abort,
+    frame: GicFrame,
+    offset: u32,
+    order: impl FnOnce(u64) -> u64,
+) -> Result<(), GicError> {
+    let value = order(vcpu.x(abort.register()));
+    let gic = vcpu.frozen.gic().ok_or(GicError::NoRegister)?;
+    let (id, size) = (vcpu.id, abort.size());
+    gic.mmio_write(id, frame, offset, size, value, &mut vcpu.after)
 }
 
 /// Sends the SGI that a write of `value` to `reg` asks for. Who has to be told is in `vcpu.after`.
@@ -127,7 +135,12 @@ impl GicAccess {
             } => {
                 let big_endian = is_big_endian(vcpu);
                 let order = |value| guest_order(value, abort.size(), big_endian);
-                match access(vcpu, &abort, frame, offset, order) {
+                let done = if abort.is_write() {
+                    write(vcpu, &abort, frame, offset, order)
+                } else {
+                    read(vcpu, &abort, frame, offset, order)
+                };
+                match done {
                     Ok(()) => {}
                     Err(GicError::NeedSync(stale)) if !stale.others.is_empty() => {
                         return Err(stale.others)

@@ -135,19 +135,31 @@ impl Load {
 /// What the register holds after loading `value`: cut to the access's size, and sign-extended if
 /// the instruction does.
 pub(super) fn extend(value: u64, abort: &Abort) -> u64 {
-    let unused = 64u32
-        .saturating_sub(u32::from(abort.size()).saturating_mul(8))
-        .min(63);
-    let value = if abort.is_sign_extended() {
-        ((value << unused) as i64 >> unused) as u64
-    } else {
-        value << unused >> unused
-    };
+    if !abort.is_sign_extended() {
+        return zero_extend(value, abort);
+    }
+    let unused = unused_bits(abort);
+    let value = ((value << unused) as i64 >> unused) as u64;
     if abort.is_64bit() {
         value
     } else {
         value & u64::from(u32::MAX)
     }
+}
+
+/// Returns what a load that does not extend the sign leaves of a value.
+#[inline(always)]
+pub(super) fn zero_extend(value: u64, abort: &Abort) -> u64 {
+    let unused = unused_bits(abort);
+    value << unused >> unused
+}
+
+/// Returns how many bits of a register an access does not have.
+#[inline(always)]
+fn unused_bits(abort: &Abort) -> u32 {
+    64u32
+        .saturating_sub(u32::from(abort.size()).saturating_mul(8))
+        .min(63)
 }
 
 /// Whether the guest accesses memory with the most significant byte first.

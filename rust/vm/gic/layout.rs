@@ -227,6 +227,15 @@ pub(crate) struct FrameMap {
 }
 
 impl FrameMap {
+    /// Where the redistributor of a vCPU is.
+    pub(crate) fn redist(&self, vcpu: VcpuId) -> Option<u64> {
+        self.redists.iter().find_map(|range| {
+            let index = (vcpu.index() as u32).checked_sub(range.first)?;
+            let offset = u64::from(index).saturating_mul(REDIST_SIZE);
+            (index < range.count).then(|| range.base.saturating_add(offset))
+        })
+    }
+
     /// Which frame, and where in it, an access at `ipa` is.
     #[inline]
     pub(crate) fn find(&self, ipa: u64) -> Option<(GicFrame, u32)> {

@@ -60,7 +60,7 @@ fn the_number_of_interrupts_shows_in_typer() {
     for (n, lines) in [(64, 1), (256, 7), (992, 30)] {
         let mut config = GicConfig::default();
         config.set_nr_irqs(n).unwrap();
-        let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
+        let gic = controller(&config, redists(1), config.spi_blocks()).unwrap();
         let typer = gic.mmio_read(vcpu(0), DIST, GICD_TYPER::OFFSET, 4).unwrap();
         assert_eq!(typer & 0x1f, lines);
         // The last SPI is there.

@@ -60,7 +60,7 @@ impl Vm {
         let mut config = GicConfig::default();
         config.set_nr_irqs(96).unwrap();
         let vm = Self {
-            gic: controller(&config, redists(CPUS), config.nr_spis()).unwrap(),
+            gic: controller(&config, redists(CPUS), config.spi_blocks()).unwrap(),
             peers: Default::default(),
             spis: Default::default(),
             lpis: Default::default(),

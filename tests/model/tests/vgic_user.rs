@@ -20,20 +20,20 @@ fn redist(n: usize) -> GicFrame {
 #[test]
 fn numbers_of_interrupts() {
     let mut config = GicConfig::default();
-    assert_eq!((config.nr_irqs(), config.nr_spis()), (256, 224));
+    assert_eq!((config.nr_irqs(), config.spi_blocks()), (256, 7));
     for n in [0, 32, 63, 65, 991, 993, 1020, 1023, 1024, 1056, u32::MAX] {
         assert_eq!(config.set_nr_irqs(n), Err(Error::Invalid), "{n}");
     }
     assert_eq!(config.set_nr_irqs(96), Ok(()));
-    assert_eq!((config.nr_irqs(), config.nr_spis()), (96, 64));
+    assert_eq!((config.nr_irqs(), config.spi_blocks()), (96, 2));
     assert_eq!(config.set_nr_irqs(128), Err(Error::Busy));
     assert_eq!(config.set_nr_irqs(127), Err(Error::Invalid));
     assert_eq!(config.nr_irqs(), 96);
-    let new = |vcpus, spis| controller(&config, redists(vcpus), spis);
-    assert!(new(1, 65).is_err());
-    assert!(new(0, 64).is_ok());
-    assert!(new(513, 64).is_err());
-    assert!(new(512, 64).is_ok());
+    let new = |vcpus, blocks| controller(&config, redists(vcpus), blocks);
+    assert!(new(1, 3).is_err());
+    assert!(new(0, 2).is_ok());
+    assert!(new(513, 2).is_err());
+    assert!(new(512, 2).is_ok());
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn registers_that_userspace_can_save_come_with_the_number_of_interrupts() {
     config.set_nr_irqs(96).unwrap();
     assert!(config.is_sized());
     assert!(there(&config, GICD_ISENABLER::at(2)) && !there(&config, GICD_ISENABLER::at(3)));
-    let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
+    let gic = controller(&config, redists(1), config.spi_blocks()).unwrap();
     for offset in (0..0x1_0004).step_by(2) {
         assert_eq!(
             gic.user_has(DIST, offset),
@@ -83,7 +83,7 @@ fn the_revision_is_agreed_on_first() {
         );
     }
     assert_eq!(config.user_write(GICD_IIDR::OFFSET, 0x4b00_243b), Ok(()));
-    let gic = controller(&config, redists(1), config.nr_spis()).unwrap();
+    let gic = controller(&config, redists(1), config.spi_blocks()).unwrap();
     assert_eq!(gic.user_read(DIST, GICD_IIDR::OFFSET), Ok(0x4b00_243b));
     assert_eq!(
         gic.user_read(redist(0), GICR_CTLR::OFFSET),

@@ -102,7 +102,7 @@ impl Machine {
         let mut config = GicConfig::default();
         config.set_nr_irqs(96).unwrap();
         let mut machine = Self {
-            gic: controller(&config, redists(cpus), config.nr_spis()).unwrap(),
+            gic: controller(&config, redists(cpus), config.spi_blocks()).unwrap(),
             cpus: (0..cpus).map(|_| Cpu::new(list_registers)).collect(),
             running: vec![false; cpus],
             timer_active: vec![false; cpus],
@@ -232,9 +232,18 @@ impl Machine {
     pub fn read(&mut self, by: usize, frame: GicFrame, offset: u32, size: u8) -> u64 {
         let mut out = Vec::new();
         let value = loop {
+            // What a fast exit sees of it: the same, or nothing.
+            let look = self.gic.mmio_look(frame, offset, size);
             match self.gic.mmio_read(vcpu(by), frame, offset, size) {
-                Ok(value) => break value,
-                Err(Error::NeedSync(stale)) => out.extend(self.resolve(by, stale)),
+                Ok(value) => {
+                    let unused = 64 - 8 * u32::from(size);
+                    assert_eq!(look.map(|look| look << unused >> unused), Some(value));
+                    break value;
+                }
+                Err(Error::NeedSync(stale)) => {
+                    assert_eq!(look, None);
+                    out.extend(self.resolve(by, stale));
+                }
                 Err(error) => panic!("{error:?}"),
             }
         };
@@ -247,18 +256,24 @@ impl Machine {
     pub fn write(&mut self, by: usize, frame: GicFrame, offset: u32, size: u8, value: u64) {
         let mut out = Vec::new();
         let mut heard = Heard::default();
+        let before = self.gic.ctlr();
+        let keeps = frame.is_ctlr(offset, size) && self.gic.keeps_ctlr(value);
         loop {
             match self
                 .gic
                 .mmio_write(vcpu(by), frame, offset, size, value, &mut heard)
             {
                 Ok(()) => break,
+                Err(_) if keeps => panic!("GICD_CTLR stays as it is"),
                 Err(Error::NeedSync(stale)) => out.extend(self.resolve(by, stale)),
                 Err(error) => panic!("{error:?}"),
             }
         }
         for cpu in out {
             self.enter(cpu);
+        }
+        if frame.is_ctlr(offset, size) {
+            assert_eq!(self.gic.ctlr() == before, keeps);
         }
         self.hear(heard);
         let ctlr = self.read(by, GicFrame::Dist, GICD_CTLR::OFFSET, 4);

@@ -5,7 +5,7 @@
 use super::lpis::Lpis;
 use loft_model::model::vcpus::VcpuId;
 use loft_model::model::vgic::{
-    Bank, Error, Gic, GicConfig, GicStorage, Irq, Lock, Redist, Shared, WorkSet,
+    Bank, Error, Gic, GicConfig, GicStorage, IrqBlock, Lock, Redist, Shared, WorkSet,
 };
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -73,22 +73,22 @@ impl GicStorage for Heap {
     type Redists = Vec<Redist>;
     type Bank = Ranked<Bank>;
     type Banks = Vec<Ranked<Bank>>;
-    type Spis = Vec<Irq>;
+    type Spis = Vec<IrqBlock>;
     type Works = Vec<WorkSet>;
     type Shared = Ranked<Shared<Self>>;
     type Lpis = Lpis;
 }
 
-/// The controller of these vCPUs, with `spis` shared interrupts.
+/// The controller of these vCPUs, with `spi_blocks` blocks of shared interrupts.
 pub fn controller(
     config: &GicConfig,
     redists: Vec<Redist>,
-    spis: usize,
+    spi_blocks: usize,
 ) -> Result<Gic<Heap>, Error> {
     let banks = (0..redists.len()).map_while(VcpuId::new);
     let banks = banks.map(|vcpu| Ranked::new(1, Bank::new(vcpu))).collect();
     let works = vec![WorkSet::default(); redists.len() + WorkSet::KINDS];
-    let shared = Ranked::new(0, Shared::new(vec![Irq::default(); spis], works));
+    let shared = Ranked::new(0, Shared::new(vec![IrqBlock::default(); spi_blocks], works));
     Gic::new(config, redists, banks, shared, Lpis::new())
 }
 
