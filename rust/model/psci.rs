@@ -49,6 +49,7 @@ impl Version {
         })
     }
 
+    #[inline(always)]
     const fn has(self, least: Self) -> bool {
         self as u8 >= least as u8
     }
@@ -195,90 +196,154 @@ pub struct PsciConfig {
 }
 
 /// Whether a function identifier is PSCI's.
+#[inline(always)]
 pub const fn is_psci(function: u32) -> bool {
-    matches!(function & !self::function::WIDE, 0x8400_0000..=0x8400_001f)
+    number(function).is_some()
         || matches!(
             function,
             self::function::V0_1_CPU_SUSPEND..=self::function::V0_1_MIGRATE
         )
 }
 
+/// The number of one of PSCI's functions, but for those of version 0.1: below 32 if it is called
+/// with 32 bits, and 32 more with 64.
+#[inline(always)]
+pub const fn number(function: u32) -> Option<u32> {
+    let wide = self::function::WIDE;
+    if function & !(wide | 0x1f) == self::function::PSCI_VERSION {
+        Some(function & 0x1f | (function & wide) >> 25)
+    } else {
+        None
+    }
+}
+
+/// For each function, by its [`number`], the first version that has it.
+static SINCE: [u8; 64] = {
+    use self::function as f;
+    const fn since(mut all: [u8; 64], version: Version, functions: &[u32]) -> [u8; 64] {
+        let mut n = 0;
+        while n < functions.len() {
+            if let Some(number) = number(functions[n]) {
+                all[number as usize] = version as u8;
+            }
+            n += 1;
+        }
+        all
+    }
+    let none = [NEVER; 64];
+    let first = since(
+        none,
+        Version::V0_2,
+        &[
+            f::PSCI_VERSION,
+            f::CPU_SUSPEND,
+            f::CPU_SUSPEND_64,
+            f::CPU_OFF,
+            f::CPU_ON,
+            f::CPU_ON_64,
+            f::AFFINITY_INFO,
+            f::AFFINITY_INFO_64,
+            f::MIGRATE_INFO_TYPE,
+            f::SYSTEM_OFF,
+            f::SYSTEM_RESET,
+        ],
+    );
+    let second = since(first, Version::V1_0, &[f::PSCI_FEATURES]);
+    let third = since(
+        second,
+        Version::V1_1,
+        &[f::SYSTEM_RESET2, f::SYSTEM_RESET2_64],
+    );
+    since(third, Version::V1_3, &[f::SYSTEM_OFF2, f::SYSTEM_OFF2_64])
+};
+
+/// In [`SINCE`]: none has it, or whether a VM has it is not a matter of the version alone.
+const NEVER: u8 = u8::MAX;
+
+impl PsciConfig {
+    /// Whether a VM has the function with this [`number`].
+    #[inline(always)]
+    fn has(&self, number: u32) -> bool {
+        let suspend = self::function::SYSTEM_SUSPEND & 0x1f;
+        SINCE[number as usize % SINCE.len()] <= self.version as u8
+            || number & 0x1f == suspend && self.system_suspend && self.version.has(Version::V1_0)
+    }
+}
+
 /// What the call asks for. `arguments`: x1 to x3.
+#[inline(always)]
 pub fn decide(config: &PsciConfig, function: u32, arguments: [u64; 3]) -> Action {
     use self::function as f;
-    let version = config.version;
-    if version == Version::V0_1 {
+    let Some(number) = number(function) else {
         return match function {
-            f::V0_1_CPU_OFF => Action::CpuOff,
-            f::V0_1_CPU_ON => cpu_on(arguments),
+            f::V0_1_CPU_OFF if config.version == Version::V0_1 => Action::CpuOff,
+            f::V0_1_CPU_ON if config.version == Version::V0_1 => cpu_on(arguments),
             _ => Action::Return(code::NOT_SUPPORTED),
         };
-    }
-    let arguments = if function & f::WIDE == 0 {
-        arguments.map(|x| x & u64::from(u32::MAX))
-    } else {
-        arguments
     };
-    let [first, second, _] = arguments;
-    match function {
-        f::PSCI_VERSION => Action::Return(version.bits().into()),
-        f::CPU_SUSPEND | f::CPU_SUSPEND_64 => Action::Suspend,
-        f::CPU_OFF => Action::CpuOff,
-        f::CPU_ON | f::CPU_ON_64 => cpu_on(arguments),
-        f::AFFINITY_INFO | f::AFFINITY_INFO_64 => decide_affinity_info(first, second),
-        f::MIGRATE_INFO_TYPE => Action::Return(TRUSTED_OS_NOT_PRESENT),
-        f::SYSTEM_OFF => Action::System(SystemEvent::Off),
-        f::SYSTEM_RESET => Action::System(SystemEvent::Reset),
-        f::PSCI_FEATURES if version.has(Version::V1_0) => {
-            Action::Return(features(config, first as u32))
-        }
-        f::SYSTEM_SUSPEND | f::SYSTEM_SUSPEND_64
-            if version.has(Version::V1_0) && config.system_suspend =>
-        {
-            Action::SystemSuspend
-        }
-        f::SYSTEM_RESET2 | f::SYSTEM_RESET2_64 if version.has(Version::V1_1) => {
-            match first as u32 {
-                WARM_RESET | VENDOR_RESETS.. => Action::System(SystemEvent::Reset2),
-                _ => Action::Return(code::INVALID_PARAMETERS),
-            }
-        }
-        f::SYSTEM_OFF2 | f::SYSTEM_OFF2_64 if version.has(Version::V1_3) => {
-            match (first as u32, second) {
-                (0 | 1, 0) => Action::System(SystemEvent::Off2),
-                _ => Action::Return(code::INVALID_PARAMETERS),
-            }
-        }
+    if !config.has(number) {
+        return Action::Return(code::NOT_SUPPORTED);
+    }
+    let wide = function & f::WIDE != 0;
+    let argument = |n: usize| {
+        let mask = if wide { u64::MAX } else { u32::MAX.into() };
+        arguments[n % arguments.len()] & mask
+    };
+    const fn is(function: u32) -> u32 {
+        function & 0x1f
+    }
+    const VERSION: u32 = is(f::PSCI_VERSION);
+    const SUSPEND: u32 = is(f::CPU_SUSPEND);
+    const OFF: u32 = is(f::CPU_OFF);
+    const ON: u32 = is(f::CPU_ON);
+    const INFO: u32 = is(f::AFFINITY_INFO);
+    const MIGRATE: u32 = is(f::MIGRATE_INFO_TYPE);
+    const SYSTEM_OFF: u32 = is(f::SYSTEM_OFF);
+    const RESET: u32 = is(f::SYSTEM_RESET);
+    const FEATURES: u32 = is(f::PSCI_FEATURES);
+    const SYSTEM_SUSPEND: u32 = is(f::SYSTEM_SUSPEND);
+    const RESET2: u32 = is(f::SYSTEM_RESET2);
+    const OFF2: u32 = is(f::SYSTEM_OFF2);
+    match is(number) {
+        VERSION => Action::Return(config.version.bits().into()),
+        SUSPEND => Action::Suspend,
+        OFF => Action::CpuOff,
+        ON => cpu_on([argument(0), argument(1), argument(2)]),
+        INFO => decide_affinity_info(argument(0), argument(1)),
+        MIGRATE => Action::Return(TRUSTED_OS_NOT_PRESENT),
+        SYSTEM_OFF => Action::System(SystemEvent::Off),
+        RESET => Action::System(SystemEvent::Reset),
+        FEATURES => Action::Return(features(config, argument(0) as u32)),
+        SYSTEM_SUSPEND => Action::SystemSuspend,
+        RESET2 => match argument(0) as u32 {
+            WARM_RESET | VENDOR_RESETS.. => Action::System(SystemEvent::Reset2),
+            _ => Action::Return(code::INVALID_PARAMETERS),
+        },
+        OFF2 => match (argument(0) as u32, argument(1)) {
+            (0 | 1, 0) => Action::System(SystemEvent::Off2),
+            _ => Action::Return(code::INVALID_PARAMETERS),
+        },
         _ => Action::Return(code::NOT_SUPPORTED),
     }
 }
 
 /// PSCI_FEATURES: SUCCESS or the function's feature bits.
-pub const fn features(config: &PsciConfig, function: u32) -> i64 {
-    use self::function as f;
-    match function {
-        f::PSCI_VERSION
-        | f::CPU_SUSPEND
-        | f::CPU_SUSPEND_64
-        | f::CPU_OFF
-        | f::CPU_ON
-        | f::CPU_ON_64
-        | f::AFFINITY_INFO
-        | f::AFFINITY_INFO_64
-        | f::MIGRATE_INFO_TYPE
-        | f::SYSTEM_OFF
-        | f::SYSTEM_RESET
-        | f::PSCI_FEATURES
-        | super::smccc::function::VERSION => code::SUCCESS,
-        f::SYSTEM_SUSPEND | f::SYSTEM_SUSPEND_64 if config.system_suspend => code::SUCCESS,
-        f::SYSTEM_RESET2 | f::SYSTEM_RESET2_64 if config.version.has(Version::V1_1) => {
-            code::SUCCESS
+#[inline(always)]
+pub fn features(config: &PsciConfig, function: u32) -> i64 {
+    match number(function) {
+        Some(number) if config.has(number) => {
+            if function & !self::function::WIDE == self::function::SYSTEM_OFF2 {
+                HIBERNATE_OFF
+            } else {
+                code::SUCCESS
+            }
         }
-        f::SYSTEM_OFF2 | f::SYSTEM_OFF2_64 if config.version.has(Version::V1_3) => HIBERNATE_OFF,
+        None if function == super::smccc::function::VERSION => code::SUCCESS,
         _ => code::NOT_SUPPORTED,
     }
 }
 
+#[inline(always)]
 const fn cpu_on([target, entry, context]: [u64; 3]) -> Action {
     if target & !AFFINITY != 0 {
         Action::Return(code::INVALID_PARAMETERS)
@@ -291,6 +356,7 @@ const fn cpu_on([target, entry, context]: [u64; 3]) -> Action {
     }
 }
 
+#[inline(always)]
 const fn decide_affinity_info(target: u64, lowest_level: u64) -> Action {
     // Of the affinities, those from the given level up count; level 3 is Aff3 alone, at bit 32.
     let mask = match lowest_level {

@@ -2,7 +2,7 @@
 //! The firmware that a VM sees, and the pseudo registers with which userspace chooses it
 //! (KVM_REG_ARM_FW, KVM_REG_ARM_FW_FEAT_BMAP; Documentation/virt/kvm/arm/fw-pseudo-registers.rst).
 
-use super::{function, trng, NOT_SUPPORTED};
+use super::NOT_SUPPORTED;
 use crate::model::psci;
 
 /// How the host stands to a speculation flaw.
@@ -17,17 +17,8 @@ pub enum Mitigation {
 }
 
 impl Mitigation {
-    /// Whether a guest may make the call against it, if only for nothing.
-    const fn can_be_called(self) -> bool {
-        !matches!(self, Self::Vulnerable)
-    }
-
-    /// Whether such a call is there for something.
-    pub(super) const fn is_mitigated(self) -> bool {
-        matches!(self, Self::Mitigated)
-    }
-
     /// What ARCH_FEATURES says of ARCH_WORKAROUND_1 and 3.
+    #[inline(always)]
     pub(super) const fn answer(self) -> u64 {
         match self {
             Self::Vulnerable => NOT_SUPPORTED,
@@ -153,31 +144,13 @@ const ENABLED: u64 = 1 << 4;
 impl Firmware {
     /// ARCH_WORKAROUND_2: no firmware call where the guest has SSBS or where nothing helps, else
     /// "not required" (-2), because a mitigated host protects a guest without SSBS all the time.
+    #[inline(always)]
     pub(super) const fn workaround_2(&self) -> u64 {
         match self.spectre_v4 {
             Mitigation::Vulnerable => NOT_SUPPORTED,
             Mitigation::Mitigated if self.ssbs => NOT_SUPPORTED,
             Mitigation::Mitigated | Mitigation::Unaffected => -2i64 as u64,
         }
-    }
-
-    /// Whether the VM has the service that this function belongs to. PSCI is not asked here.
-    pub(super) const fn allows(&self, function: u32) -> bool {
-        let (map, bit) = match function {
-            function::VERSION | function::ARCH_FEATURES => return true,
-            function::ARCH_WORKAROUND_1 => return self.spectre_v2.can_be_called(),
-            function::ARCH_WORKAROUND_3 => return self.spectre_bhb.can_be_called(),
-            function::PV_TIME_FEATURES | function::PV_TIME_ST => {
-                (self.bitmaps.std_hyp, Bitmaps::PV_TIME)
-            }
-            function::VENDOR_FEATURES | function::VENDOR_CALL_UID => {
-                (self.bitmaps.vendor_hyp, Bitmaps::FUNC_FEAT)
-            }
-            function::VENDOR_PTP => (self.bitmaps.vendor_hyp, Bitmaps::PTP),
-            _ if trng::is_trng(function) => (self.bitmaps.std, Bitmaps::TRNG),
-            _ => return false,
-        };
-        map & bit != 0
     }
 
     /// Variant 4's level: 0 not available, 3 not required.

@@ -72,6 +72,7 @@ pub enum Call {
 
 impl Call {
     /// Returns the answer, x0 to x3, where there is nothing to be done for it.
+    #[inline(always)]
     pub const fn answer(self) -> Option<[u64; 4]> {
         match self {
             Self::Return(values) => Some(values),
@@ -81,63 +82,70 @@ impl Call {
     }
 }
 
-/// Answers the calls that a guest makes most and that change nothing: x0, with zeros in x1 to x3.
-/// `None`: ask [`decide`]. Only for a VM without an SMCCC filter.
-#[inline]
-pub fn quick(firmware: &Firmware, function: u32, first: u64) -> Option<u64> {
-    use psci::function as p;
-    if function == function::VERSION {
-        return Some(VERSION_1_1);
-    }
-    let psci_1 = firmware.psci.version >= psci::Version::V1_0;
-    match function {
-        function::ARCH_FEATURES => Some(arch_features(firmware, first as u32)),
-        p::PSCI_VERSION if psci_1 => Some(firmware.psci.version.bits().into()),
-        p::PSCI_FEATURES if psci_1 => Some(psci::features(&firmware.psci, first as u32) as u64),
-        _ => None,
+/// What the call asks for. `arguments`: x1 to x3. `stolen_time`: the vCPU has an address for it.
+///
+/// Inlined where it is used: a fast exit needs nothing but the registers of an answer, and what is
+/// known of a function need not be put together to be taken apart again.
+#[inline(always)]
+pub fn decide(firmware: &Firmware, function: u32, arguments: [u64; 3], stolen_time: bool) -> Call {
+    // By the owner of the function, and whether it is called with 64 bits.
+    match function >> 24 {
+        0x80 => architecture(firmware, function, arguments[0] as u32),
+        0x84 | 0xc4 if psci::number(function).is_some() => {
+            Call::Psci(psci::decide(&firmware.psci, function, arguments))
+        }
+        0x84 | 0xc4 if firmware.bitmaps.std & Bitmaps::TRNG != 0 => {
+            trng::decide(function, arguments[0] as u32)
+        }
+        0x86 => vendor(firmware, function, arguments[0] as u32),
+        0x95 if psci::is_psci(function) => {
+            Call::Psci(psci::decide(&firmware.psci, function, arguments))
+        }
+        0xc5 if firmware.bitmaps.std_hyp & Bitmaps::PV_TIME != 0 && stolen_time => {
+            match (function, arguments[0] as u32) {
+                (function::PV_TIME_FEATURES, function::PV_TIME_FEATURES | function::PV_TIME_ST) => {
+                    value(SUCCESS)
+                }
+                (function::PV_TIME_ST, _) => Call::StolenTime,
+                _ => value(NOT_SUPPORTED),
+            }
+        }
+        _ => value(NOT_SUPPORTED),
     }
 }
 
-/// What the call asks for. `arguments`: x1 to x3. `stolen_time`: the vCPU has an address for it.
-pub fn decide(firmware: &Firmware, function: u32, arguments: [u64; 3], stolen_time: bool) -> Call {
-    let first = arguments[0] as u32;
-    if psci::is_psci(function) {
-        return Call::Psci(psci::decide(&firmware.psci, function, arguments));
-    }
-    if !firmware.allows(function) {
-        return value(NOT_SUPPORTED);
-    }
-    match function {
-        function::VERSION => value(VERSION_1_1),
-        function::ARCH_FEATURES => value(arch_features(firmware, first)),
-        function::PV_TIME_FEATURES => match first {
-            function::PV_TIME_FEATURES | function::PV_TIME_ST if stolen_time => value(SUCCESS),
-            _ => value(NOT_SUPPORTED),
-        },
-        function::PV_TIME_ST if stolen_time => Call::StolenTime,
-        function::ARCH_WORKAROUND_1 if firmware.spectre_v2.is_mitigated() => {
-            Call::Workaround(function)
-        }
-        function::ARCH_WORKAROUND_3
-            if firmware.spectre_bhb.is_mitigated() && firmware.bhb_by_firmware =>
-        {
-            Call::Workaround(function)
-        }
+#[inline(always)]
+fn architecture(firmware: &Firmware, function: u32, first: u32) -> Call {
+    let (flaw, by_firmware) = match function {
+        function::VERSION => return value(VERSION_1_1),
+        function::ARCH_FEATURES => return value(arch_features(firmware, first)),
+        function::ARCH_WORKAROUND_1 => (firmware.spectre_v2, true),
+        function::ARCH_WORKAROUND_3 => (firmware.spectre_bhb, firmware.bhb_by_firmware),
+        _ => return value(NOT_SUPPORTED),
+    };
+    match flaw {
+        Mitigation::Vulnerable => value(NOT_SUPPORTED),
+        Mitigation::Mitigated if by_firmware => Call::Workaround(function),
         // Not needed, but safe to call.
-        function::ARCH_WORKAROUND_1 | function::ARCH_WORKAROUND_3 => value(SUCCESS),
-        function::VENDOR_CALL_UID => Call::Return(VENDOR_HYP_UID),
-        function::VENDOR_FEATURES => Call::Return([
-            firmware.bitmaps.vendor_hyp,
-            0,
-            firmware.bitmaps.vendor_hyp_2,
-            0,
-        ]),
-        function::VENDOR_PTP => match first {
+        Mitigation::Mitigated | Mitigation::Unaffected => value(SUCCESS),
+    }
+}
+
+#[inline(always)]
+fn vendor(firmware: &Firmware, function: u32, first: u32) -> Call {
+    let bitmaps = &firmware.bitmaps;
+    let has = |bit| bitmaps.vendor_hyp & bit != 0;
+    match function {
+        function::VENDOR_CALL_UID if has(Bitmaps::FUNC_FEAT) => Call::Return(VENDOR_HYP_UID),
+        function::VENDOR_FEATURES if has(Bitmaps::FUNC_FEAT) => {
+            Call::Return([bitmaps.vendor_hyp, 0, bitmaps.vendor_hyp_2, 0])
+        }
+        function::VENDOR_PTP if has(Bitmaps::PTP) => match first {
             0 => Call::Ptp(Counter::Virtual),
             1 => Call::Ptp(Counter::Physical),
             _ => value(NOT_SUPPORTED),
         },
-        _ => trng::decide(function, first),
+        _ => value(NOT_SUPPORTED),
     }
 }
 
@@ -151,6 +159,7 @@ pub const fn ptp(real_time_ns: u64, counter: u64) -> [u64; 4] {
     ]
 }
 
+#[inline(always)]
 fn arch_features(firmware: &Firmware, feature: u32) -> u64 {
     match feature {
         function::ARCH_WORKAROUND_1 => firmware.spectre_v2.answer(),
@@ -161,6 +170,7 @@ fn arch_features(firmware: &Firmware, feature: u32) -> u64 {
     }
 }
 
+#[inline(always)]
 const fn value(x0: u64) -> Call {
     Call::Return([x0, 0, 0, 0])
 }

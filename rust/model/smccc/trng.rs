@@ -24,6 +24,7 @@ const UUID: [u64; 4] = super::uuid(&[
 ]);
 
 /// Whether a function identifier is this interface's.
+#[inline(always)]
 pub const fn is_trng(function: u32) -> bool {
     matches!(
         function,
@@ -31,6 +32,7 @@ pub const fn is_trng(function: u32) -> bool {
     )
 }
 
+#[inline(always)]
 pub(super) fn decide(function: u32, first: u32) -> Call {
     match function {
         function::VERSION => super::value(VERSION_1_0),
@@ -46,6 +48,7 @@ pub(super) fn decide(function: u32, first: u32) -> Call {
     }
 }
 
+#[inline(always)]
 const fn random_bits(bits: u32, wide: bool) -> Call {
     // Three registers carry the bits.
     let most = if wide { 192 } else { 96 };

@@ -97,42 +97,30 @@ fn rare(vcpu: &mut VcpuContext, live: Live<'_>, esr: Esr) -> Verdict {
 fn hypercall(vcpu: &mut VcpuContext) -> Verdict {
     let [function, ..] = *vcpu.xs();
     if function as u32 == smccc::function::VERSION {
-        answer(vcpu, smccc::VERSION_1_1)
+        answer(vcpu, [smccc::VERSION_1_1, 0, 0, 0])
     } else {
         other_hypercall(vcpu)
     }
 }
 
-/// A function of its own, as it calls others: [`sync`] then does without a stack frame.
+/// Other calls that have nothing but an answer, if only that they are not supported. A function of
+/// its own, with the registers that it needs.
 #[inline(never)]
 fn other_hypercall(vcpu: &mut VcpuContext) -> Verdict {
-    let [function, first, ..] = *vcpu.xs();
-    match smccc::quick(&vcpu.firmware, function as u32, first) {
-        Some(value) => answer(vcpu, value),
-        None => rare_hypercall(vcpu),
-    }
-}
-
-/// Calls that have nothing but an answer, if only that they are not supported.
-#[inline(never)]
-fn rare_hypercall(vcpu: &mut VcpuContext) -> Verdict {
-    let [function, x1, x2, x3, ..] = *vcpu.xs();
+    let [function, first, second, third, ..] = *vcpu.xs();
+    let arguments = [first, second, third];
     let stolen_time = vcpu.steal_time.ipa().is_some();
-    let call = smccc::decide(&vcpu.firmware, function as u32, [x1, x2, x3], stolen_time);
-    let Some(values) = call.answer() else {
-        return SYNC;
-    };
-    for (x, value) in vcpu.xs().iter_mut().zip(values) {
-        *x = value;
+    match smccc::decide(&vcpu.firmware, function as u32, arguments, stolen_time).answer() {
+        Some(values) => answer(vcpu, values),
+        None => SYNC,
     }
-    Verdict::RESUME
 }
 
 /// What a firmware call returns.
 #[inline(always)]
-fn answer(vcpu: &mut VcpuContext, value: u64) -> Verdict {
+fn answer(vcpu: &mut VcpuContext, values: [u64; 4]) -> Verdict {
     let [x0, x1, x2, x3, ..] = vcpu.xs();
-    (*x0, *x1, *x2, *x3) = (value, 0, 0, 0);
+    [*x0, *x1, *x2, *x3] = values;
     Verdict::RESUME
 }
 
