@@ -361,6 +361,26 @@ impl GuestState {
         HCR_EL2::VSE.is_set(self.frame.left_hcr)
     }
 
+    /// The value of a register of the context that is never in the CPU alone.
+    #[inline]
+    pub(crate) fn in_memory(&self, reg: Reg) -> u64 {
+        self.saved.get(reg)
+    }
+
+    /// Sets a register of the context that is never in the CPU alone. What the CPU has of it is for
+    /// the next run to bring up to date.
+    #[inline]
+    pub(crate) fn set_in_memory(&mut self, reg: Reg, value: u64) {
+        self.saved.set(reg, value);
+    }
+
+    /// Returns whether the guest debugs itself, so that its debug registers are in the CPU while it
+    /// runs, unless an outer debugger's are.
+    #[inline]
+    pub(crate) fn debugs_itself(&self) -> bool {
+        debug::wanted(&self.saved).is_some()
+    }
+
     /// Puts the guest into this CPU, as a part of what moves into it. `debugged`: debug exceptions
     /// are not the guest's but go to EL2, BRK too.
     pub(crate) fn load(&mut self, debugged: bool, _arrival: ScheduledIn<'_>) {

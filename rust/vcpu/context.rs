@@ -143,6 +143,21 @@ impl VcpuContext {
         self.guest.set(reg, value);
     }
 
+    /// The value of a register of the context that is never in the CPU alone.
+    #[inline]
+    pub(crate) fn in_memory(&self, reg: Reg) -> u64 {
+        self.guest.in_memory(reg)
+    }
+
+    /// Sets a register of the context that is about the guest's debugging itself. Returns whether
+    /// that has to be put into the CPU: until it has enabled debug exceptions nothing has.
+    #[inline]
+    pub(crate) fn set_debug(&mut self, reg: Reg, value: u64) -> bool {
+        let before = self.guest.debugs_itself();
+        self.guest.set_in_memory(reg, value);
+        before || self.guest.debugs_itself()
+    }
+
     /// The general-purpose registers, X0 to X30.
     #[inline(always)]
     pub(crate) fn xs(&mut self) -> &mut [u64; 31] {

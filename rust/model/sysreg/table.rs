@@ -13,6 +13,7 @@ use super::idregs::{IdReg, IdRegs};
 use super::regs;
 use super::rows::TABLE;
 use super::Encoding;
+use crate::speculation;
 
 /// One register.
 #[derive(Clone, Copy, Debug)]
@@ -353,12 +354,45 @@ impl Row {
 
 /// The row of an encoding; `None` is UNDEFINED for the guest and -ENOENT for userspace. Whether the
 /// VM has the register: [`Row::exists`].
+#[inline(always)]
 pub fn lookup(encoding: Encoding) -> Option<&'static Row> {
-    TABLE
-        .binary_search_by_key(&encoding, |row| row.encoding)
-        .ok()
-        .and_then(|at| TABLE.get(at))
+    let bits = usize::from(encoding.bits());
+    let page = INDEX.page[speculation::wrap::<GROUPS>(bits / GROUP)];
+    let rows = &INDEX.rows[usize::from(page) % PAGES];
+    TABLE.get(usize::from(rows[speculation::wrap::<GROUP>(bits)]))
 }
+
+/// How many registers have op0, op1 and CRn in common, at most, and how many such groups there are.
+const GROUP: usize = 1 << 7;
+const GROUPS: usize = 1 << 9;
+/// How many of them have rows, at most; the first page is of those without.
+const PAGES: usize = 32;
+
+/// Where the rows of [`TABLE`] are: a guest's access is not to cost a search.
+struct RowIndex {
+    page: [u8; GROUPS],
+    /// For each CRm and op2 the row, or a number that none has.
+    rows: [[u8; GROUP]; PAGES],
+}
+
+static INDEX: RowIndex = {
+    assert!(TABLE.len() < u8::MAX as usize);
+    let mut index = RowIndex {
+        page: [0; GROUPS],
+        rows: [[u8::MAX; GROUP]; PAGES],
+    };
+    let (mut pages, mut n) = (1, 0);
+    while n < TABLE.len() {
+        let bits = TABLE[n].encoding.bits() as usize;
+        if index.page[bits / GROUP] == 0 {
+            index.page[bits / GROUP] = pages;
+            pages += 1;
+        }
+        index.rows[index.page[bits / GROUP] as usize][bits % GROUP] = n as u8;
+        n += 1;
+    }
+    index
+};
 
 /// The registers of a vCPU's context with their values after reset: `number` is the vCPU's, `ctr`
 /// the guest's CTR_EL0. Without `identity`, those that tell which vCPU it is are left out:

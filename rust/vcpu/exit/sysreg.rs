@@ -14,6 +14,7 @@ use crate::model::vgic::{CpuIf, SgiReg};
 use crate::vcpu::context::{caches_are_on, VcpuContext};
 
 /// Does the access. `live`: there if this is a fast exit.
+#[inline(always)]
 pub(super) fn access(
     vcpu: &mut VcpuContext,
     live: Option<Live<'_>>,
@@ -25,23 +26,31 @@ pub(super) fn access(
     else {
         return Outcome::Undefined;
     };
+    // What takes little is done without room for what takes more.
     if write {
         if matches!(row.guest, Guest::RazWi | Guest::WriteIgnored) {
             return Outcome::Done;
         }
         let value = vcpu.x(access.rt());
-        store(vcpu, live, row.storage, value)
+        match row.storage {
+            // The debug registers are put into the CPU on the way into the guest, if they are in
+            // use.
+            Storage::Debug(reg) => debug_register(vcpu, reg, value),
+            storage => store(vcpu, live, storage, value),
+        }
     } else {
-        let value = if row.guest == Guest::RazWi {
-            0
-        } else {
-            fetch(vcpu, row.storage)
+        let value = match row.storage {
+            _ if row.guest == Guest::RazWi => 0,
+            Storage::Const(value) => value,
+            Storage::Debug(reg) | Storage::Memory(reg) => vcpu.in_memory(reg),
+            storage => fetch(vcpu, storage),
         };
         vcpu.set_x(access.rt(), value);
         Outcome::Done
     }
 }
 
+#[inline(never)]
 fn fetch(vcpu: &mut VcpuContext, storage: Storage) -> u64 {
     match storage {
         Storage::Loaded(reg)
@@ -65,22 +74,18 @@ fn id_register(vcpu: &VcpuContext, id: IdReg) -> u64 {
     vcpu.vm.ids.as_ref().map_or(0, |ids| ids.get(id))
 }
 
+#[inline(never)]
 fn store(vcpu: &mut VcpuContext, live: Option<Live<'_>>, storage: Storage, value: u64) -> Outcome {
     match storage {
         Storage::Loaded(reg) if vcpu.watches_caches() => return store_watched(vcpu, reg, value),
         Storage::Loaded(reg) | Storage::SwitchedAtEntry(reg) | Storage::Memory(reg) => {
             vcpu.set(reg, value)
         }
-        // The debug registers are put into the CPU on the way into the guest, if they are in use.
-        Storage::Debug(reg) => {
-            vcpu.set(reg, value);
-            return Outcome::Reload;
-        }
+        Storage::Debug(reg) => return debug_register(vcpu, reg, value),
         Storage::Timer(reg) => write_timer(vcpu, reg, value),
         Storage::OsLock => {
             let oslsr = regs::OSLSR_EL1::OSLK.with(vcpu.get(Reg::OSLSR_EL1), value & 1);
-            vcpu.set(Reg::OSLSR_EL1, oslsr);
-            return Outcome::Reload;
+            return debug_register(vcpu, Reg::OSLSR_EL1, oslsr);
         }
         Storage::Gic(reg) => return interrupt_controller(vcpu, live, reg, value),
         // Set/way maintenance is about one CPU's caches; all that the guest may rely on is that its
@@ -92,6 +97,15 @@ fn store(vcpu: &mut VcpuContext, live: Option<Live<'_>>, storage: Storage, value
         Storage::Id(_) | Storage::CacheGeometry | Storage::Const(_) => {}
     }
     Outcome::Done
+}
+
+#[inline(always)]
+fn debug_register(vcpu: &mut VcpuContext, reg: Reg, value: u64) -> Outcome {
+    if vcpu.set_debug(reg, value) {
+        Outcome::Reload
+    } else {
+        Outcome::Done
+    }
 }
 
 /// A register of the guest's MMU, while its caches are watched.
