@@ -38,11 +38,11 @@ impl LpiTables<'_> {
 
     /// Calls `each` for all mapped LPIs, or those of one vCPU.
     fn each_lpi(&mut self, of: Option<VcpuId>, mut each: impl FnMut(&mut Self, LpiId)) {
-        for block in 0..LpiId::BLOCKS {
-            let mut set = match self.0.gic.model() {
-                Some(model) => model.lpis_of_block(block, of),
-                None => return,
-            };
+        let Some(model) = self.0.gic.model().cloned() else {
+            return;
+        };
+        for block in 0..model.lpi_store().end() {
+            let mut set = model.lpis_of_block(block, of);
             while set != 0 {
                 if let Some(id) = LpiId::of_block(block, set.trailing_zeros()) {
                     each(self, id);

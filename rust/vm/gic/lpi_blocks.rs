@@ -5,6 +5,7 @@
 use crate::arch::speculation;
 use crate::model::its::TableError;
 use crate::model::vgic::{Lpi, LpiId, LpiStore};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::sync::SetOnce;
 
@@ -12,11 +13,15 @@ type Block = KVec<Lpi>;
 
 /// The LPIs of a VM, block by block. What is there stays, so it is found without a lock.
 #[derive(Default)]
-pub(crate) struct LpiBlocks(SetOnce<KVVec<SetOnce<Block>>>);
+pub(crate) struct LpiBlocks {
+    blocks: SetOnce<KVVec<SetOnce<Block>>>,
+    /// Behind the last one that is there.
+    end: AtomicUsize,
+}
 
 impl LpiStore for LpiBlocks {
     fn block(&self, n: usize) -> Option<&[Lpi]> {
-        Some(speculation::get(self.0.as_ref()?, n)?.as_ref()?)
+        Some(speculation::get(self.blocks.as_ref()?, n)?.as_ref()?)
     }
 }
 
@@ -27,7 +32,7 @@ impl LpiBlocks {
         for _ in 0..LpiId::BLOCKS {
             blocks.push(SetOnce::new(), GFP_KERNEL_ACCOUNT)?;
         }
-        self.0.populate(blocks);
+        self.blocks.populate(blocks);
         Ok(())
     }
 
@@ -44,9 +49,17 @@ impl LpiBlocks {
                 .push_within_capacity(Lpi::default())
                 .map_err(|_| TableError::NoMemory)?;
         }
-        if let Some(place) = self.0.as_ref().and_then(|blocks| blocks.get(lpi.block())) {
+        let blocks = self.blocks.as_ref();
+        if let Some(place) = blocks.and_then(|blocks| blocks.get(lpi.block())) {
             place.populate(block);
+            let end = lpi.block().saturating_add(1);
+            self.end.fetch_max(end, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Behind which block there is none. Most VMs have a few of all.
+    pub(crate) fn end(&self) -> usize {
+        self.end.load(Ordering::Acquire)
     }
 }
