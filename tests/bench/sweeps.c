@@ -4,8 +4,9 @@
  * operation that is in the middle, and SWEEP_dearest, and which they are.
  */
 #include "bench.h"
+#include "msi.h"
 
-#define SWEEP_MOST 128
+#define SWEEP_MOST 160
 #define SWEEP_OPERATIONS 10
 #define SWEEP_ROUNDS 11
 
@@ -27,11 +28,10 @@ struct swept {
 	u64 median, at;
 };
 
-/* Runs the guest to its end; prints the operation in the middle and the dearest, whose names `name` writes into its buffer. */
-static void sweep(const char *what, void (*guest)(u64), void (*name)(char *buffer, size_t size, u64 at))
+/* Runs the VM's guest to its end; prints the operation in the middle and the dearest, whose names `name` writes into its buffer. */
+static void sweep_vm(struct vm *vm, const char *what, void (*name)(char *buffer, size_t size, u64 at))
 {
 	static const char *const kinds[] = { "median", "dearest" };
-	struct vm *vm = bench_vm(.main = guest);
 	struct swept swept[SWEEP_MOST];
 	u64 count;
 
@@ -61,6 +61,11 @@ static void sweep(const char *what, void (*guest)(u64), void (*name)(char *buffe
 		name(which, sizeof(which), swept[i].at);
 		ktap_note("%s %s %lu.%lu", what, which, swept[i].median / SWEEP_OPERATIONS, swept[i].median % SWEEP_OPERATIONS);
 	}
+}
+
+static void sweep(const char *what, void (*guest)(u64), void (*name)(char *buffer, size_t size, u64 at))
+{
+	sweep_vm(bench_vm(.main = guest), what, name);
 }
 
 /*
@@ -192,4 +197,182 @@ static void guest_gic_write(u64 arg)
 TEST(gic_write_dearest)
 {
 	sweep("gic_write", guest_gic_write, name_gic);
+}
+
+/*
+ * System registers that a hypervisor may have to trap, each where it is emulated: all identification registers, those of caches, debug,
+ * limited ordering regions, and the interrupt controller's. A hypervisor need not trap all of them. By their encodings
+ * where the assembler has no name for them without an extension: S3_0_C10_C4 are LOR*_EL1.
+ */
+#define OF_CRM(X, CRM) \
+	X("S3_0_C0_C" CRM "_0") X("S3_0_C0_C" CRM "_1") X("S3_0_C0_C" CRM "_2") X("S3_0_C0_C" CRM "_3") \
+	X("S3_0_C0_C" CRM "_4") X("S3_0_C0_C" CRM "_5") X("S3_0_C0_C" CRM "_6") X("S3_0_C0_C" CRM "_7")
+#define OF_BREAKPOINT(X, N) \
+	X("DBGBVR" N "_EL1") X("DBGBCR" N "_EL1") X("DBGWVR" N "_EL1") X("DBGWCR" N "_EL1")
+/* Both ways. */
+#define READ_WRITE_REGISTERS(X) \
+	X("ACTLR_EL1") X("CSSELR_EL1") X("MDSCR_EL1") X("MDCCINT_EL1") X("OSDLR_EL1") X("DBGCLAIMSET_EL1") \
+	X("DBGCLAIMCLR_EL1") OF_BREAKPOINT(X, "0") OF_BREAKPOINT(X, "3") X("S3_0_C10_C4_0") X("S3_0_C10_C4_1") \
+	X("S3_0_C10_C4_2") X("S3_0_C10_C4_3") X("ICC_SRE_EL1")
+#define READ_REGISTERS(X) \
+	X("MIDR_EL1") X("MPIDR_EL1") X("REVIDR_EL1") OF_CRM(X, "1") OF_CRM(X, "2") OF_CRM(X, "3") OF_CRM(X, "4") OF_CRM(X, "5") \
+	OF_CRM(X, "6") OF_CRM(X, "7") X("AIDR_EL1") X("CTR_EL0") X("CLIDR_EL1") X("CCSIDR_EL1") X("MDRAR_EL1") X("OSLSR_EL1") \
+	X("MDCCSR_EL0") X("S3_0_C10_C4_7") READ_WRITE_REGISTERS(X)
+#define WRITE_REGISTERS(X) \
+	X("OSLAR_EL1") X("ICC_SGI1R_EL1") X("ICC_ASGI1R_EL1") X("ICC_SGI0R_EL1") X("ICC_DIR_EL1") READ_WRITE_REGISTERS(X)
+
+#define NAME_OF(NAME) NAME,
+static const char *const read_registers[] = { READ_REGISTERS(NAME_OF) }, *const written_registers[] = { WRITE_REGISTERS(NAME_OF) };
+
+static void guest_sysreg_read(u64 arg)
+{
+	u64 at = 0;
+
+	bench_gic_up(0, 1);
+#define READ_IT(NAME) SWEEP_REPEAT(at, "mrs x0, " NAME, : "x0") at++;
+	READ_REGISTERS(READ_IT)
+	sweep_count = at;
+}
+
+static void name_sysreg_read(char *buffer, size_t size, u64 at)
+{
+	snprintf(buffer, size, "%s", read_registers[at]);
+}
+
+TEST(sysreg_read_dearest)
+{
+	sweep("sysreg_read", guest_sysreg_read, name_sysreg_read);
+}
+
+/* Zero, which for all of them is nothing special: no debug exceptions, no interrupt, no lock. */
+static void guest_sysreg_write(u64 arg)
+{
+	u64 at = 0;
+
+	bench_gic_up(0, 1);
+#define WRITE_IT(NAME) SWEEP_REPEAT(at, "msr " NAME ", xzr", : "memory") at++;
+	WRITE_REGISTERS(WRITE_IT)
+	sweep_count = at;
+}
+
+static void name_sysreg_write(char *buffer, size_t size, u64 at)
+{
+	snprintf(buffer, size, "%s", written_registers[at]);
+}
+
+TEST(sysreg_write_dearest)
+{
+	sweep("sysreg_write", guest_sysreg_write, name_sysreg_write);
+}
+
+/* The registers of an ITS that is enabled and has nothing to do, of 64 bits both ways. */
+static const struct {
+	u32 offset, size;
+} its_registers[] = {
+	/* CTLR, IIDR, TYPER, CBASER, CWRITER, CREADR. */
+	{ 0x0, 4 }, { 0x4, 4 }, { 0x8, 4 }, { 0x8, 8 }, { 0x80, 4 }, { 0x80, 8 }, { 0x88, 4 }, { 0x88, 8 }, { 0x90, 4 }, { 0x90, 8 },
+	/* BASER of devices, collections, and one without a table; a reserved one, PIDR4, PIDR2. */
+	{ 0x100, 4 }, { 0x100, 8 }, { 0x108, 8 }, { 0x110, 8 }, { 0x40, 4 }, { 0xffd0, 4 }, { 0xffe8, 4 },
+};
+
+#define DEVICE 3
+#define EVENT 5
+static struct its_memory its_memory;
+
+/* Interrupts stay masked: an LPI that is pending is never taken. */
+static void its_up(void)
+{
+	bench_gic_up(0, 1);
+	its_start(&its_memory, 16, ITS_DIRECT);
+	for (u32 i = 0; i < 128; i++)
+		lpi_configure(LPI(i), 0xa0, true);
+	lpis_on(0);
+	its_mapc(0, 0, true);
+	its_mapd(DEVICE, its_memory.itt[0], ITT_BITS, true);
+	its_mapd(DEVICE + 1, its_memory.itt[4], LPI_BITS, true);
+	its_mapti(DEVICE, EVENT, LPI(0), 0);
+}
+
+static void guest_its_read(u64 arg)
+{
+	its_up();
+	sweep_count = ARRAY_SIZE(its_registers);
+	for (u64 i = 0; i < ARRAY_SIZE(its_registers); i++) {
+		u64 at = GUEST_ITS + its_registers[i].offset;
+
+		if (its_registers[i].size == 8) {
+			SWEEP_REPEAT(i, "ldr x0, [%[at]]", [at] "r"(at) : "x0", "memory");
+		} else {
+			SWEEP_REPEAT(i, "ldr w0, [%[at]]", [at] "r"(at) : "x0", "memory");
+		}
+	}
+}
+
+static void name_its(char *buffer, size_t size, u64 at)
+{
+	snprintf(buffer, size, "GITS+%#x, %u bytes", its_registers[at].offset, its_registers[at].size);
+}
+
+static void sweep_its(const char *what, void (*guest)(u64), void (*name)(char *buffer, size_t size, u64 at))
+{
+	struct vm *vm = bench_vm(.main = guest);
+
+	its_create(vm, GUEST_ITS);
+	sweep_vm(vm, what, name);
+}
+
+TEST(its_read_dearest)
+{
+	sweep_its("its_read", guest_its_read, name_its);
+}
+
+/*
+ * Commands, each with the store to GITS_CWRITER and a read of GITS_CREADR, which finds it done. All of them leave the tables as they
+ * are. INT and CLEAR come together: otherwise the LPI would be pending already from the second INT on. So do DISCARD and MAPTI.
+ */
+#define ITS_COMMANDS(X)                                                     \
+	X("MAPD", its_mapd(DEVICE, its_memory.itt[1], ITT_BITS, true))      \
+	X("MAPC", its_mapc(1, 0, true))                                     \
+	X("MAPTI", its_mapti(DEVICE, EVENT, LPI(0), 0))                     \
+	X("MAPI", its_mapi(DEVICE + 1, LPI(1), 0))                              \
+	X("MOVI", its_movi(DEVICE, EVENT, 0))                               \
+	X("INT and CLEAR", its_int(DEVICE, EVENT); its_clear(DEVICE, EVENT)) \
+	X("INV", its_inv(DEVICE, EVENT))                                    \
+	X("INVALL", its_invall(0))                                          \
+	X("SYNC", its_sync(0))                                              \
+	X("MOVALL", its_movall(0, 0))                                       \
+	X("DISCARD and MAPTI", its_discard(DEVICE, EVENT); its_mapti(DEVICE, EVENT, LPI(0), 0))
+
+#define COMMAND_OF(NAME, ...) NAME,
+static const char *const its_commands[] = { ITS_COMMANDS(COMMAND_OF) };
+
+static void guest_its_command(u64 arg)
+{
+	u64 at = 0;
+
+	its_up();
+#define RUN_IT(NAME, ...)                                                        \
+	BENCH_EACH(round, SWEEP_ROUNDS) {                                        \
+		u64 before;                                                      \
+                                                                                 \
+		its_mapti(DEVICE, EVENT, LPI(0), 0);                             \
+		before = guest_now();                                            \
+		for (u32 i = 0; i < SWEEP_OPERATIONS; i++) {                     \
+			__VA_ARGS__;                                             \
+		}                                                                \
+		sweep_ticks[at][round] = guest_now() - before;                   \
+	}                                                                        \
+	at++;
+	ITS_COMMANDS(RUN_IT)
+	sweep_count = at;
+}
+
+static void name_its_command(char *buffer, size_t size, u64 at)
+{
+	snprintf(buffer, size, "%s", its_commands[at]);
+}
+
+TEST(its_command_dearest)
+{
+	sweep_its("its_command", guest_its_command, name_its_command);
 }

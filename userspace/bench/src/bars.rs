@@ -29,6 +29,8 @@ const BARS: &[(&str, Bar)] = &[
     ("smccc_dearest", Bar::AtMost(130.0)),
     ("gic_read_dearest", Bar::AtMost(250.0)),
     ("gic_write_dearest", Bar::AtMost(400.0)),
+    ("sysreg_read_dearest", Bar::AtMost(150.0)),
+    ("sysreg_write_dearest", Bar::AtMost(150.0)),
     ("idreg_read", Bar::AtMost(120.0)),
     ("gicd_read", Bar::AtMost(180.0)),
     ("mmio_user", Bar::AtMost(2_500.0)),
