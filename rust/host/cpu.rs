@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The machine's CPUs.
+//!
+//! # Examples
+//!
+//! ```
+//! // Each CPU has seen the store when this returns.
+//! generation.store(next, Relaxed);
+//! cpu::interrupt_all();
+//! ```
 
 use super::ffi;
 use super::preempt::PreemptDisabled;

@@ -3,6 +3,20 @@
 //! What has to be done before a guest is entered, and before its thread returns to userspace.
 //!
 //! C header: [`include/linux/entry-virt.h`](srctree/include/linux/entry-virt.h)
+//!
+//! # Examples
+//!
+//! ```
+//! if entry_virt::work_pending() {
+//!     entry_virt::handle_work()?;
+//! }
+//! irqflags::with_disabled(|irq| {
+//!     if !entry_virt::work_pending_before_entry(irq.token()) {
+//!         enter_the_guest(irq.token());
+//!     }
+//! });
+//! entry_virt::leave_to_user();
+//! ```
 
 use super::ffi;
 use super::irqflags::IrqDisabled;

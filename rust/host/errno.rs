@@ -3,6 +3,15 @@
 //! Error numbers of the user ABI that the kernel crate does not name.
 //!
 //! C header: [`include/linux/errno.h`](srctree/include/linux/errno.h)
+//!
+//! # Examples
+//!
+//! ```
+//! match page {
+//!     Err(error) if error == ehwpoison() => report_poison(address),
+//!     page => page?,
+//! }
+//! ```
 
 use kernel::bindings;
 use kernel::error::Error;

@@ -4,6 +4,23 @@
 //!
 //! C headers: [`include/linux/eventfd.h`](srctree/include/linux/eventfd.h) and
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
+//!
+//! # Examples
+//!
+//! ```
+//! struct Doorbell(Waiter);
+//!
+//! impl Listener for Doorbell {
+//!     fn signalled(&self) {
+//!         self.0.wake();
+//!     }
+//!
+//!     fn closed(&self) {}
+//! }
+//!
+//! // `signalled`: it had been before, of which the listener does not hear.
+//! let (hook, signalled) = EventfdHook::new(EventFile::get(fd)?, Doorbell::new())?;
+//! ```
 
 use super::ffi;
 use core::ffi::{c_int, c_uint, c_void};

@@ -7,6 +7,24 @@
 //! `kernel::miscdevice` leaves `file_operations::owner` empty, so a module could go away under an
 //! open file. Here it is always set: `rmmod` is refused with EBUSY as long as any of these files is
 //! open.
+//!
+//! # Examples
+//!
+//! ```
+//! impl FileObject for Counter {
+//!     const NAME: &'static CStr = c"loft-counter";
+//!
+//!     fn ioctl(this: &Arc<Self>, command: u32, _argument: usize) -> Result<isize> {
+//!         match command {
+//!             COUNT => Ok(this.count()),
+//!             _ => Err(ENOTTY),
+//!         }
+//!     }
+//! }
+//!
+//! let fd = NewFd::prepare(Arc::new(Counter::new(), GFP_KERNEL_ACCOUNT)?)?;
+//! Ok(fd.install())
+//! ```
 
 use core::ffi::{c_int, c_uint};
 use core::marker::PhantomData;

@@ -3,6 +3,18 @@
 //! Finding the pages behind the current process's addresses.
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let page = HostPage::get(address, write, false)?;
+//! let lock = tables.read();
+//! // Nobody has taken the page back meanwhile, or will before the lock is let go.
+//! if !changes.have_been_since(seen) {
+//!     map(page.pa(), page.mem(), page.writable());
+//!     page.set_dirty();
+//! }
+//! ```
 
 use super::ffi;
 use super::mmap_lock::MmapRead;

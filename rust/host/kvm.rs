@@ -4,6 +4,14 @@
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h) and
 //! [`include/uapi/linux/kvm.h`](srctree/include/uapi/linux/kvm.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let held = HeldOn::new()?;
+//! // As long as `held` is there KVM is on, on all CPUs.
+//! debug_assert!(kvm::is_on());
+//! ```
 
 use super::ffi;
 use core::ffi::{c_int, c_uint};

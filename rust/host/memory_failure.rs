@@ -4,6 +4,15 @@
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h) and
 //! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h)
+//!
+//! # Examples
+//!
+//! ```
+//! match HostPage::get(address, true, false) {
+//!     Err(error) if error == ehwpoison() => memory_failure::report_poison(address),
+//!     page => map(page?),
+//! }
+//! ```
 
 use super::ffi;
 use super::page::PAGE_SIZE;

@@ -5,6 +5,17 @@
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h) and
 //! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let mm = mm::current()?;
+//! mm::check_memory(region.address, region.size, logs, cacheable)?;
+//! // Later, in an ioctl: another process may have the file.
+//! if !mm::is_current(&mm) {
+//!     return Err(EIO);
+//! }
+//! ```
 
 use super::mmap_lock::MmapRead;
 use super::{ffi, gup};

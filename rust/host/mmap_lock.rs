@@ -3,6 +3,16 @@
 //! The lock of an address space's areas, for those who may be killed while they wait.
 //!
 //! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let areas = MmapRead::lock(mm)?;
+//! let may_write = areas
+//!     .vma_lookup(address)
+//!     .is_some_and(|vma| vma.flags() & flags::WRITE != 0);
+//! drop(areas);
+//! ```
 
 use super::ffi;
 use core::marker::PhantomData;

@@ -8,6 +8,17 @@
 //! twice: that is checked by ownership and borrows, as [`TableMemory`] says, and by looking at what
 //! is written: only [`Tables::link`] and [`Tables::link_parts`] make a descriptor lead to a table,
 //! and they take the table for it.
+//!
+//! # Examples
+//!
+//! ```
+//! let mut tables = Tables::new(&geometry)?;
+//! let table = Table::new()?;
+//! // Under the lock of the VM's stage 2; nothing allocates.
+//! tables.link(at, INVALID, table)?;
+//! tables.unlink(path, &mut unlinked);
+//! tables.free(unlinked, stale.flush(&tlb));
+//! ```
 
 use super::bug::warn_on_once;
 use super::ffi;

@@ -8,6 +8,20 @@
 //!
 //! C headers: [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h) and
 //! [`include/linux/irq.h`](srctree/include/linux/irq.h)
+//!
+//! # Examples
+//!
+//! ```
+//! struct Registers;
+//!
+//! impl PrepareCpu for Registers {
+//!     fn prepare() {
+//!         write_what_each_cpu_needs();
+//!     }
+//! }
+//!
+//! let machine = Machine::new::<Registers>()?;
+//! ```
 
 use super::bug::warn_on_once;
 use super::{ffi, kvm, platform};

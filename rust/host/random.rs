@@ -3,6 +3,13 @@
 //! The host's random numbers.
 //!
 //! C header: [`include/linux/random.h`](srctree/include/linux/random.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let mut words = [0; 3];
+//! random::fill(&mut words);
+//! ```
 
 /// Fills `words` from the kernel's generator.
 pub(crate) fn fill(words: &mut [u64]) {

@@ -3,6 +3,15 @@
 //! `struct kvm_run`: the page that a vCPU shares with its VMM.
 //!
 //! C header: [`include/uapi/linux/kvm.h`](srctree/include/uapi/linux/kvm.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let page = RunPage::new()?;
+//! page.write(offset_of!(kvm_run, exit_reason), KVM_EXIT_MMIO);
+//! // Userspace may have written anything there by now.
+//! let immediate_exit: u8 = page.read(offset_of!(kvm_run, immediate_exit__unsafe));
+//! ```
 
 use super::ffi::kvm_run;
 use kernel::mm::virt::VmaNew;

@@ -3,6 +3,18 @@
 //! The scheduler, as a thread sees it that may have to give its CPU away.
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
+//!
+//! # Examples
+//!
+//! ```
+//! while !done() {
+//!     if sched::is_dying() {
+//!         return Err(EINTR);
+//!     }
+//!     a_bounded_part();
+//!     sched::cond_resched();
+//! }
+//! ```
 
 use super::ffi;
 use kernel::cpu::CpuId;

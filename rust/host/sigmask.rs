@@ -3,6 +3,15 @@
 //! The signals that a thread blocks.
 //!
 //! C header: [`include/linux/signal.h`](srctree/include/linux/signal.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let mask = SignalMask::new(bits);
+//! let blocked = mask.activate();
+//! run_the_guest();
+//! drop(blocked);
+//! ```
 
 use core::ffi::c_int;
 use core::ptr;

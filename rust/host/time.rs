@@ -4,6 +4,14 @@
 //!
 //! C headers: [`include/linux/timekeeping.h`](srctree/include/linux/timekeeping.h) and
 //! [`include/linux/sched/stat.h`](srctree/include/linux/sched/stat.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let begun = time::monotonic_ns();
+//! work();
+//! let ns = time::monotonic_ns() - begun;
+//! ```
 
 use super::ffi;
 use core::ffi::c_int;

@@ -3,6 +3,13 @@
 //! The structures of KVM's user ABI that are copied from and to userspace as a whole.
 //!
 //! C header: [`include/uapi/linux/kvm.h`](srctree/include/uapi/linux/kvm.h)
+//!
+//! # Examples
+//!
+//! ```
+//! let log: kvm_dirty_log = user::read(argument)?;
+//! copy_to_user(log.bitmap(), &words)?;
+//! ```
 
 use super::ffi::*;
 use kernel::transmute::{AsBytes, FromBytes};
