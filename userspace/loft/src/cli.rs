@@ -189,6 +189,15 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_sandbox: bool,
 
+    /// Take options from a file: TOML with the flags' names as keys, `disk` and others as lists,
+    /// CMD as the list `command`. What is on the command line counts
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print the options in force as a file for --config, and do nothing else
+    #[arg(long)]
+    pub print_config: bool,
+
     /// Be USER when the guest runs (a name, or UID:GID), in an empty file system and a cgroup of its own.
     /// loft has to be started as root, and is root until all is open that the guest needs
     #[arg(long, value_name = "USER")]

@@ -7,6 +7,7 @@
 mod cli;
 mod client;
 mod cmdline;
+mod config;
 mod control;
 mod detach;
 mod disks;
@@ -32,7 +33,8 @@ mod vm;
 mod warnings;
 mod with;
 
-use clap::{CommandFactory, Parser};
+use anyhow::Context;
+use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -42,7 +44,33 @@ fn main() -> ExitCode {
     if loft_agent::guest::is_first_process() {
         loft_agent::guest::main();
     }
-    let result = match cli::Cli::parse().command {
+    let result = command_line().and_then(|matches| execute(matches, begun));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            loft_devices::terminal::restore();
+            // Whoever closes a pipe early has had enough: nothing to complain about.
+            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+                return ExitCode::from(ending::OUTPUT_CLOSED);
+            }
+            output::message(&format!("loft: {error:#}"));
+            ExitCode::from(ending::FAILED)
+        }
+    }
+}
+
+/// What the command line asks for, with what is in the file of --config.
+fn command_line() -> anyhow::Result<clap::ArgMatches> {
+    Ok(cli::Cli::command().get_matches_from(config::expand(std::env::args_os().collect())?))
+}
+
+fn execute(matches: clap::ArgMatches, begun: Instant) -> anyhow::Result<u8> {
+    match cli::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command {
+        cli::Command::Run(args) if args.print_config => {
+            let run = matches.subcommand_matches("run").context("there is no `loft run`")?;
+            output::write_all(rustix::stdio::stdout(), config::print(run)?.as_bytes())?;
+            Ok(0)
+        }
         cli::Command::Run(args) => run::main(&args, begun),
         cli::Command::Doctor(args) => doctor::main(&args),
         cli::Command::With(args) => with::main(&args),
@@ -56,18 +84,6 @@ fn main() -> ExitCode {
         cli::Command::Exec(args) => client::exec(&args),
         cli::Command::Man => manual(),
         cli::Command::Completions(args) => completions(args.shell),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            loft_devices::terminal::restore();
-            // Whoever closes a pipe early has had enough: nothing to complain about.
-            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
-                return ExitCode::from(ending::OUTPUT_CLOSED);
-            }
-            output::message(&format!("loft: {error:#}"));
-            ExitCode::from(ending::FAILED)
-        }
     }
 }
 
