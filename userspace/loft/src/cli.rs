@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line.
 
-use crate::{control, guests, node};
+use crate::{console_log, control, gdb, guests, node};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loft_boot::layout;
 use std::ffi::OsString;
@@ -78,6 +78,12 @@ Network:
       A tap device, which has to be there (ip tuntap add NAME mode tap), with the host's vhost-net if it has that.
   none
       No network card.
+
+Debugger:
+  With `--gdb 1234,wait` and then `gdb vmlinux -ex 'target remote :1234'` gdb has a thread for each vCPU, with its
+  registers, also the system's (info registers system). Breakpoints (break, hbreak), watchpoints, steps, Ctrl-C, detach and
+  kill work as with QEMU. Addresses are those of the vCPU's own tables. A step holds interrupts back. Give the guest `nokaslr`
+  (-p), or its kernel is not where vmlinux says. One gdb at a time; who may use the socket, or that port, owns the guest.
 
 Keys on a terminal:
   Ctrl-a x ends the guest at once, Ctrl-a Ctrl-a sends one Ctrl-a, Ctrl-a h (or ?) shows these keys.
@@ -172,6 +178,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "KIND", value_enum)]
     pub console: Option<ConsoleKind>,
 
+    /// Write the guest's console to a file as well, after what is there. With ",limit=SIZE" a file
+    /// that has SIZE becomes FILE.1, in the place of what was there, and begins anew
+    #[arg(long, value_name = "FILE[,limit=SIZE]")]
+    pub console_log: Option<console_log::LogArg>,
+
     /// The guest's name, for `loft ps` and the others
     #[arg(long, value_name = "NAME", value_parser = guests::parse_name)]
     pub name: Option<String>,
@@ -183,6 +194,11 @@ pub struct RunArgs {
     /// What a reboot of the guest does
     #[arg(long, value_name = "WHAT", value_enum, default_value = "exit")]
     pub on_reboot: OnReboot,
+
+    /// Wait for gdb at a port of the loopback interface, or at a Unix socket that is made; with
+    /// ",wait" the guest does not run before gdb lets it
+    #[arg(long, value_name = "PORT|SOCKET[,wait]")]
+    pub gdb: Option<gdb::Place>,
 
     /// Do without the sandbox, which leaves each thread the system calls that it needs: for
     /// debuggers

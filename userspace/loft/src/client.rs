@@ -210,6 +210,7 @@ fn attach(hvc: Option<Hvc>, agent: Option<UnixStream>) -> Result<(Option<Ending>
         paused: &|| false,
         hub: &hub,
         mailbox: &mailbox,
+        log: None,
         attached: true,
     });
     let ending = session.run()?;

@@ -2,9 +2,11 @@
 //! Launching a planned guest and seeing it through to its end.
 
 use crate::cli::{ConsoleKind, NetArg, OnReboot, RunArgs};
+use crate::console_log::ConsoleLog;
 use crate::control::{self, Agents, Gate, Guest, Running};
 use crate::detach::{self, Detached};
 use crate::ending::Ending;
+use crate::gdb::{Debugger, Listener, Place};
 use crate::guests::{self, Claim};
 use crate::output::{message, Output, Refused, Target};
 use crate::passt::{self, Passt};
@@ -52,7 +54,10 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
         }
     };
     let jail = match args.jail.as_deref().map(|user| jail::prepare(user, args.name.as_deref(), release)).transpose()? {
-        Some(Err(code)) => return Ok(code),
+        Some(Err(code)) => {
+            args.gdb.iter().for_each(Place::clean_up);
+            return Ok(code);
+        }
         Some(Ok(jail)) => Some(jail),
         None => None,
     };
@@ -69,10 +74,15 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     let name = claim.as_ref().map_or_else(String::new, |claim| claim.name.clone());
     let words = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let guest = Arc::new(Guest::new(name, args.cpus, args.memory, words).context("cannot make an eventfd")?);
+    let gdb = args.gdb.as_ref().map(|place| Listener::new(&place.address).map(Arc::new)).transpose()?;
+    let log = args.console_log.as_ref().map(|arg| ConsoleLog::open(arg).map(Arc::new)).transpose()?;
     let start_threads = || {
         if let Some(claim) = &claim {
             let listener = claim.listener.try_clone().context("cannot duplicate a socket")?;
             control::serve(listener, guest.clone()).context("cannot start a thread")?;
+        }
+        if let Some(log) = &log {
+            log.start().context("cannot start a thread")?;
         }
         loft_virtio::worker::start_starter(sandbox::enter_device).context("cannot start a thread")
     };
@@ -90,8 +100,12 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     }
     let command = !args.command.is_empty();
     let mut from = begun;
+    let mut gdb = gdb.map(|listener| (listener, args.gdb.as_ref().is_some_and(|place| place.wait)));
     let run = loop {
-        let run = boot(args, from, &kvm, &signals, &guest, &mut detached, go_in)?;
+        let extras = Extras { from, gdb: gdb.as_ref(), log: log.as_ref() };
+        let run = boot(args, &kvm, &signals, &guest, extras, &mut detached, go_in)?;
+        // A guest that is started again does not wait again.
+        gdb = gdb.map(|(listener, _)| (listener, false));
         if run.ending != Ending::Reboot || args.on_reboot == OnReboot::Exit {
             break run;
         }
@@ -170,25 +184,36 @@ struct Boot {
     init: Duration,
 }
 
+/// What a guest has beside itself, from its first boot to its end.
+#[derive(Clone, Copy)]
+struct Extras<'a> {
+    /// Since when the launcher works on this boot.
+    from: Instant,
+    /// Where debuggers connect, and whether the guest waits for one.
+    gdb: Option<&'a (Arc<Listener>, bool)>,
+    /// The file that has its console.
+    log: Option<&'a Arc<ConsoleLog>>,
+}
+
 /// Boots the guest and sees it through to its end, in a thread of its own: for another boot the
 /// main thread stays out of the sandbox. In a jail, where there is no other boot, it is the main
-/// thread itself. The launcher works on it since `from`.
+/// thread itself.
 fn boot(
     args: &RunArgs,
-    from: Instant,
     kvm: &Kvm,
     signals: &SignalFd,
     guest: &Arc<Guest>,
+    extras: Extras,
     detached: &mut Option<Detached>,
     go_in: GoIn,
 ) -> Result<Run> {
     if go_in.is_some() {
-        return once(args, from, kvm, signals, guest, detached, go_in);
+        return once(args, kvm, signals, guest, extras, detached, go_in);
     }
     std::thread::scope(|scope| {
         let session = std::thread::Builder::new()
             .name("session".into())
-            .spawn_scoped(scope, || once(args, from, kvm, signals, guest, detached, None))
+            .spawn_scoped(scope, || once(args, kvm, signals, guest, extras, detached, None))
             .context("cannot start a thread")?;
         if args.on_reboot == OnReboot::Exit {
             sandbox::enter(Kind::Main);
@@ -200,10 +225,10 @@ fn boot(
 /// Boots the guest and sees it through to its end.
 fn once(
     args: &RunArgs,
-    from: Instant,
     kvm: &Kvm,
     signals: &SignalFd,
     guest: &Arc<Guest>,
+    extras: Extras,
     detached: &mut Option<Detached>,
     go_in: GoIn,
 ) -> Result<Run> {
@@ -220,7 +245,8 @@ fn once(
         (true, false) => Target::Nowhere,
     };
     let refused = Arc::new(Refused::new().context("cannot make an eventfd")?);
-    let (serial, record) = Watch::new(Output::new(target, hidden.clone(), refused.clone(), guest.clone()));
+    let (serial, record) =
+        Watch::new(Output::new(target, hidden.clone(), refused.clone(), guest.clone(), extras.log.cloned()));
 
     // The disks and cards, and those that a guest has in any case.
     vm::allow_files(args.cpus, args.disks.len() + nets.len() + 5)?;
@@ -272,6 +298,7 @@ fn once(
     let keys = if !command || terminal { Raw::enter().context("cannot use the terminal")? } else { None };
     go_in.map_or(Ok(()), |go_in| go_in())?;
     let started = Instant::now();
+    let debugger = extras.gdb.map(|(listener, wait)| Debugger::start(&machine, listener, *wait, guest)).transpose()?;
     machine.start()?;
     guest.set_running(Some(Running { gate: machine.gate.clone(), agents, balloon }));
     if let Some(detached) = detached.take() {
@@ -297,12 +324,14 @@ fn once(
         paused: &paused,
         hub: &guest.hub,
         mailbox: &guest.mailbox,
+        log: extras.log.map(Arc::as_ref),
         attached: false,
     });
     sandbox::enter(Kind::Session);
     let result = session.run();
     guest.set_running(None);
     let exits = machine.stop();
+    drop(debugger);
     session.drain();
     drop(keys);
 
@@ -319,7 +348,7 @@ fn once(
         Boot { kernel: whole - init, init }
     });
     let status = session.status;
-    Ok(Run { ending, status, record, setup: started.duration_since(from), boot, exits })
+    Ok(Run { ending, status, record, setup: started.duration_since(extras.from), boot, exits })
 }
 
 /// A reset after a panic is a crash: Linux has no other way to say it.

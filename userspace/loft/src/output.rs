@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The launcher's own outputs, and where the serial port's output goes.
 
+use crate::console_log::ConsoleLog;
 use crate::control::Guest;
 use rustix::stdio;
 use std::io::{self, Write};
@@ -51,19 +52,30 @@ pub struct Output {
     hidden: Arc<AtomicBool>,
     refused: Arc<Refused>,
     guest: Arc<Guest>,
+    log: Option<Arc<ConsoleLog>>,
 }
 
 impl Output {
-    /// Writes to `target` until `hidden` is set; an error of standard output is told to `refused`. Standard output is `guest`'s
-    /// console, which others hear as well.
-    pub fn new(target: Target, hidden: Arc<AtomicBool>, refused: Arc<Refused>, guest: Arc<Guest>) -> Self {
-        Self { target, hidden, refused, guest }
+    /// Writes to `target` and `log` until `hidden` is set; an error of standard output is told to
+    /// `refused`. Standard output is
+    /// `guest`'s console, which others hear as well.
+    pub fn new(
+        target: Target,
+        hidden: Arc<AtomicBool>,
+        refused: Arc<Refused>,
+        guest: Arc<Guest>,
+        log: Option<Arc<ConsoleLog>>,
+    ) -> Self {
+        Self { target, hidden, refused, guest, log }
     }
 }
 
 impl Write for Output {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if !self.hidden.load(Ordering::Relaxed) {
+            if let Some(log) = &self.log {
+                log.push(buf);
+            }
             match self.target {
                 Target::Stdout => {
                     self.guest.hub.push(buf);

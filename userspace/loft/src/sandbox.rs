@@ -43,6 +43,10 @@ pub enum Kind {
     Net,
     /// Works on the rings of any other device.
     Device,
+    /// Serves a debugger.
+    Gdb,
+    /// Writes the console to a file.
+    Log,
 }
 
 /// A system call that is allowed.
@@ -69,6 +73,10 @@ const DRIVER: u64 = 0xff00;
 const VHOST: u64 = 0xaf << 8;
 /// KVM_RUN (linux/kvm.h).
 const KVM_RUN: u64 = 0xae80;
+/// KVM_GET_ONE_REG, KVM_SET_ONE_REG and KVM_SET_GUEST_DEBUG (linux/kvm.h).
+const KVM_GET_ONE_REG: u64 = 0x4010_aeab;
+const KVM_SET_ONE_REG: u64 = 0x4010_aeac;
+const KVM_SET_GUEST_DEBUG: u64 = 0x4208_ae9b;
 /// TUNSETOFFLOAD (linux/if_tun.h).
 const TUNSETOFFLOAD: u64 = 0x4004_54d0;
 const NOT_EXECUTABLE: &[(u8, u64, u64)] = &[(2, libc::PROT_EXEC as u64, 0)];
@@ -161,6 +169,14 @@ const SESSION: &[Call] = &[
 
 const CONTROL: &[Call] = &[any(libc::SYS_accept4), when(libc::SYS_fcntl, &[(1, ALL, libc::F_DUPFD_CLOEXEC as u64)])];
 
+const GDB: &[Call] = &[
+    any(libc::SYS_accept4),
+    when(libc::SYS_ioctl, &[(1, ALL, KVM_GET_ONE_REG), (1, ALL, KVM_SET_ONE_REG), (1, ALL, KVM_SET_GUEST_DEBUG)]),
+];
+
+/// To begin a file anew.
+const LOG: &[Call] = &[any(libc::SYS_pread64), any(libc::SYS_ftruncate)];
+
 /// To give the guest's name back.
 const MAIN: &[Call] = &[
     any(libc::SYS_geteuid),
@@ -187,6 +203,8 @@ impl Kind {
             Self::Disk => "disk",
             Self::Net => "net",
             Self::Device => "device",
+            Self::Gdb => "gdb",
+            Self::Log => "log",
         }
     }
 
@@ -210,6 +228,8 @@ impl Kind {
             Self::Disk => &[DISK, KICK],
             Self::Net => &[SOCKET],
             Self::Device => &[],
+            Self::Gdb => &[GDB, KICK],
+            Self::Log => &[LOG],
         };
         std::iter::once(COMMON).chain(more.iter().copied()).flatten()
     }
@@ -302,8 +322,18 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
 
-    const ALL_KINDS: [Kind; 8] =
-        [Kind::Main, Kind::Session, Kind::Control, Kind::Vcpu, Kind::Starter, Kind::Disk, Kind::Net, Kind::Device];
+    const ALL_KINDS: [Kind; 10] = [
+        Kind::Main,
+        Kind::Session,
+        Kind::Control,
+        Kind::Vcpu,
+        Kind::Starter,
+        Kind::Disk,
+        Kind::Net,
+        Kind::Device,
+        Kind::Gdb,
+        Kind::Log,
+    ];
 
     /// How a process ends that enters the sandbox of `kind` and then does `act`, and its message.
     fn ended(kind: Kind, act: fn()) -> (WaitStatus, String) {
@@ -398,6 +428,14 @@ mod tests {
         };
         goes_on(Kind::Vcpu, kvm_run);
         is_ended(Kind::Disk, kvm_run);
+        let one_reg = || {
+            let register = [0u64; 2];
+            // SAFETY: an ioctl that reads the array, on a descriptor that knows none such.
+            unsafe { libc::ioctl(2, 0x4010_aeab, &register) };
+        };
+        goes_on(Kind::Gdb, one_reg);
+        is_ended(Kind::Vcpu, one_reg);
+        is_ended(Kind::Gdb, kvm_run);
         let start = || drop(std::thread::spawn(|| ()).join());
         goes_on(Kind::Starter, start);
         goes_on(Kind::Control, start);

@@ -4,6 +4,7 @@
 //! Everything is one poll loop. Input is read only when the last of it has been taken, so a guest that does not read
 //! holds up whoever writes to the launcher, as a pipe would.
 
+use crate::console_log::ConsoleLog;
 use crate::control::{Hub, Mailbox, Message};
 use crate::ending::Ending;
 use crate::output::{self, Refused};
@@ -73,6 +74,8 @@ pub struct Wiring<'a> {
     pub hub: &'a Hub,
     /// What is asked from outside.
     pub mailbox: &'a Mailbox,
+    /// The file that has the console as well.
+    pub log: Option<&'a ConsoleLog>,
     /// What the session is about is another launcher's guest, at the other end of `hvc` or `agent`: it ends with the connection.
     pub attached: bool,
 }
@@ -363,6 +366,9 @@ impl<'a> Session<'a> {
                     if !self.to_agent {
                         self.hvc_spoke = true;
                         self.wiring.hide_uart.store(true, Ordering::Relaxed);
+                        if let Some(log) = self.wiring.log {
+                            log.push(&buffer[..n]);
+                        }
                         self.print(Stream::Stdout, &buffer[..n]);
                     }
                 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where vCPU threads wait while their guest is paused.
+//! Where vCPU threads wait while their guest is paused, or a debugger has stopped it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -11,21 +11,52 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Gets one thread out of the guest.
 pub type Kick = Box<dyn Fn() + Send>;
 
+/// Which threads a debugger holds.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// None.
+    #[default]
+    Nobody,
+    /// All.
+    All,
+    /// All but these.
+    AllBut(Vec<usize>),
+}
+
+impl Held {
+    fn holds(&self, id: usize) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::All => true,
+            Self::AllBut(free) => !free.contains(&id),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     /// Of the threads that go through here.
     kicks: Vec<(usize, Kick)>,
     waiting: usize,
+    /// Whether the user has paused the guest.
+    paused: bool,
+    debugger: Held,
     /// What is to be done when it opens.
     openers: Vec<Box<dyn Fn() + Send>>,
     /// Whether it stays open.
     removed: bool,
 }
 
+impl Inner {
+    fn holds(&self, id: usize) -> bool {
+        !self.removed && (self.paused || self.debugger.holds(id))
+    }
+}
+
 /// A gate, open at first.
 #[derive(Default)]
 pub struct Gate {
-    /// Changed with the lock held.
+    /// Whether anybody may have to wait. Changed with the lock held.
     closed: AtomicBool,
     inner: Mutex<Inner>,
     changed: Condvar,
@@ -46,27 +77,49 @@ impl Gate {
 
     /// Closes the gate, and returns when every thread waits at it. False if one does not arrive.
     pub fn close(&self) -> bool {
-        let inner = self.locked();
-        self.shut(&inner);
+        let mut inner = self.locked();
+        inner.paused = true;
+        self.all_wait(inner)
+    }
+
+    /// Closes the gate, unless it was removed, and waits for nobody. True if it was open.
+    pub fn begin_to_close(&self) -> bool {
+        let mut inner = self.locked();
+        let paused = std::mem::replace(&mut inner.paused, true);
+        self.update(&inner);
+        !paused && !inner.removed
+    }
+
+    /// Has a debugger hold every thread, and returns when all wait. False if one does not arrive.
+    pub fn stop_all(&self) -> bool {
+        let mut inner = self.locked();
+        inner.debugger = Held::All;
+        self.all_wait(inner)
+    }
+
+    /// Has a debugger hold `held`, and waits for nobody.
+    pub fn set_held(&self, held: Held) {
+        let mut inner = self.locked();
+        inner.debugger = held;
+        self.update(&inner);
+    }
+
+    /// Takes note of a change, and returns when every thread waits. False if one does not arrive.
+    fn all_wait(&self, inner: MutexGuard<'_, Inner>) -> bool {
+        self.update(&inner);
         let absent = |inner: &mut Inner| !inner.removed && inner.waiting < inner.kicks.len();
         let (_inner, limit) = self.changed.wait_timeout_while(inner, LIMIT, absent).unwrap_or_else(|e| e.into_inner());
         !limit.timed_out()
     }
 
-    /// Closes the gate, unless it was removed, and waits for nobody. True if it was open.
-    pub fn begin_to_close(&self) -> bool {
-        let inner = self.locked();
-        let open = !self.is_closed();
-        self.shut(&inner) && open
-    }
-
-    /// Closes the gate. False if it was removed.
-    fn shut(&self, inner: &Inner) -> bool {
-        if !inner.removed {
-            self.closed.store(true, Ordering::Release);
-            inner.kicks.iter().for_each(|(_, kick)| kick());
+    /// Makes the threads go by what `inner` says now.
+    fn update(&self, inner: &Inner) {
+        let closed = !inner.removed && (inner.paused || inner.debugger != Held::Nobody);
+        self.closed.store(closed, Ordering::Release);
+        if closed {
+            inner.kicks.iter().filter(|(id, _)| inner.holds(*id)).for_each(|(_, kick)| kick());
         }
-        !inner.removed
+        self.changed.notify_all();
     }
 
     /// Has `opener` be called whenever the gate is opened. It does not use the gate.
@@ -74,10 +127,11 @@ impl Gate {
         self.locked().openers.push(Box::new(opener));
     }
 
-    /// Opens it.
+    /// Opens it, but for what a debugger holds.
     pub fn open(&self) {
-        let inner = self.locked();
-        self.let_through();
+        let mut inner = self.locked();
+        inner.paused = false;
+        self.update(&inner);
         inner.openers.iter().for_each(|opener| opener());
     }
 
@@ -85,16 +139,10 @@ impl Gate {
     pub fn remove(&self) {
         let mut inner = self.locked();
         inner.removed = true;
-        self.let_through();
+        self.update(&inner);
     }
 
-    /// Opens it, with the lock held.
-    fn let_through(&self) {
-        self.closed.store(false, Ordering::Release);
-        self.changed.notify_all();
-    }
-
-    /// Whether it is closed.
+    /// Whether it is closed, for one thread at least.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -109,10 +157,13 @@ impl Passer<'_> {
     pub fn pass(&self) {
         if self.gate.is_closed() {
             let mut inner = self.gate.locked();
+            if !inner.holds(self.id) {
+                return;
+            }
             inner.waiting += 1;
             self.gate.changed.notify_all();
-            let closed = |_: &mut Inner| self.gate.is_closed();
-            let mut inner = self.gate.changed.wait_while(inner, closed).unwrap_or_else(|e| e.into_inner());
+            let held = |inner: &mut Inner| inner.holds(self.id);
+            let mut inner = self.gate.changed.wait_while(inner, held).unwrap_or_else(|e| e.into_inner());
             inner.waiting -= 1;
         }
     }
@@ -142,6 +193,50 @@ mod tests {
         gate.remove();
         assert!(!gate.begin_to_close());
         assert!(!gate.is_closed() && opened.load(Ordering::Relaxed) == 1);
+    }
+
+    #[test]
+    fn a_debugger_lets_one_thread_through() {
+        let (gate, stop) = (Gate::default(), AtomicBool::new(false));
+        let work = [const { AtomicU64::new(0) }; 3];
+        gate.set_held(Held::All);
+        std::thread::scope(|scope| {
+            for id in 0..3 {
+                let (gate, work, stop) = (&gate, &work[id], &stop);
+                scope.spawn(move || {
+                    let passer = gate.enter(id, Box::new(|| ()));
+                    while !stop.load(Ordering::Relaxed) {
+                        passer.pass();
+                        work.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let counts = || work.each_ref().map(|count| count.load(Ordering::Relaxed));
+            let go_on = |of: &[usize]| {
+                let before = counts();
+                while of.iter().any(|id| counts()[*id] == before[*id]) {
+                    std::thread::yield_now();
+                }
+            };
+            gate.set_held(Held::AllBut(vec![1]));
+            go_on(&[1]);
+            assert_eq!([counts()[0], counts()[2]], [0, 0]);
+            assert!(gate.stop_all() && gate.is_closed());
+            // Who pauses the guest has nothing to do with the debugger.
+            gate.open();
+            let before = counts();
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(counts(), before);
+            assert!(gate.close());
+            gate.set_held(Held::Nobody);
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(counts(), before);
+            gate.open();
+            go_on(&[0, 1, 2]);
+            gate.set_held(Held::All);
+            stop.store(true, Ordering::Relaxed);
+            gate.remove();
+        });
     }
 
     #[test]

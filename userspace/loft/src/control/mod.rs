@@ -9,7 +9,7 @@ mod mailbox;
 mod server;
 
 pub use agents::Agents;
-pub use gate::Gate;
+pub use gate::{Gate, Held};
 pub use hub::Hub;
 pub use mailbox::{Mailbox, Message};
 pub use server::{serve, Balloon, Guest, Running};

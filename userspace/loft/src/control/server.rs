@@ -130,7 +130,13 @@ impl Guest {
                     bail!("a vCPU cannot be stopped: it waits for whoever reads loft's output");
                 }
             }
-            Request::Resume => self.running()?.gate.open(),
+            Request::Resume => {
+                let gate = self.running()?.gate;
+                gate.open();
+                if gate.is_closed() {
+                    bail!("a debugger has stopped the guest; it goes on when that lets it");
+                }
+            }
             Request::Memory { bytes } => self.set_memory(*bytes)?,
             Request::Resize { columns, rows } => self.mailbox.send(Message::Resize(*columns, *rows)),
             Request::Console | Request::Exec { .. } => {}

@@ -56,6 +56,7 @@ impl World {
             paused: &|| false,
             hub: &self.hub,
             mailbox: &self.mailbox,
+            log: None,
             attached: false,
         })
     }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole machine: built from a [`Setup`], started once, ended once.
 
-use super::{boot, gic::Gic, kick, memory, stats::Counters, vcpu};
+use super::{boot, gic::Gic, kick, memory, stats::Counters, vcpu, Registers};
 use crate::control::Gate;
 use crate::ending::Ending;
+use crate::gdb::{self, Hits};
 use crate::sandbox::{self, Kind};
 use anyhow::{anyhow, bail, Context, Result};
+use kvm_bindings::{KVM_CAP_GUEST_DEBUG_HW_BPS, KVM_CAP_GUEST_DEBUG_HW_WPS, KVM_CAP_SET_GUEST_DEBUG};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use loft_boot::image::Kernel;
 use loft_boot::{layout, size};
@@ -28,8 +30,8 @@ const JOIN_LIMIT: Duration = Duration::from_secs(2);
 /// Open files of the launcher that no vCPU, disk or card has, with some to spare: its ports have many, and so has whoever asks
 /// something of the guest.
 const FILES: u64 = 128;
-/// The vCPU, and its counters.
-const FILES_OF_A_VCPU: u64 = 2;
+/// The vCPU, its counters, and what a debugger has.
+const FILES_OF_A_VCPU: u64 = 3;
 /// The most that a device has: what is behind it, an interrupt, and for each queue a doorbell and what the host's driver has.
 const FILES_OF_A_DEVICE: u64 = 48;
 
@@ -64,8 +66,8 @@ pub struct Machine {
     waiting: Vec<VcpuFd>,
     threads: Vec<JoinHandle<(VcpuFd, vcpu::Exits)>>,
     _gic: Gic,
-    _vm: VmFd,
-    _memory: GuestMemoryMmap<()>,
+    vm: VmFd,
+    memory: GuestMemoryMmap<()>,
     /// The serial port, for input.
     pub uart: Arc<Uart>,
     /// Readable once the machine has ended: then [`Machine::ending`] has why.
@@ -76,6 +78,7 @@ pub struct Machine {
     pub counters: Arc<Counters>,
     /// Where the vCPUs wait while the guest is paused.
     pub gate: Arc<Gate>,
+    hits: Arc<Hits>,
 }
 
 impl Machine {
@@ -116,21 +119,34 @@ impl Machine {
             waiting: vcpus,
             threads: Vec::new(),
             _gic: gic,
-            _vm: vm,
-            _memory: memory,
+            vm,
+            memory,
             uart,
             ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd")?,
             endings: mpsc::channel(),
             stop: Arc::new(AtomicBool::new(false)),
             counters,
             gate: setup.gate,
+            hits: Arc::new(Hits::new().context("cannot make an eventfd")?),
         })
+    }
+
+    /// What a debugger needs of it. To be called before it is started.
+    pub fn debugged(&self) -> Result<gdb::Target> {
+        let limit = |cap: u32| self.vm.check_extension_raw(cap.into()).max(0) as usize;
+        if limit(KVM_CAP_SET_GUEST_DEBUG) == 0 {
+            bail!("--gdb: this hypervisor has no KVM_CAP_SET_GUEST_DEBUG");
+        }
+        let limits = (limit(KVM_CAP_GUEST_DEBUG_HW_BPS), limit(KVM_CAP_GUEST_DEBUG_HW_WPS));
+        let vcpus = self.waiting.iter().map(Registers::of).collect::<Result<_>>()?;
+        Ok(gdb::Target::new(vcpus, self.memory.clone(), self.gate.clone(), self.hits.clone(), limits))
     }
 
     /// Starts the vCPUs, each in a thread of its own.
     pub fn start(&mut self) -> Result<()> {
         for (id, vcpu) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
             let (bus, stop, gate) = (self.bus.clone(), self.stop.clone(), self.gate.clone());
+            let hits = self.hits.clone();
             let sender = self.endings.0.clone();
             let ended = self.ended.try_clone().context("cannot duplicate an eventfd")?;
             let end = move |why| {
@@ -142,7 +158,7 @@ impl Machine {
                 .name(format!("vcpu-{id}"))
                 .spawn(move || {
                     sandbox::enter(Kind::Vcpu);
-                    vcpu::run(vcpu, id as u32, &bus, &stop, &gate, &end)
+                    vcpu::run(vcpu, id as u32, &bus, &stop, &gate, &hits, &end)
                 })
                 .with_context(|| format!("cannot start the thread of vCPU {id}; is the process limit reached?"))?;
             self.threads.push(thread);

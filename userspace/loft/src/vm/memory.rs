@@ -10,8 +10,9 @@ use anyhow::{anyhow, bail, Context, Result};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use loft_boot::{layout, size};
+use std::arch::asm;
 use vm_memory::{
-    Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
 };
 
 /// Bytes of a huge page that is set aside, for which [`map_huge`] asks.
@@ -71,4 +72,36 @@ fn map_huge(bytes: u64) -> Result<GuestMemoryMmap<()>> {
 fn advise_huge(address: *mut u8, length: usize) {
     // SAFETY: the range is one mapping, and MADV_HUGEPAGE changes nothing that a program can see.
     unsafe { libc::madvise(address.cast(), length, libc::MADV_HUGEPAGE) };
+}
+
+/// Writes `bytes` to guest memory at `address`, so that CPUs fetch them as instructions.
+pub fn write_code(memory: &GuestMemoryMmap<()>, address: u64, bytes: &[u8]) -> Result<()> {
+    let at = GuestAddress(address);
+    memory.write_slice(bytes, at).context("there is no memory of the guest's there")?;
+    if let Ok(slice) = memory.get_slice(at, bytes.len()) {
+        publish(slice.ptr_guard().as_ptr() as u64, bytes.len() as u64);
+    }
+    Ok(())
+}
+
+/// The smallest line of a cache that there may be, in bytes.
+const LINE: u64 = 16;
+
+/// Makes what was written to `length` bytes at `start` what all CPUs fetch from there (Arm ARM,
+/// B2.7.4).
+fn publish(start: u64, length: u64) {
+    let lines = || (start & !(LINE - 1)..start + length).step_by(LINE as usize);
+    for line in lines() {
+        // SAFETY: the line is in a mapping that the caller has just written to, and cleaning it
+        // changes nothing that a program can see.
+        unsafe { asm!("dc cvau, {}", in(reg) line, options(nostack, preserves_flags)) };
+    }
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    for line in lines() {
+        // SAFETY: as above; what is invalidated is fetched again.
+        unsafe { asm!("ic ivau, {}", in(reg) line, options(nostack, preserves_flags)) };
+    }
+    // SAFETY: barriers.
+    unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
 }

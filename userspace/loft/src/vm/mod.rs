@@ -7,9 +7,12 @@ pub mod host;
 mod kick;
 mod machine;
 mod memory;
+mod registers;
 pub mod stats;
 mod vcpu;
 
 pub use gic::test as test_gic;
 pub use host::open;
 pub use machine::{allow_files, Machine, Setup};
+pub use memory::write_code;
+pub use registers::{Name, Registers};

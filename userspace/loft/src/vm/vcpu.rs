@@ -2,8 +2,9 @@
 //! A vCPU: its set-up, and the thread that runs it.
 
 use super::kick;
-use crate::control::Gate;
+use crate::control::{Gate, Held};
 use crate::ending::Ending;
+use crate::gdb::{Hit, Hits};
 use anyhow::{Context, Result};
 use kvm_bindings::{
     kvm_vcpu_init, KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_ARM_VCPU_PTRAUTH_ADDRESS,
@@ -66,30 +67,46 @@ pub struct Exits {
     pub other: u64,
 }
 
-/// Runs `vcpu` until the machine ends or `stop` is set and it is kicked; it waits while `gate` is closed.
+/// Runs `vcpu` until the machine ends or `stop` is set and it is kicked; it waits while `gate` is
+/// closed. What it leaves the guest for because of a debugger goes to `hits`, and all vCPUs stop.
 pub fn run(
     mut vcpu: VcpuFd,
     id: u32,
     bus: &Bus,
     stop: &Arc<AtomicBool>,
     gate: &Gate,
+    hits: &Hits,
     end: &dyn Fn(Ending),
 ) -> (VcpuFd, Exits) {
     let guard = kick::Guard::new(&mut vcpu);
     let passer = gate.enter(id as usize, kick::of_this_thread());
     let mut exits = Exits::default();
+    let mut unfinished = false;
     while !stop.load(Ordering::Acquire) {
-        passer.pass();
+        // An emulated access is complete when the vCPU is run once more: without that, who looks at
+        // its registers while it waits sees the instruction half done.
+        if std::mem::take(&mut unfinished) && gate.is_closed() {
+            vcpu.set_kvm_immediate_exit(1);
+        } else {
+            passer.pass();
+        }
         match vcpu.run() {
             Ok(VcpuExit::MmioRead(address, data)) => {
                 exits.mmio += 1;
+                unfinished = true;
                 bus.read(address, data);
             }
             Ok(VcpuExit::MmioWrite(address, data)) => {
                 exits.mmio += 1;
+                unfinished = true;
                 bus.write(address, data);
             }
             Ok(VcpuExit::Intr) => exits.other += 1,
+            Ok(VcpuExit::Debug(debug)) => {
+                exits.other += 1;
+                gate.set_held(Held::All);
+                hits.push(Hit { vcpu: id as usize, syndrome: debug.hsr, address: debug.far });
+            }
             Ok(exit) => {
                 exits.other += 1;
                 end(ending(exit, id));
