@@ -81,6 +81,46 @@ done
 [ "$answer" = "from the guest" ] || fail "'$answer' answers"
 wait $guest || { cat out err; fail "exit code $?"; }
 
+# ssh takes that way, when it is known that somebody is there.
+printf '#!%s/sh\necho ssh "$@"\n' "$dir" >bin/ssh
+chmod 755 bin/ssh
+# with COMMAND...: loft, as the user.
+with() {
+    as_user "cd $dir && PATH=$dir/bin:\$PATH LOFT_RUNTIME_DIR=$dir/spool/run timeout 100 ./loft $*" >out 2>err </dev/null
+}
+guest "--name web -n user,tcp=2223:22" 'sleep 1000' &
+guest=$!
+i=0
+until with exec web -- true; do
+    sleep 0.5
+    i=$((i + 1))
+    [ $i -lt 120 ] || { cat out err; fail "the guest does not come up"; }
+done
+with ssh web && fail "ssh is run without a server"
+contains 'no SSH server answers at port 22 of web' err
+with exec web -- sh -c "'while :; do echo SSH-2.0-x | nc -l -p 22; done >/dev/null 2>&1 &'"
+i=0
+until with ssh me@web -- ls -l; do
+    sleep 0.5
+    i=$((i + 1))
+    [ $i -lt 20 ] || { cat out err; fail "there is no ssh"; }
+done
+contains '^ssh -p 2223 -o HostKeyAlias=loft-web me@127.0.0.1 ls -l$'
+with stop -f -t 1 web
+wait $guest
+guest "--name web -n none" 'sleep 1000' &
+guest=$!
+i=0
+until with ps && grep -q '^web ' out; do
+    sleep 0.5
+    i=$((i + 1))
+    [ $i -lt 60 ] || { cat out err; fail "the guest does not come up"; }
+done
+with ssh web && fail "ssh is run without a way"
+contains 'no port of this machine leads to port 22 of web, and it has no vsock' err
+with stop -f -t 1 web
+wait $guest
+
 ends 0 "-n none" 'ls /sys/class/net'
 contains '^lo'
 ! grep -q eth0 out || fail "there is a network card"

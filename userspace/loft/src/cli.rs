@@ -36,6 +36,11 @@ pub enum Command {
     Console(NameArgs),
     /// Run a command in a guest that runs
     Exec(ExecArgs),
+    /// Use ssh with a guest, by a port that leads to it or by vsock
+    Ssh(SshArgs),
+    /// Make a vsock port the input and output
+    #[command(hide = true)]
+    VsockConnect(VsockArgs),
     /// Say what this machine lacks to run guests, and what to do about it
     Doctor(DoctorArgs),
     /// Run a program that wants /dev/kvm, with loft in that place
@@ -323,6 +328,33 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+const SSH_HELP: &str = "\
+The user's own ssh is run. It gets to the guest by the port of this machine that leads to the guest's port 22
+(loft run -n user,tcp=2222:22), else by vsock (--vsock), where the SSH server has to listen as well, as systemd has it do.
+ssh knows the host by the name loft-NAME. `loft exec` needs neither an SSH server nor a network.";
+
+/// What `loft ssh` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = SSH_HELP)]
+pub struct SshArgs {
+    /// The guest, and who to be there
+    #[arg(value_name = "[USER@]NAME")]
+    pub name: String,
+
+    /// What to run, as ssh has it
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// What `loft vsock-connect` takes.
+#[derive(Debug, Args)]
+pub struct VsockArgs {
+    /// The guest's address
+    pub cid: u32,
+    /// The port
+    pub port: u32,
 }
 
 /// What `loft doctor` takes.

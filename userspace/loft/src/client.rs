@@ -163,6 +163,12 @@ pub fn console(args: &NameArgs) -> Result<u8> {
     })
 }
 
+/// How the guest `name` is.
+pub fn status(name: &str) -> Result<Status> {
+    let answer = ask(&mut guests::find(&directory(), name)?, &Request::Status)?;
+    answer.status.context("its launcher does not say how it is")
+}
+
 /// Runs a command in a guest.
 pub fn exec(args: &ExecArgs) -> Result<u8> {
     let terminal = stdio::stdin().is_terminal() && stdio::stdout().is_terminal();
@@ -244,6 +250,7 @@ fn ask(stream: &mut UnixStream, request: &Request) -> Result<Answer> {
 mod tests {
     use super::*;
     use crate::control::State;
+    use crate::ssh::Ways;
 
     #[test]
     fn times() {
@@ -263,6 +270,7 @@ mod tests {
             balloon: 0,
             uptime: 61,
             command: vec![],
+            ssh: Ways::default(),
         };
         let text = line(&status);
         assert_eq!(text.split_whitespace().collect::<Vec<_>>()[..4], ["web", "42", "paused", "2"]);

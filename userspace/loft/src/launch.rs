@@ -13,6 +13,7 @@ use crate::passt::{self, Passt};
 use crate::run::{self, plan, report, Plan};
 use crate::sandbox::Kind;
 use crate::session::{self, Hvc, Session, Wiring};
+use crate::ssh::{self, Ways};
 use crate::{jail, sandbox, signals, vm, warnings};
 use anyhow::{anyhow, bail, Context, Result};
 use kvm_ioctls::Kvm;
@@ -28,6 +29,7 @@ use rustix::pipe::{pipe_with, PipeFlags};
 use rustix::stdio;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
@@ -73,7 +75,9 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     }
     let name = claim.as_ref().map_or_else(String::new, |claim| claim.name.clone());
     let words = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let guest = Arc::new(Guest::new(name, args.cpus, args.memory, words).context("cannot make an eventfd")?);
+    let ways = Ways { tcp: ssh::leads_to(args.nets.iter().flat_map(forwarded)), vsock: args.vsock };
+    let guest = Guest::new(name, args.cpus, args.memory, words, ways).context("cannot make an eventfd")?;
+    let guest = Arc::new(guest);
     let gdb = args.gdb.as_ref().map(|place| Listener::new(&place.address).map(Arc::new)).transpose()?;
     let log = args.console_log.as_ref().map(|arg| ConsoleLog::open(arg).map(Arc::new)).transpose()?;
     let start_threads = || {
@@ -142,6 +146,12 @@ impl control::Balloon for BalloonHandle {
     fn is_used(&self) -> bool {
         Self::is_used(self)
     }
+}
+
+/// The ports of this machine that lead to the guest's, which are the second of each pair.
+fn forwarded(net: &NetArg) -> impl Iterator<Item = (SocketAddrV4, u16)> + '_ {
+    let tcp = if let NetArg::User(net) = net { net.tcp.as_slice() } else { &[] };
+    tcp.iter().map(|forward| (SocketAddrV4::new(forward.address, forward.host), forward.guest))
 }
 
 /// Takes the guest's name. One that nobody has to reach goes without where there is no place for

@@ -29,6 +29,7 @@ mod run;
 mod sandbox;
 mod session;
 mod signals;
+mod ssh;
 mod statsfd;
 #[cfg(target_arch = "aarch64")]
 mod vm;
@@ -84,6 +85,8 @@ fn execute(matches: clap::ArgMatches, begun: Instant) -> anyhow::Result<u8> {
         cli::Command::Memory(args) => client::memory(&args),
         cli::Command::Console(args) => client::console(&args),
         cli::Command::Exec(args) => client::exec(&args),
+        cli::Command::Ssh(args) => ssh::main(&args),
+        cli::Command::VsockConnect(args) => ssh::connect_vsock(&args),
         cli::Command::Man => manual(),
         cli::Command::Completions(args) => completions(args.shell),
     }

@@ -14,6 +14,7 @@ pub use hub::Hub;
 pub use mailbox::{Mailbox, Message};
 pub use server::{serve, Balloon, Guest, Running};
 
+use crate::ssh::Ways;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -114,6 +115,9 @@ pub struct Status {
     pub uptime: u64,
     /// The command that it is for, if it is for one.
     pub command: Vec<String>,
+    /// The ways to its SSH server.
+    #[serde(default, skip_serializing_if = "Ways::is_empty")]
+    pub ssh: Ways,
 }
 
 /// How a guest is.

@@ -3,6 +3,7 @@
 
 use super::{Agents, Answer, Gate, Hub, Mailbox, Message, Request, State, Status};
 use crate::sandbox::{self, Kind};
+use crate::ssh::Ways;
 use anyhow::{anyhow, bail, Context, Result};
 use loft_agent::task;
 use loft_boot::{layout, size};
@@ -46,6 +47,8 @@ pub struct Guest {
     pub memory: u64,
     /// The command that it is for.
     pub command: Vec<String>,
+    /// The ways to its SSH server.
+    pub ssh: Ways,
     /// When it was started.
     pub started: Instant,
     /// Who listens to its console.
@@ -57,9 +60,10 @@ pub struct Guest {
 
 impl Guest {
     /// A guest that does not run yet.
-    pub fn new(name: String, vcpus: u32, memory: u64, command: Vec<String>) -> io::Result<Self> {
+    pub fn new(name: String, vcpus: u32, memory: u64, command: Vec<String>, ssh: Ways) -> io::Result<Self> {
         let (hub, mailbox) = (Hub::default(), Mailbox::new()?);
-        Ok(Self { name, vcpus, memory, command, started: Instant::now(), hub, mailbox, running: Mutex::default() })
+        let started = Instant::now();
+        Ok(Self { name, vcpus, memory, command, ssh, started, hub, mailbox, running: Mutex::default() })
     }
 
     /// Takes note of what runs now.
@@ -113,6 +117,7 @@ impl Guest {
             balloon,
             uptime: self.started.elapsed().as_secs(),
             command: self.command.clone(),
+            ssh: self.ssh.clone(),
         }
     }
 

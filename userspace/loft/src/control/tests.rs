@@ -10,7 +10,7 @@ use std::sync::Arc;
 fn guest(name: &str) -> (Arc<Guest>, std::path::PathBuf, Vec<UnixStream>) {
     let path = std::env::temp_dir().join(format!("loft-control-{}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let guest = Arc::new(Guest::new(name.into(), 2, 512 << 20, vec!["cmd".into()]).unwrap());
+    let guest = Arc::new(Guest::new(name.into(), 2, 512 << 20, vec!["cmd".into()], Default::default()).unwrap());
     let (ours, theirs): (Vec<_>, Vec<_>) = (0..3).map(|_| UnixStream::pair().unwrap()).unzip();
     let mut ours = ours.into_iter();
     let agents = Agents::new(ours.next().unwrap(), ours.collect());
