@@ -13,6 +13,9 @@ const EDGE: u32 = 1;
 const LEVEL: u32 = 4;
 const PHANDLE_GIC: u32 = 1;
 const PHANDLE_CLOCK: u32 = 2;
+const PHANDLE_GPIO: u32 = 3;
+/// KEY_POWER (linux/input-event-codes.h).
+const KEY_POWER: u32 = 116;
 /// Architected timer PPIs: secure physical, physical, virtual, hypervisor (as PPI numbers, so INTID minus 16).
 const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];
 
@@ -56,6 +59,8 @@ pub fn build(machine: &Machine) -> FdtWriterResult<Vec<u8>> {
     clock(&mut fdt)?;
     uart(&mut fdt)?;
     rtc(&mut fdt)?;
+    gpio(&mut fdt)?;
+    button(&mut fdt)?;
     for n in 0..machine.virtio {
         virtio(&mut fdt, n)?;
     }
@@ -169,6 +174,33 @@ fn rtc(fdt: &mut FdtWriter) -> FdtWriterResult<()> {
     fdt.end_node(node)
 }
 
+fn gpio(fdt: &mut FdtWriter) -> FdtWriterResult<()> {
+    let node = fdt.begin_node(&format!("gpio@{:x}", layout::GPIO.0))?;
+    fdt.property_string_list("compatible", vec!["arm,pl061".into(), "arm,primecell".into()])?;
+    fdt.property_array_u64("reg", &[layout::GPIO.0, layout::GPIO.1])?;
+    fdt.property_array_u32("interrupts", &[SPI, layout::GPIO_SPI, EDGE])?;
+    fdt.property_null("gpio-controller")?;
+    fdt.property_u32("#gpio-cells", 2)?;
+    fdt.property_null("interrupt-controller")?;
+    fdt.property_u32("#interrupt-cells", 2)?;
+    fdt.property_u32("clocks", PHANDLE_CLOCK)?;
+    fdt.property_string("clock-names", "apb_pclk")?;
+    fdt.property_phandle(PHANDLE_GPIO)?;
+    fdt.end_node(node)
+}
+
+fn button(fdt: &mut FdtWriter) -> FdtWriterResult<()> {
+    let keys = fdt.begin_node("gpio-keys")?;
+    fdt.property_string("compatible", "gpio-keys")?;
+    let node = fdt.begin_node("power")?;
+    fdt.property_string("label", "Power button")?;
+    fdt.property_u32("linux,code", KEY_POWER)?;
+    // Pressed is high.
+    fdt.property_array_u32("gpios", &[PHANDLE_GPIO, layout::BUTTON, 0])?;
+    fdt.end_node(node)?;
+    fdt.end_node(keys)
+}
+
 fn virtio(fdt: &mut FdtWriter, n: usize) -> FdtWriterResult<()> {
     let (base, spi) = layout::virtio(n);
     let node = fdt.begin_node(&format!("virtio_mmio@{base:x}"))?;
@@ -248,6 +280,16 @@ mod tests {
             .collect();
         assert_eq!(nodes.len(), 5);
         assert_eq!(nodes[4], (vec![0, 0x0a00_4000, 0, 0x200], vec![0, 20, 1]));
+    }
+
+    #[test]
+    fn the_button_is_at_a_line_of_the_controller() {
+        let blob = tree(1, 0);
+        let fdt = Fdt::new(&blob).unwrap();
+        let gpio = fdt.find_compatible(&["arm,pl061"]).unwrap();
+        let power = fdt.find_node("/gpio-keys/power").unwrap();
+        assert_eq!(cells(&power, "gpios"), [cells(&gpio, "phandle")[0], 3, 0]);
+        assert_eq!((cells(&power, "linux,code"), cells(&gpio, "interrupts")), (vec![116], vec![0, 1, 1]));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! 0x0808_0000  (kept free for an ITS)
 //! 0x0900_0000  16550 serial port          SPI 0
 //! 0x0901_0000  PL031 clock
+//! 0x0902_0000  PL061 with the power button             SPI 1
 //! 0x0a00_0000  virtio-mmio windows, 4 KiB apart     SPI 16 + n
 //! 0x1000_0000  GICv3 redistributors, 128 KiB for each vCPU
 //! 0x8000_0000  RAM: kernel, initial RAM disk, ..., device tree in the last 2 MiB
@@ -23,6 +24,12 @@ pub const UART: (u64, u64) = (0x0900_0000, 0x1000);
 pub const UART_SPI: u32 = 0;
 /// The PL031: address and size in bytes.
 pub const RTC: (u64, u64) = (0x0901_0000, 0x1000);
+/// The PL061: address and size in bytes.
+pub const GPIO: (u64, u64) = (0x0902_0000, 0x1000);
+/// The PL061's shared peripheral interrupt.
+pub const GPIO_SPI: u32 = 1;
+/// The line of it at which the power button is.
+pub const BUTTON: u32 = 3;
 /// The first virtio-mmio window.
 pub const VIRTIO_BASE: u64 = 0x0a00_0000;
 /// Bytes from one virtio-mmio window to the next.

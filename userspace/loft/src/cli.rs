@@ -272,6 +272,7 @@ pub struct PsArgs {
 /// What `loft stop` takes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "A guest is asked to switch itself off, as with `poweroff`, and waited for. \
+In one that loft has not brought up (-i without CMD) the power button is pressed: systemd goes by that, a shell does not. \
 One that takes too long is left alone, or ended with --force. Exit codes: 0 all are off, 125 one is not.")]
 pub struct StopArgs {
     /// The guests

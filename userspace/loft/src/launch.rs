@@ -310,7 +310,8 @@ fn once(
     let started = Instant::now();
     let debugger = extras.gdb.map(|(listener, wait)| Debugger::start(&machine, listener, *wait, guest)).transpose()?;
     machine.start()?;
-    guest.set_running(Some(Running { gate: machine.gate.clone(), agents, balloon }));
+    let gpio = machine.gpio.clone();
+    guest.set_running(Some(Running { gate: machine.gate.clone(), agents, balloon, gpio }));
     if let Some(detached) = detached.take() {
         detached.ready(&guest.name)?;
     }

@@ -25,8 +25,10 @@ Socket:
   another place. Only its owner can use it. A request is a JSON object on one line, so is the answer:
   {\"ok\":true}, or {\"ok\":false,\"error\":\"TEXT\"}.
     {\"request\":\"status\"}     the answer has \"status\": name, pid, state (running, paused, restarting), vcpus, memory
-                             (bytes), balloon (bytes), uptime (seconds), command
-    {\"request\":\"stop\"}       asks the guest to switch itself off, {\"request\":\"reboot\"} to restart; the answer comes at once
+                             (bytes), balloon (bytes), uptime (seconds), command, ssh (tcp, the address here that leads to
+                             its port 22, and vsock)
+    {\"request\":\"stop\"}       asks the guest to switch itself off, {\"request\":\"reboot\"} to restart; the answer comes at once.
+                             Where loft has no agent, stop presses the power button, and reboot is an error
     {\"request\":\"end\"}        ends it at once. The connection ends with the launcher
     {\"request\":\"pause\"}      stops its vCPUs, {\"request\":\"resume\"} starts them again
     {\"request\":\"memory\",\"bytes\":N}    has its balloon leave it so much; \"balloon\" in its status is what it has given back

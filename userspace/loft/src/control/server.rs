@@ -7,6 +7,7 @@ use crate::ssh::Ways;
 use anyhow::{anyhow, bail, Context, Result};
 use loft_agent::task;
 use loft_boot::{layout, size};
+use loft_devices::gpio::Pl061;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -35,6 +36,8 @@ pub struct Running {
     pub agents: Option<Arc<Agents>>,
     /// Its balloon, if it has one.
     pub balloon: Option<Arc<dyn Balloon>>,
+    /// The power button is at this.
+    pub gpio: Arc<Pl061>,
 }
 
 /// A guest, from before its first boot to its end.
@@ -125,7 +128,10 @@ impl Guest {
     fn answer(&self, request: &Request) -> Result<Option<Status>> {
         match request {
             Request::Status => return Ok(Some(self.status())),
-            Request::Stop => self.agents()?.stop().context("the guest cannot be reached")?,
+            Request::Stop => match self.running()? {
+                Running { agents: Some(agents), .. } => agents.stop().context("the guest cannot be reached")?,
+                Running { gpio, .. } => gpio.press_button(),
+            },
             Request::Reboot => self.agents()?.reboot().context("the guest cannot be reached")?,
             Request::End => self.mailbox.send(Message::End),
             Request::Pause => {

@@ -2,9 +2,12 @@
 use super::*;
 use loft_agent::protocol::{receive, Frame};
 use loft_agent::task;
+use loft_devices::bus::MmioDevice;
+use loft_devices::gpio::Pl061;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 
 /// A guest at a socket; the guest's ends of its service ports.
 fn guest(name: &str) -> (Arc<Guest>, std::path::PathBuf, Vec<UnixStream>) {
@@ -14,9 +17,18 @@ fn guest(name: &str) -> (Arc<Guest>, std::path::PathBuf, Vec<UnixStream>) {
     let (ours, theirs): (Vec<_>, Vec<_>) = (0..3).map(|_| UnixStream::pair().unwrap()).unzip();
     let mut ours = ours.into_iter();
     let agents = Agents::new(ours.next().unwrap(), ours.collect());
-    guest.set_running(Some(Running { gate: Arc::default(), agents: Some(Arc::new(agents)), balloon: None }));
+    guest.set_running(Some(Running {
+        gate: Arc::default(),
+        agents: Some(Arc::new(agents)),
+        balloon: None,
+        gpio: gpio(),
+    }));
     serve(UnixListener::bind(&path).unwrap(), guest.clone()).unwrap();
     (guest, path, theirs)
+}
+
+fn gpio() -> Arc<Pl061> {
+    Arc::new(Pl061::new(EventFd::new(EFD_NONBLOCK).unwrap()))
 }
 
 /// Sends a line and returns the answer.
@@ -69,6 +81,21 @@ fn what_is_answered_at_once() {
     guest.set_running(None);
     assert_eq!(state(r#"{"request":"status"}"#).state, State::Restarting);
     assert!(ask(&client, r#"{"request":"stop"}"#).error.unwrap().contains("restarted"));
+}
+
+#[test]
+fn the_button_is_pressed_where_there_is_no_agent() {
+    let (guest, path, _theirs) = guest("button");
+    let gpio = gpio();
+    // PL061: both edges of line 3.
+    gpio.write(0x408, &[8]);
+    guest.set_running(Some(Running { gate: Arc::default(), agents: None, balloon: None, gpio: gpio.clone() }));
+    let client = UnixStream::connect(path).unwrap();
+    assert!(ask(&client, r#"{"request":"stop"}"#).ok);
+    let mut seen = [0; 4];
+    gpio.read(0x414, &mut seen);
+    assert_eq!(seen, [8, 0, 0, 0]);
+    assert!(ask(&client, r#"{"request":"reboot"}"#).error.unwrap().contains("no agent"));
 }
 
 #[test]
@@ -178,7 +205,12 @@ fn memory_goes_into_the_balloon() {
     let all = 512 << 20;
     assert!(set(64 << 20).unwrap().contains("--balloon"));
     let balloon = Arc::new(Willing::default());
-    guest.set_running(Some(Running { gate: Arc::default(), agents: None, balloon: Some(balloon.clone()) }));
+    guest.set_running(Some(Running {
+        gate: Arc::default(),
+        agents: None,
+        balloon: Some(balloon.clone()),
+        gpio: gpio(),
+    }));
     assert!(set(64 << 20).unwrap().contains("virtio_balloon"));
     balloon.want(0);
     assert_eq!(set(100 << 20), None);

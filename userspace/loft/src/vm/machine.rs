@@ -12,7 +12,7 @@ use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use loft_boot::image::Kernel;
 use loft_boot::{layout, size};
 use loft_devices::bus::{Bus, MmioDevice};
-use loft_devices::{rtc::Pl031, serial::Uart};
+use loft_devices::{gpio::Pl061, rtc::Pl031, serial::Uart};
 use loft_virtio::{Device, MmioTransport};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::BTreeMap;
@@ -70,6 +70,8 @@ pub struct Machine {
     memory: GuestMemoryMmap<()>,
     /// The serial port, for input.
     pub uart: Arc<Uart>,
+    /// Has the power button.
+    pub gpio: Arc<Pl061>,
     /// Readable once the machine has ended: then [`Machine::ending`] has why.
     pub ended: EventFd,
     endings: (mpsc::Sender<Ending>, mpsc::Receiver<Ending>),
@@ -102,6 +104,11 @@ impl Machine {
         let uart = Arc::new(Uart::new(uart_irq, output));
         bus.insert(layout::UART.0, layout::UART.1, uart.clone())?;
         bus.insert(layout::RTC.0, layout::RTC.1, Arc::new(Pl031::new()))?;
+        let gpio_irq = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd")?;
+        vm.register_irqfd(&gpio_irq, layout::GPIO_SPI)
+            .context("the hypervisor refused the power button's interrupt")?;
+        let gpio = Arc::new(Pl061::new(gpio_irq));
+        bus.insert(layout::GPIO.0, layout::GPIO.1, gpio.clone())?;
 
         let count = devices.len();
         let transports = attach(&vm, &memory, &mut bus, devices)?;
@@ -122,6 +129,7 @@ impl Machine {
             vm,
             memory,
             uart,
+            gpio,
             ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd")?,
             endings: mpsc::channel(),
             stop: Arc::new(AtomicBool::new(false)),
