@@ -45,10 +45,18 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Run a program that wants /dev/kvm, with loft in that place
     With(WithArgs),
-    /// Print the manual page, for `man -l`: loft man >loft.1
-    Man,
+    /// Print a manual page, for `man -l`: loft man >loft.1, loft man run >loft-run.1
+    Man(ManArgs),
     /// Print what completes loft's options in a shell: source <(loft completions bash)
     Completions(CompletionsArgs),
+}
+
+/// What `loft man` takes.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command that it is about; without one, loft as a whole
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
 }
 
 /// What `loft completions` takes.

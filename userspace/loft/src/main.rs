@@ -87,14 +87,16 @@ fn execute(matches: clap::ArgMatches, begun: Instant) -> anyhow::Result<u8> {
         cli::Command::Exec(args) => client::exec(&args),
         cli::Command::Ssh(args) => ssh::main(&args),
         cli::Command::VsockConnect(args) => ssh::connect_vsock(&args),
-        cli::Command::Man => manual(),
+        cli::Command::Man(args) => manual(args.command.as_deref()),
         cli::Command::Completions(args) => completions(args.shell),
     }
 }
 
-fn manual() -> anyhow::Result<u8> {
+fn manual(name: Option<&str>) -> anyhow::Result<u8> {
     let mut page = Vec::new();
-    man::write(cli::Cli::command(), &mut page)?;
+    if !man::write(cli::Cli::command(), name, &mut page)? {
+        anyhow::bail!("there is no command {}; `loft help` lists them", name.unwrap_or_default());
+    }
     output::write_all(rustix::stdio::stdout(), &page)?;
     Ok(0)
 }

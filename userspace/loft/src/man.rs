@@ -1,11 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The manual page, made from the definition of the command line.
+//! The manual pages, made from the definition of the command line.
 
 use std::io::{self, Write};
 
-/// Writes one page for the program and its subcommands, in roff.
-pub fn write(command: clap::Command, to: &mut impl Write) -> io::Result<()> {
-    let page = clap_mangen::Man::new(command.clone()).manual("loft");
+/// The subcommand that has a page of its own beside the one of `loft`.
+const OWN_PAGE: &str = "run";
+const MANUAL: &str = "loft";
+
+/// Writes a page in roff: for the program and its subcommands, or for the subcommand `name`. False
+/// if there is none.
+pub fn write(command: clap::Command, name: Option<&str>, to: &mut impl Write) -> io::Result<bool> {
+    match name {
+        None => program(command, to)?,
+        Some(name) => match command.get_subcommands().find(|sub| sub.get_name() == name) {
+            Some(sub) => subcommand(sub, to)?,
+            None => return Ok(false),
+        },
+    }
+    Ok(true)
+}
+
+fn program(command: clap::Command, to: &mut impl Write) -> io::Result<()> {
+    let page = clap_mangen::Man::new(command.clone()).manual(MANUAL);
     page.render_title(to)?;
     page.render_name_section(to)?;
     writeln!(to, ".SH SYNOPSIS\n\\fBloft\\fR \\fICOMMAND\\fR \\fR[\\fIOPTIONS\\fR]")?;
@@ -13,25 +29,71 @@ pub fn write(command: clap::Command, to: &mut impl Write) -> io::Result<()> {
     for sub in command.get_subcommands().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
         let name = sub.get_name().to_owned();
         writeln!(to, ".SH \"LOFT {}\"", name.to_uppercase())?;
-        let page = clap_mangen::Man::new(sub.clone().bin_name(format!("loft {name}")));
-        for section in [Section::Synopsis, Section::Description, Section::Options, Section::Extra] {
-            let mut text = Vec::new();
-            match section {
-                Section::Synopsis => synopsis(&sub.clone().bin_name(format!("loft {name}")), &mut text)?,
-                Section::Description => page.render_description_section(&mut text)?,
-                Section::Options => page.render_options_section(&mut text)?,
-                Section::Extra if sub.get_after_help().or(sub.get_after_long_help()).is_none() => {}
-                Section::Extra => {
-                    // Lists and examples: lines stay lines.
-                    text.extend_from_slice(b".nf\n");
-                    page.render_extra_section(&mut text)?;
-                    text.extend_from_slice(b".fi\n");
-                }
-            }
-            // Sections of a subcommand are subsections of the page.
-            let text = String::from_utf8_lossy(&text).replace(".SH ", ".SS ");
-            to.write_all(text.as_bytes())?;
+        if name == OWN_PAGE {
+            writeln!(to, "{}. It has a page of its own: \\fBloft\\-{name}\\fR(1).", about(sub))?;
+            continue;
         }
+        let sub = sub.clone().bin_name(format!("loft {name}"));
+        let page = clap_mangen::Man::new(sub.clone());
+        let mut text = Vec::new();
+        synopsis(&sub, &mut text)?;
+        page.render_description_section(&mut text)?;
+        page.render_options_section(&mut text)?;
+        if sub.get_after_help().or(sub.get_after_long_help()).is_some() {
+            // Lists and examples: lines stay lines.
+            text.extend_from_slice(b".nf\n");
+            page.render_extra_section(&mut text)?;
+            text.extend_from_slice(b".fi\n");
+        }
+        // Sections of a subcommand are subsections of the page.
+        to.write_all(String::from_utf8_lossy(&text).replace(".SH ", ".SS ").as_bytes())?;
+    }
+    writeln!(to, ".SH \"SEE ALSO\"\n\\fBloft\\-{OWN_PAGE}\\fR(1)")
+}
+
+fn subcommand(sub: &clap::Command, to: &mut impl Write) -> io::Result<()> {
+    let name = sub.get_name().to_owned();
+    let version = concat!("loft ", env!("CARGO_PKG_VERSION"));
+    let sub = sub.clone().bin_name(format!("loft {name}"));
+    let page = clap_mangen::Man::new(sub.clone()).title(format!("loft-{name}")).source(version).manual(MANUAL);
+    page.render_title(to)?;
+    writeln!(to, ".SH NAME\nloft\\-{name} \\- {}", about(&sub))?;
+    synopsis(&sub, to)?;
+    page.render_options_section(to)?;
+    if let Some(help) = sub.get_after_long_help().or(sub.get_after_help()) {
+        sections(&help.to_string(), to)?;
+    }
+    writeln!(to, ".SH \"SEE ALSO\"\n\\fBloft\\fR(1)")
+}
+
+fn about(command: &clap::Command) -> String {
+    command.get_about().map_or_else(String::new, |about| escaped(&about.to_string()))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+/// Writes help as sections: one begins with a line at the margin that ends in a colon. Other lines
+/// stay lines.
+fn sections(help: &str, to: &mut impl Write) -> io::Result<()> {
+    let mut open = false;
+    for line in help.lines() {
+        match line.strip_suffix(':').filter(|heading| !heading.starts_with(' ')) {
+            Some(heading) => {
+                writeln!(to, "{}.SH \"{}\"\n.nf", if open { ".fi\n" } else { "" }, escaped(heading).to_uppercase())?;
+                open = true;
+            }
+            None => {
+                let line = escaped(line.strip_prefix("  ").unwrap_or(line));
+                // A request of roff's begins with one of these.
+                let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+                writeln!(to, "{guard}{line}")?;
+            }
+        }
+    }
+    if open {
+        writeln!(to, ".fi")?;
     }
     Ok(())
 }
@@ -68,23 +130,44 @@ fn synopsis(command: &clap::Command, to: &mut impl Write) -> io::Result<()> {
     writeln!(to)
 }
 
-enum Section {
-    Synopsis,
-    Description,
-    Options,
-    Extra,
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::cli::Cli;
     use clap::CommandFactory;
 
-    /// `loft man > man/loft.1` makes the page that is kept in the tree.
+    fn page(name: Option<&str>) -> String {
+        let mut page = Vec::new();
+        assert!(super::write(Cli::command(), name, &mut page).unwrap());
+        String::from_utf8(page).unwrap()
+    }
+
+    /// `loft man > man/loft.1` and `loft man run > man/loft-run.1` make the pages that are kept in
+    /// the tree.
     #[test]
-    fn the_page_in_the_tree_is_current() {
-        let mut now = Vec::new();
-        super::write(crate::cli::Cli::command(), &mut now).unwrap();
-        let kept = include_str!("../man/loft.1");
-        assert!(String::from_utf8(now).unwrap() == kept, "run: cargo run -p loft -- man > loft/man/loft.1");
+    fn the_pages_in_the_tree_are_current() {
+        assert!(page(None) == include_str!("../man/loft.1"), "run: cargo run -p loft -- man > loft/man/loft.1");
+        let kept = include_str!("../man/loft-run.1");
+        assert!(page(Some("run")) == kept, "run: cargo run -p loft -- man run > loft/man/loft-run.1");
+    }
+
+    #[test]
+    fn a_page_has_all_that_the_help_has() {
+        for sub in Cli::command().get_subcommands() {
+            let page = page(Some(sub.get_name()));
+            for option in sub.get_arguments().filter_map(|arg| arg.get_long()) {
+                assert!(
+                    page.contains(&format!("\\-\\-{}", option.replace('-', "\\-"))),
+                    "{}: {option}",
+                    sub.get_name()
+                );
+            }
+            let plain = page.replace("\\-", "-").replace("\\e", "\\").replace("\\&", "");
+            let help = sub.get_after_long_help().map(|help| help.to_string()).unwrap_or_default();
+            for line in help.lines() {
+                let line = line.trim_start().trim_end_matches(':');
+                assert!(plain.contains(line) || plain.contains(&line.to_uppercase()), "{}: {line}", sub.get_name());
+            }
+        }
+        assert!(!super::write(Cli::command(), Some("rum"), &mut Vec::new()).unwrap());
     }
 }
