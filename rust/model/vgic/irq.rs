@@ -112,13 +112,17 @@ pub struct IrqBlock {
     place: [IrqPlace; Self::LEN],
 }
 
-/// A byte for each interrupt of a block, in a place from which eight can be loaded at once.
+/// A byte for each interrupt of a block, in four words of eight bytes.
 ///
-/// Of four interrupts whose numbers follow each other the bytes are in the same place of four words
-/// of eight bytes: a bit of each byte is gathered in few steps then.
+/// Of four interrupts whose numbers follow each other the bytes are in the same place of the four
+/// words: a bit of each byte is gathered in few steps then.
+#[derive(Clone, Copy, Debug, Default)]
+struct PerIrq([Eight; 4]);
+
+/// Eight bytes that are loaded as one word: their type says that they are aligned.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(8))]
-struct PerIrq([u8; IrqBlock::LEN]);
+struct Eight([u8; 8]);
 
 impl PerIrq {
     /// Where the byte of the interrupt in place `n` of the block is.
@@ -127,34 +131,33 @@ impl PerIrq {
         n % 4 * 8 | n / 4 % 8
     }
 
-    /// The words. Spelt out: what is copied as a whole is loaded by words.
+    /// The byte in a slot.
     #[inline(always)]
-    fn words(self) -> [u64; 4] {
-        #[inline(always)]
-        const fn word(b: &[u8; IrqBlock::LEN], k: usize) -> u64 {
-            u64::from_le_bytes([
-                b[k],
-                b[k + 1],
-                b[k + 2],
-                b[k + 3],
-                b[k + 4],
-                b[k + 5],
-                b[k + 6],
-                b[k + 7],
-            ])
-        }
-        let PerIrq(bytes) = self;
+    const fn get(&self, slot: usize) -> u8 {
+        self.0[slot / 8 % 4].0[slot % 8]
+    }
+
+    /// The byte in a slot, to be changed.
+    #[inline(always)]
+    fn get_mut(&mut self, slot: usize) -> &mut u8 {
+        &mut self.0[slot / 8 % 4].0[slot % 8]
+    }
+
+    /// The words.
+    #[inline(always)]
+    fn words(&self) -> [u64; 4] {
+        let [a, b, c, d] = &self.0;
         [
-            word(&bytes, 0),
-            word(&bytes, 8),
-            word(&bytes, 16),
-            word(&bytes, 24),
+            u64::from_le_bytes(a.0),
+            u64::from_le_bytes(b.0),
+            u64::from_le_bytes(c.0),
+            u64::from_le_bytes(d.0),
         ]
     }
 
     /// A bit for each: the one with this number, at most 4, of its byte.
     #[inline(always)]
-    fn gather(self, bit: u32) -> u32 {
+    fn gather(&self, bit: u32) -> u32 {
         gather(self.words(), bit)
     }
 }
@@ -269,9 +272,8 @@ impl IrqBlock {
     #[inline(always)]
     pub(super) fn priorities(&self, first: u32) -> u32 {
         let at = first as usize / 4 % 8;
-        let b = &self.priority.0;
-        let four = [b[at], b[at + 8], b[at + 16], b[at + 24]];
-        u32::from_le_bytes(four) >> (8 * (first % 4))
+        let byte = |word: usize| u32::from(self.priority.get(word * 8 + at)) << (word * 8);
+        (byte(0) | byte(1) | byte(2) | byte(3)) >> (8 * (first % 4))
     }
 
     /// GICD_IROUTER of the one in place `n`.
@@ -309,7 +311,7 @@ impl<B: Deref<Target = IrqBlock>> Irq<B> {
 
     #[inline(always)]
     fn bits(&self) -> u8 {
-        self.block.bits.0[self.slot % IrqBlock::LEN]
+        self.block.bits.get(self.slot)
     }
 
     #[inline(always)]
@@ -354,7 +356,7 @@ impl<B: Deref<Target = IrqBlock>> Irq<B> {
 
     #[inline(always)]
     pub(super) fn priority(&self) -> u8 {
-        self.block.priority.0[self.slot % IrqBlock::LEN]
+        self.block.priority.get(self.slot)
     }
 
     /// GICD_IROUTER.
@@ -377,7 +379,7 @@ impl<B: Deref<Target = IrqBlock>> Irq<B> {
     /// What went into a list register, if it is in one.
     #[inline(always)]
     pub(super) fn lr(&self) -> Option<InLr> {
-        InLr::unpack(self.block.lr.0[self.slot % IrqBlock::LEN])
+        InLr::unpack(self.block.lr.get(self.slot))
     }
 
     /// The pending state that the guest reads in ISPENDR.
@@ -426,7 +428,7 @@ impl<B: Deref<Target = IrqBlock>> Irq<B> {
 impl<B: DerefMut<Target = IrqBlock>> Irq<B> {
     #[inline(always)]
     pub(super) fn set(&mut self, bit: IrqBit, is: bool) {
-        let bits = &mut self.block.bits.0[self.slot % IrqBlock::LEN];
+        let bits = self.block.bits.get_mut(self.slot);
         if is {
             *bits |= bit.mask();
         } else {
@@ -435,7 +437,7 @@ impl<B: DerefMut<Target = IrqBlock>> Irq<B> {
     }
 
     pub(super) fn set_priority(&mut self, priority: u8) {
-        self.block.priority.0[self.slot % IrqBlock::LEN] = priority;
+        *self.block.priority.get_mut(self.slot) = priority;
     }
 
     /// Routes it: GICD_IROUTER, and the vCPU that this names.
@@ -451,14 +453,14 @@ impl<B: DerefMut<Target = IrqBlock>> Irq<B> {
 
     #[inline(always)]
     pub(super) fn set_lr(&mut self, lr: Option<InLr>) {
-        self.block.lr.0[self.slot % IrqBlock::LEN] = InLr::pack(lr);
+        *self.block.lr.get_mut(self.slot) = InLr::pack(lr);
     }
 
     /// Becomes one out of reset with `bits` and for `target`, but keeps what the outside world
     /// decides: the level of the line, and who watches it.
     pub(super) fn reset(&mut self, bits: u8, target: VcpuId) {
         let kept = self.bits() & (IrqBit::Line.mask() | IrqBit::Watched.mask());
-        self.block.bits.0[self.slot % IrqBlock::LEN] = bits | kept;
+        *self.block.bits.get_mut(self.slot) = bits | kept;
         self.set_lr(None);
         self.set_priority(0);
         self.set_route(0, Some(target));

@@ -160,17 +160,8 @@ impl IrqField {
     #[inline(always)]
     pub(super) fn read(self, block: &IrqBlock, first: u32) -> u64 {
         let value = match self {
-            Self::Bit(_) | Self::Config => {
-                // One place for all of them, which loads words.
-                let word = block.word(match self {
-                    Self::Bit(bit) => bit,
-                    _ => IrqBit::Edge,
-                });
-                match self {
-                    Self::Config => two_bits(word >> (first & 16)),
-                    _ => word,
-                }
-            }
+            Self::Bit(bit) => block.word(bit),
+            Self::Config => two_bits(block.word(IrqBit::Edge) >> (first & 16)),
             Self::Pending => block.pending_word(),
             Self::Priority => block.priorities(first),
             // Aff3 and the routing mode, in the upper word and bit 31, are not there.
