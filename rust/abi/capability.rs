@@ -12,8 +12,8 @@ use kernel::prelude::*;
 /// userspace may count on.
 pub(super) const MAX_SLOTS: u32 = 32_764;
 
-/// The answer for an extension; an unknown one is 0. `vm` where it is asked of a VM: only one can
-/// tell of some, `EINVAL`.
+/// Serves KVM_CHECK_EXTENSION: an unknown extension is 0. `vm` where it is asked of a VM: only one
+/// can tell of some, `EINVAL`.
 pub(super) fn check(extension: usize, vm: Option<&Vm>) -> Result<isize> {
     let Ok(extension) = u32::try_from(extension) else {
         return Ok(0);

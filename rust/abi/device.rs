@@ -15,7 +15,7 @@ use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// KVM_CREATE_DEVICE.
+/// Serves KVM_CREATE_DEVICE.
 pub(super) fn create(vm: &Arc<Vm>, argument: usize) -> Result<isize> {
     let request: kvm_create_device = user::read(argument)?;
     let is_its = request.type_ == kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS;
@@ -101,12 +101,13 @@ impl FileObject for Vgic {
     }
 }
 
-/// The timer that an attribute of KVM_ARM_VCPU_TIMER_CTRL is about.
+/// Returns the timer that an attribute of KVM_ARM_VCPU_TIMER_CTRL is about; `ENXIO` if none is.
 fn timer(attr: &kvm_device_attr) -> Result<TimerKind> {
     TimerKind::new(attr.attr).ok_or(ENXIO)
 }
 
-/// KVM_ARM_VCPU_PVTIME_CTRL has one attribute, where the host counts what it is about.
+/// Checks that an attribute of KVM_ARM_VCPU_PVTIME_CTRL exists: there is one, where the host counts
+/// what it is about. `ENXIO`: it does not.
 fn stolen_time(attr: &kvm_device_attr) -> Result {
     if attr.attr == u64::from(KVM_ARM_VCPU_PVTIME_IPA) && time::counts_run_delay() {
         Ok(())
@@ -115,7 +116,7 @@ fn stolen_time(attr: &kvm_device_attr) -> Result {
     }
 }
 
-/// KVM_HAS_DEVICE_ATTR on a vCPU.
+/// Serves KVM_HAS_DEVICE_ATTR on a vCPU.
 pub(super) fn vcpu_has(_vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
     match attr.group {
         KVM_ARM_VCPU_TIMER_CTRL => timer(attr).map(|_| 0),
@@ -124,7 +125,7 @@ pub(super) fn vcpu_has(_vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
     }
 }
 
-/// KVM_SET_DEVICE_ATTR on a vCPU.
+/// Serves KVM_SET_DEVICE_ATTR on a vCPU.
 pub(super) fn vcpu_set(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
     match attr.group {
         KVM_ARM_VCPU_TIMER_CTRL => set_timer_ppi(vcpu, attr)?,
@@ -142,7 +143,7 @@ pub(super) fn vcpu_set(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
     Ok(0)
 }
 
-/// KVM_GET_DEVICE_ATTR on a vCPU.
+/// Serves KVM_GET_DEVICE_ATTR on a vCPU.
 pub(super) fn vcpu_get(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
     match attr.group {
         KVM_ARM_VCPU_TIMER_CTRL => {
@@ -169,7 +170,8 @@ pub(super) fn vcpu_get(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result<isize> {
 /// The address that says that none has been set.
 const NOWHERE: u64 = u64::MAX;
 
-/// A timer's interrupt. The errors come in KVM's order: an unknown timer is the last to be noticed.
+/// Sets a timer's interrupt. The errors come in KVM's order: an unknown timer is the last to be
+/// noticed.
 fn set_timer_ppi(vcpu: &Vcpu, attr: &kvm_device_attr) -> Result {
     if !vcpu.vm.gic.is_created() {
         return Err(EINVAL);

@@ -12,7 +12,7 @@ use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// KVM_IOEVENTFD.
+/// Serves KVM_IOEVENTFD.
 pub(super) fn ioeventfd(vm: &Vm, request: kvm_ioeventfd) -> Result<isize> {
     let flag = |flag: u32| request.flags & flag != 0;
     let bus = if flag(LOFT_KVM_IOEVENTFD_FLAG_PIO) {
@@ -46,7 +46,7 @@ pub(super) fn ioeventfd(vm: &Vm, request: kvm_ioeventfd) -> Result<isize> {
     Ok(0)
 }
 
-/// KVM_IRQFD.
+/// Serves KVM_IRQFD.
 pub(super) fn irqfd(vm: &Arc<Vm>, request: kvm_irqfd) -> Result<isize> {
     if request.flags & !(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) != 0 {
         return Err(EINVAL);
@@ -62,7 +62,7 @@ pub(super) fn irqfd(vm: &Arc<Vm>, request: kvm_irqfd) -> Result<isize> {
     Ok(0)
 }
 
-/// KVM_SET_GSI_ROUTING.
+/// Serves KVM_SET_GSI_ROUTING.
 pub(super) fn set_routing(vm: &Vm, argument: usize) -> Result<isize> {
     // `struct kvm_irq_routing` without the array at its end.
     let [count, flags]: [u32; 2] = user::read(argument)?;
@@ -109,7 +109,7 @@ fn message(low: u32, high: u32, data: u32, flags: u32, device: u32) -> Msi {
     }
 }
 
-/// KVM_SIGNAL_MSI: 1 if the guest gets the message, 0 if it has not mapped it.
+/// Serves KVM_SIGNAL_MSI: returns 1 if the guest gets the message, 0 if it has not mapped it.
 pub(super) fn signal_msi(vm: &Vm, request: kvm_msi) -> Result<isize> {
     if !vm.gic.is_created() || request.flags & !KVM_MSI_VALID_DEVID != 0 {
         return Err(EINVAL);

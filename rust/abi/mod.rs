@@ -32,7 +32,7 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// `/dev/loft`, and with `kvm` also `/dev/kvm`.
+    /// Registers `/dev/loft`, and with `kvm` also `/dev/kvm`.
     pub(crate) fn register(kvm: bool) -> Result<Self> {
         let dynamic = kernel::bindings::MISC_DYNAMIC_MINOR as i32;
         let loft = KBox::try_pin_init(Node::register(c"loft", dynamic, MODE), GFP_KERNEL)?;

@@ -174,7 +174,8 @@ fn core(id: u64) -> Result<OneReg, UnknownId> {
         .ok_or(UnknownId::Invalid)
 }
 
-/// No VM has SVE: -ENOENT for what would be a register of it, -EINVAL for the rest.
+/// Says why an identifier of SVE, which no VM has, names no register: -ENOENT for what would be a
+/// register of it, -EINVAL for the rest.
 fn sve(id: u64) -> UnknownId {
     const Z: u64 = ARM64 | (8 << SIZE_SHIFT) | SVE;
     const P: u64 = ARM64 | (5 << SIZE_SHIFT) | SVE | 0x400;

@@ -30,7 +30,7 @@ mod field {
 /// KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2.
 const SHUTDOWN_FLAG_PSCI_OFF2: u64 = 1;
 
-/// KVM_RUN. `EINTR`: a signal is pending, or `immediate_exit` is set.
+/// Serves KVM_RUN. `EINTR`: a signal is pending, or `immediate_exit` is set.
 pub(super) fn run(vcpu: &Vcpu) -> Result<isize> {
     let mut state = vcpu.state.lock()?;
     let page = &vcpu.run_page;

@@ -38,12 +38,12 @@ struct StatsFile {
     pid: i32,
 }
 
-/// A VM's.
+/// Opens a file of a VM's counters, and returns its descriptor.
 pub(super) fn of_vm(vm: &Arc<Vm>) -> Result<isize> {
     open(Of::Vm(vm.clone()))
 }
 
-/// A vCPU's.
+/// Opens a file of a vCPU's counters, and returns its descriptor.
 pub(super) fn of_vcpu(vcpu: &Arc<VcpuHandle>) -> Result<isize> {
     open(Of::Vcpu(vcpu.clone()))
 }
@@ -95,7 +95,7 @@ impl Content {
         Ok(self.0.extend_from_slice(bytes, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// A string in the room that each has.
+    /// Adds a string, in the room that each has.
     fn name(&mut self, name: &[u8]) -> Result {
         let end = self.0.len() + NAME_SIZE;
         self.bytes(name)?;
@@ -132,7 +132,7 @@ impl Content {
     }
 }
 
-/// The flags of a kind of counter, and the power of ten to multiply its unit with.
+/// Returns the flags of a kind of counter, and the power of ten to multiply its unit with.
 fn unit(kind: StatKind) -> (u32, i16) {
     match kind {
         StatKind::Number => (KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE, 0),

@@ -34,7 +34,7 @@ impl FileObject for System {
     }
 }
 
-/// The machine type is the IPA size in bits, or 0 for the default.
+/// Serves KVM_CREATE_VM. The machine type is the IPA size in bits, or 0 for the default.
 fn create_vm(machine: usize) -> Result<isize> {
     if machine & !(KVM_VM_TYPE_ARM_IPA_SIZE_MASK as usize) != 0 {
         return Err(EINVAL);

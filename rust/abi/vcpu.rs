@@ -182,8 +182,8 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
     Ok(0)
 }
 
-/// `struct kvm_signal_mask` ends in a `sigset_t` of the length it says; a null pointer takes the
-/// mask away.
+/// Serves KVM_SET_SIGNAL_MASK. `struct kvm_signal_mask` ends in a `sigset_t` of the length it says;
+/// a null pointer takes the mask away.
 fn set_signal_mask(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     let mask = if argument == 0 {
         None

@@ -13,7 +13,7 @@ use kernel::prelude::*;
 /// The bits of an ESR that are the ISS; ISS2 is none of an SError's.
 const ISS: u64 = 0x1ff_ffff;
 
-/// KVM_GET_VCPU_EVENTS.
+/// Serves KVM_GET_VCPU_EVENTS.
 pub(super) fn get(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     let mut events: kvm_vcpu_events = Default::default();
     {
@@ -29,8 +29,8 @@ pub(super) fn get(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     Ok(0)
 }
 
-/// KVM_SET_VCPU_EVENTS. An external abort is taken at once, so it is never pending; an SError that
-/// is pending stays.
+/// Serves KVM_SET_VCPU_EVENTS. An external abort is taken at once, so it is never pending; an
+/// SError that is pending stays.
 pub(super) fn set(vcpu: &Vcpu, argument: usize) -> Result<isize> {
     let mut state = vcpu.state.lock()?;
     state.features.ok_or(ENOEXEC)?;

@@ -44,13 +44,13 @@ impl RegionAttr {
         (self.0 >> 12 & 0xf) as u32
     }
 
-    /// KVM takes eight bits of the twelve.
+    /// Returns the index: KVM takes eight bits of the twelve.
     fn index(self) -> u8 {
         self.0 as u8
     }
 }
 
-/// Whether an attribute exists: `ENXIO` if not, `EINVAL` if its vCPU does not.
+/// Checks that an attribute exists: `ENXIO` if not, `EINVAL` if its vCPU does not.
 pub(super) fn has(vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
     let known = match attr.group {
         KVM_DEV_ARM_VGIC_GRP_ADDR => matches!(attr.attr, DIST | REDIST | REDIST_REGION),

@@ -148,13 +148,13 @@ fn set_memory(
     Ok(0)
 }
 
-/// The number of a slot as userspace writes it: the upper half is the address space, of which arm64
-/// has one.
+/// Returns whether there can be a slot of this number, as userspace writes it: the upper half is
+/// the address space, of which arm64 has one.
 fn is_slot(number: u32) -> bool {
     number < capability::MAX_SLOTS
 }
 
-/// KVM_GET_DIRTY_LOG. `EINVAL`: no slot has such a number; `ENOENT`: this one has no log.
+/// Serves KVM_GET_DIRTY_LOG. `EINVAL`: no slot has such a number; `ENOENT`: this one has no log.
 fn get_dirty_log(vm: &Vm, request: kvm_dirty_log) -> Result<isize> {
     if !is_slot(request.slot) {
         return Err(EINVAL);
@@ -173,8 +173,8 @@ fn get_dirty_log(vm: &Vm, request: kvm_dirty_log) -> Result<isize> {
     Ok(0)
 }
 
-/// KVM_CLEAR_DIRTY_LOG. `EINVAL`: no slot has such a number, or it does not have these pages, or
-/// they do not fill words of the bitmap; `ENOENT`: the slot has no log.
+/// Serves KVM_CLEAR_DIRTY_LOG. `EINVAL`: no slot has such a number, or it does not have these
+/// pages, or they do not fill words of the bitmap; `ENOENT`: the slot has no log.
 fn clear_dirty_log(vm: &Vm, request: kvm_clear_dirty_log) -> Result<isize> {
     if !is_slot(request.slot) || request.first_page % 64 != 0 {
         return Err(EINVAL);

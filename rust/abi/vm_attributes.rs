@@ -12,7 +12,7 @@ use crate::vm::{ManualDirtyLog, Vm};
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::prelude::*;
 
-/// KVM_HAS_DEVICE_ATTR on a VM.
+/// Serves KVM_HAS_DEVICE_ATTR on a VM.
 pub(super) fn has(attr: &kvm_device_attr) -> Result<isize> {
     match (attr.group, attr.attr) {
         (KVM_ARM_VM_SMCCC_CTRL, FILTER) => Ok(0),
@@ -20,7 +20,7 @@ pub(super) fn has(attr: &kvm_device_attr) -> Result<isize> {
     }
 }
 
-/// KVM_SET_DEVICE_ATTR on a VM.
+/// Serves KVM_SET_DEVICE_ATTR on a VM.
 pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
     match (attr.group, attr.attr) {
         (KVM_ARM_VM_SMCCC_CTRL, FILTER) => filter(vm, user::read(attr.addr as usize)?),
@@ -30,7 +30,7 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result<isize> {
 
 const FILTER: u64 = KVM_ARM_VM_SMCCC_FILTER as u64;
 
-/// KVM_ARM_VM_SMCCC_FILTER: what happens to a range of firmware calls.
+/// Serves KVM_ARM_VM_SMCCC_FILTER: sets what happens to a range of firmware calls.
 fn filter(vm: &Vm, request: kvm_smccc_filter) -> Result<isize> {
     if request.pad.iter().any(|byte| *byte != 0) {
         return Err(EINVAL);
@@ -59,7 +59,7 @@ fn filter(vm: &Vm, request: kvm_smccc_filter) -> Result<isize> {
 pub(super) const DIRTY_LOG_OPTIONS: u64 =
     KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE as u64 | KVM_DIRTY_LOG_INITIALLY_SET as u64;
 
-/// KVM_ENABLE_CAP.
+/// Serves KVM_ENABLE_CAP.
 pub(super) fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isize> {
     if request.flags != 0 {
         return Err(EINVAL);
@@ -99,7 +99,7 @@ pub(super) fn enable_capability(vm: &Vm, request: kvm_enable_cap) -> Result<isiz
     Ok(0)
 }
 
-/// KVM_ARM_SET_COUNTER_OFFSET: for both counters, and from now on for good.
+/// Serves KVM_ARM_SET_COUNTER_OFFSET: for both counters, and from now on for good.
 pub(super) fn set_counter_offset(vm: &Vm, request: kvm_arm_counter_offset) -> Result<isize> {
     if request.reserved != 0 {
         return Err(EINVAL);
@@ -117,7 +117,8 @@ pub(super) fn set_counter_offset(vm: &Vm, request: kvm_arm_counter_offset) -> Re
 /// CRn = 0, CRm below 8.
 const ID_SPACE: usize = KVM_ARM_FEATURE_ID_RANGE_SIZE as usize;
 
-/// KVM_ARM_GET_REG_WRITABLE_MASKS: which bits of the identification registers userspace may change.
+/// Serves KVM_ARM_GET_REG_WRITABLE_MASKS: tells which bits of the identification registers
+/// userspace may change.
 pub(super) fn writable_masks(request: reg_mask_range) -> Result<isize> {
     if request.range != KVM_ARM_FEATURE_ID_RANGE || request.reserved.iter().any(|word| *word != 0) {
         return Err(EINVAL);

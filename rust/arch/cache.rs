@@ -8,9 +8,9 @@ use crate::model::sysreg::regs::CTR_EL0;
 use crate::model::types::HostPa;
 use core::arch::asm;
 
-/// The size of the smallest line of any data cache. Not only of this CPU's: maintenance by address
-/// reaches the caches of all, and longer strides would leave out lines of those whose lines are
-/// shorter.
+/// Returns the size in bytes of the smallest line of any data cache. Not only of this CPU's:
+/// maintenance by address reaches the caches of all, and longer strides would leave out lines of
+/// those whose lines are shorter.
 fn data_line() -> usize {
     // Log2 of the number of 4-byte words.
     4usize << CTR_EL0::DminLine.get(features().ctr)

@@ -151,14 +151,15 @@ static FEATURES: Probed = Probed(UnsafeCell::new(CpuFeatures {
     repeat_cleaning: false,
 }));
 
-/// What the kernel has settled on for the identification register `encoding`, over all CPUs.
+/// Returns what the kernel has settled on for the identification register `encoding`, over all
+/// CPUs.
 pub(crate) fn sanitised(encoding: Encoding) -> u64 {
     // SAFETY: Looks the register up in a table; an unknown one is 0 and a warning, and loft asks
     // for known ones.
     unsafe { kernel::bindings::read_sanitised_ftr_reg(encoding.linux()) }
 }
 
-/// An identification register of the host's: as sanitised, or this CPU's where that is what
+/// Returns an identification register of the host's: as sanitised, or this CPU's where that is what
 /// identifies it.
 pub(crate) fn id_register(encoding: Encoding) -> u64 {
     match encoding {
@@ -169,8 +170,8 @@ pub(crate) fn id_register(encoding: Encoding) -> u64 {
     }
 }
 
-/// What the host's firmware answers about a workaround (SMCCC_ARCH_FEATURES): 0 needed, 1 not
-/// needed, negative unknown.
+/// Returns what the host's firmware answers about a workaround (SMCCC_ARCH_FEATURES): 0 needed, 1
+/// not needed, negative unknown.
 pub(crate) fn workaround(function: u32) -> i32 {
     // SAFETY: A firmware call that changes nothing.
     unsafe { ffi::loft_arm_smccc_arch_features(function) }
@@ -209,17 +210,18 @@ impl Flaws {
         ]))
     }
 
-    /// Spectre variant 2: it speculates where an indirect branch goes by what others have trained.
+    /// Returns whether the machine has Spectre variant 2: it speculates where an indirect branch
+    /// goes by what others have trained.
     pub(crate) const fn branch_target(self) -> bool {
         self.0 & Self::SPECTRE_V2 != 0
     }
 
-    /// Spectre variant 4: it loads before older stores.
+    /// Returns whether the machine has Spectre variant 4: it loads before older stores.
     pub(crate) const fn store_bypass(self) -> bool {
         self.0 & Self::SPECTRE_V4 != 0
     }
 
-    /// Spectre-BHB: variant 2 by way of the branch history.
+    /// Returns whether the machine has Spectre-BHB: variant 2 by way of the branch history.
     pub(crate) const fn branch_history(self) -> bool {
         self.0 & Self::SPECTRE_BHB != 0
     }
@@ -241,7 +243,7 @@ pub(crate) fn run_workaround(function: u32) {
     };
 }
 
-/// The features; [`probe`] has run before anything else of the module.
+/// Returns the features; [`probe`] has run before anything else of the module.
 #[inline(always)]
 pub(crate) fn features() -> &'static CpuFeatures {
     // SAFETY: Written in `probe` alone, before anything else of the module runs.

@@ -15,8 +15,8 @@ use core::array::from_fn;
 /// anything.
 const ENABLES: u64 = MDSCR_EL1::SS.mask() | MDSCR_EL1::KDE.mask() | MDSCR_EL1::MDE.mask();
 
-/// The value of MDSCR_EL1 to run the guest with, if it wants any debug exceptions: it has enabled
-/// them, and its OS lock is open.
+/// Returns the value of MDSCR_EL1 to run the guest with, if it wants any debug exceptions: it has
+/// enabled them, and its OS lock is open.
 pub(super) fn wanted(saved: &El1Context) -> Option<u64> {
     let mdscr = saved.get(Reg::MDSCR_EL1);
     (mdscr & ENABLES != 0 && !OSLSR_EL1::OSLK.is_set(saved.get(Reg::OSLSR_EL1)))
@@ -71,7 +71,7 @@ impl Points {
         watchpoints: [[0; 2]; 16],
     };
 
-    /// The guest's own.
+    /// Returns the guest's own breakpoints and watchpoints.
     pub(super) fn of_guest(saved: &El1Context) -> Self {
         let pairs = |value, control| from_fn(|n| [saved.nth(value, n), saved.nth(control, n)]);
         Self {
@@ -92,8 +92,8 @@ pub(crate) struct External {
 }
 
 impl External {
-    /// MDSCR_EL1. KDE is for exceptions from the level that they are taken to, which is EL2
-    /// (MDCR_EL2.TDE).
+    /// Returns the value of MDSCR_EL1 to run the guest with. KDE is for exceptions from the level
+    /// that they are taken to, which is EL2 (MDCR_EL2.TDE).
     pub(super) fn mdscr(&self) -> u64 {
         MDSCR_EL1::SS.of(self.steps.into()) | MDSCR_EL1::MDE.of(self.stops.into())
     }
@@ -105,7 +105,7 @@ pub(super) struct HostDebug {
     points: Points,
 }
 
-/// How many breakpoints and watchpoints this CPU has.
+/// Returns how many breakpoints and watchpoints this CPU has.
 pub(crate) fn counts() -> (u64, u64) {
     let dfr0 = read_sysreg!(ID_AA64DFR0_EL1);
     (

@@ -25,7 +25,7 @@ impl El1Context {
         self.0.get(reg.index()).copied().unwrap_or(0)
     }
 
-    /// The register that is `n` behind `first`: of those that come in a row.
+    /// Returns the value of the register that is `n` behind `first`: of those that come in a row.
     pub(crate) fn nth(&self, first: Reg, n: usize) -> u64 {
         self.0
             .get(first.index().wrapping_add(n))
@@ -156,7 +156,7 @@ pub(crate) fn save(saved: &mut El1Context, host: &HostUser, pauth: bool, ras: bo
 pub(crate) struct InCpu<'a>(pub(super) core::marker::PhantomData<&'a ()>);
 
 impl InCpu<'_> {
-    /// The value of a register; `None` for one that is not in the CPU.
+    /// Returns the value of a register; `None` for one that is not in the CPU.
     pub(crate) fn get(&self, reg: Reg) -> Option<u64> {
         macro_rules! get {
             (el12 $name:ident) => {

@@ -27,15 +27,15 @@ impl Fp {
         }
     }
 
-    /// Whether they are in the CPU. The guest's accesses to them trap otherwise.
+    /// Returns whether the registers are in the CPU. The guest's accesses to them trap otherwise.
     #[inline]
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded
     }
 
-    /// Whether the guest may run: its registers are here, or its accesses to them can be trapped.
-    /// They cannot be in streaming mode, or with the matrix storage on (SVCR.SM and ZA), whichever
-    /// program of the host's has left that behind.
+    /// Returns whether the guest may run: its registers are here, or its accesses to them can be
+    /// trapped. They cannot be in streaming mode, or with the matrix storage on (SVCR.SM and ZA),
+    /// whichever program of the host's has left that behind.
     #[inline]
     pub(crate) fn may_run(&self) -> bool {
         self.loaded || !features().sme || read_sysreg!(SVCR) == 0

@@ -98,8 +98,8 @@ impl EntryFrame {
         }
     }
 
-    /// DISR_EL1, if it had something when the guest was left: an SError that the guest's accesses
-    /// led to, but that had not been taken. The exit itself was taken before it.
+    /// Takes DISR_EL1, if it had something when the guest was left: an SError that the guest's
+    /// accesses led to, but that had not been taken. The exit itself was taken before it.
     #[inline]
     pub(crate) fn take_error(&mut self) -> Option<u64> {
         match self.disr {
@@ -111,7 +111,7 @@ impl EntryFrame {
         }
     }
 
-    /// Whether [`EntryFrame::take_error`] has something.
+    /// Returns whether [`EntryFrame::take_error`] has something.
     #[inline]
     pub(crate) fn has_error(&self) -> bool {
         self.disr != 0
@@ -119,6 +119,6 @@ impl EntryFrame {
 }
 
 extern "C" {
-    /// See `arch/arm64/entry.S`.
+    /// Enters the guest: see `arch/arm64/entry.S`.
     pub(super) fn loft_enter(frame: *mut EntryFrame) -> u64;
 }

@@ -7,14 +7,14 @@ use super::{dsb_ishst, isb};
 use crate::model::sysreg::regs::*;
 use crate::model::vgic::{CpuIf, LrFile};
 
-/// How many list registers there are (ICH_VTR_EL2.ListRegs).
+/// Returns how many list registers there are (ICH_VTR_EL2.ListRegs).
 pub(crate) fn list_registers() -> usize {
     (ICH_VTR_EL2::ListRegs.get(read_sysreg!(ICH_VTR_EL2)) as usize)
         .wrapping_add(1)
         .min(16)
 }
 
-/// ICH_VTR_EL2.
+/// Returns ICH_VTR_EL2.
 pub(crate) fn vtr() -> u64 {
     read_sysreg!(ICH_VTR_EL2)
 }
@@ -54,7 +54,7 @@ pub(crate) fn write_lists(lists: &LrFile) {
     write_sysreg!(ICH_HCR_EL2, lists.hcr);
 }
 
-/// Whether no list register holds an interrupt, nor would assert a maintenance interrupt.
+/// Returns whether no list register holds an interrupt, nor would assert a maintenance interrupt.
 pub(crate) fn lists_are_empty() -> bool {
     let all = (1u64 << super::cpu::features().list_registers) - 1;
     read_sysreg!(ICH_ELRSR_EL2) & all == all
@@ -71,7 +71,7 @@ pub(crate) fn clear_lists() {
     }
 }
 
-/// ICH_VMCR_EL2.
+/// Returns ICH_VMCR_EL2.
 pub(crate) fn vmcr() -> u64 {
     read_sysreg!(ICH_VMCR_EL2)
 }
@@ -123,7 +123,7 @@ pub(crate) fn save(vmcr: &mut u64, priorities: &mut CpuIf) {
 pub(crate) struct Sgi(pub(crate) u64);
 
 impl Sgi {
-    /// `intid`, below 16, for the CPU that this runs on.
+    /// Makes the SGI `intid`, below 16, for the CPU that this runs on.
     pub(crate) fn to_this_cpu(intid: u32) -> Self {
         let mpidr = read_sysreg!(MPIDR_EL1);
         let aff0 = MPIDR_EL1::Aff0.get(mpidr);
@@ -150,8 +150,8 @@ impl Sgi {
 /// What [`pending`] returns if there is none (IHI 0069, "Special INTIDs").
 pub(crate) const NONE: u64 = 1023;
 
-/// The INTID of the highest-priority interrupt that is pending for the host on this CPU; [`NONE`]
-/// if there is none.
+/// Returns the INTID of the highest-priority interrupt that is pending for the host on this CPU;
+/// [`NONE`] if there is none.
 #[inline]
 pub(crate) fn pending() -> u64 {
     ICC_HPPIR1_EL1::INTID.get(read_sysreg!(ICC_HPPIR1_EL1))

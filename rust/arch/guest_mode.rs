@@ -50,7 +50,7 @@ impl Leave {
         ffi::FRAME_LEAVE as u64 + self as u64
     }
 
-    /// From what `loft_enter` returned.
+    /// Makes it from what `loft_enter` returned.
     fn new(code: u64) -> Self {
         const SYNC: u64 = Leave::Sync.code();
         const STORE: u64 = Leave::Store.code();
@@ -77,13 +77,13 @@ impl Verdict {
     /// Into the guest again, with all registers from the frame.
     pub(crate) const RESUME_ALL: Self = Self(ffi::FRAME_RESUME_ALL as u64);
 
-    /// Out of the guest: [`execute`] returns this.
+    /// Makes the verdict that leads out of the guest: [`execute`] returns `reason`.
     #[inline(always)]
     pub(crate) const fn leave(reason: Leave) -> Self {
         Self(reason.code())
     }
 
-    /// As `entry.S` wants it.
+    /// Returns the verdict as `entry.S` wants it.
     #[inline(always)]
     pub(crate) const fn code(self) -> u64 {
         self.0
@@ -92,7 +92,7 @@ impl Verdict {
 
 /// Answers a guest's exits in the vector, with the guest still in the CPU and interrupts masked.
 pub(crate) trait FastExits {
-    /// The debugger that the guest runs under, if there is one.
+    /// Returns the debugger that the guest runs under, if there is one.
     fn debugger(&self) -> Option<&External>;
     /// Answers a synchronous exit with this ESR_EL2.
     fn sync(&mut self, live: Live<'_>, rcu: InGuest<'_>, esr: u64) -> Verdict;
@@ -109,7 +109,7 @@ pub(crate) trait FastExits {
 /// The type has its [`GuestState`] at offset 0, which `guest` returns, and the functions that
 /// `entry.S` calls take the frame's address for that of a value of this type.
 pub(crate) unsafe trait InVector: FastExits {
-    /// The state that [`execute`] runs.
+    /// Returns the state that [`execute`] runs.
     fn guest(&self) -> &GuestState;
 }
 
@@ -220,19 +220,19 @@ impl Live<'_> {
         Live(PhantomData, NotThreadSafe)
     }
 
-    /// FAR_EL2. What has left the vector finds it in the frame.
+    /// Returns FAR_EL2. What has left the vector finds it in the frame.
     #[inline(always)]
     pub(crate) fn far(self) -> u64 {
         read_sysreg!(FAR_EL2)
     }
 
-    /// HPFAR_EL2. What has left the vector finds it in the frame.
+    /// Returns HPFAR_EL2. What has left the vector finds it in the frame.
     #[inline(always)]
     pub(crate) fn hpfar(self) -> u64 {
         read_sysreg!(HPFAR_EL2)
     }
 
-    /// SPSR_EL2: the guest's PSTATE.
+    /// Returns SPSR_EL2: the guest's PSTATE.
     #[inline(always)]
     pub(crate) fn pstate(self) -> u64 {
         read_sysreg!(SPSR_EL2)
@@ -284,7 +284,7 @@ pub(crate) struct GuestState {
 const _: () = assert!(core::mem::offset_of!(GuestState, frame) == 0);
 
 impl GuestState {
-    /// With all registers 0.
+    /// Makes it, with all registers 0.
     pub(crate) fn new(control: Control) -> Self {
         Self {
             frame: EntryFrame::new(features().pauth),
@@ -295,13 +295,13 @@ impl GuestState {
         }
     }
 
-    /// Whether the guest is in this CPU.
+    /// Returns whether the guest is in this CPU.
     #[inline]
     pub(crate) fn is_loaded(&self) -> bool {
         self.host.is_some()
     }
 
-    /// The value of a register of the context, wherever it is.
+    /// Returns the value of a register of the context, wherever it is.
     pub(crate) fn get(&mut self, reg: Reg) -> u64 {
         match reg {
             // This key is always there, not only while the guest is in the CPU.
@@ -338,7 +338,7 @@ impl GuestState {
         }
     }
 
-    /// What is the same for each run of the guest.
+    /// Returns what is the same for each run of the guest.
     #[inline]
     pub(crate) fn control(&self) -> &Control {
         &self.control
@@ -355,13 +355,14 @@ impl GuestState {
         changed
     }
 
-    /// Whether the virtual SError that HCR_EL2.VSE asked for still waits: the CPU clears the bit
-    /// when the guest takes it. It is looked for in what the vector saved when the guest was left.
+    /// Returns whether the virtual SError that HCR_EL2.VSE asked for still waits: the CPU clears
+    /// the bit when the guest takes it. It is looked for in what the vector saved when the guest
+    /// was left.
     pub(crate) fn serror_is_pending(&self) -> bool {
         HCR_EL2::VSE.is_set(self.frame.left_hcr)
     }
 
-    /// The value of a register of the context that is never in the CPU alone.
+    /// Returns the value of a register of the context that is never in the CPU alone.
     #[inline]
     pub(crate) fn in_memory(&self, reg: Reg) -> u64 {
         self.saved.get(reg)
@@ -427,8 +428,8 @@ struct HostState {
 /// both, the activity monitors are bit 30 (DDI 0487, D24.2.33).
 const CPTR_TAM: Field = Field::new(30, 1);
 
-/// HCR_EL2 while the guest runs. Whatever is not virtualised traps, so that it can be made
-/// UNDEFINED.
+/// Returns the value of HCR_EL2 to run the guest with. Whatever is not virtualised traps, so that
+/// it can be made UNDEFINED.
 pub(crate) fn guest_hcr() -> u64 {
     let cpu = features();
     let mut hcr = HCR_EL2::E2H.mask()
@@ -472,13 +473,13 @@ pub(crate) fn guest_hcr() -> u64 {
     hcr
 }
 
-/// What HCR_EL2 has in addition where the guest has pointer authentication: otherwise its
+/// Returns what HCR_EL2 has in addition where the guest has pointer authentication: otherwise its
 /// instructions and keys trap.
 pub(crate) fn pointer_auth_hcr() -> u64 {
     HCR_EL2::API.mask() | HCR_EL2::APK.mask()
 }
 
-/// HCRX_EL2 while a guest runs. `mops`: it has FEAT_MOPS.
+/// Returns the value of HCRX_EL2 to run a guest with. `mops`: it has FEAT_MOPS.
 ///
 /// Without MSCEn the instructions of FEAT_MOPS are UNDEFINED at EL1 and EL0. With MCE2 a copy that
 /// began on a CPU with the other layout of its registers is an exit, not an exception of the
@@ -493,7 +494,7 @@ pub(crate) fn guest_hcrx(mops: bool) -> u64 {
     }
 }
 
-/// See [`GuestState::load`].
+/// Puts the guest into this CPU: see [`GuestState::load`].
 fn load(
     frame: &mut EntryFrame,
     control: &Control,
@@ -556,7 +557,7 @@ fn load(
     host
 }
 
-/// See [`GuestState::put`].
+/// Takes the guest out of this CPU: see [`GuestState::put`].
 fn put(saved: &mut El1Context, host: &HostState) {
     let cpu = features();
     el1::save(saved, &host.user, cpu.pauth, cpu.ras);
@@ -659,13 +660,13 @@ impl Control {
 }
 
 impl HostState {
-    /// The guest's registers in the CPU, for as long as the borrow lives.
+    /// Returns the guest's registers in the CPU, for as long as the borrow lives.
     fn in_cpu(&mut self) -> InCpu<'_> {
         InCpu(PhantomData)
     }
 }
 
-/// The syndrome that a virtual SError brings.
+/// Sets the syndrome that a virtual SError brings.
 pub(crate) fn set_serror_syndrome(iss: u32) {
     write_sysreg!(VSESR_EL2, iss.into());
 }

@@ -4,7 +4,7 @@
 
 use kernel::bindings::{self, midr_range};
 
-/// Any variant and revision of a CPU.
+/// Returns the range of all variants and revisions of a CPU.
 pub(super) const fn all_versions(model: u32) -> midr_range {
     midr_range {
         model,

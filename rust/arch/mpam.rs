@@ -32,7 +32,7 @@ pub(super) fn load() {
     }
 }
 
-/// Just before the guest runs, interrupts are off: sees to it that the traps are there and the
+/// Sees to it, just before the guest runs and with interrupts off, that the traps are there and the
 /// label is the thread's.
 ///
 /// If the traps are, nobody has written the register since this did, and so no other label either:
@@ -59,7 +59,7 @@ fn renew() {
     write_sysreg_el12!(MPAM1_EL1, label | MPAM1_EL1::MPAMEN.mask());
 }
 
-/// The traps as the kernel leaves them when it starts.
+/// Leaves the traps as the kernel leaves them when it starts.
 pub(super) fn put() {
     if !features().mpam {
         return;

@@ -10,7 +10,7 @@
 
 use core::arch::asm;
 
-/// `index`, or 0 where it is not below `len`, also while the CPU guesses.
+/// Returns `index`, or 0 where it is not below `len`, also while the CPU guesses.
 #[inline(always)]
 pub(crate) fn clamp(index: usize, len: usize) -> usize {
     let clamped: usize;
@@ -30,7 +30,7 @@ pub(crate) fn clamp(index: usize, len: usize) -> usize {
     clamped
 }
 
-/// As `slice.get(index)`, for an index that somebody else has chosen.
+/// Does what `slice.get(index)` does, for an index that somebody else has chosen.
 #[inline(always)]
 pub(crate) fn get<T>(slice: &[T], index: usize) -> Option<&T> {
     if index >= slice.len() {
@@ -40,7 +40,7 @@ pub(crate) fn get<T>(slice: &[T], index: usize) -> Option<&T> {
     Some(unsafe { slice.get_unchecked(clamp(index, slice.len())) })
 }
 
-/// As `slice.get_mut(index)`, likewise.
+/// Does what `slice.get_mut(index)` does, for an index that somebody else has chosen.
 #[inline(always)]
 pub(crate) fn get_mut<T>(slice: &mut [T], index: usize) -> Option<&mut T> {
     let len = slice.len();
@@ -51,9 +51,9 @@ pub(crate) fn get_mut<T>(slice: &mut [T], index: usize) -> Option<&mut T> {
     Some(unsafe { slice.get_unchecked_mut(clamp(index, len)) })
 }
 
-/// `index` modulo `N`, a power of two, with data processing that the compiler cannot leave out for
-/// a check that it has seen. One instruction, where [`get`] takes five: a mask needs no flags, and
-/// so no barrier.
+/// Returns `index` modulo `N`, a power of two, with data processing that the compiler cannot leave
+/// out for a check that it has seen. One instruction, where [`get`] takes five: a mask needs no
+/// flags, and so no barrier.
 #[inline(always)]
 pub(crate) fn wrap<const N: usize>(mut index: usize) -> usize {
     const { assert!(N.is_power_of_two()) };

@@ -80,8 +80,8 @@ pub(crate) fn write_hcr(value: u64) {
     isb();
 }
 
-/// Context synchronisation: what was written to system registers holds for the instructions after
-/// it.
+/// Makes a context synchronisation: what was written to system registers holds for the instructions
+/// after it.
 #[inline(always)]
 pub(crate) fn isb() {
     // SAFETY: A barrier.

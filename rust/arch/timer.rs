@@ -11,14 +11,14 @@ use super::isb;
 use crate::model::sysreg::regs::*;
 use crate::model::timer::{PerTimer, Timer, TimerId, TimerSet};
 
-/// The counter, without any offset: at EL2 with E2H = 1, CNTVOFF_EL2 does not count (DDI 0487,
-/// D12.2.2). The ISB keeps the read from being done early.
+/// Returns the counter, without any offset: at EL2 with E2H = 1, CNTVOFF_EL2 does not count (DDI
+/// 0487, D12.2.2). The ISB keeps the read from being done early.
 pub(crate) fn counter() -> u64 {
     isb();
     read_sysreg!(CNTVCT_EL0)
 }
 
-/// CNTVOFF_EL2, what the guest's virtual counter is behind the physical one.
+/// Sets CNTVOFF_EL2, what the guest's virtual counter is behind the physical one.
 pub(crate) fn set_offset(offset: u64) {
     write_sysreg!(CNTVOFF_EL2, offset);
 }
@@ -45,7 +45,7 @@ impl Ctls {
         Self(PerTimer::new(|timer| timers[timer].ctl()))
     }
 
-    /// As they are in the CPU.
+    /// Reads the registers as they are in the CPU.
     #[inline]
     pub(crate) fn read() -> Self {
         Self(PerTimer::new(|timer| match timer {
@@ -75,7 +75,7 @@ impl Ctls {
         }
     }
 
-    /// That of one timer.
+    /// Returns the register of one timer.
     pub(crate) fn of(&self, timer: TimerId) -> u64 {
         self.0[timer]
     }
@@ -92,7 +92,7 @@ impl Ctls {
         }
     }
 
-    /// Which timers assert their lines. ISTATUS is the hardware's comparison.
+    /// Returns which timers assert their lines. ISTATUS is the hardware's comparison.
     #[inline]
     pub(crate) fn lines(&self) -> TimerSet {
         let line = |ctl| {
@@ -115,7 +115,7 @@ pub(crate) fn set_ctl(timer: TimerId, value: u64) {
     }
 }
 
-/// CVAL of one of the guest's timers.
+/// Returns CVAL of one of the guest's timers.
 pub(crate) fn cval(timer: TimerId) -> u64 {
     match timer {
         TimerId::Virtual => read_sysreg_el12!(CNTV_CVAL_EL0),

@@ -129,7 +129,7 @@ fn complete() {
     }
 }
 
-/// All translations of the guest, of both stages, on all CPUs.
+/// Invalidates all translations of the guest, of both stages, on all CPUs.
 pub(crate) fn flush_all(guest: GuestTranslation) {
     with_guest(guest, || {
         // SAFETY: Invalidating translations changes no data.
@@ -138,9 +138,9 @@ pub(crate) fn flush_all(guest: GuestTranslation) {
     });
 }
 
-/// The stage-2 translations of `count` granules of `1 << shift` bytes from `ipa` on, and, since
-/// those may be cached combined with stage 1, all stage-1 ones of the guest (there is no way to
-/// name them by IPA).
+/// Invalidates the stage-2 translations of `count` granules of `1 << shift` bytes from `ipa` on,
+/// and, since those may be cached combined with stage 1, all stage-1 ones of the guest (there is no
+/// way to name them by IPA).
 pub(crate) fn flush_ipas(guest: GuestTranslation, ipa: u64, count: u64, shift: u32) {
     with_guest(guest, || {
         let mut at = ipa;
@@ -161,7 +161,7 @@ pub(crate) fn flush_ipas(guest: GuestTranslation, ipa: u64, count: u64, shift: u
     });
 }
 
-/// The translations of all guests, on all CPUs: before VMIDs are handed out anew.
+/// Invalidates the translations of all guests, on all CPUs: before VMIDs are handed out anew.
 pub(crate) fn flush_all_guests() {
     dsb_ishst();
     // SAFETY: As above. ALLE1IS does not depend on VTTBR_EL2 or TGE.
@@ -170,9 +170,9 @@ pub(crate) fn flush_all_guests() {
     isb();
 }
 
-/// The stage-1 translations of this guest on this CPU only: another vCPU of the same VM has run
-/// here, and the two may use the same ASID for different address spaces (a guest's TLBI without IS
-/// reaches one vCPU only).
+/// Invalidates the stage-1 translations of this guest on this CPU only: another vCPU of the same VM
+/// has run here, and the two may use the same ASID for different address spaces (a guest's TLBI
+/// without IS reaches one vCPU only).
 pub(crate) fn flush_local_stage1(guest: GuestTranslation) {
     with_guest(guest, || {
         // SAFETY: As above. The I-cache goes too: with VPIPT or VIPT ones it may hold another
@@ -189,8 +189,8 @@ pub(crate) fn flush_local_stage1(guest: GuestTranslation) {
     });
 }
 
-/// All translations under this guest's VMID, of both stages, on this CPU only: another VM with the
-/// same VMID has run here.
+/// Invalidates all translations under this guest's VMID, of both stages, on this CPU only: another
+/// VM with the same VMID has run here.
 pub(crate) fn flush_local(guest: GuestTranslation) {
     with_guest(guest, || {
         // SAFETY: As above. The I-cache goes too: one that is VPIPT has the VMID in its tags.
@@ -206,7 +206,7 @@ pub(crate) fn flush_local(guest: GuestTranslation) {
     });
 }
 
-/// The instruction caches of all CPUs.
+/// Invalidates the instruction caches of all CPUs.
 pub(crate) fn flush_instructions() {
     // SAFETY: Invalidating instruction caches changes no data.
     unsafe {

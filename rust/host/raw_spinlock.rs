@@ -48,8 +48,8 @@ mod raw {
 /// about preemption, which needs an interrupt.
 const MASKED: usize = usize::MAX;
 
-/// Whether PSTATE masks interrupts. Kernels that look for mistakes with locks are not asked: they
-/// hear of each lock.
+/// Returns whether PSTATE masks interrupts. Kernels that look for mistakes with locks are not
+/// asked: they hear of each lock.
 #[inline(always)]
 fn is_masked() -> bool {
     const I: usize = 1 << 7;

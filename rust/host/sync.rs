@@ -41,7 +41,7 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static NEXT_VMID: Mutex<u64> = 1;
 }
 
-/// Once, when the module is loaded.
+/// Initialises the locks that are statics; once, when the module is loaded.
 pub(crate) fn init_statics() {
     // SAFETY: Called once.
     unsafe { NEXT_VMID.init() };

@@ -18,7 +18,7 @@ pub enum Vector {
 }
 
 impl Vector {
-    /// Where the entry is within its group of four.
+    /// Returns where the entry is within its group of four.
     const fn offset(self) -> u64 {
         match self {
             Self::Sync => 0,

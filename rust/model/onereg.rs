@@ -46,7 +46,7 @@ pub enum CoreReg {
     Fpcr,
 }
 
-/// Whether userspace may set the PSTATE core register to `value`: AArch64 EL0 or EL1.
+/// Returns whether userspace may set the PSTATE core register to `value`: AArch64 EL0 or EL1.
 pub const fn pstate_is_valid(value: u64) -> bool {
     // SPSR's M field and the bit above it, nRW.
     use regs::SPSR_EL1 as P;

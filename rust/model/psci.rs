@@ -24,7 +24,7 @@ impl Version {
     /// The newest: what a VM has unless userspace says otherwise.
     pub const LATEST: Self = Self::V1_3;
 
-    /// Major number in bits 31:16, minor in 15:0.
+    /// Returns the major number in bits 31:16, the minor in 15:0.
     pub const fn bits(self) -> u32 {
         match self {
             Self::V0_1 => 1,
@@ -36,7 +36,7 @@ impl Version {
         }
     }
 
-    /// The version with these bits, if it exists.
+    /// Returns the version with these bits, if it exists.
     pub const fn from_bits(bits: u64) -> Option<Self> {
         Some(match bits {
             1 => Self::V0_1,
@@ -176,7 +176,7 @@ pub enum CpuOnOutcome {
 }
 
 impl CpuOnOutcome {
-    /// For x0.
+    /// Returns the value for x0.
     pub const fn code(self, version: Version) -> i64 {
         match self {
             Self::Started => code::SUCCESS,
@@ -195,7 +195,7 @@ pub struct PsciConfig {
     pub system_suspend: bool,
 }
 
-/// Whether a function identifier is PSCI's.
+/// Returns whether a function identifier is PSCI's.
 #[inline(always)]
 pub const fn is_psci(function: u32) -> bool {
     number(function).is_some()
@@ -205,8 +205,8 @@ pub const fn is_psci(function: u32) -> bool {
         )
 }
 
-/// The number of one of PSCI's functions, but for those of version 0.1: below 32 if it is called
-/// with 32 bits, and 32 more with 64.
+/// Returns the number of one of PSCI's functions, but for those of version 0.1: below 32 if it is
+/// called with 32 bits, and 32 more with 64.
 #[inline(always)]
 pub const fn number(function: u32) -> Option<u32> {
     let wide = self::function::WIDE;
@@ -261,7 +261,7 @@ static SINCE: [u8; 64] = {
 const NEVER: u8 = u8::MAX;
 
 impl PsciConfig {
-    /// Whether a VM has the function with this [`number`].
+    /// Returns whether a VM has the function with this [`number`].
     #[inline(always)]
     fn has(&self, number: u32) -> bool {
         let suspend = self::function::SYSTEM_SUSPEND & 0x1f;
@@ -270,7 +270,7 @@ impl PsciConfig {
     }
 }
 
-/// What the call asks for. `arguments`: x1 to x3.
+/// Returns what the call asks for. `arguments`: x1 to x3.
 #[inline(always)]
 pub fn decide(config: &PsciConfig, function: u32, arguments: [u64; 3]) -> Action {
     use self::function as f;
@@ -327,7 +327,7 @@ pub fn decide(config: &PsciConfig, function: u32, arguments: [u64; 3]) -> Action
     }
 }
 
-/// PSCI_FEATURES: SUCCESS or the function's feature bits.
+/// Returns the answer to PSCI_FEATURES: SUCCESS or the function's feature bits.
 #[inline(always)]
 pub fn features(config: &PsciConfig, function: u32) -> i64 {
     match number(function) {
@@ -376,8 +376,8 @@ const fn decide_affinity_info(target: u64, lowest_level: u64) -> Action {
     }
 }
 
-/// AFFINITY_INFO's answer: on if any vCPU that matches is on. `vcpus`: each one's MPIDR and whether
-/// it is on.
+/// Returns AFFINITY_INFO's answer: on if any vCPU that matches is on. `vcpus`: each one's MPIDR and
+/// whether it is on.
 pub fn affinity_info(mask: u64, value: u64, vcpus: impl IntoIterator<Item = (u64, bool)>) -> i64 {
     let mut answer = code::INVALID_PARAMETERS;
     for (mpidr, on) in vcpus {

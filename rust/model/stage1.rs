@@ -25,8 +25,8 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The walk for `va` with TCR_EL1 and TTBR0_EL1 and TTBR1_EL1. `None`: there is none for the
-    /// half that `va` is in.
+    /// Returns the walk for `va` with TCR_EL1 and TTBR0_EL1 and TTBR1_EL1. `None`: there is none
+    /// for the half that `va` is in.
     pub const fn new(tcr: u64, ttbrs: [u64; 2], va: u64) -> Option<Self> {
         // Bit 55 chooses the half, whatever a tag makes of the bits above it.
         let upper = va >> 55 & 1 != 0;
@@ -73,22 +73,23 @@ impl Walk {
         Some(Self { table, ..walk })
     }
 
-    /// The lowest bit of the address that this level translates.
+    /// Returns the lowest bit of the address that this level translates.
     const fn shift(self) -> u32 {
         self.granule + (self.granule - 3) * (LAST - self.level) as u32
     }
 
-    /// The level of the descriptor.
+    /// Returns the level of the descriptor.
     pub const fn level(self) -> i8 {
         self.level
     }
 
-    /// Where the descriptor is.
+    /// Returns where the descriptor is.
     pub const fn descriptor(self) -> Ipa {
         Ipa::new(self.table | self.rest >> self.shift() << 3)
     }
 
-    /// It has been read: where the address leads, if it is a block's or a page's.
+    /// Returns where the address leads, if `descriptor`, which has been read, is a block's or a
+    /// page's.
     pub const fn end(self, descriptor: u64) -> Option<Ipa> {
         let kind = if self.level == LAST { 0b11 } else { 0b01 };
         if descriptor & 0b11 != kind {
@@ -98,7 +99,7 @@ impl Walk {
         Some(Ipa::new(descriptor & TABLE & !offset | self.rest & offset))
     }
 
-    /// It has been read: the next one, if it leads to a table.
+    /// Returns the walk at the next level, if `descriptor`, which has been read, leads to a table.
     pub const fn next(self, descriptor: u64) -> Option<Self> {
         if self.level == LAST || descriptor & IS_TABLE != IS_TABLE {
             return None;

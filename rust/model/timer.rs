@@ -16,7 +16,7 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 pub struct Frequency(u32);
 
 impl Frequency {
-    /// From CNTFRQ_EL0, in Hz; `None` for zero, which firmware may have left there.
+    /// Makes it from CNTFRQ_EL0, in Hz; `None` for zero, which firmware may have left there.
     pub const fn new(hz: u32) -> Option<Self> {
         if hz == 0 {
             None
@@ -26,25 +26,25 @@ impl Frequency {
         }
     }
 
-    /// In Hz.
+    /// Returns the frequency in Hz.
     pub const fn hz(self) -> u32 {
         self.0
     }
 
-    /// How long this many ticks take, in ns, rounded up so that whoever waits that long is not
-    /// early. `u64::MAX` if it is longer than that (585 years).
+    /// Returns how long this many ticks take, in ns, rounded up so that whoever waits that long is
+    /// not early. `u64::MAX` if it is longer than that (585 years).
     pub const fn to_ns(self, ticks: u64) -> u64 {
         scale(ticks, self.0 as u64, NS_PER_SECOND)
     }
 
-    /// How many ticks this many ns take, rounded up; `u64::MAX` if more.
+    /// Returns how many ticks this many ns take, rounded up; `u64::MAX` if more.
     pub const fn to_ticks(self, ns: u64) -> u64 {
         scale(ns, NS_PER_SECOND, self.0 as u64)
     }
 }
 
-/// `value * multiply / divide`, rounded up, saturating. Both factors are below 2^32 and not zero,
-/// so that the product of a remainder and a factor fits; there is no 128-bit division in the
+/// Returns `value * multiply / divide`, rounded up, saturating. Both factors are below 2^32 and not
+/// zero, so that the product of a remainder and a factor fits; there is no 128-bit division in the
 /// kernel.
 const fn scale(value: u64, divide: u64, multiply: u64) -> u64 {
     let whole = (value / divide).saturating_mul(multiply);
@@ -57,22 +57,23 @@ const fn scale(value: u64, divide: u64, multiply: u64) -> u64 {
 pub struct Offset(u64);
 
 impl Offset {
-    /// From CNTVOFF_EL2 or its like.
+    /// Makes the offset from CNTVOFF_EL2 or its like.
     pub const fn new(ticks: u64) -> Self {
         Self(ticks)
     }
 
-    /// The offset that makes the counter show `shown` when the physical counter is `physical`.
+    /// Returns the offset that makes the counter show `shown` when the physical counter is
+    /// `physical`.
     pub const fn showing(physical: u64, shown: u64) -> Self {
         Self(physical.wrapping_sub(shown))
     }
 
-    /// For CNTVOFF_EL2 or its like.
+    /// Returns the value for CNTVOFF_EL2 or its like.
     pub const fn ticks(self) -> u64 {
         self.0
     }
 
-    /// What the counter shows when the physical counter is `physical`.
+    /// Returns what the counter shows when the physical counter is `physical`.
     pub const fn count(self, physical: u64) -> u64 {
         physical.wrapping_sub(self.0)
     }
@@ -137,12 +138,12 @@ impl TimerSet {
     /// None of them.
     pub const NONE: Self = Self(0);
 
-    /// The virtual one if `virtual_`, and the physical one if `physical`.
+    /// Makes a set of the virtual timer if `virtual_`, and the physical one if `physical`.
     pub const fn new(virtual_: bool, physical: bool) -> Self {
         Self(virtual_ as u8 | (physical as u8) << 1)
     }
 
-    /// This one alone.
+    /// Makes a set of this timer alone.
     pub const fn only(timer: TimerId) -> Self {
         match timer {
             TimerId::Virtual => Self::new(true, false),
@@ -150,42 +151,42 @@ impl TimerSet {
         }
     }
 
-    /// A bit for each, in the order of [`TimerId`].
+    /// Returns a bit for each timer, in the order of [`TimerId`].
     pub const fn bits(self) -> u8 {
         self.0
     }
 
-    /// The set with these [`TimerSet::bits`]; others are ignored.
+    /// Returns the set with these [`TimerSet::bits`]; others are ignored.
     pub const fn from_bits(bits: u8) -> Self {
         Self(bits & 3)
     }
 
-    /// Whether none is in it.
+    /// Returns whether no timer is in it.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether this one is in it.
+    /// Returns whether this timer is in it.
     pub const fn contains(self, timer: TimerId) -> bool {
         self.0 & Self::only(timer).0 != 0
     }
 
-    /// Those in either.
+    /// Returns the timers in either.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those in this one that are not in `other`.
+    /// Returns the timers in this one that are not in `other`.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Those in just one of the two.
+    /// Returns the timers in just one of the two.
     pub const fn changed(self, other: Self) -> Self {
         Self(self.0 ^ other.0)
     }
 
-    /// One after the other.
+    /// Returns the timers in it, one after the other.
     pub fn iter(self) -> impl Iterator<Item = TimerId> {
         TimerId::ALL
             .into_iter()
@@ -203,63 +204,63 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// From CTL and CVAL.
+    /// Makes the timer from CTL and CVAL.
     pub const fn new(ctl: u64, cval: u64) -> Self {
         let mut timer = Self { ctl: 0, cval };
         timer.write_ctl(ctl);
         timer
     }
 
-    /// Whether ENABLE is set.
+    /// Returns whether ENABLE is set.
     pub const fn is_enabled(&self) -> bool {
         CNT_CTL::ENABLE.is_set(self.ctl)
     }
 
-    /// Whether IMASK is set.
+    /// Returns whether IMASK is set.
     pub const fn is_masked(&self) -> bool {
         CNT_CTL::IMASK.is_set(self.ctl)
     }
 
-    /// Whether the time has come: an unsigned comparison, so that a CVAL near 2^64 is never
+    /// Returns whether the time has come: an unsigned comparison, so that a CVAL near 2^64 is never
     /// reached.
     pub const fn is_due(&self, now: u64) -> bool {
         self.is_enabled() && now >= self.cval
     }
 
-    /// The timer's interrupt line.
+    /// Returns whether the timer's interrupt line is up.
     pub const fn line(&self, now: u64) -> bool {
         self.is_due(now) && !self.is_masked()
     }
 
-    /// A read of CTL.
+    /// Returns what a read of CTL gives.
     pub const fn read_ctl(&self, now: u64) -> u64 {
         self.ctl | CNT_CTL::ISTATUS.of(self.is_due(now) as u64)
     }
 
-    /// CTL as it is saved: without ISTATUS.
+    /// Returns CTL as it is saved: without ISTATUS.
     pub const fn ctl(&self) -> u64 {
         self.ctl
     }
 
-    /// A write to CTL; ISTATUS is read-only, the other bits are RES0.
+    /// Takes a write to CTL; ISTATUS is read-only, the other bits are RES0.
     pub const fn write_ctl(&mut self, value: u64) {
         self.ctl = value & (CNT_CTL::ENABLE.mask() | CNT_CTL::IMASK.mask());
     }
 
-    /// CVAL.
+    /// Returns CVAL.
     pub const fn cval(&self) -> u64 {
         self.cval
     }
 
-    /// A write to CVAL.
+    /// Takes a write to CVAL.
     pub const fn write_cval(&mut self, value: u64) {
         self.cval = value;
     }
 
-    /// The CVAL with which a timer that compares the machine's counter, now at `physical`, does as
-    /// this one does, whose counter has this offset. Not simply their sum: where that wraps, a time
-    /// that has come would never come, or one that never comes be there. It holds until either
-    /// counter wraps.
+    /// Returns the CVAL with which a timer that compares the machine's counter, now at `physical`,
+    /// does as this one does, whose counter has this offset. Not simply their sum: where that
+    /// wraps, a time that has come would never come, or one that never comes be there. It holds
+    /// until either counter wraps.
     pub const fn cval_for(&self, offset: Offset, physical: u64) -> u64 {
         match self.cval.checked_sub(offset.count(physical)) {
             Some(ticks) => physical.saturating_add(ticks),
@@ -267,18 +268,19 @@ impl Timer {
         }
     }
 
-    /// A read of TVAL: the ticks left, as a signed 32-bit number in the low half.
+    /// Returns what a read of TVAL gives: the ticks left, as a signed 32-bit number in the low
+    /// half.
     pub const fn read_tval(&self, now: u64) -> u64 {
         self.cval.wrapping_sub(now) & 0xffff_ffff
     }
 
-    /// A write to TVAL: the low half is a signed number of ticks from now.
+    /// Takes a write to TVAL: the low half is a signed number of ticks from now.
     pub const fn write_tval(&mut self, value: u64, now: u64) {
         self.cval = now.wrapping_add(value as u32 as i32 as i64 as u64);
     }
 
-    /// In how many ticks the line will rise by itself: `Some(0)` if it is up, `None` if it will
-    /// not.
+    /// Returns in how many ticks the line will rise by itself: `Some(0)` if it is up, `None` if it
+    /// will not.
     pub const fn next_event(&self, now: u64) -> Option<u64> {
         if self.is_enabled() && !self.is_masked() {
             Some(self.cval.saturating_sub(now))

@@ -12,22 +12,22 @@ macro_rules! address {
         pub struct $name(u64);
 
         impl $name {
-            /// The address with this number.
+            /// Returns the address with this number.
             pub const fn new(raw: u64) -> Self {
                 Self(raw)
             }
 
-            /// The number.
+            /// Returns the number.
             pub const fn raw(self) -> u64 {
                 self.0
             }
 
-            /// `bytes` further on, modulo 2^64.
+            /// Returns the address `bytes` further on, modulo 2^64.
             pub const fn wrapping_add(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))
             }
 
-            /// `bytes` further on, if that is still a number.
+            /// Returns the address `bytes` further on, if that is still a number.
             pub const fn checked_add(self, bytes: u64) -> Option<Self> {
                 match self.0.checked_add(bytes) {
                     Some(raw) => Some(Self(raw)),
@@ -35,27 +35,28 @@ macro_rules! address {
                 }
             }
 
-            /// The bytes from `earlier` to here, if that is not the later one.
+            /// Returns how many bytes it is from `earlier` to here, if that is not the later one.
             pub const fn checked_sub(self, earlier: Self) -> Option<u64> {
                 self.0.checked_sub(earlier.0)
             }
 
-            /// Where it lies within an aligned block of `size` bytes, a power of two.
+            /// Returns where it lies within an aligned block of `size` bytes, a power of two.
             pub const fn offset_in(self, size: u64) -> u64 {
                 self.0 & size.wrapping_sub(1)
             }
 
-            /// Whether it is a multiple of `size`, a power of two.
+            /// Returns whether it is a multiple of `size`, a power of two.
             pub const fn is_aligned(self, size: u64) -> bool {
                 self.offset_in(size) == 0
             }
 
-            /// The start of the aligned block of `size` bytes, a power of two, that it lies in.
+            /// Returns the start of the aligned block of `size` bytes, a power of two, that it lies
+            /// in.
             pub const fn align_down(self, size: u64) -> Self {
                 Self(self.0 & !size.wrapping_sub(1))
             }
 
-            /// The first multiple of `size`, a power of two, from here on, if there is one.
+            /// Returns the first multiple of `size`, a power of two, from here on, if there is one.
             pub const fn align_up(self, size: u64) -> Option<Self> {
                 match self.checked_add(size.wrapping_sub(1)) {
                     Some(last) => Some(last.align_down(size)),

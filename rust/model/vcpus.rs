@@ -19,7 +19,7 @@ impl VcpuId {
     /// The first vCPU of every VM.
     pub const FIRST: VcpuId = VcpuId(0);
 
-    /// The vCPU with this index, if there can be one.
+    /// Returns the vCPU with this index, if there can be one.
     pub const fn new(index: usize) -> Option<Self> {
         if index < Self::LIMIT {
             // INVARIANT: just checked.
@@ -29,7 +29,7 @@ impl VcpuId {
         }
     }
 
-    /// The index, fit for a slice of vCPUs.
+    /// Returns the index, fit for a slice of vCPUs.
     pub const fn index(self) -> usize {
         self.0 as usize
     }

@@ -120,12 +120,12 @@ impl DerefMut for StoppedVcpu {
 vectors!(VcpuContext, guest);
 
 impl VcpuContext {
-    /// CTR_EL0 as the guest sees it.
+    /// Returns CTR_EL0 as the guest sees it.
     pub(crate) fn cache_type(&self) -> u64 {
         self.vm.with_ids(|ids| ids.get(IdReg::CTR))
     }
 
-    /// CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.
+    /// Returns CCSIDR_EL1 of the cache `csselr`, where CTR_EL0 is `ctr`.
     pub(crate) fn cache_geometry(&self, ctr: u64, csselr: u64) -> u64 {
         match &self.caches {
             Some(caches) => caches.get(ctr, csselr),
@@ -133,7 +133,7 @@ impl VcpuContext {
         }
     }
 
-    /// The value of a register of the context, wherever it is.
+    /// Returns the value of a register of the context, wherever it is.
     pub(crate) fn get(&mut self, reg: Reg) -> u64 {
         self.guest.get(reg)
     }
@@ -143,7 +143,7 @@ impl VcpuContext {
         self.guest.set(reg, value);
     }
 
-    /// The value of a register of the context that is never in the CPU alone.
+    /// Returns the value of a register of the context that is never in the CPU alone.
     #[inline]
     pub(crate) fn in_memory(&self, reg: Reg) -> u64 {
         self.guest.in_memory(reg)
@@ -158,7 +158,7 @@ impl VcpuContext {
         before || self.guest.debugs_itself()
     }
 
-    /// The general-purpose registers, X0 to X30.
+    /// Returns the general-purpose registers, X0 to X30.
     #[inline(always)]
     pub(crate) fn xs(&mut self) -> &mut [u64; 31] {
         &mut self.guest.frame.x
@@ -170,7 +170,7 @@ impl VcpuContext {
         self.handle.stats.count(what);
     }
 
-    /// General-purpose register `n`; 31 is XZR.
+    /// Returns general-purpose register `n`; 31 is XZR.
     pub(crate) fn x(&self, n: u8) -> u64 {
         self.guest.frame.x.get(usize::from(n)).copied().unwrap_or(0)
     }
@@ -186,8 +186,8 @@ impl VcpuContext {
         self.guest.frame.guest_hcr = self.hcr | self.handle.lines();
     }
 
-    /// Whether the guest's caches are watched, or shall be; it takes effect when the guest is
-    /// entered anew.
+    /// Returns whether the guest's caches are watched, or shall be; it takes effect when the guest
+    /// is entered anew.
     ///
     /// Without FEAT_S2FWB a guest with its caches off writes past them, and lines that the host's
     /// have fetched could hide that from it once they are on. So its memory is cleaned when it
@@ -197,7 +197,7 @@ impl VcpuContext {
         self.caches_watched
     }
 
-    /// See [`VcpuContext::watches_caches`].
+    /// Sets whether the guest's caches are watched: see [`VcpuContext::watches_caches`].
     pub(crate) fn watch_caches(&mut self, watch: bool) {
         self.caches_watched = watch;
         let trap = watch || cpu::features().mmu_writes_trap;
@@ -222,16 +222,15 @@ impl VcpuContext {
         may.then_some(ticks)
     }
 
-    /// Whether a WFE may be skipped in the vector: a few in a row, then the host gets to look for
-    /// somebody else to run.
+    /// Returns whether a WFE may be skipped in the vector: a few in a row, then the host gets to
+    /// look for somebody else to run.
     pub(crate) fn spare_wfe(&mut self) -> bool {
         const IN_A_ROW: u32 = 64;
         self.wfes = self.wfes.wrapping_add(1) % IN_A_ROW;
         self.wfes != 0
     }
 
-    /// In a fast exit for an instruction of pointer authentication that traps: SPSR_EL2 becomes
-    /// right.
+    /// Makes SPSR_EL2 right in a fast exit for an instruction of pointer authentication that traps.
     ///
     /// Cortex-A510's erratum 2077057: where a step was expected of that instruction, SPSR_EL2 is a
     /// copy of the guest's SPSR_EL1, so what the guest likes. The instruction has not been
@@ -248,7 +247,7 @@ impl VcpuContext {
 }
 
 impl StoppedVcpu {
-    /// A vCPU that has not been reset yet.
+    /// Makes a vCPU that has not been reset yet.
     pub(crate) fn new(id: VcpuId, vm: Arc<Vm>, handle: Arc<VcpuHandle>) -> Self {
         let (firmware, firmware_changes) = vm.firmware();
         let (vmid, translation) = vm.memory.translation();
@@ -286,7 +285,7 @@ impl StoppedVcpu {
         })
     }
 
-    /// Out of reset. Where to start comes from CPU_ON, or is userspace's to set.
+    /// Resets the vCPU. Where to start comes from CPU_ON, or is userspace's to set.
     pub(crate) fn reset(&mut self, start: Option<Start>) {
         self.guest.frame.x = [0; 31];
         self.guest.frame.sp_el0 = 0;
@@ -328,25 +327,25 @@ impl StoppedVcpu {
         self.guest.frame.pstate = SPSR_EL1::SS.with(self.guest.frame.pstate, 0);
     }
 
-    /// What the vector has saved.
+    /// Returns what the vector has saved.
     #[inline(always)]
     pub(crate) fn frame(&self) -> &EntryFrame {
         &self.guest.frame
     }
 
-    /// What the vector has saved, to change it.
+    /// Returns what the vector has saved, to change it.
     #[inline(always)]
     pub(crate) fn frame_mut(&mut self) -> &mut EntryFrame {
         &mut self.0.guest.frame
     }
 
-    /// The FP/SIMD registers.
+    /// Returns the FP/SIMD registers.
     #[inline(always)]
     pub(crate) fn fp(&self) -> &Fp {
         &self.guest.fp
     }
 
-    /// The FP/SIMD registers, to change them.
+    /// Returns the FP/SIMD registers, to change them.
     #[inline(always)]
     pub(crate) fn fp_mut(&mut self) -> &mut Fp {
         &mut self.0.guest.fp
@@ -383,7 +382,7 @@ impl StoppedVcpu {
         self.inject(esr, Some(far));
     }
 
-    /// Whether the guest's addresses are translated by tables of its own.
+    /// Returns whether the guest's addresses are translated by tables of its own.
     pub(crate) fn has_mmu_on(&mut self) -> bool {
         SCTLR_EL1::M.is_set(self.get(Reg::SCTLR_EL1))
     }
@@ -393,7 +392,8 @@ impl StoppedVcpu {
         self.inject(Esr::undefined(), None);
     }
 
-    /// What others may have changed about the VM: when the vCPU is loaded, and when it was told so.
+    /// Takes over what others may have changed about the VM: when the vCPU is loaded, and when it
+    /// was told so.
     pub(crate) fn refresh(&mut self) {
         // Before the offset changes what is in the CPU.
         let physical = self.timer(TimerId::Physical);
@@ -404,7 +404,7 @@ impl StoppedVcpu {
         self.renew_hcr();
     }
 
-    /// Whether the guest may run with what is in the CPU; with interrupts off.
+    /// Returns whether the guest may run with what is in the CPU; with interrupts off.
     pub(crate) fn may_run(&self) -> bool {
         self.vm.memory.may_run_as(self.guest.control().vmid)
     }
@@ -479,7 +479,8 @@ impl StoppedVcpu {
         self.note_serror();
     }
 
-    /// The guest has been left: perhaps it has taken its SError, which it must not get again then.
+    /// Notes that the guest has been left: perhaps it has taken its SError, which it must not get
+    /// again then.
     fn note_serror(&mut self) {
         if self.serror.is_some() && !self.guest.serror_is_pending() {
             self.serror = None;
@@ -487,19 +488,19 @@ impl StoppedVcpu {
         }
     }
 
-    /// What a fast exit, or another, could not do there, if there is something.
+    /// Takes what a fast exit, or another, could not do there, if there is something.
     pub(crate) fn take_after(&mut self) -> Option<After> {
         (!self.after.is_empty()).then(|| core::mem::take(&mut self.after))
     }
 
-    /// The address of the last abort.
+    /// Returns the address of the last abort.
     pub(crate) fn fault_ipa(&self) -> u64 {
         let syndrome = &self.guest.frame.syndrome;
         self.walked_ipa
             .unwrap_or_else(|| Abort::ipa(syndrome.hpfar, syndrome.far).raw())
     }
 
-    /// There is this debugger from now on, or none.
+    /// Sets the debugger that there is from now on, or none.
     pub(crate) fn set_debugger(&mut self, mut new: Option<KBox<Debugger>>) {
         if let Some(new) = &mut new {
             new.replace(self.debugger.as_deref());
@@ -507,7 +508,7 @@ impl StoppedVcpu {
         self.debugger = new;
     }
 
-    /// KVM_RUN begins.
+    /// Tells the debugger, if there is one, that KVM_RUN begins.
     pub(super) fn begin_debugging(&mut self) {
         let this = &mut self.0;
         if let Some(debugger) = &mut this.debugger {
@@ -515,7 +516,7 @@ impl StoppedVcpu {
         }
     }
 
-    /// KVM_RUN ends.
+    /// Tells the debugger, if there is one, that KVM_RUN ends.
     pub(super) fn end_debugging(&mut self) {
         let this = &mut self.0;
         if let Some(debugger) = &mut this.debugger {
@@ -523,7 +524,7 @@ impl StoppedVcpu {
         }
     }
 
-    /// The debugger is about to be told: the step, if it was one, is over.
+    /// Ends the step, if there was one: the debugger is about to be told.
     pub(super) fn end_step(&mut self) {
         self.guest.frame.pstate |= debug::SS;
     }
@@ -608,7 +609,7 @@ impl Resident for StoppedVcpu {
     }
 }
 
-/// Whether a guest with this SCTLR_EL1 uses its caches.
+/// Returns whether a guest with this SCTLR_EL1 uses its caches.
 pub(super) fn caches_are_on(sctlr: u64) -> bool {
     SCTLR_EL1::M.is_set(sctlr) && SCTLR_EL1::C.is_set(sctlr)
 }

@@ -32,8 +32,8 @@ impl Debugger {
         self.step_is_due = old.is_some_and(|old| old.step_is_due);
     }
 
-    /// KVM_RUN begins with the guest's `pstate`: the guest is to run one instruction, if that is
-    /// what the debugger wants.
+    /// Prepares the guest's `pstate` as KVM_RUN begins: the guest is to run one instruction, if
+    /// that is what the debugger wants.
     pub(super) fn begin(&mut self, pstate: &mut u64) {
         if self.external.steps {
             self.guest_step = *pstate & SS;
@@ -41,7 +41,7 @@ impl Debugger {
         }
     }
 
-    /// KVM_RUN ends: the guest gets its own PSTATE.SS back.
+    /// Gives the guest its own PSTATE.SS back as KVM_RUN ends.
     pub(super) fn end(&mut self, pstate: &mut u64) {
         if self.external.steps {
             self.step_is_due = *pstate & SS == 0;
@@ -49,7 +49,7 @@ impl Debugger {
         }
     }
 
-    /// Whether the guest was entered, with `pstate`, to run one instruction.
+    /// Returns whether the guest was entered, with `pstate`, to run one instruction.
     pub(super) fn steps(&self, pstate: u64) -> bool {
         self.external.steps && pstate & SS != 0
     }

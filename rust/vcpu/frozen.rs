@@ -116,7 +116,7 @@ pub(crate) struct FastIds {
 impl FastIds {
     const COUNT: usize = 64;
 
-    /// None of them.
+    /// Makes it with none of them.
     pub(super) const fn new() -> Self {
         Self {
             values: [0; Self::COUNT],
@@ -124,7 +124,8 @@ impl FastIds {
         }
     }
 
-    /// Those of a vCPU with these features, whose VM has these identification registers for good.
+    /// Makes it with those of a vCPU with these features, whose VM has these identification
+    /// registers for good.
     pub(super) fn fill(features: GuestFeatures, ids: &IdRegs) -> Self {
         let mut this = Self::new();
         for (n, slot) in (8u8..).zip(this.values.iter_mut().skip(8)) {
@@ -145,7 +146,7 @@ impl FastIds {
         this
     }
 
-    /// The value of a register that an access reads, if it is one of these.
+    /// Returns the value of a register that an access reads, if it is one of these.
     #[inline(always)]
     pub(super) fn read(&self, access: SysregAccess) -> Option<u64> {
         let n = access.feature_id()?;

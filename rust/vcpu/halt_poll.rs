@@ -23,7 +23,7 @@ impl HaltPoll {
     /// The shortest time that it is worth, in nanoseconds.
     const FIRST: i64 = 5_000;
 
-    /// Whether it polls at all.
+    /// Returns whether it polls at all.
     fn polls(self) -> bool {
         self.ns > 0
     }
@@ -45,8 +45,8 @@ impl HaltPoll {
         false
     }
 
-    /// The time for the next wait, after one of `waited` nanoseconds that this time was too short
-    /// for: a longer one would have done, or none will do.
+    /// Returns the time for the next wait, after one of `waited` nanoseconds that this time was too
+    /// short for: a longer one would have done, or none will do.
     fn after(self, waited: i64, most: i64) -> Self {
         let ns = if waited > most {
             0
@@ -56,8 +56,9 @@ impl HaltPoll {
         Self { ns }
     }
 
-    /// WFI: sleeps until the guest has an interrupt or its vCPU a request, having polled for that
-    /// first; WFIT also until the guest's virtual counter shows `end`. `EINTR`: there is a signal.
+    /// Does a WFI: sleeps until the guest has an interrupt or its vCPU a request, having polled for
+    /// that first; WFIT also until the guest's virtual counter shows `end`. `EINTR`: there is a
+    /// signal.
     pub(super) fn wait(
         &mut self,
         vm: &Vm,

@@ -63,7 +63,7 @@ pub(crate) struct State {
 }
 
 impl Vcpu {
-    /// A vCPU that userspace numbers `number`, for index `id`.
+    /// Makes a vCPU that userspace numbers `number`, for index `id`.
     pub(crate) fn new(vm: Arc<Vm>, id: VcpuId, number: u32) -> Result<Arc<Self>> {
         let mpidr = table::mpidr(number);
         let handle = VcpuHandle::new(id, number, mpidr & crate::model::psci::AFFINITY)?;
@@ -94,12 +94,12 @@ impl Vcpu {
 }
 
 impl State {
-    /// The vCPU's registers, in memory.
+    /// Returns the vCPU's registers, in memory.
     pub(crate) fn context(&mut self) -> &mut StoppedVcpu {
         self.context.as_mut().in_memory()
     }
 
-    /// KVM_ARM_VCPU_INIT: out of reset. An access that userspace has not finished is dropped.
+    /// Resets the vCPU for KVM_ARM_VCPU_INIT. An access that userspace has not finished is dropped.
     pub(crate) fn reset(&mut self) {
         self.answer = Answer::None;
         self.context().reset(None);
@@ -113,7 +113,7 @@ impl State {
         context.inject_abort(false, FaultStatus::External, context.frame().syndrome.far);
     }
 
-    /// Whether the VM has run with this vCPU.
+    /// Returns whether the VM has run with this vCPU.
     pub(crate) fn has_run(&self) -> bool {
         self.started
     }

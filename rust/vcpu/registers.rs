@@ -231,7 +231,8 @@ fn set_sysreg(
     Ok(())
 }
 
-/// Setting a counter moves its offset, for all vCPUs, unless the VM's offsets were set as such.
+/// Sets a timer's register. Setting a counter moves its offset, for all vCPUs, unless the VM's
+/// offsets were set as such.
 fn set_timer(vcpu: &Vcpu, context: &mut StoppedVcpu, reg: TimerReg, value: u64) {
     let offsets = &vcpu.vm.offsets;
     let now = crate::arch::timer::counter();

@@ -94,8 +94,8 @@ impl Vcpu {
         Ok(stop.exit)
     }
 
-    /// The outermost loop: runs the guest and does what that leaves to be done, until KVM_RUN has
-    /// to end.
+    /// Runs the guest and does what that leaves to be done, until KVM_RUN has to end: the outermost
+    /// loop.
     #[inline(never)]
     fn run_loaded(
         &self,
@@ -217,7 +217,7 @@ impl Vcpu {
         }
     }
 
-    /// What others asked this vCPU to look at.
+    /// Serves what others asked this vCPU to look at.
     fn serve_requests(
         &self,
         loaded: &mut Loaded<'_, StoppedVcpu>,
@@ -277,7 +277,7 @@ impl Vcpu {
         }
     }
 
-    /// PV_TIME_ST: x0 gets the structure's address. (x1 to x3 are zero already.) May sleep.
+    /// Serves PV_TIME_ST: x0 gets the structure's address. (x1 to x3 are zero already.) May sleep.
     fn begin_steal_time(&self, loaded: &mut Loaded<'_, StoppedVcpu>) {
         let mut steal_time = loaded.with(|vcpu| vcpu.steal_time);
         let ipa = steal_time.begin(&self.vm);
@@ -295,7 +295,7 @@ impl Vcpu {
     }
 }
 
-/// The middle loop: runs the guest until the host has to do something that may sleep.
+/// Runs the guest until the host has to do something that may sleep: the middle loop.
 fn run_until_host(
     vcpu: &mut StoppedVcpu,
     preempt: PreemptDisabled<'_>,
@@ -323,7 +323,7 @@ fn run_until_host(
     }
 }
 
-/// Why the guest was not entered.
+/// Returns why the guest was not entered.
 fn what_came_up(vcpu: &mut StoppedVcpu, handle: &VcpuHandle) -> Next {
     if entry_virt::work_pending() {
         return Next::Defer(DeferredWork::Pending);
@@ -347,7 +347,8 @@ fn what_came_up(vcpu: &mut StoppedVcpu, handle: &VcpuHandle) -> Next {
     }
 }
 
-/// The innermost: into the guest and out of it, once. `None`: something came up on the way in.
+/// Goes into the guest and out of it, once: the innermost loop. `None`: something came up on the
+/// way in.
 #[inline(always)]
 fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> Option<Leave> {
     handle.entering(vcpu.kick);

@@ -25,13 +25,13 @@ pub(crate) struct StealTime {
 }
 
 impl StealTime {
-    /// The structure's address.
+    /// Returns the structure's address; `None` until userspace has set it.
     pub(crate) fn ipa(&self) -> Option<u64> {
         self.ipa
     }
 
-    /// Userspace sets the address, once. `EINVAL`: not aligned, or not memory of the guest's;
-    /// `EEXIST`: it is set.
+    /// Sets the structure's address for userspace, once. `EINVAL`: not aligned, or not memory of
+    /// the guest's; `EEXIST`: it is set.
     pub(crate) fn set_ipa(&mut self, vm: &Vm, ipa: u64) -> Result {
         if ipa % SIZE != 0 {
             return Err(EINVAL);
@@ -44,13 +44,13 @@ impl StealTime {
         Ok(())
     }
 
-    /// Whether the guest's memory has to be updated: this thread has waited since.
+    /// Returns whether the guest's memory has to be updated: this thread has waited since.
     pub(super) fn is_due(&self) -> bool {
         self.ipa.is_some() && self.seen != Some(time::run_delay_ns())
     }
 
-    /// Begins to count, for PV_TIME_ST; the structure's address. In the thread that runs the vCPU;
-    /// may sleep.
+    /// Begins to count, for PV_TIME_ST; returns the structure's address. In the thread that runs
+    /// the vCPU; may sleep.
     pub(super) fn begin(&mut self, vm: &Vm) -> Option<u64> {
         let ipa = self.ipa?;
         self.seen = Some(time::run_delay_ns());

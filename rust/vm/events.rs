@@ -50,8 +50,8 @@ impl<V: InterruptSink> Events<V> {
         self.ioeventfds.store(preempt, ipa, data, size, device)
     }
 
-    /// Stores that `key` describes signal the eventfd `fd` from now on. `EEXIST`: some of them
-    /// signal one already.
+    /// Has the stores that `key` describes signal the eventfd `fd` from now on. `EEXIST`: some of
+    /// them signal one already.
     pub(crate) fn assign_ioeventfd(&self, fd: i32, key: Key) -> Result {
         self.ioeventfds.assign(EventFd::get(fd)?, key)
     }
@@ -61,7 +61,7 @@ impl<V: InterruptSink> Events<V> {
         self.ioeventfds.deassign(&EventFd::get(fd)?, key)
     }
 
-    /// Signals of the eventfd `fd` raise the interrupt of `gsi` from now on. With `resample`,
+    /// Has signals of the eventfd `fd` raise the interrupt of `gsi` from now on. With `resample`,
     /// another eventfd, it is a level that stays high until the guest has handled it; then that
     /// eventfd is signalled.
     ///
@@ -84,7 +84,7 @@ impl<V: InterruptSink> Events<V> {
         Ok(())
     }
 
-    /// KVM_SET_GSI_ROUTING.
+    /// Serves KVM_SET_GSI_ROUTING.
     pub(crate) fn set_routing(&self, vm: &V, routing: Routing) {
         // Initialising the interrupt controller sets the default, and until then nobody asks.
         if vm.is_ready() {
@@ -92,12 +92,12 @@ impl<V: InterruptSink> Events<V> {
         }
     }
 
-    /// The VM's file has been closed.
+    /// Takes all irqfds away: the VM's file has been closed.
     pub(crate) fn close(&self) {
         self.irqfds.close();
     }
 
-    /// The guest has deactivated these SPIs: their resamplers are told. May sleep.
+    /// Tells the resamplers of these SPIs that the guest has deactivated them. May sleep.
     pub(crate) fn deactivated(&self, vm: &V, spis: &[u64; 16]) {
         self.irqfds.deactivated(vm, spis);
     }

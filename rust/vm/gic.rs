@@ -94,29 +94,29 @@ impl VmGic {
         })
     }
 
-    /// The model; `None` until it is initialised. It stays.
+    /// Returns the model; `None` until it is initialised. It stays.
     #[inline]
     pub(crate) fn model(&self) -> Option<&Arc<GicModel>> {
         self.model.as_ref()
     }
 
-    /// Whether the vCPU may have interrupts in its list registers that the model does not know the
-    /// state of.
+    /// Returns whether the vCPU may have interrupts in its list registers that the model does not
+    /// know the state of.
     pub(crate) fn is_resident(&self, vcpu: VcpuId) -> bool {
         self.model().is_some_and(|model| model.is_resident(vcpu))
     }
 
-    /// Whether there is an initialised controller.
+    /// Returns whether there is an initialised controller.
     pub(crate) fn is_ready(&self) -> bool {
         self.model.as_ref().is_some()
     }
 
-    /// Whether KVM_CREATE_DEVICE has made one, initialised or not.
+    /// Returns whether KVM_CREATE_DEVICE has made one, initialised or not.
     pub(crate) fn is_created(&self) -> bool {
         self.setup.lock().created
     }
 
-    /// KVM_CREATE_DEVICE. The caller holds `config`; `EEXIST` if there is one.
+    /// Serves KVM_CREATE_DEVICE. The caller holds `config`; `EEXIST` if there is one.
     pub(crate) fn create(&self) -> Result {
         let mut setup = self.setup.lock();
         if setup.created {
@@ -126,9 +126,9 @@ impl VmGic {
         Ok(())
     }
 
-    /// Whether another vCPU can be made, after `vcpus`, in a VM whose addresses end at `limit`; the
-    /// caller holds `config`. `EBUSY`: not any more. `EINVAL`: its redistributor would be where it
-    /// cannot be.
+    /// Checks that another vCPU can be made, after `vcpus`, in a VM whose addresses end at `limit`;
+    /// the caller holds `config`. `EBUSY`: not any more. `EINVAL`: its redistributor would be where
+    /// it cannot be.
     pub(crate) fn admit(&self, vcpus: usize, limit: u64) -> Result {
         if self.is_ready() {
             return Err(EBUSY);
@@ -184,7 +184,7 @@ impl VmGic {
         Ok(())
     }
 
-    /// There are LPIs from now on.
+    /// Gives the controller LPIs from now on.
     pub(crate) fn add_lpis(&self) -> Result {
         let mut setup = self.setup.lock();
         if setup.lpis {
@@ -225,13 +225,13 @@ impl VmGic {
         Ok(())
     }
 
-    /// Where the guest sees the controller, once the first vCPU runs: it stays.
+    /// Returns where the guest sees the controller, once the first vCPU runs: it stays.
     pub(crate) fn map_of_frames(&self) -> Option<Arc<FrameMap>> {
         self.map.as_ref().cloned()
     }
 }
 
-/// Aff2, Aff1 and Aff0 of an MPIDR_EL1, as the GIC wants them.
+/// Returns Aff2, Aff1 and Aff0 of an MPIDR_EL1, as the GIC wants them.
 fn affinity_bits(mpidr: u64) -> u32 {
     (mpidr & 0xff_ffff) as u32
 }
@@ -248,7 +248,7 @@ pub(crate) struct After {
 }
 
 impl After {
-    /// Whether there is nothing.
+    /// Returns whether there is nothing to be done.
     pub(crate) fn is_empty(&self) -> bool {
         self.kicks.is_empty() && !self.any_deactivated && self.lpis.is_none()
     }
@@ -269,7 +269,7 @@ impl Notify for After {
     }
 }
 
-/// The errno that KVM gives for it.
+/// Returns the errno that KVM gives for an error of the model.
 pub(crate) fn gic_errno(error: GicError) -> Error {
     match error {
         GicError::Invalid | GicError::NoVcpu | GicError::BadAccess => EINVAL,

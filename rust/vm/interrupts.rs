@@ -24,7 +24,8 @@ impl Vm {
         Ok(())
     }
 
-    /// Raises the interrupt of a device's message; whether there is one for it. In any context.
+    /// Raises the interrupt of a device's message; returns whether there is one for it. In any
+    /// context.
     ///
     /// Errors: those of [`ItsList::signal`](super::its::ItsList::signal).
     pub(crate) fn signal_msi(&self, msi: Msi) -> Result<bool> {
@@ -35,7 +36,7 @@ impl Vm {
         Ok(raised.is_some())
     }
 
-    /// A message arrived for this LPI; whether that raised it, or it was pending.
+    /// Raises the LPI that a message arrived for. Succeeds if that raised it, or it was pending.
     pub(crate) fn raise_lpi(&self, lpi: LpiId) -> core::result::Result<(), NotRaised> {
         let gic = self.gic.model().ok_or(NotRaised::Unmapped)?;
         if let Some(vcpu) = gic.raise_lpi(lpi)? {
@@ -92,7 +93,7 @@ impl Vm {
         }
     }
 
-    /// The same for several.
+    /// Makes several vCPUs look at their interrupts.
     pub(crate) fn kick_all(&self, vcpus: &VcpuSet) {
         for vcpu in vcpus.iter() {
             self.kick(vcpu);

@@ -121,7 +121,7 @@ pub(crate) struct Raised {
 }
 
 impl VmIts {
-    /// One that no VM has yet.
+    /// Makes an ITS that no VM has yet.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let events = TranslationTree::new()?;
         let model = ItsModel::new(
@@ -140,7 +140,7 @@ impl VmIts {
         )
     }
 
-    /// Where the guest sees it, or [`NOWHERE`].
+    /// Returns where the guest sees it, or [`NOWHERE`].
     pub(crate) fn base(&self) -> u64 {
         self.base.load(Relaxed)
     }
@@ -152,43 +152,43 @@ impl VmIts {
         result
     }
 
-    /// The guest reads its registers.
+    /// Reads a register for the guest.
     pub(crate) fn read(&self, offset: u32, size: u8) -> u64 {
         self.model.lock().read(offset, size)
     }
 
-    /// The guest writes its registers, in the thread of a vCPU.
+    /// Writes a register for the guest, in the thread of a vCPU.
     pub(crate) fn write(&self, env: &mut impl Env, offset: u32, size: u8, value: u64) {
         self.with_model(|model| model.write(env, offset, size, value));
     }
 
-    /// Whether userspace can save the register.
+    /// Checks that userspace can save the register.
     pub(crate) fn user_has(offset: u64) -> Result {
         ItsModel::user_has(offset).map_err(register_errno)
     }
 
-    /// Userspace reads a register; no vCPU runs.
+    /// Reads a register for userspace; no vCPU runs.
     pub(crate) fn user_read(&self, offset: u64) -> Result<u64> {
         self.model.lock().user_read(offset).map_err(register_errno)
     }
 
-    /// Userspace sets a register; no vCPU runs.
+    /// Sets a register for userspace; no vCPU runs.
     pub(crate) fn user_write(&self, env: &mut impl Env, offset: u64, value: u64) -> Result {
         self.with_model(|model| model.user_write(env, offset, value))
             .map_err(register_errno)
     }
 
-    /// KVM_DEV_ARM_ITS_CTRL_RESET; no vCPU runs.
+    /// Serves KVM_DEV_ARM_ITS_CTRL_RESET; no vCPU runs.
     pub(crate) fn reset(&self, env: &mut impl Env) {
         self.with_model(|model| model.reset(env));
     }
 
-    /// KVM_DEV_ARM_ITS_SAVE_TABLES; no vCPU runs.
+    /// Serves KVM_DEV_ARM_ITS_SAVE_TABLES; no vCPU runs.
     pub(crate) fn save(&self, env: &mut impl Env) -> Result {
         self.model.lock().save(env).map_err(table_errno)
     }
 
-    /// KVM_DEV_ARM_ITS_RESTORE_TABLES; no vCPU runs.
+    /// Serves KVM_DEV_ARM_ITS_RESTORE_TABLES; no vCPU runs.
     pub(crate) fn restore(&self, env: &mut impl Env) -> Result {
         self.with_model(|model| model.restore(env))
             .map_err(table_errno)
@@ -229,12 +229,12 @@ impl ItsList {
         }? Error)
     }
 
-    /// The ITS with this number.
+    /// Returns the ITS with this number.
     pub(crate) fn get(&self, number: usize) -> Option<Arc<VmIts>> {
         self.all.read(|all| all.get(number).cloned())
     }
 
-    /// Which ITS is at `ipa`, by its number, and where in it that is.
+    /// Returns which ITS is at `ipa`, by its number, and where in it that is.
     pub(crate) fn find(&self, preempt: PreemptDisabled<'_>, ipa: u64) -> Option<(usize, u32)> {
         self.all.read_sched(preempt, |all| {
             all.iter().enumerate().find_map(|(number, its)| {
@@ -261,7 +261,7 @@ impl ItsList {
         })
     }
 
-    /// Whether there is an ITS.
+    /// Returns whether there is an ITS.
     pub(crate) fn any(&self) -> bool {
         self.all.read(|all| !all.is_empty())
     }

@@ -18,8 +18,8 @@ use kernel::uaccess::{UserPtr, UserSlice};
 pub(crate) struct LpiTables<'a>(pub(crate) &'a Vm);
 
 impl LpiTables<'_> {
-    /// One operation on the model, with those vCPUs out of the guest that have in their list
-    /// registers what it is about.
+    /// Does one operation on the model, with those vCPUs out of the guest that have in their list
+    /// registers what it is about. `None`: it failed, or there is no model.
     fn with_model<R>(&self, mut body: impl FnMut(&GicModel) -> Result<R, GicError>) -> Option<R> {
         let model = self.0.gic.model()?;
         self.0.with_guests_out(|| match body(model) {
@@ -29,7 +29,7 @@ impl LpiTables<'_> {
         })
     }
 
-    /// The same, where it ends in a vCPU to be kicked.
+    /// Does one operation on the model as `with_model` does, where it ends in a vCPU to be kicked.
     fn change(&self, body: impl FnMut(&GicModel) -> Result<Option<VcpuId>, GicError>) {
         if let Some(vcpu) = self.with_model(body).flatten() {
             self.0.kick(vcpu);
@@ -55,7 +55,7 @@ impl LpiTables<'_> {
         }
     }
 
-    /// A byte of the guest's memory; `None` where it has none. `EFAULT`: it cannot be read.
+    /// Reads a byte of the guest's memory; `None` where it has none. `EFAULT`: it cannot be read.
     fn byte(&self, ipa: u64) -> Result<Option<u8>> {
         let Some(address) = self.0.memory.address(ipa, false) else {
             return Ok(None);
@@ -107,8 +107,8 @@ impl LpiTables<'_> {
         Ok(())
     }
 
-    /// KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES: the pending tables say what is pending. `EFAULT`: they
-    /// are not there.
+    /// Serves KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES: the pending tables say what is pending.
+    /// `EFAULT`: they are not there.
     pub(crate) fn save_pending(&mut self) -> Result {
         let mut result = Ok(());
         self.each_lpi(None, |this, lpi| {
@@ -148,7 +148,7 @@ impl LpiTables<'_> {
     }
 }
 
-/// Where in a pending table an LPI's bit is: the byte's address, and its mask.
+/// Returns where in a pending table an LPI's bit is: the byte's address, and its mask.
 fn pending_bit(table: u64, lpi: LpiId) -> (u64, u8) {
     (
         table.wrapping_add(u64::from(lpi.get() / 8)),

@@ -178,7 +178,7 @@ impl VmConfig {
         }
     }
 
-    /// What firmware calls answer to a guest with these identification registers.
+    /// Returns what firmware calls answer to a guest with these identification registers.
     fn firmware(&self) -> Firmware {
         let pfr1 = self.ids.get(IdReg::AA64PFR1);
         Firmware {
@@ -194,7 +194,7 @@ impl VmConfig {
     }
 }
 
-/// What a guest's identification registers can be at most on this host.
+/// Returns what a guest's identification registers can be at most on this host.
 fn guest_ids(ipa_bits: u32, pointer_auth: bool) -> IdRegs {
     let mut host = IdRegs::new();
     for id in HOST_SOURCES {
@@ -210,7 +210,8 @@ fn guest_ids(ipa_bits: u32, pointer_auth: bool) -> IdRegs {
     IdRegs::for_guest(&host, &config)
 }
 
-/// What firmware calls answer in a new VM; of the guest's own registers nothing is known here.
+/// Returns what firmware calls answer in a new VM; of the guest's own registers nothing is known
+/// here.
 fn firmware() -> Firmware {
     let flaws = Flaws::of_machine();
     let state = |affected, mitigated| match (affected, mitigated) {
@@ -256,7 +257,7 @@ pub(crate) struct Offsets {
 }
 
 impl Vm {
-    /// A VM of the current process with an IPA space of `ipa_bits` bits.
+    /// Makes a VM of the current process with an IPA space of `ipa_bits` bits.
     pub(crate) fn new(ipa_bits: u32) -> Result<Arc<Self>> {
         let memory = GuestMemory::new(ipa_bits)?;
         let notifier = Registration::current(memory.clone())?;
@@ -312,12 +313,13 @@ impl Vm {
         self.halt.poll_ns.load(Relaxed)
     }
 
-    /// Whether the current process may use the VM's files: it is the VMM, and the VM can still run.
+    /// Returns whether the current process may use the VM's files: it is the VMM, and the VM can
+    /// still run.
     pub(crate) fn is_mine(&self) -> bool {
         self.memory.is_mine() && !self.dead.load(Relaxed)
     }
 
-    /// How many vCPUs there are.
+    /// Returns how many vCPUs there are.
     pub(crate) fn vcpu_count(&self) -> usize {
         self.vcpus.lock().len()
     }
@@ -336,17 +338,17 @@ impl Vm {
         Ok(())
     }
 
-    /// The vCPUs that there are.
+    /// Returns the vCPUs that there are.
     pub(crate) fn vcpus(&self) -> Arc<KVec<Arc<VcpuHandle>>> {
         self.vcpus.lock().clone()
     }
 
-    /// The vCPU with this index.
+    /// Returns the vCPU with this index.
     pub(crate) fn vcpu(&self, id: VcpuId) -> Option<Arc<VcpuHandle>> {
         self.vcpus.lock().get(id.index()).cloned()
     }
 
-    /// The vCPU that userspace made under this number.
+    /// Returns the vCPU that userspace made under this number.
     pub(crate) fn vcpu_by_number(&self, number: u32) -> Option<Arc<VcpuHandle>> {
         self.vcpus
             .lock()
@@ -355,7 +357,7 @@ impl Vm {
             .cloned()
     }
 
-    /// The vCPU with this MPIDR_EL1 affinity.
+    /// Returns the vCPU with this MPIDR_EL1 affinity.
     pub(crate) fn vcpu_by_affinity(&self, affinity: u64) -> Option<Arc<VcpuHandle>> {
         self.vcpus
             .lock()
@@ -369,12 +371,12 @@ impl Vm {
         self.vcpus().iter().map(|vcpu| &**vcpu).for_each(each);
     }
 
-    /// Whether the guest has pointer authentication.
+    /// Returns whether the guest has pointer authentication.
     pub(crate) fn has_pointer_auth(&self) -> bool {
         self.with_ids(IdRegs::has_pointer_auth)
     }
 
-    /// The identification registers as they are now.
+    /// Calls `read` with the identification registers as they are now.
     pub(crate) fn with_ids<R>(&self, read: impl FnOnce(&IdRegs) -> R) -> R {
         match self.ids.as_ref() {
             Some(ids) => read(ids),
@@ -382,7 +384,8 @@ impl Vm {
         }
     }
 
-    /// A vCPU is about to run: from now on the identification registers are fixed.
+    /// Starts the VM, as a vCPU is about to run: from now on the identification registers are
+    /// fixed.
     pub(crate) fn start(&self) -> Result {
         if self.ids.as_ref().is_some() {
             return Ok(());
@@ -413,13 +416,13 @@ impl Vm {
         Ok(())
     }
 
-    /// What firmware calls answer, and a number that is another one when that has changed.
+    /// Returns what firmware calls answer, and a number that is another one when that has changed.
     pub(crate) fn firmware(&self) -> (Firmware, u32) {
         let config = self.config.lock();
         (config.firmware(), self.firmware_changes.load(Relaxed))
     }
 
-    /// Whether the firmware has changed since [`Vm::firmware`] gave this number.
+    /// Returns whether the firmware has changed since [`Vm::firmware`] gave this number.
     pub(crate) fn firmware_has_changed(&self, since: u32) -> bool {
         self.firmware_changes.load(Relaxed) != since
     }
@@ -450,12 +453,12 @@ impl Vm {
         result
     }
 
-    /// MIDR_EL1 as the guest reads it.
+    /// Returns MIDR_EL1 as the guest reads it.
     pub(crate) fn midr(&self) -> u64 {
         self.with_ids(|ids| ids.get(IdReg::MIDR))
     }
 
-    /// Notes that `vcpu` runs on `cpu` now; whether another vCPU of this VM ran there last.
+    /// Notes that `vcpu` runs on `cpu` now; returns whether another vCPU of this VM ran there last.
     pub(crate) fn last_ran(&self, cpu: u32, vcpu: VcpuId) -> bool {
         let Some(last) = self.last_ran.get(cpu as usize) else {
             return true;
@@ -466,7 +469,8 @@ impl Vm {
         before != me && before != 0
     }
 
-    /// Whether userspace wants accesses that the CPU does not describe (KVM_CAP_ARM_NISV_TO_USER).
+    /// Returns whether userspace wants accesses that the CPU does not describe
+    /// (KVM_CAP_ARM_NISV_TO_USER).
     pub(crate) fn tells_undescribed(&self) -> bool {
         self.tells_undescribed.load(Relaxed)
     }
@@ -475,7 +479,7 @@ impl Vm {
         self.tells_undescribed.store(true, Relaxed);
     }
 
-    /// Whether userspace wants the guest's external aborts (KVM_CAP_ARM_SEA_TO_USER).
+    /// Returns whether userspace wants the guest's external aborts (KVM_CAP_ARM_SEA_TO_USER).
     pub(crate) fn tells_errors(&self) -> bool {
         self.tells_errors.load(Relaxed)
     }

@@ -21,7 +21,7 @@ pub(crate) enum TimerKind {
 }
 
 impl TimerKind {
-    /// From the attribute; `None` for another.
+    /// Makes it from the attribute; `None` for another.
     pub(crate) fn new(attribute: u64) -> Option<Self> {
         match attribute {
             0 => Some(Self::Virtual),
@@ -51,7 +51,7 @@ impl TimerPpis {
         hyp_physical: ppi(26),
     };
 
-    /// The interrupt of one timer.
+    /// Returns the interrupt of one timer.
     pub(crate) fn get(&self, timer: TimerKind) -> IntId {
         match timer {
             TimerKind::Virtual => self.virtual_,
@@ -90,7 +90,7 @@ impl TimerPpis {
         Ok(())
     }
 
-    /// The interrupt of one of EL1's timers.
+    /// Returns the interrupt of one of EL1's timers.
     pub(crate) fn of(&self, timer: TimerId) -> IntId {
         match timer {
             TimerId::Virtual => self.virtual_,
@@ -99,7 +99,7 @@ impl TimerPpis {
     }
 }
 
-/// A constant's interrupt number.
+/// Returns a constant's interrupt number.
 const fn ppi(number: u32) -> IntId {
     match IntId::new(number) {
         Some(id) => id,

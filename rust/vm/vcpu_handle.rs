@@ -83,7 +83,7 @@ pub(crate) struct Interface {
 }
 
 impl Interface {
-    /// Out of reset.
+    /// Makes the interface out of reset.
     pub(crate) fn new() -> Self {
         Self {
             vmcr: 0,
@@ -144,25 +144,25 @@ impl VcpuHandle {
         )
     }
 
-    /// The affinity fields of its MPIDR_EL1.
+    /// Returns the affinity fields of its MPIDR_EL1.
     pub(crate) fn affinity(&self) -> u64 {
         self.affinity.load(Ordering::Relaxed)
     }
 
-    /// Userspace has set MPIDR_EL1.
+    /// Notes that userspace has set MPIDR_EL1.
     pub(crate) fn set_affinity(&self, affinity: u64) {
         self.affinity.store(affinity, Ordering::Relaxed);
     }
 
-    /// The vCPU is about to enter the guest on the CPU that `kick` is for; interrupts are off. What
-    /// was asked before is seen after this.
+    /// Notes that the vCPU is about to enter the guest on the CPU that `kick` is for; interrupts
+    /// are off. What was asked before is seen after this.
     #[inline]
     pub(crate) fn entering(&self, kick: Sgi) {
         self.mode.store(kick.0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// The vCPU has left the guest, or did not enter it.
+    /// Notes that the vCPU has left the guest, or did not enter it.
     #[inline]
     pub(crate) fn left(&self) {
         self.mode.store(OUTSIDE, Ordering::Release);
@@ -174,7 +174,7 @@ impl VcpuHandle {
         self.tell();
     }
 
-    /// Something changed that the vCPU looks at on its way into the guest.
+    /// Tells the vCPU that something changed that it looks at on its way into the guest.
     fn tell(&self) {
         fence(Ordering::SeqCst);
         match self.mode.load(Ordering::Relaxed) {
@@ -183,13 +183,14 @@ impl VcpuHandle {
         }
     }
 
-    /// The vCPU has a new interrupt.
+    /// Tells the vCPU that it has a new interrupt.
     pub(crate) fn interrupt(&self) {
         self.request(Request::Interrupt);
     }
 
-    /// The same from a fast exit of another vCPU, where nobody can be woken: true if this vCPU is
-    /// in a guest and has been interrupted, false if it needs [`VcpuHandle::interrupt`].
+    /// Tells the vCPU that it has a new interrupt, in a fast exit of another one, where nobody can
+    /// be woken: true if this vCPU is in a guest and has been interrupted, false if it needs
+    /// [`VcpuHandle::interrupt`].
     pub(crate) fn interrupt_running(&self) -> bool {
         self.requests
             .fetch_or(Request::Interrupt as u32, Ordering::Relaxed);
@@ -203,21 +204,21 @@ impl VcpuHandle {
         }
     }
 
-    /// The vCPU's own thread asks itself for [`Request::Power`]: it may be anywhere, but is not in
-    /// the guest.
+    /// Asks for [`Request::Power`] in the vCPU's own thread: it may be anywhere, but is not in the
+    /// guest.
     pub(crate) fn note_power(&self) {
         self.requests
             .fetch_or(Request::Power as u32, Ordering::Relaxed);
     }
 
-    /// Whether anything is asked for.
+    /// Returns whether anything is asked for.
     #[inline]
     pub(crate) fn has_requests(&self) -> bool {
         self.requests.load(Ordering::Relaxed) | self.holds.load(Ordering::Relaxed) != 0
     }
 
-    /// In a fast exit: whether all that is asked for is a look at the interrupts, which is the
-    /// caller's to do now.
+    /// Returns, in a fast exit, whether all that is asked for is a look at the interrupts, which is
+    /// the caller's to do now.
     #[inline]
     pub(crate) fn take_interrupt(&self) -> bool {
         let only = Request::Interrupt as u32;
@@ -234,7 +235,7 @@ impl VcpuHandle {
         }
     }
 
-    /// What is asked for, as bits of [`Request`]; it is the caller's to do now.
+    /// Takes what is asked for, as bits of [`Request`]; it is the caller's to do now.
     pub(crate) fn take_requests(&self) -> u32 {
         self.requests.swap(0, Ordering::Acquire)
     }
@@ -252,20 +253,20 @@ impl VcpuHandle {
         self.waiter.wake();
     }
 
-    /// The vCPU's thread enters KVM_RUN, or leaves it. After it has entered, it is seen to run by
-    /// whoever holds it, or sees itself held before it gets to the guest: the litmus test above,
-    /// with the hold for the request.
+    /// Notes that the vCPU's thread enters KVM_RUN, or leaves it. After it has entered, it is seen
+    /// to run by whoever holds it, or sees itself held before it gets to the guest: the litmus test
+    /// above, with the hold for the request.
     pub(crate) fn set_running(&self, running: bool) {
         self.running.store(running, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the vCPU's thread is in KVM_RUN; asked by who holds it.
+    /// Returns whether the vCPU's thread is in KVM_RUN; asked by who holds it.
     pub(crate) fn is_running(&self) -> bool {
         self.running.load(Ordering::Acquire)
     }
 
-    /// KVM_RUN begins: takes the CPU interface, if userspace has set it or the levels of lines
+    /// Takes the CPU interface as KVM_RUN begins, if userspace has set it or the levels of lines
     /// since [`VcpuHandle::give_interface`].
     pub(crate) fn take_interface(&self) -> Option<Interface> {
         self.interface_set
@@ -273,12 +274,12 @@ impl VcpuHandle {
             .then(|| self.interface.lock().clone())
     }
 
-    /// KVM_RUN ends: the CPU interface for userspace to look at.
+    /// Gives the CPU interface back as KVM_RUN ends, for userspace to look at.
     pub(crate) fn give_interface(&self, interface: Interface) {
         *self.interface.lock() = interface;
     }
 
-    /// The CPU interface, while the vCPU is not in KVM_RUN.
+    /// Returns the CPU interface, while the vCPU is not in KVM_RUN.
     pub(crate) fn interface(&self) -> Interface {
         self.interface.lock().clone()
     }
@@ -289,12 +290,12 @@ impl VcpuHandle {
         self.interface_set.store(true, Ordering::Release);
     }
 
-    /// Userspace has set the levels of this vCPU's lines, while it is not in KVM_RUN.
+    /// Notes that userspace has set the levels of this vCPU's lines, while it is not in KVM_RUN.
     pub(crate) fn note_levels(&self) {
         self.interface_set.store(true, Ordering::Release);
     }
 
-    /// An interrupt controller in userspace raises or lowers these lines (HCR_EL2.VI and VF).
+    /// Raises or lowers these lines (HCR_EL2.VI and VF) for an interrupt controller in userspace.
     pub(crate) fn set_lines(&self, lines: u64, high: bool) {
         if high {
             self.lines.fetch_or(lines, Ordering::Relaxed);
@@ -304,22 +305,23 @@ impl VcpuHandle {
         self.request(Request::Power);
     }
 
-    /// Those lines, as bits of HCR_EL2.
+    /// Returns the lines that an interrupt controller in userspace has raised, as bits of HCR_EL2.
     pub(crate) fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
     }
 
-    /// Whether it is not in the guest, nor on the way in; it may still be on its way out.
+    /// Returns whether the vCPU is not in the guest, nor on the way in; it may still be on its way
+    /// out.
     pub(crate) fn is_outside(&self) -> bool {
         self.mode.load(Ordering::Acquire) == OUTSIDE
     }
 
-    /// Whether somebody keeps it out.
+    /// Returns whether somebody keeps the vCPU out of the guest.
     pub(crate) fn is_held(&self) -> bool {
         self.holds.load(Ordering::Acquire) != 0
     }
 
-    /// The power state.
+    /// Returns the power state.
     pub(crate) fn power(&self) -> Power {
         *self.power.lock()
     }
@@ -330,7 +332,7 @@ impl VcpuHandle {
         self.request(Request::Power);
     }
 
-    /// CPU_ON: false if the vCPU is on already, or about to be.
+    /// Serves CPU_ON: false if the vCPU is on already, or about to be.
     pub(crate) fn power_on(&self, start: Start) -> bool {
         {
             let mut power = self.power.lock();
@@ -343,7 +345,7 @@ impl VcpuHandle {
         true
     }
 
-    /// The vCPU starts where CPU_ON said, if it was called.
+    /// Turns the vCPU on if CPU_ON was called, and returns where that said it starts.
     pub(crate) fn take_start(&self) -> Option<Start> {
         let mut power = self.power.lock();
         match *power {

@@ -93,7 +93,7 @@ pub(crate) enum StatKind {
 }
 
 impl StatKind {
-    /// How many values there are.
+    /// Returns how many values there are.
     pub(crate) const fn values(self) -> usize {
         match self {
             Self::NanosecondsHistogram => BUCKETS,
@@ -182,7 +182,7 @@ impl Stats {
         }
     }
 
-    /// One more. To be called by the vCPU's own thread, like all that change them.
+    /// Counts one more. To be called by the vCPU's own thread, like all that change them.
     #[inline(always)]
     pub(crate) fn count(&self, what: Count) {
         self.add(what, 1);
@@ -195,7 +195,7 @@ impl Stats {
         }
     }
 
-    /// How often that was.
+    /// Returns how often `what` was.
     #[inline(always)]
     pub(crate) fn get(&self, what: Count) -> u64 {
         let counter = self.counts.get(what as usize);
@@ -211,14 +211,14 @@ impl Stats {
         }
     }
 
-    /// The vCPU begins to wait, or has ended it.
+    /// Notes that the vCPU begins to wait, or has ended it.
     pub(crate) fn waits(&self, waits: bool) {
         if let Some(blocking) = self.counts.get(Count::Blocking as usize) {
             blocking.store(waits.into(), Ordering::Relaxed);
         }
     }
 
-    /// A wait looked for its end for `ns`, and found it, or was too short for that.
+    /// Notes that a wait looked for its end for `ns`, and found it, or was too short for that.
     pub(crate) fn polled(&self, ns: u64, found: bool) {
         self.count(Count::PollAttempted);
         if found {
@@ -231,7 +231,7 @@ impl Stats {
         }
     }
 
-    /// The thread slept for `ns`. `woken`: for the vCPU's sake, not for a signal's.
+    /// Notes that the thread slept for `ns`. `woken`: for the vCPU's sake, not for a signal's.
     pub(crate) fn slept(&self, ns: u64, woken: bool) {
         if woken {
             self.count(Count::Wakeup);
@@ -240,7 +240,7 @@ impl Stats {
         self.put_into(Histogram::Wait, ns);
     }
 
-    /// All of them now, in the order of [`ROWS`].
+    /// Returns all counters as they are now, in the order of [`ROWS`].
     ///
     /// An abort that did not leave for the run loop was an access to a device, but for those that
     /// were tried again: the vector answered it, or an ioeventfd took it. So only the others that

@@ -63,30 +63,30 @@ impl Vmid {
         kvm::is_on() && host::cpu::exchange_last_guest(self.id, preempt) != self.id
     }
 
-    /// All CPUs are made to forget something that they know under it.
+    /// Notes that all CPUs are made to forget something that they know under it.
     pub(crate) fn note_flush(&self) {
         self.flushes.fetch_add(1, Relaxed);
     }
 
-    /// How often that has happened.
+    /// Returns how often all CPUs were made to forget something that they know under it.
     pub(crate) fn flushes(&self) -> u64 {
         self.flushes.load(Relaxed)
     }
 
-    /// As it is now.
+    /// Returns the VMID as it is now, with its generation.
     pub(crate) fn load(&self) -> u64 {
         self.value.load(Acquire)
     }
 
-    /// The number in it, whatever its generation.
+    /// Returns the number in a VMID, whatever its generation.
     pub(crate) const fn number(vmid: u64) -> u64 {
         vmid & ((1 << NUMBER_BITS) - 1)
     }
 
-    /// Whether the VM may run under `vmid`, which is what a CPU has been given: it is the VM's own,
-    /// and of the current generation. That the VM has one of the current generation is not enough,
-    /// for another vCPU may have renewed it since the CPU was given this one. Only an answer given
-    /// with interrupts off holds until they are on again.
+    /// Returns whether the VM may run under `vmid`, which is what a CPU has been given: it is the
+    /// VM's own, and of the current generation. That the VM has one of the current generation is
+    /// not enough, for another vCPU may have renewed it since the CPU was given this one. Only an
+    /// answer given with interrupts off holds until they are on again.
     pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
         self.value.load(Relaxed) == vmid && is_current(vmid)
     }

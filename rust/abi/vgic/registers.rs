@@ -31,8 +31,8 @@ enum AttrTarget {
 }
 
 impl AttrTarget {
-    /// `EINVAL` if its vCPU does not exist. The distributor's registers do not name one, but are
-    /// there with the first only.
+    /// Finds what an attribute is about; `EINVAL` if its vCPU does not exist. The distributor's
+    /// registers do not name one, but are there with the first only.
     fn new(vm: &Vm, attr: &kvm_device_attr) -> Result<Self> {
         let offset = attr.attr as u32;
         if attr.group == KVM_DEV_ARM_VGIC_GRP_DIST_REGS {
@@ -53,13 +53,13 @@ impl AttrTarget {
     }
 }
 
-/// The affinity in an attribute, as in MPIDR_EL1.
+/// Returns the affinity in an attribute, as in MPIDR_EL1.
 fn affinity(attr: u64) -> u64 {
     let packed = attr >> KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT;
     packed & 0xff_ffff | (packed >> 24) << 32
 }
 
-/// Whether there is such a register; the levels of lines exist without a vCPU to ask for.
+/// Returns whether there is such a register; the levels of lines exist without a vCPU to ask for.
 pub(super) fn has(vm: &Vm, attr: &kvm_device_attr) -> Result<bool> {
     if attr.group == KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO {
         return Ok(attr.attr as u32 >> KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT == LINE_LEVEL);
@@ -187,13 +187,13 @@ pub(super) fn set(vm: &Vm, attr: &kvm_device_attr) -> Result {
     }
 }
 
-/// One access to the model.
+/// Makes one access to the model; `EBUSY` before initialisation.
 fn access<R>(vm: &Vm, body: impl FnOnce(&GicModel) -> Result<R, GicError>) -> Result<R> {
     body(vm.gic.model().ok_or(EBUSY)?).map_err(gic_errno)
 }
 
-/// An offset that is not in the frame at all is a register that does not exist: zero, and not to be
-/// written.
+/// Takes an offset that is not in the frame at all for a register that does not exist: zero, and
+/// not to be written.
 fn absent<R: Default>(result: Result<R, GicError>) -> Result<R, GicError> {
     match result {
         Err(GicError::BadAccess) => Ok(R::default()),
@@ -209,7 +209,8 @@ fn check_ready(vm: &Vm) -> Result {
     }
 }
 
-/// Before initialisation there is but the distributor, and little of that.
+/// Checks that a frame is there before initialisation: there is but the distributor, and little of
+/// that. Else `EBUSY`.
 fn check_early(frame: GicFrame) -> Result {
     match frame {
         GicFrame::Dist => Ok(()),

@@ -55,7 +55,7 @@ pub enum FaultStatus {
 }
 
 impl FaultStatus {
-    /// From the six bits.
+    /// Makes the status from its six bits (DFSC or IFSC).
     pub const fn new(code: u8) -> Self {
         let level = (code & 3) as i8;
         match code {
@@ -78,7 +78,7 @@ impl FaultStatus {
         }
     }
 
-    /// The six bits. A level outside of -1 to 3 is cut to two bits.
+    /// Returns the six bits. A level outside of -1 to 3 is cut to two bits.
     pub const fn code(self) -> u8 {
         const fn at(level: i8, base: u8, minus_one: u8) -> u8 {
             if level == -1 {
@@ -103,7 +103,7 @@ impl FaultStatus {
         }
     }
 
-    /// The level of the table, if the kind has one.
+    /// Returns the level of the table, if the kind has one.
     pub const fn level(self) -> Option<i8> {
         match self {
             Self::AddressSize(level)
@@ -116,8 +116,8 @@ impl FaultStatus {
         }
     }
 
-    /// Whether it was the memory system and not a translation table that refused: nothing that
-    /// stage 2 can mend.
+    /// Returns whether it was the memory system and not a translation table that refused: nothing
+    /// that stage 2 can mend.
     pub const fn is_external(self) -> bool {
         matches!(
             self,
@@ -135,12 +135,12 @@ impl Abort {
         self.0 as u32 & bit != 0
     }
 
-    /// Why.
+    /// Returns why the access aborted (DFSC or IFSC).
     pub const fn fault(self) -> FaultStatus {
         FaultStatus::new(self.0 as u8 & 0x3f)
     }
 
-    /// Whether an instruction fetch aborted.
+    /// Returns whether an instruction fetch aborted.
     pub const fn is_instruction(self) -> bool {
         matches!(
             Esr::new(self.0).class(),
@@ -148,15 +148,15 @@ impl Abort {
         )
     }
 
-    /// Whether the syndrome describes the instruction (ISV): only a plain load or store of one
-    /// general purpose register without writeback. The fields up to [`Self::is_acquire_release`]
-    /// mean something only then.
+    /// Returns whether the syndrome describes the instruction (ISV): only a plain load or store of
+    /// one general purpose register without writeback. The fields up to
+    /// [`Self::is_acquire_release`] mean something only then.
     pub const fn is_described(self) -> bool {
         !self.is_instruction() && self.has(ISV)
     }
 
-    /// Whether it is what an access to a device looks like: described by the syndrome, to an
-    /// address that is not mapped, and not a table walk's nor a cache maintenance instruction's.
+    /// Returns whether it is what an access to a device looks like: described by the syndrome, to
+    /// an address that is not mapped, and not a table walk's nor a cache maintenance instruction's.
     #[inline(always)]
     pub const fn is_plain_device_access(self) -> bool {
         // Of the status the two bits for the level are free.
@@ -165,89 +165,89 @@ impl Abort {
         self.0 as u32 & BITS == ISV | TRANSLATION
     }
 
-    /// Bytes accessed: 1, 2, 4 or 8 (SAS).
+    /// Returns how many bytes are accessed: 1, 2, 4 or 8 (SAS).
     pub const fn size(self) -> u8 {
         1 << ((self.0 >> 22) & 3)
     }
 
-    /// Whether the loaded value is sign-extended (SSE).
+    /// Returns whether the loaded value is sign-extended (SSE).
     pub const fn is_sign_extended(self) -> bool {
         self.has(SSE)
     }
 
-    /// The register that is loaded or stored; 31 is XZR (SRT).
+    /// Returns the register that is loaded or stored; 31 is XZR (SRT).
     pub const fn register(self) -> u8 {
         ((self.0 >> 16) & 31) as u8
     }
 
-    /// Whether the register is 64 bits wide; a 32-bit load clears the upper half (SF).
+    /// Returns whether the register is 64 bits wide; a 32-bit load clears the upper half (SF).
     pub const fn is_64bit(self) -> bool {
         self.has(SF)
     }
 
-    /// Whether the access has acquire or release semantics (AR).
+    /// Returns whether the access has acquire or release semantics (AR).
     pub const fn is_acquire_release(self) -> bool {
         self.has(AR)
     }
 
-    /// Whether FAR does not hold the address; may be so for external aborts only (FnV).
+    /// Returns whether FAR does not hold the address; may be so for external aborts only (FnV).
     pub const fn far_is_invalid(self) -> bool {
         self.has(FNV)
     }
 
-    /// The external abort's kind, as the platform defines it (EA).
+    /// Returns the bit that tells the external abort's kind, as the platform defines it (EA).
     pub const fn external_kind(self) -> bool {
         self.has(EA)
     }
 
-    /// Whether a cache maintenance or address translation instruction aborted; then
+    /// Returns whether a cache maintenance or address translation instruction aborted; then
     /// [`Self::is_write`] is set too.
     pub const fn is_cache_maintenance(self) -> bool {
         !self.is_instruction() && self.has(CM)
     }
 
-    /// Whether the walk of the guest's own tables faulted at stage 2 (S1PTW): the address is a
-    /// descriptor's.
+    /// Returns whether the walk of the guest's own tables faulted at stage 2 (S1PTW): the address
+    /// is a descriptor's.
     pub const fn is_on_walk(self) -> bool {
         self.has(S1PTW)
     }
 
-    /// Whether it was a write (WnR). A stage-1 walk that sets the dirty state or access flag may
-    /// say write here.
+    /// Returns whether it was a write (WnR). A stage-1 walk that sets the dirty state or access
+    /// flag may say write here.
     pub const fn is_write(self) -> bool {
         !self.is_instruction() && self.has(WNR)
     }
 
-    /// Whether an external abort was of an access that is the host's own: to the tables of stage 2.
-    /// Without FEAT_RAS no other is taken to the host, for HCR_EL2.TEA is RES0.
+    /// Returns whether an external abort was of an access that is the host's own: to the tables of
+    /// stage 2. Without FEAT_RAS no other is taken to the host, for HCR_EL2.TEA is RES0.
     pub const fn is_hosts(self, ras: bool) -> bool {
         !ras || self.is_on_walk()
     }
 
-    /// Whether its address can be looked for: the access itself failed, not a walk, and FAR holds
-    /// the address.
+    /// Returns whether its address can be looked for: the access itself failed, not a walk, and FAR
+    /// holds the address.
     pub const fn is_of_known_address(self) -> bool {
         matches!(self.fault(), FaultStatus::External | FaultStatus::Parity)
             && !self.far_is_invalid()
     }
 
-    /// What userspace is told of the syndrome of an external abort (KVM_EXIT_ARM_SEA): nothing of
-    /// the host's.
+    /// Returns what userspace is told of the syndrome of an external abort (KVM_EXIT_ARM_SEA):
+    /// nothing of the host's.
     pub const fn external_esr(self, ras: bool) -> u64 {
         let set = if ras { SET } else { 0 };
         let iss = FNV | EA | CM | WNR | set | 0x3f;
         self.0 & (regs::ESR_ELx::EC.mask() | regs::ESR_ELx::IL.mask() | iss as u64)
     }
 
-    /// What the syndrome says where it does not describe the instruction, for userspace to make out
-    /// the access by itself: kind and direction (CM, WnR) and the fault. Of the other bits some
-    /// mean nothing then, and some are about the host.
+    /// Returns what the syndrome says where it does not describe the instruction, for userspace to
+    /// make out the access by itself: kind and direction (CM, WnR) and the fault. Of the other bits
+    /// some mean nothing then, and some are about the host.
     pub const fn undescribed_iss(self) -> u64 {
         self.0 & (CM | WNR | 0x3f) as u64
     }
 
-    /// Whether HPFAR_EL2 holds the address. After a permission fault that was not on a walk it is
-    /// UNKNOWN, and the address must be found by translating FAR_EL2 (AT S1E1R).
+    /// Returns whether HPFAR_EL2 holds the address. After a permission fault that was not on a walk
+    /// it is UNKNOWN, and the address must be found by translating FAR_EL2 (AT S1E1R).
     pub const fn hpfar_is_valid(self) -> bool {
         match self.fault() {
             FaultStatus::Translation(_)
@@ -258,16 +258,17 @@ impl Abort {
         }
     }
 
-    /// The intermediate physical address, from HPFAR_EL2 and FAR_EL2. After a fault on a walk
-    /// FAR_EL2 is about the access and not about the descriptor: the result is then good to 4 KiB
-    /// only.
+    /// Returns the intermediate physical address, from HPFAR_EL2 and FAR_EL2. After a fault on a
+    /// walk FAR_EL2 is about the access and not about the descriptor: the result is then good to 4
+    /// KiB only.
     pub const fn ipa(hpfar: u64, far: u64) -> Ipa {
         let page = regs::HPFAR_EL2::FIPA.get(hpfar) << 12;
         Ipa::new(page | far & FAR_OFFSET)
     }
 }
 
-/// From which exception level the guest is made to believe the abort came.
+/// Returns the class of an abort, which tells from which exception level the guest is made to
+/// believe it came.
 const fn abort_class(instruction: bool, from_el0: bool) -> ExceptionClass {
     match (instruction, from_el0) {
         (true, true) => ExceptionClass::InstructionAbortLower,
@@ -278,8 +279,8 @@ const fn abort_class(instruction: bool, from_el0: bool) -> ExceptionClass {
 }
 
 impl Esr {
-    /// An abort for the guest, taken to EL1. `pstate` is the guest's: an abort at EL0 comes from a
-    /// lower level.
+    /// Makes the syndrome of an abort for the guest, taken to EL1. `pstate` is the guest's: an
+    /// abort at EL0 comes from a lower level.
     pub const fn inject_abort(instruction: bool, pstate: u64, fault: FaultStatus) -> Self {
         let from_el0 = regs::SPSR_EL1::M.get(pstate) == regs::SPSR_EL1::M_EL0t;
         Self::build(abort_class(instruction, from_el0), fault.code() as u32)

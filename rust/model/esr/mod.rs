@@ -83,7 +83,7 @@ pub enum ExceptionClass {
 }
 
 impl ExceptionClass {
-    /// The class with this number (EC).
+    /// Returns the class with this number (EC).
     #[inline(always)]
     pub const fn new(ec: u8) -> Self {
         match ec {
@@ -117,7 +117,7 @@ impl ExceptionClass {
         }
     }
 
-    /// Its number (EC).
+    /// Returns its number (EC).
     pub const fn number(self) -> u8 {
         match self {
             Self::Unknown => 0x00,
@@ -157,17 +157,17 @@ impl ExceptionClass {
 pub struct Esr(u64);
 
 impl Esr {
-    /// From the register.
+    /// Makes the syndrome from the register.
     pub const fn new(raw: u64) -> Self {
         Self(raw)
     }
 
-    /// For the register.
+    /// Returns the value for the register.
     pub const fn raw(self) -> u64 {
         self.0
     }
 
-    /// A syndrome of a 32-bit instruction, or of no instruction.
+    /// Makes the syndrome of a 32-bit instruction, or of no instruction.
     pub const fn build(class: ExceptionClass, iss: u32) -> Self {
         Self(
             ESR_ELx::EC.of(class.number() as u64)
@@ -176,39 +176,39 @@ impl Esr {
         )
     }
 
-    /// The number of its class.
+    /// Returns the number of its class.
     #[inline(always)]
     pub const fn ec(self) -> u8 {
         ESR_ELx::EC.get(self.0) as u8
     }
 
-    /// Its class.
+    /// Returns its class.
     #[inline(always)]
     pub const fn class(self) -> ExceptionClass {
         ExceptionClass::new(self.ec())
     }
 
-    /// Bits 24:0, whose meaning depends on the class.
+    /// Returns bits 24:0, whose meaning depends on the class.
     pub const fn iss(self) -> u32 {
         ESR_ELx::ISS.get(self.0) as u32
     }
 
-    /// Whether the instruction that trapped has 32 bits; all of AArch64's have.
+    /// Returns whether the instruction that trapped has 32 bits; all of AArch64's have.
     pub const fn is_32bit(self) -> bool {
         ESR_ELx::IL.is_set(self.0)
     }
 
-    /// The immediate of HVC, SMC, SVC or BRK.
+    /// Returns the immediate of HVC, SMC, SVC or BRK.
     pub const fn immediate(self) -> u16 {
         self.iss() as u16
     }
 
-    /// The access, if a system register or instruction trapped.
+    /// Returns the access, for the syndrome of a system register or instruction that trapped.
     pub const fn sysreg(self) -> SysregAccess {
         SysregAccess(self.iss())
     }
 
-    /// Which of WFI, WFE and their timed forms trapped.
+    /// Returns which of WFI, WFE and their timed forms trapped.
     pub const fn wfx(self) -> Wfx {
         match self.iss() & 3 {
             0 => Wfx::Wfi,
@@ -218,7 +218,7 @@ impl Esr {
         }
     }
 
-    /// The register with the timeout of a WFIT or WFET, if the CPU says (bit 2, RV).
+    /// Returns the register with the timeout of a WFIT or WFET, if the CPU says (bit 2, RV).
     pub const fn wfx_register(self) -> Option<u8> {
         if self.iss() & (1 << 2) == 0 {
             None
@@ -227,18 +227,19 @@ impl Esr {
         }
     }
 
-    /// The abort, if it was one.
+    /// Returns the abort, for the syndrome of one.
     pub const fn abort(self) -> Abort {
         Abort::new(self.0)
     }
 
-    /// What an UNDEFINED instruction gives.
+    /// Returns the syndrome that an UNDEFINED instruction gives.
     pub const fn undefined() -> Self {
         Self::build(ExceptionClass::Unknown, 0)
     }
 
-    /// What a trapped access (`self`) to a register that the guest does not have gives: UNDEFINED,
-    /// but with FEAT_IDST a read in the Feature ID space is reported as the trap that it was.
+    /// Returns what a trapped access (`self`) to a register that the guest does not have gives:
+    /// UNDEFINED, but with FEAT_IDST a read in the Feature ID space is reported as the trap that it
+    /// was.
     pub const fn undefined_sysreg(self, idst: bool) -> Self {
         let access = self.sysreg();
         if idst && access.is_read() && access.encoding().is_feature_id() {
@@ -248,8 +249,8 @@ impl Esr {
         }
     }
 
-    /// How far an SError has spread (DDI 0487, "ISS encoding for an SError exception"). `ras`: the
-    /// CPU says so (FEAT_RAS).
+    /// Returns how far an SError has spread (DDI 0487, "ISS encoding for an SError exception").
+    /// `ras`: the CPU says so (FEAT_RAS).
     pub const fn error_extent(self, ras: bool) -> ErrorExtent {
         const IMPLEMENTATION_DEFINED: u64 = 1 << 24;
         const ASYNCHRONOUS: u64 = 0x11;
@@ -273,13 +274,13 @@ impl Esr {
     /// 0, which would say that the error is uncategorised.
     pub const NO_SERROR_SYNDROME: u32 = 1 << 24;
 
-    /// The SError that DISR_EL1 has recorded: its IDS, AET, EA and DFSC, or what is IMPLEMENTATION
-    /// DEFINED, are where an ISS has them (DDI 0487, DISR_EL1).
+    /// Makes the SError that DISR_EL1 has recorded: its IDS, AET, EA and DFSC, or what is
+    /// IMPLEMENTATION DEFINED, are where an ISS has them (DDI 0487, DISR_EL1).
     pub const fn from_disr(disr: u64) -> Self {
         Self::serror(ESR_ELx::ISS.get(disr) as u32)
     }
 
-    /// An SError with this syndrome (KVM_SET_VCPU_EVENTS), 25 bits.
+    /// Makes an SError with this syndrome (KVM_SET_VCPU_EVENTS), 25 bits.
     pub const fn serror(iss: u32) -> Self {
         Self::build(ExceptionClass::SError, iss)
     }
@@ -290,7 +291,7 @@ impl Esr {
 pub struct SysregAccess(u32);
 
 impl SysregAccess {
-    /// Which register.
+    /// Returns which register is accessed.
     pub const fn encoding(self) -> Encoding {
         // ISS: op0 21:20, op2 19:17, op1 16:14, CRn 13:10, Rt 9:5, CRm 4:1, direction 0.
         Encoding::new(
@@ -302,7 +303,7 @@ impl SysregAccess {
         )
     }
 
-    /// Whether it writes this register.
+    /// Returns whether it writes this register.
     #[inline(always)]
     pub const fn is_write_of(self, register: Encoding) -> bool {
         // All but Rt.
@@ -315,8 +316,8 @@ impl SysregAccess {
                 | (register.crm() as u32) << 1
     }
 
-    /// If it reads an AArch64 feature register (op0 = 3, op1 = 0, CRn = 0, CRm from 0 to 7): CRm
-    /// and op2, as one number.
+    /// Returns CRm and op2, as one number, if it reads an AArch64 feature register (op0 = 3, op1 =
+    /// 0, CRn = 0, CRm from 0 to 7).
     #[inline(always)]
     pub const fn feature_id(self) -> Option<u8> {
         // All but op2, Rt and CRm's lower three bits, which are free.
@@ -327,12 +328,12 @@ impl SysregAccess {
         Some(((self.0 >> 1 & 7) << 3 | self.0 >> 17 & 7) as u8)
     }
 
-    /// The general purpose register; 31 is XZR.
+    /// Returns the general purpose register; 31 is XZR.
     pub const fn rt(self) -> u8 {
         ((self.0 >> 5) & 31) as u8
     }
 
-    /// Whether it is MRS; a system instruction without a result is a write.
+    /// Returns whether it is MRS; a system instruction without a result is a write.
     pub const fn is_read(self) -> bool {
         self.0 & 1 != 0
     }

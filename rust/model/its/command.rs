@@ -34,7 +34,7 @@ impl Raw {
         GITS_COMMAND_2::ICID.get(self.0[2]) as u16
     }
 
-    /// The redistributor's number.
+    /// Returns the redistributor's number.
     fn vcpu(&self) -> u32 {
         GITS_COMMAND_2::RDbase.get(self.0[2]) as u32
     }
@@ -71,7 +71,7 @@ where
         }
     }
 
-    /// `None`: there was something wrong with it, and nothing has happened.
+    /// Executes one command. `None`: there was something wrong with it, and nothing has happened.
     fn command(&mut self, env: &mut impl Env, raw: &Raw) -> Option<()> {
         match GITS_COMMAND_0::Command.get(raw.0[0]) {
             GITS_COMMAND_0::Command_MOVI => self.movi(env, raw),
@@ -115,20 +115,20 @@ where
         }
     }
 
-    /// What an event of a mapped collection stands for.
+    /// Returns what an event of a mapped collection stands for; `None` for another event.
     fn translate(&self, event: Event) -> Option<Translation> {
         let translation = self.events.get(event)?;
         self.collections.get(translation.collection?)??;
         Some(translation)
     }
 
-    /// Whether a collection's number fits into the table that the guest has provided.
+    /// Returns whether a collection's number fits into the table that the guest has provided.
     fn has_place(&self, env: &mut impl Env, collection: u16) -> bool {
         let place = table::entry(env, self.registers.collection_table(), collection.into());
         place.is_some_and(|place| env.is_memory(place))
     }
 
-    /// Where a device's entry belongs.
+    /// Returns where a device's entry belongs in the guest's table, if that has a place for it.
     pub(super) fn device_entry(&self, env: &mut impl Env, device: u32) -> Option<u64> {
         if device >> DEVICE_BITS != 0 {
             return None;
@@ -137,7 +137,7 @@ where
         table::entry(env, table, device).filter(|&place| env.is_memory(place))
     }
 
-    /// MAPD: a device has a table of so many events, or none any more.
+    /// Executes MAPD: a device has a table of so many events, or none any more.
     fn mapd(&mut self, env: &mut impl Env, raw: &Raw) -> Option<()> {
         let id = raw.device();
         let place = self.device_entry(env, id)?;
@@ -160,7 +160,7 @@ where
         self.devices.set(id, device).ok()
     }
 
-    /// MAPC: a collection belongs to a vCPU, or does not exist any more.
+    /// Executes MAPC: a collection belongs to a vCPU, or does not exist any more.
     fn mapc(&mut self, env: &mut impl Env, raw: &Raw) -> Option<()> {
         let id = raw.collection();
         if !raw.is_valid() {
@@ -186,8 +186,8 @@ where
         Some(())
     }
 
-    /// MAPTI, and MAPI, where the event's number is the LPI's: an event stands for an LPI, in a
-    /// collection.
+    /// Executes MAPTI, and MAPI, where the event's number is the LPI's: an event stands for an LPI,
+    /// in a collection.
     fn map(&mut self, env: &mut impl Env, raw: &Raw, lpi: u32) -> Option<()> {
         let (event, collection) = (raw.event(), raw.collection());
         let device = self.devices.get(event.device)?;
@@ -208,7 +208,7 @@ where
         self.add_event(env, event, lpi, collection).ok()
     }
 
-    /// MOVI: an event is in another collection.
+    /// Executes MOVI: an event is in another collection.
     fn movi(&mut self, env: &mut impl Env, raw: &Raw) -> Option<()> {
         let event = raw.event();
         let old = self.translate(event)?;
@@ -222,7 +222,7 @@ where
         Some(())
     }
 
-    /// DISCARD: an event stands for nothing any more.
+    /// Executes DISCARD: an event stands for nothing any more.
     fn discard(&mut self, env: &mut impl Env, raw: &Raw) -> Option<()> {
         let event = raw.event();
         let translation = self.translate(event)?;
@@ -241,7 +241,7 @@ where
         let _ = self.events.set(event, orphan);
     }
 
-    /// All collections go.
+    /// Takes all events out of their collections: all of those go.
     pub(super) fn orphan_events(&mut self, env: &mut impl Env) {
         self.each_event(env, |_, its, event, translation| {
             its.orphan(event, translation)
@@ -269,7 +269,7 @@ where
     }
 }
 
-/// Whether a device has this event, and the guest memory for its entry.
+/// Returns whether a device has this event, and the guest memory for its entry.
 pub(super) fn has_event(env: &mut impl Env, device: &Device, event: u32) -> bool {
     event >> device.event_bits.min(31) == 0 && env.is_memory(table::itt_entry(device, event))
 }

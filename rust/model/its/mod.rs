@@ -35,51 +35,52 @@ pub struct NoMemory;
 
 /// What an ITS needs of its VM. LPIs are those of the whole VM.
 pub trait Env {
-    /// Eight bytes of the guest's memory, little-endian. `None`: there is no memory.
+    /// Reads eight bytes of the guest's memory, little-endian. `None`: there is no memory.
     fn load(&mut self, ipa: u64) -> Option<u64>;
     /// Writes eight bytes of the guest's memory; false: there is none, or none that can be written.
     fn store(&mut self, ipa: u64, value: u64) -> bool;
-    /// Whether the guest has memory at this address.
+    /// Returns whether the guest has memory at this address.
     fn is_memory(&mut self, ipa: u64) -> bool;
-    /// The vCPU with this GICR_TYPER.Processor_Number.
+    /// Returns the vCPU with this GICR_TYPER.Processor_Number, if there is one.
     fn vcpu(&mut self, number: u32) -> Option<VcpuId>;
-    /// The first INTID beyond the guest's LPIs.
+    /// Returns the first INTID beyond the guest's LPIs.
     fn lpi_limit(&mut self) -> u32;
 
-    /// One more event stands for this LPI. If it is the first one, the LPI goes to `target`, and
-    /// the guest's tables say how it is configured and whether it is pending; the latter they say
-    /// no more. After an error it is as before.
+    /// Notes that one more event stands for this LPI. If it is the first one, the LPI goes to
+    /// `target`, and the guest's tables say how it is configured and whether it is pending; the
+    /// latter they say no more. After an error it is as before.
     fn map(&mut self, lpi: LpiId, target: Option<VcpuId>) -> Result<(), TableError>;
-    /// One event less does.
+    /// Notes that one event less stands for this LPI.
     fn unmap(&mut self, lpi: LpiId);
-    /// The guest's tables say again which LPIs are pending.
+    /// Makes the guest's tables say again which LPIs are pending.
     fn keep_pending(&mut self);
-    /// This LPI goes to another vCPU.
+    /// Routes this LPI to another vCPU.
     fn route(&mut self, lpi: LpiId, target: Option<VcpuId>);
-    /// A message for this LPI.
+    /// Takes a message for this LPI.
     fn raise(&mut self, lpi: LpiId);
-    /// This LPI is not pending any more.
+    /// Makes this LPI not pending any more.
     fn clear(&mut self, lpi: LpiId);
-    /// What the guest's table says of this LPI may have changed.
+    /// Reads again what the guest's table says of this LPI, which may have changed.
     fn reload(&mut self, lpi: LpiId);
-    /// The same for all that go to one vCPU.
+    /// Does as [`Self::reload`] for all LPIs that go to one vCPU.
     fn reload_all(&mut self, vcpu: VcpuId);
-    /// All LPIs that go to one vCPU go to another.
+    /// Routes all LPIs that go to one vCPU to another.
     fn move_all(&mut self, from: VcpuId, to: VcpuId);
 
-    /// Called now and then in what takes long. False: nobody waits for it any more.
+    /// Returns whether to go on; called now and then in what takes long. False: nobody waits for it
+    /// any more.
     fn may_go_on(&mut self) -> bool;
 }
 
 /// A sorted map.
 pub trait SortedMap<K, V> {
-    /// The value of a key.
+    /// Returns the value of a key, if it has one.
     fn get(&self, key: K) -> Option<V>;
     /// Sets the value of a key.
     fn set(&mut self, key: K, value: V) -> Result<(), NoMemory>;
     /// Forgets a key.
     fn remove(&mut self, key: K);
-    /// The first key that is at least this one, and its value.
+    /// Returns the first key that is at least this one, and its value, if there is one.
     fn at_or_after(&self, key: K) -> Option<(K, V)>;
 }
 
@@ -149,7 +150,7 @@ where
     C: SortedMap<u16, Collection>,
     E: SortedMap<Event, Translation>,
 {
-    /// Out of reset; the maps are empty.
+    /// Makes an ITS out of reset; the maps are empty.
     pub fn new(devices: D, collections: C, events: E) -> Self {
         Self {
             registers: Registers::new(),
@@ -160,19 +161,19 @@ where
         }
     }
 
-    /// Whether messages are translated.
+    /// Returns whether messages are translated.
     pub fn is_enabled(&self) -> bool {
         self.registers.enabled
     }
 
-    /// KVM_DEV_ARM_ITS_CTRL_RESET: as it was when it was made.
+    /// Serves KVM_DEV_ARM_ITS_CTRL_RESET: makes it as it was when it was made.
     pub fn reset(&mut self, env: &mut impl Env) {
         self.registers.reset();
         self.forget_devices(env);
         self.forget_collections();
     }
 
-    /// Where a collection's LPIs go.
+    /// Returns where a collection's LPIs go; `None` if nowhere.
     fn target(&self, env: &mut impl Env, collection: u16) -> Option<VcpuId> {
         self.collections
             .get(collection)

@@ -60,7 +60,7 @@ const IDENTIFICATION: [u8; GITS_PIDR4::COUNT as usize] =
     [0x40, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
 
 impl ItsRegister {
-    /// The one at an offset, with the offset that it begins at.
+    /// Returns the register at an offset, with the offset that it begins at.
     fn find(offset: u32) -> Option<(Self, u32)> {
         let word = offset & !3;
         let narrow = match word {
@@ -100,7 +100,8 @@ struct RegisterAccess {
 }
 
 impl RegisterAccess {
-    /// `None`: not a register, or not with this size and alignment.
+    /// Makes the access of `size` bytes at `offset`. `None`: not a register, or not with this size
+    /// and alignment.
     fn new(offset: u32, size: u8) -> Option<Self> {
         let (register, start) = ItsRegister::find(offset)?;
         let within = offset.wrapping_sub(start);
@@ -141,9 +142,9 @@ pub(super) const PAGE: u64 = 0x1_0000;
 /// GITS_IIDR: as KVM's, revision 0.
 const IIDR: u64 = GITS_IIDR::ProductID.of(0x4b) | GITS_IIDR::Implementer.of(0x43b);
 
-/// The fields that say how memory is accessed are in the same places in GITS_BASER and GITS_CBASER.
-/// All accesses here are cacheable and inner shareable, so what asks for something else reads back
-/// as that.
+/// Returns `value` as it reads back in the fields that say how memory is accessed: all accesses
+/// here are cacheable and inner shareable, so what asks for something else reads back as that.
+/// These fields are in the same places in GITS_BASER and GITS_CBASER.
 fn memory_attributes(value: u64) -> u64 {
     use GITS_BASER::{InnerCache, OuterCache, Shareability};
     let inner = InnerCache.get(value);
@@ -159,8 +160,8 @@ fn memory_attributes(value: u64) -> u64 {
 /// That shareability.
 const INNER_SHAREABLE: u64 = GITS_BASER::Shareability.of(1);
 
-/// A GITS_BASER of which the guest has written `value`: what the entries are and how large, and the
-/// size of pages, are not its to choose.
+/// Returns a GITS_BASER of which the guest has written `value`: what the entries are and how large,
+/// and the size of pages, are not its to choose.
 fn baser(value: u64, kind: u64) -> u64 {
     let value = GITS_BASER::Entry_Size.with(memory_attributes(value), ENTRY - 1);
     let value = GITS_BASER::Page_Size.with(value, GITS_BASER::Page_Size_64K);
@@ -176,18 +177,18 @@ impl GuestTable {
         GITS_BASER::Valid.is_set(self.0)
     }
 
-    /// The entries are in pages that this table has the addresses of.
+    /// Returns whether the entries are in pages that this table has the addresses of.
     pub(super) fn is_indirect(self) -> bool {
         GITS_BASER::Indirect.is_set(self.0)
     }
 
-    /// Bits 47:16 of the address are in their place, 51:48 are not.
+    /// Returns the address, of which bits 47:16 are in their place in the register, 51:48 are not.
     pub(super) fn address(self) -> u64 {
         self.0 & GITS_BASER::Physical_Address.mask()
             | GITS_BASER::Physical_Address_High.get(self.0) << 48
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     pub(super) fn size(self) -> u64 {
         (GITS_BASER::Size.get(self.0) + 1) * PAGE
     }
@@ -246,12 +247,12 @@ impl Registers {
         }
     }
 
-    /// The command queue's address.
+    /// Returns the command queue's address.
     pub(super) fn queue(&self) -> u64 {
         self.cbaser & GITS_CBASER::Physical_Address.mask()
     }
 
-    /// Its size in bytes, a multiple of 4 KiB.
+    /// Returns the command queue's size in bytes, a multiple of 4 KiB.
     pub(super) fn queue_size(&self) -> u64 {
         (GITS_CBASER::Size.get(self.cbaser) + 1) << 12
     }
@@ -271,15 +272,16 @@ where
     C: SortedMap<u16, Collection>,
     E: SortedMap<Event, Translation>,
 {
-    /// The guest reads `size` bytes at `offset` of the frame. What is not a register reads as zero.
+    /// Handles the guest's read of `size` bytes at `offset` of the frame. What is not a register
+    /// reads as zero.
     pub fn read(&self, offset: u32, size: u8) -> u64 {
         RegisterAccess::new(offset, size).map_or(0, |access| {
             access.extract(self.registers.read(access.register))
         })
     }
 
-    /// The guest writes `size` bytes at `offset` of the frame. A write to what is not a register is
-    /// ignored.
+    /// Handles the guest's write of `size` bytes at `offset` of the frame. A write to what is not a
+    /// register is ignored.
     pub fn write(&mut self, env: &mut impl Env, offset: u32, size: u8, value: u64) {
         if let Some(access) = RegisterAccess::new(offset, size) {
             let old = self.registers.read(access.register);
@@ -340,18 +342,18 @@ where
         self.run_commands(env);
     }
 
-    /// Whether userspace can save a register (KVM_HAS_DEVICE_ATTR).
+    /// Tells whether userspace can save a register (KVM_HAS_DEVICE_ATTR), and if not, why.
     pub fn user_has(offset: u64) -> Result<(), RegisterError> {
         user_register(offset).map(|_| ())
     }
 
-    /// Userspace reads a register, whole.
+    /// Reads a register for userspace, whole.
     pub fn user_read(&self, offset: u64) -> Result<u64, RegisterError> {
         Ok(self.registers.read(user_register(offset)?))
     }
 
-    /// Userspace sets a register, whole. Read-only ones ignore it, but GITS_CREADR takes it, and
-    /// GITS_IIDR compares.
+    /// Sets a register for userspace, whole. Read-only ones ignore it, but GITS_CREADR takes it,
+    /// and GITS_IIDR compares.
     pub fn user_write(
         &mut self,
         env: &mut impl Env,

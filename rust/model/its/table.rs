@@ -47,7 +47,7 @@ pub(super) const ITT_SHIFT: u32 = 8;
 const DEVICE_NEXT_MOST: u64 = GITS_DTE::Next.get(u64::MAX);
 const EVENT_NEXT_MOST: u64 = GITS_ITE::Next.get(u64::MAX);
 
-/// The address of entry `id` of a table, `None` if it has no such entry.
+/// Returns the address of entry `id` of a table, `None` if it has no such entry.
 pub(super) fn entry(env: &mut impl Env, table: GuestTable, id: u32) -> Option<u64> {
     let id = u64::from(id);
     if !table.is_indirect() {
@@ -63,14 +63,14 @@ pub(super) fn entry(env: &mut impl Env, table: GuestTable, id: u32) -> Option<u6
     Some(page.wrapping_add(id % IN_PAGE * ENTRY))
 }
 
-/// The page of entries that an entry of an indirect table leads to.
+/// Returns the page of entries that an entry of an indirect table leads to, if it is valid.
 fn page(entry: u64) -> Option<u64> {
     GITS_L1TE::Valid
         .is_set(entry)
         .then_some(entry & GITS_L1TE::Physical_Address.mask())
 }
 
-/// Where the entry of an event is, in its device's table.
+/// Returns where the entry of an event is, in its device's table.
 pub(super) fn itt_entry(device: &Device, event: u32) -> u64 {
     device.itt.wrapping_add(u64::from(event) * ENTRY)
 }
@@ -114,7 +114,7 @@ where
     C: SortedMap<u16, Collection>,
     E: SortedMap<Event, Translation>,
 {
-    /// KVM_DEV_ARM_ITS_SAVE_TABLES: writes everything into the guest's tables.
+    /// Serves KVM_DEV_ARM_ITS_SAVE_TABLES: writes everything into the guest's tables.
     pub fn save(&self, env: &mut impl Env) -> Result<(), TableError> {
         if self.registers.device_table().is_valid() {
             self.save_devices(env)?;
@@ -125,7 +125,8 @@ where
         Ok(())
     }
 
-    /// The first device from `id` on that the guest has a place for, and where that is.
+    /// Returns the first device from `id` on that the guest has a place for, and where that is, if
+    /// there is one.
     fn next_device(&self, env: &mut impl Env, mut id: u32) -> Option<(u32, Device, u64)> {
         while let Some((found, device)) = self.devices.at_or_after(id) {
             if let Some(place) = self.device_entry(env, found) {
@@ -199,7 +200,8 @@ where
         Ok(())
     }
 
-    /// KVM_DEV_ARM_ITS_RESTORE_TABLES: the reverse. After an error nothing is mapped.
+    /// Serves KVM_DEV_ARM_ITS_RESTORE_TABLES: reads everything from the guest's tables. After an
+    /// error nothing is mapped.
     pub fn restore(&mut self, env: &mut impl Env) -> Result<(), TableError> {
         let restored = self
             .restore_collections(env)

@@ -17,7 +17,7 @@ pub enum FilterAction {
 }
 
 impl FilterAction {
-    /// From `kvm_smccc_filter.action`.
+    /// Makes it from `kvm_smccc_filter.action`, if that is one.
     pub const fn new(action: u8) -> Option<Self> {
         match action {
             0 => Some(Self::Handle),
@@ -74,18 +74,18 @@ pub struct Filter<R> {
 }
 
 impl<R: Ranges> Filter<R> {
-    /// Without ranges: `ranges` has none.
+    /// Makes a filter without ranges: `ranges` has none.
     pub const fn new(ranges: R) -> Self {
         Self { ranges }
     }
 
-    /// Whether nothing is filtered.
+    /// Returns whether nothing is filtered.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// How many ranges end before `function`: where the one that it is in would be, or would have
-    /// to be.
+    /// Returns how many ranges end before `function`: where the one that it is in would be, or
+    /// would have to be.
     fn place(&self, function: u32) -> usize {
         self.ranges.partition_point(|range| range.last < function)
     }
@@ -122,7 +122,7 @@ impl<R: Ranges> Filter<R> {
         }
     }
 
-    /// What happens to a call of this function.
+    /// Returns what happens to a call of this function.
     pub fn action(&self, function: u32) -> FilterAction {
         match self.ranges.get(self.place(function)) {
             Some(range) if range.first <= function => range.action,

@@ -17,7 +17,7 @@ pub enum Mitigation {
 }
 
 impl Mitigation {
-    /// What ARCH_FEATURES says of ARCH_WORKAROUND_1 and 3.
+    /// Returns what ARCH_FEATURES says of ARCH_WORKAROUND_1 and 3.
     #[inline(always)]
     pub(super) const fn answer(self) -> u64 {
         match self {
@@ -27,7 +27,7 @@ impl Mitigation {
         }
     }
 
-    /// Its level in the pseudo registers of ARCH_WORKAROUND_1 and 3.
+    /// Returns its level in the pseudo registers of ARCH_WORKAROUND_1 and 3.
     const fn level(self) -> u64 {
         match self {
             Self::Vulnerable => 0,
@@ -142,8 +142,9 @@ const LEVEL: u64 = 0xf;
 const ENABLED: u64 = 1 << 4;
 
 impl Firmware {
-    /// ARCH_WORKAROUND_2: no firmware call where the guest has SSBS or where nothing helps, else
-    /// "not required" (-2), because a mitigated host protects a guest without SSBS all the time.
+    /// Returns what ARCH_FEATURES says of ARCH_WORKAROUND_2: no firmware call where the guest has
+    /// SSBS or where nothing helps, else "not required" (-2), because a mitigated host protects a
+    /// guest without SSBS all the time.
     #[inline(always)]
     pub(super) const fn workaround_2(&self) -> u64 {
         match self.spectre_v4 {
@@ -153,7 +154,7 @@ impl Firmware {
         }
     }
 
-    /// Variant 4's level: 0 not available, 3 not required.
+    /// Returns variant 4's level: 0 not available, 3 not required.
     const fn level_2(&self) -> u64 {
         if self.workaround_2() == NOT_SUPPORTED {
             0
@@ -162,7 +163,7 @@ impl Firmware {
         }
     }
 
-    /// The register's value.
+    /// Returns the register's value.
     pub const fn get(&self, reg: FwReg) -> u64 {
         match reg {
             FwReg::PsciVersion => self.psci.version.bits() as u64,
@@ -176,8 +177,8 @@ impl Firmware {
         }
     }
 
-    /// Userspace sets a register. `psci_0_2`: the vCPU was made with KVM_ARM_VCPU_PSCI_0_2; `ran`:
-    /// the VM has run. A workaround takes any level up to the host's and keeps the host's.
+    /// Sets a register for userspace. `psci_0_2`: the vCPU was made with KVM_ARM_VCPU_PSCI_0_2;
+    /// `ran`: the VM has run. A workaround takes any level up to the host's and keeps the host's.
     pub fn set(
         &mut self,
         reg: FwReg,

@@ -82,7 +82,8 @@ impl Call {
     }
 }
 
-/// What the call asks for. `arguments`: x1 to x3. `stolen_time`: the vCPU has an address for it.
+/// Returns what the call asks for. `arguments`: x1 to x3. `stolen_time`: the vCPU has an address
+/// for it.
 ///
 /// Inlined where it is used: a fast exit needs nothing but the registers of an answer, and what is
 /// known of a function need not be put together to be taken apart again.
@@ -149,7 +150,7 @@ fn vendor(firmware: &Firmware, function: u32, first: u32) -> Call {
     }
 }
 
-/// The answer to [`Call::Ptp`]: nanoseconds since 1970 and the counter, each in two halves.
+/// Returns the answer to [`Call::Ptp`]: nanoseconds since 1970 and the counter, each in two halves.
 pub const fn ptp(real_time_ns: u64, counter: u64) -> [u64; 4] {
     [
         real_time_ns >> 32,
@@ -175,7 +176,8 @@ const fn value(x0: u64) -> Call {
     Call::Return([x0, 0, 0, 0])
 }
 
-/// A UUID in four registers: each takes four bytes in their order, as a little-endian number.
+/// Returns a UUID in four registers: each takes four bytes in their order, as a little-endian
+/// number.
 const fn uuid(bytes: &[u8; 16]) -> [u64; 4] {
     const fn word(bytes: &[u8; 16], at: usize) -> u64 {
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as u64

@@ -23,7 +23,7 @@ const UUID: [u64; 4] = super::uuid(&[
     0x0d, 0x21, 0xe0, 0x00, 0x43, 0x84, 0x11, 0xeb, 0x80, 0x70, 0x52, 0x44, 0x55, 0x4e, 0x5a, 0x4c,
 ]);
 
-/// Whether a function identifier is this interface's.
+/// Returns whether a function identifier is this interface's.
 #[inline(always)]
 pub const fn is_trng(function: u32) -> bool {
     matches!(
@@ -62,8 +62,8 @@ const fn random_bits(bits: u32, wide: bool) -> Call {
     }
 }
 
-/// x0 to x3 for `bits` random bits: the lowest are in x3, what was not asked for is zero. `entropy`
-/// is used once and must be wiped by the caller.
+/// Returns x0 to x3 for `bits` random bits: the lowest are in x3, what was not asked for is zero.
+/// `entropy` is used once and must be wiped by the caller.
 pub const fn random(bits: u8, wide: bool, entropy: [u64; 3]) -> [u64; 4] {
     const fn word(entropy: u64, bits: u8, used: u8, width: u8) -> u64 {
         let left = bits.saturating_sub(used);

@@ -29,17 +29,17 @@ impl Perm {
     /// All.
     pub const RWX: Perm = Perm::new(true, true, true);
 
-    /// These permissions.
+    /// Makes these permissions: to read, to write, to execute.
     pub const fn new(r: bool, w: bool, x: bool) -> Self {
         Self { r, w, x }
     }
 
-    /// What either of the two allows.
+    /// Returns what either of the two allows.
     pub const fn union(self, other: Perm) -> Perm {
         Perm::new(self.r || other.r, self.w || other.w, self.x || other.x)
     }
 
-    /// Whether everything that `other` allows is allowed here.
+    /// Returns whether everything that `other` allows is allowed here.
     pub const fn contains(self, other: Perm) -> bool {
         (self.r || !other.r) && (self.w || !other.w) && (self.x || !other.x)
     }
@@ -80,19 +80,19 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Where `ipa`, which this leaf translates, leads.
+    /// Returns where `ipa`, which this leaf translates, leads.
     pub const fn output(&self, granule: Granule, ipa: Ipa) -> HostPa {
         self.pa
             .wrapping_add(ipa.offset_in(granule.size(self.level)))
     }
 
-    /// The same with other permissions.
+    /// Returns the same leaf with other permissions.
     pub(super) const fn with_perm(mut self, perm: Perm) -> Self {
         self.attributes.perm = perm;
         self
     }
 
-    /// The same with the access flag as given.
+    /// Returns the same leaf with the access flag as given.
     pub(super) const fn with_young(mut self, young: bool) -> Self {
         self.attributes.young = young;
         self

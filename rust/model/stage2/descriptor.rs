@@ -24,7 +24,7 @@ struct DescriptorField {
 }
 
 impl DescriptorField {
-    /// Bits `high` to `low`.
+    /// Makes the field of bits `high` to `low`.
     const fn bits(high: u32, low: u32) -> Self {
         Self {
             shift: low & 63,
@@ -136,7 +136,7 @@ impl Format {
         }
     }
 
-    /// The block or page descriptor.
+    /// Returns the block or page descriptor of `leaf`.
     pub(super) const fn leaf(self, leaf: Leaf) -> u64 {
         let Attributes { perm, mem, young } = leaf.attributes;
         let mut descriptor = VALID | (leaf.pa.raw() & OUTPUT) | SH.put(SH_INNER);
@@ -162,7 +162,8 @@ impl Format {
             })
     }
 
-    /// The same leaf, invalid, and remembered as one that awaits cache maintenance.
+    /// Returns the descriptor of `leaf`, invalid, and remembered as one that awaits cache
+    /// maintenance.
     pub(super) const fn dead(self, leaf: Leaf) -> u64 {
         (self.leaf(leaf) & !VALID) | DEAD
     }
@@ -235,7 +236,7 @@ mod tests {
         }
     }
 
-    /// Written out by hand from the tables in DDI 0487.
+    /// Compares with what is written out by hand from the tables in DDI 0487.
     #[test]
     fn known_descriptors() {
         let ram = leaf(Level::L3, 0x1234_5000, Perm::RWX, MemType::Normal, true);
@@ -309,7 +310,7 @@ mod tests {
         assert_eq!(Format::LOCK & 1, 0);
     }
 
-    /// The CPU takes them for invalid, and so must we.
+    /// Checks that we take for invalid what the CPU does.
     #[test]
     fn reserved_encodings_are_empty() {
         assert_eq!(FWB.decode(Level::L3, 0b01), Entry::Empty);

@@ -72,8 +72,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// An IPA space of `ipa_bits` bits, in pages of `granule`, on a CPU with `pa_bits` bits of
-    /// physical address.
+    /// Makes an IPA space of `ipa_bits` bits, in pages of `granule`, on a CPU with `pa_bits` bits
+    /// of physical address.
     pub const fn new(granule: Granule, ipa_bits: u32, pa_bits: u32) -> Result<Self, GeometryError> {
         // VTCR_EL2.PS has the encoding of PARange. What lies above 48 bits is not reachable, see
         // the top of this file.
@@ -117,28 +117,28 @@ impl Geometry {
         })
     }
 
-    /// The size of pages and tables.
+    /// Returns the size of pages and tables.
     pub const fn granule(&self) -> Granule {
         self.granule
     }
 
-    /// Bits of the IPA space.
+    /// Returns how many bits the IPA space has.
     pub const fn ipa_bits(&self) -> u32 {
         self.ipa_bits
     }
 
-    /// Bits of the host's physical addresses that can be mapped.
+    /// Returns how many bits the host's physical addresses that can be mapped have.
     pub const fn pa_bits(&self) -> u32 {
         self.pa_bits
     }
 
-    /// VTCR_EL2.T0SZ.
+    /// Returns VTCR_EL2.T0SZ.
     pub const fn t0sz(&self) -> u8 {
         64u32.wrapping_sub(self.ipa_bits) as u8
     }
 
-    /// VTCR_EL2.SL0: with the 4 KiB granule the start levels 2, 1, 0 are 0, 1, 2, with others 3, 2,
-    /// 1 are.
+    /// Returns VTCR_EL2.SL0: with the 4 KiB granule the start levels 2, 1, 0 are 0, 1, 2, with
+    /// others 3, 2, 1 are.
     pub const fn sl0(&self) -> u8 {
         let last = match self.granule {
             Granule::K4 => Level::L2,
@@ -147,37 +147,38 @@ impl Geometry {
         last.number().wrapping_sub(self.start.number())
     }
 
-    /// VTCR_EL2.PS.
+    /// Returns VTCR_EL2.PS.
     pub const fn ps(&self) -> u8 {
         self.ps
     }
 
-    /// The level of the root.
+    /// Returns the level of the root.
     pub const fn start_level(&self) -> Level {
         self.start
     }
 
-    /// How many tables lie side by side at the root.
+    /// Returns how many tables lie side by side at the root.
     pub const fn root_tables(&self) -> usize {
         1 << (self.root_bits & (usize::BITS - 1))
     }
 
-    /// Bytes of the root, which is also the alignment that VTTBR_EL2.BADDR wants of it.
+    /// Returns the size of the root in bytes, which is also the alignment that VTTBR_EL2.BADDR
+    /// wants of it.
     pub const fn root_size(&self) -> u64 {
         (self.root_tables() as u64).wrapping_mul(self.granule.page_size())
     }
 
-    /// The most tables that one [`map`](super::Stage2::map) takes from its pool.
+    /// Returns the most tables that one [`map`](super::Stage2::map) takes from its pool.
     pub const fn tables_per_map(&self) -> usize {
         3u8.wrapping_sub(self.start.number()) as usize
     }
 
-    /// The end of the IPA space.
+    /// Returns the end of the IPA space.
     pub const fn end(&self) -> Ipa {
         Ipa::new(1 << (self.ipa_bits & 63))
     }
 
-    /// Whether `size` bytes from `pa` can be mapped.
+    /// Returns whether `size` bytes from `pa` can be mapped.
     pub const fn can_output(&self, pa: HostPa, size: u64) -> bool {
         let end = 1u64 << (self.pa_bits & 63);
         match pa.checked_add(size) {

@@ -160,7 +160,7 @@ impl<P: Platform> Stage2<P> {
         }
     }
 
-    /// A leaf is at `at`, where `want` should be or above.
+    /// Maps `want` where there is a leaf at `at`, which is where `want` should be or above.
     fn map_over<'a>(
         &'a self,
         pool: &mut impl TablePool<P::Table>,

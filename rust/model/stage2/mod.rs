@@ -182,12 +182,12 @@ impl<P: Platform> Stage2<P> {
         }
     }
 
-    /// The shape of the translation.
+    /// Returns the shape of the translation.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// The machine that the tables live on.
+    /// Returns the machine that the tables live on.
     pub fn platform(&self) -> &P {
         &self.platform
     }

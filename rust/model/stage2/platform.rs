@@ -117,8 +117,8 @@ pub trait TableMemory {
         table: Self::Table,
     ) -> Result<(), Self::Table>;
 
-    /// The same, but of the table's descriptors each becomes what `part` returns for its index, and
-    /// leads to no table.
+    /// Does as [`Self::link`], but of the table's descriptors each becomes what `part` returns for
+    /// its index, and leads to no table.
     ///
     /// Returns whether the descriptor was `old`; if not, the table is freed.
     fn link_parts<'a>(
@@ -182,8 +182,8 @@ pub trait Tlb {
     /// ones.
     fn flush(&self, stale: Range<Ipa>, leaf: Option<Level>);
 
-    /// The same for the one leaf of `level` at `ipa`, on this CPU only: TLBI IPAS2E1, VMALLE1, with
-    /// non-shareable DSBs.
+    /// Does as [`Self::flush`] for the one leaf of `level` at `ipa`, on this CPU only: TLBI
+    /// IPAS2E1, VMALLE1, with non-shareable DSBs.
     ///
     /// For permissions that were added. Another CPU that still has the old entry faults, comes to
     /// [`map`](super::Stage2::map), and forgets it then.
@@ -193,22 +193,22 @@ pub trait Tlb {
 /// Cache maintenance for the memory that a guest is given. All of it does nothing where the CPU
 /// does not need it.
 pub trait Coherency {
-    /// A guest is about to be able to reach `size` bytes from `pa` through a new Normal cacheable
-    /// mapping.
+    /// Prepares `size` bytes from `pa` that a guest is about to be able to reach through a new
+    /// Normal cacheable mapping.
     ///
     /// Without FEAT_S2FWB a guest whose MMU is off, or who maps it non-cacheable, goes past the
     /// caches: clean and invalidate to the point of coherency.
     fn before_data(&self, pa: HostPa, size: u64);
 
-    /// A guest is about to be able to execute from these bytes.
+    /// Prepares these bytes, which a guest is about to be able to execute from.
     ///
     /// Without CTR_EL0.DIC, invalidate the instruction caches; without IDC, clean the data caches
     /// to the point of unification first. A VIPT instruction cache needs `IC IALLUIS`: the guest's
     /// virtual address is not known.
     fn before_exec(&self, pa: HostPa, size: u64);
 
-    /// No CPU can reach these bytes through these tables any more; they were mapped Normal
-    /// cacheable.
+    /// Takes care of these bytes, which no CPU can reach through these tables any more; they were
+    /// mapped Normal cacheable.
     ///
     /// Called only where [`Format::fwb`](super::Format) is off. What the guest wrote past the
     /// caches must not be hidden by a line that the host's caches fetched before: clean and

@@ -22,7 +22,7 @@ pub struct Stale {
 }
 
 impl Stale {
-    /// Nothing.
+    /// Makes one with nothing to forget.
     pub const fn new() -> Self {
         Self {
             range: None,
@@ -30,23 +30,23 @@ impl Stale {
         }
     }
 
-    /// Whether there is nothing to forget.
+    /// Returns whether there is nothing to forget.
     pub const fn is_empty(&self) -> bool {
         self.range.is_none()
     }
 
-    /// The leaf of `level` that maps `base`.
+    /// Adds the leaf of `level` that maps `base`.
     pub(super) fn add_leaf(&mut self, granule: Granule, base: Ipa, level: Level) {
         self.add(base..base.wrapping_add(granule.size(level)), Some(level));
     }
 
-    /// A table that was unlinked while some of the leaves below it, all in `range`, were still
+    /// Adds a table that was unlinked while some of the leaves below it, all in `range`, were still
     /// valid.
     pub(super) fn add_table(&mut self, range: Range<Ipa>) {
         self.add(range, None);
     }
 
-    /// An empty table that was unlinked; `ipa` is one of the addresses that it would have
+    /// Adds an empty table that was unlinked; `ipa` is one of the addresses that it would have
     /// translated.
     ///
     /// One address is enough: TLBI IPAS2E1IS drops the descriptors of all levels on the way to it,
@@ -66,7 +66,7 @@ impl Stale {
         };
     }
 
-    /// Makes all CPUs forget.
+    /// Makes all CPUs forget what is in it.
     pub(super) fn flush(self, tlb: &impl Tlb) -> Flushed {
         if let Some(range) = self.range {
             tlb.flush(range, self.leaf);

@@ -12,8 +12,8 @@ use super::Stage2;
 use crate::model::types::Ipa;
 use core::ops::{ControlFlow, Range};
 
-/// Whether a descriptor that covers `size` bytes, and that `ipa` begins, translates nothing outside
-/// of `ipa..end`.
+/// Returns whether a descriptor that covers `size` bytes, and that `ipa` begins, translates nothing
+/// outside of `ipa..end`.
 fn covers(size: u64, ipa: Ipa, end: Ipa) -> bool {
     ipa.is_aligned(size) && end.checked_sub(ipa).is_some_and(|bytes| bytes >= size)
 }
@@ -41,11 +41,11 @@ impl<P: Platform> Stage2<P> {
         (!done).then_some(rest.start)
     }
 
-    /// The same for several ranges, with one flush for all of them: the places that one piece of
-    /// the host's memory has.
+    /// Unmaps several ranges as [`Self::unmap`] does one, with one flush for all of them: the
+    /// places that one piece of the host's memory has.
     ///
-    /// Whether all are through. If not, what begins where it ends is, and the others are to be
-    /// given again.
+    /// Returns whether all are through. If not, what begins where it ends is, and the others are to
+    /// be given again.
     #[must_use = "the ranges may not be through"]
     pub fn unmap_each(&mut self, ranges: &mut [Range<Ipa>], limit: usize) -> bool {
         let mut work = Work::new(limit);
@@ -206,7 +206,7 @@ impl<P: Platform> Stage2<P> {
         }
     }
 
-    /// If it is `empty`, unlinks the table of `level` that translates `ipa`, and those above it as
+    /// Unlinks the table of `level` that translates `ipa`, if it is `empty`, and those above it as
     /// far as they are empty then.
     ///
     /// Whether a table is empty is found out by looking, beginning behind the descriptors that were
@@ -230,7 +230,7 @@ impl<P: Platform> Stage2<P> {
         }
     }
 
-    /// Whether all descriptors of the table of `at` are empty. The root stays: it never is.
+    /// Returns whether all descriptors of the table of `at` are empty. The root stays: it never is.
     fn is_empty<'a>(&'a self, at: &Position<'a, P>) -> bool {
         let (table, first) = (at.at.table, at.at.index.wrapping_add(1));
         at.level > self.geometry.start_level()
@@ -240,7 +240,7 @@ impl<P: Platform> Stage2<P> {
             })
     }
 
-    /// Whether nothing is at `at`.
+    /// Returns whether nothing is at `at`.
     #[inline]
     fn is_unused<'a>(&'a self, at: DescriptorAddr<LinkedOf<'a, P>>) -> bool {
         self.platform.load(at).0 == Format::EMPTY

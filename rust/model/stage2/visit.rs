@@ -25,7 +25,7 @@ pub(super) struct Position<'a, P: Platform + 'a> {
 pub(super) struct Work(usize);
 
 impl Work {
-    /// At least one, so that every call makes progress.
+    /// Makes it from a limit, but at least one, so that every call makes progress.
     pub(super) fn new(limit: usize) -> Self {
         Self(limit.max(1))
     }
@@ -64,7 +64,7 @@ impl<P: Platform> Stage2<P> {
         }
     }
 
-    /// The same descriptor, as it is now.
+    /// Reads the same descriptor, as it is now.
     #[inline(always)]
     pub(super) fn read_again<'a>(&'a self, at: &Position<'a, P>) -> Position<'a, P> {
         self.read(at.level, at.at.table, at.at.index)
@@ -79,8 +79,8 @@ impl<P: Platform> Stage2<P> {
         )
     }
 
-    /// The descriptor that ends the lookup of `ipa`, or the one at `deepest` that would carry it
-    /// on.
+    /// Returns the descriptor that ends the lookup of `ipa`, or the one at `deepest` that would
+    /// carry it on.
     pub(super) fn descend(&self, ipa: Ipa, deepest: Level) -> Position<'_, P> {
         let mut at = self.read_root(ipa);
         while at.level < deepest {
@@ -92,14 +92,14 @@ impl<P: Platform> Stage2<P> {
         at
     }
 
-    /// The descriptor after this one in the same table.
+    /// Returns the descriptor after this one in the same table, if there is one.
     #[inline(always)]
     pub(super) fn read_following<'a>(&'a self, at: &Position<'a, P>) -> Option<Position<'a, P>> {
         let next = at.at.following(P::GRANULE)?;
         Some(self.read(at.level, next.table, next.index))
     }
 
-    /// The pages that `range` touches, as far as there are any.
+    /// Returns the pages that `range` touches, as far as there are any.
     pub(super) fn clamp(&self, range: &Range<Ipa>) -> Range<Ipa> {
         let end = self.geometry.end();
         let page = P::GRANULE.page_size();
@@ -148,9 +148,9 @@ impl<P: Platform> Stage2<P> {
         None
     }
 
-    /// The first block of level 2 in `range` that is mapped in pages, by a table of its own,
-    /// looking at about `limit` descriptors; and where to go on if there is none before. `None` at
-    /// the end. Shared lock.
+    /// Returns the first block of level 2 in `range` that is mapped in pages, by a table of its
+    /// own, looking at about `limit` descriptors; as an error, where to go on if there is none
+    /// before. `None` at the end. Shared lock.
     pub fn next_pages(&self, range: Range<Ipa>, limit: usize) -> Option<Result<Ipa, Ipa>> {
         let range = self.clamp(&range);
         let mut ipa = range.start;

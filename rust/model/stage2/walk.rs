@@ -10,7 +10,7 @@ use super::Stage2;
 use crate::model::types::Ipa;
 
 impl<P: Platform> Stage2<P> {
-    /// The block or page that maps `ipa`, if there is one. Shared lock.
+    /// Returns the block or page that maps `ipa`, if there is one. Shared lock.
     pub fn walk(&self, ipa: Ipa) -> Option<Leaf> {
         if ipa >= self.geometry.end() {
             return None;

@@ -8,9 +8,9 @@ use crate::speculation;
 /// The largest cache index: seven levels, instruction and data.
 pub const CSSELR_COUNT: u8 = 14;
 
-/// CLIDR_EL1 of a guest: the least that is consistent with CTR_EL0, because the host's caches vary
-/// from CPU to CPU. One level, or a unified second one if the instruction cache must be invalidated
-/// but the data cache not cleaned.
+/// Returns CLIDR_EL1 of a guest: the least that is consistent with CTR_EL0, because the host's
+/// caches vary from CPU to CPU. One level, or a unified second one if the instruction cache must be
+/// invalidated but the data cache not cleaned.
 pub const fn clidr(ctr: u64) -> u64 {
     use regs::CLIDR_EL1 as C;
     const INSTRUCTION: u64 = 1;
@@ -28,8 +28,8 @@ pub const fn clidr(ctr: u64) -> u64 {
     data | instruction | C::LoC.of(loc)
 }
 
-/// CCSIDR_EL1 of a guest: one set, one way, lines as CTR_EL0 says. Guests must not maintain caches
-/// by set and way; this geometry keeps those that do from looping long.
+/// Returns CCSIDR_EL1 of a guest: one set, one way, lines as CTR_EL0 says. Guests must not maintain
+/// caches by set and way; this geometry keeps those that do from looping long.
 pub const fn ccsidr(ctr: u64, csselr: u64) -> u64 {
     let log2_words = if regs::CSSELR_EL1::InD.is_set(csselr) {
         regs::CTR_EL0::IminLine.get(ctr)
@@ -45,7 +45,7 @@ pub const fn ccsidr(ctr: u64, csselr: u64) -> u64 {
 pub struct Geometries([Option<u32>; CSSELR_COUNT as usize]);
 
 impl Geometries {
-    /// That of the cache `csselr`.
+    /// Returns CCSIDR_EL1 of the cache `csselr`.
     pub fn get(&self, ctr: u64, csselr: u64) -> u64 {
         let given = speculation::get(&self.0, csselr as usize)
             .copied()
@@ -53,8 +53,8 @@ impl Geometries {
         given.map_or_else(|| ccsidr(ctr, csselr), u64::from)
     }
 
-    /// Userspace gives the cache `csselr` this one. False is -EINVAL: its lines are shorter than
-    /// the CPU's, so that a guest that maintains line by line would skip some.
+    /// Sets CCSIDR_EL1 of the cache `csselr` for userspace. False is -EINVAL: its lines are shorter
+    /// than the CPU's, so that a guest that maintains line by line would skip some.
     #[must_use]
     pub fn set(&mut self, ctr: u64, csselr: u64, value: u32) -> bool {
         let line = regs::CCSIDR_EL1::LineSize;
@@ -68,9 +68,9 @@ impl Geometries {
     }
 }
 
-/// What CLIDR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: a reserved bit, or
-/// a hierarchy without a point of unification to clean to while the host's CTR_EL0 (`ctr`) says
-/// that cleaning is needed.
+/// Returns what CLIDR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: a reserved
+/// bit, or a hierarchy without a point of unification to clean to while the host's CTR_EL0 (`ctr`)
+/// says that cleaning is needed.
 pub const fn set_clidr(ctr: u64, value: u64) -> Option<u64> {
     use regs::CLIDR_EL1 as C;
     let claims_idc = !C::LoC.is_set(value) || !C::LoUIS.is_set(value) && !C::LoUU.is_set(value);

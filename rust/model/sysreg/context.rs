@@ -123,7 +123,7 @@ macro_rules! define {
             /// How many there are.
             pub const COUNT: usize = [$($(Self::$name),*),*].len();
 
-            /// The register's place in the context.
+            /// Returns the register's place in the context.
             pub const fn index(self) -> usize {
                 self as usize
             }

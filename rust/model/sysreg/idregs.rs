@@ -38,7 +38,7 @@ impl IdReg {
     /// ID_AA64ISAR2_EL1.
     pub const AA64ISAR2: Self = Self::known(regs::ID_AA64ISAR2_EL1::ENCODING);
 
-    /// The register with this encoding, in a constant.
+    /// Returns the register with this encoding, in a constant.
     const fn known(encoding: Encoding) -> Self {
         match Self::new(encoding) {
             Some(id) => id,
@@ -46,7 +46,7 @@ impl IdReg {
         }
     }
 
-    /// The register with this encoding, if it is one.
+    /// Returns the register with this encoding, if it is one.
     pub const fn new(encoding: Encoding) -> Option<Self> {
         const FIRST: u16 = Encoding::new(3, 0, 0, 1, 0).bits();
         const LAST: u16 = Encoding::new(3, 0, 0, 7, 7).bits();
@@ -64,7 +64,7 @@ impl IdReg {
         None
     }
 
-    /// Its encoding.
+    /// Returns its encoding.
     pub const fn encoding(self) -> Encoding {
         let at = self.0 as usize;
         if at < GROUP {
@@ -75,18 +75,18 @@ impl IdReg {
         }
     }
 
-    /// Its place in a register file of [`Self::COUNT`].
+    /// Returns its place in a register file of [`Self::COUNT`].
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Whether it describes AArch32 (CRm 1-3): zero without AArch32.
+    /// Returns whether it describes AArch32 (CRm 1-3): zero without AArch32.
     pub const fn is_aarch32(self) -> bool {
         self.0 < 24
     }
 
-    /// Whether userspace's writes are ignored: those of AArch32, without the hidden (ID_AFR0,
-    /// ID_DFR1) and unallocated ones among them, which take zero only.
+    /// Returns whether userspace's writes are ignored: those of AArch32, without the hidden
+    /// (ID_AFR0, ID_DFR1) and unallocated ones among them, which take zero only.
     const fn ignores_writes(self) -> bool {
         const AFR0: u8 = 3;
         const UNALLOCATED: u8 = 19;
@@ -95,8 +95,8 @@ impl IdReg {
         self.is_aarch32() && !matches!(self.0, AFR0 | UNALLOCATED | DFR1 | UNALLOCATED_TOO)
     }
 
-    /// Whether it is one of MIDR, REVIDR, AIDR, which describe the implementation and not its
-    /// features.
+    /// Returns whether it is one of MIDR, REVIDR, AIDR, which describe the implementation and not
+    /// its features.
     pub const fn is_implementation(self) -> bool {
         self.0 as usize > GROUP
     }
@@ -107,7 +107,7 @@ impl IdReg {
             .filter(move |rule| rule.register == self.encoding())
     }
 
-    /// The bits that userspace may change.
+    /// Returns the bits that userspace may change.
     pub fn writable(self) -> u64 {
         match self.encoding() {
             regs::MIDR_EL1::ENCODING => u64::from(u32::MAX),
@@ -205,14 +205,14 @@ impl Default for IdRegs {
 }
 
 impl IdRegs {
-    /// All zero, to be filled with [`Self::assign`].
+    /// Makes registers that are all zero, to be filled with [`Self::assign`].
     pub const fn new() -> Self {
         Self {
             values: [0; IdReg::COUNT],
         }
     }
 
-    /// The value that a read gives.
+    /// Returns the value that a read gives.
     pub fn get(&self, id: IdReg) -> u64 {
         self.values.get(id.index()).copied().unwrap_or(0)
     }
@@ -224,12 +224,13 @@ impl IdRegs {
         }
     }
 
-    /// Field of the register with this encoding; zero if that is no identification register.
+    /// Returns the field of the register with this encoding; zero if that is no identification
+    /// register.
     pub fn field(&self, encoding: Encoding, field: super::Field) -> u64 {
         IdReg::new(encoding).map_or(0, |id| field.get(self.get(id)))
     }
 
-    /// Whether FEAT_PAuth is there in any of its forms.
+    /// Returns whether FEAT_PAuth is there in any of its forms.
     pub fn has_pointer_auth(&self) -> bool {
         use regs::{ID_AA64ISAR1_EL1 as I1, ID_AA64ISAR2_EL1 as I2};
         let one = I1::APA.mask() | I1::API.mask() | I1::GPA.mask() | I1::GPI.mask();
@@ -237,13 +238,13 @@ impl IdRegs {
         self.get(IdReg::AA64ISAR1) & one != 0 || self.get(IdReg::AA64ISAR2) & two != 0
     }
 
-    /// Whether FEAT_MOPS is there.
+    /// Returns whether FEAT_MOPS is there.
     pub fn has_mops(&self) -> bool {
         use regs::ID_AA64ISAR2_EL1 as I2;
         I2::MOPS.get(self.get(IdReg::AA64ISAR2)) != 0
     }
 
-    /// What a new VM sees on this host.
+    /// Returns what a new VM sees on this host.
     pub fn for_guest(host: &Self, config: &IdConfig) -> Self {
         let mut guest = Self::new();
         for rule in RULES {
@@ -261,8 +262,8 @@ impl IdRegs {
         guest
     }
 
-    /// Userspace sets a feature register of a VM that has not run (`ran` is false) or has. `limit`
-    /// is what [`Self::for_guest`] gave.
+    /// Sets for userspace a feature register of a VM that has not run (`ran` is false) or has.
+    /// `limit` is what [`Self::for_guest`] gave.
     ///
     /// A field that userspace may change takes the limit's value or a safer one; all others only
     /// the limit's. Most AArch32 registers take anything and keep nothing.
@@ -292,7 +293,7 @@ impl IdRegs {
         Ok(())
     }
 
-    /// Userspace sets MIDR, REVIDR or AIDR: any value if the VM made them writable
+    /// Sets MIDR, REVIDR or AIDR for userspace: any value if the VM made them writable
     /// (KVM_CAP_ARM_WRITABLE_IMP_ID_REGS) and has not run, else only the present one.
     pub fn set_implementation(
         &mut self,
@@ -315,8 +316,8 @@ impl IdRegs {
         }
     }
 
-    /// The last step before the VM first runs: whether it has an in-kernel GICv3 is known now,
-    /// whatever userspace set.
+    /// Takes the last step before the VM first runs: whether it has an in-kernel GICv3 is known
+    /// now, whatever userspace set.
     pub fn finalize(&mut self, gic: bool) {
         use regs::ID_AA64PFR0_EL1 as P;
         let value = if gic { P::GIC_IMP } else { P::GIC_NI };
@@ -325,7 +326,7 @@ impl IdRegs {
     }
 }
 
-/// A PMU that is not PMUv3 has always been shown as such by mistake: taken as none.
+/// Takes a PMU that is not PMUv3 for none: it has always been shown as such by mistake.
 fn forgive(id: IdReg, value: u64) -> u64 {
     use regs::ID_AA64DFR0_EL1 as D;
     if id.encoding() == D::ENCODING && D::PMUVer.get(value) == D::PMUVer_IMP_DEF {
@@ -336,7 +337,7 @@ fn forgive(id: IdReg, value: u64) -> u64 {
 }
 
 impl FieldRule {
-    /// The field's bits in a new VM, on a host whose register is `host`.
+    /// Returns the field's bits in a new VM, on a host whose register is `host`.
     fn value(&self, host: u64, config: &IdConfig) -> u64 {
         let raw = self.field.get(host);
         match self.take {
@@ -363,8 +364,8 @@ impl FieldRule {
         }
     }
 
-    /// Whether userspace may give the field its value in `new`, where at most its value in `limit`
-    /// is there.
+    /// Returns whether userspace may give the field its value in `new`, where at most its value in
+    /// `limit` is there.
     fn allows(&self, limit: u64, new: u64) -> bool {
         let (most, value) = (self.field.number(limit), self.field.number(new));
         value == most
@@ -377,13 +378,13 @@ impl FieldRule {
     }
 }
 
-/// CSV2 or CSV3: 1 at most (CSV2's 2 promises SCXTNUM_EL1), 1 also where the host knows better than
-/// the CPU.
+/// Returns CSV2 or CSV3: 1 at most (CSV2's 2 promises SCXTNUM_EL1), 1 also where the host knows
+/// better than the CPU.
 fn csv(host: u64, unaffected: bool) -> u64 {
     u64::from(unaffected || host != 0)
 }
 
-/// ID_AA64MMFR0_EL1.PARANGE for this many bits, rounded down; 32 at least.
+/// Returns ID_AA64MMFR0_EL1.PARANGE for this many bits, rounded down; 32 at least.
 const fn range_of(bits: u8) -> u64 {
     match bits {
         0..=35 => 0,

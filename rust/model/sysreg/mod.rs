@@ -26,8 +26,8 @@ pub use table::{lookup, Row};
 pub struct Encoding(u16);
 
 impl Encoding {
-    /// The encoding of the register `S<op0>_<op1>_C<crn>_C<crm>_<op2>`. Each number is cut to its
-    /// width.
+    /// Returns the encoding of the register `S<op0>_<op1>_C<crn>_C<crm>_<op2>`. Each number is cut
+    /// to its width.
     pub const fn new(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> Self {
         Self(
             ((op0 as u16 & 3) << 14)
@@ -38,42 +38,42 @@ impl Encoding {
         )
     }
 
-    /// The encoding whose packed form is `bits`; every value is one.
+    /// Returns the encoding whose packed form is `bits`; every value is one.
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
-    /// The packed form.
+    /// Returns the packed form.
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// op0: 1 for system instructions, 2 for debug, 3 for the other registers.
+    /// Returns op0: 1 for system instructions, 2 for debug, 3 for the other registers.
     pub const fn op0(self) -> u8 {
         (self.0 >> 14) as u8
     }
 
-    /// op1.
+    /// Returns op1.
     pub const fn op1(self) -> u8 {
         ((self.0 >> 11) & 7) as u8
     }
 
-    /// CRn.
+    /// Returns CRn.
     pub const fn crn(self) -> u8 {
         ((self.0 >> 7) & 15) as u8
     }
 
-    /// CRm.
+    /// Returns CRm.
     pub const fn crm(self) -> u8 {
         ((self.0 >> 3) & 15) as u8
     }
 
-    /// op2.
+    /// Returns op2.
     pub const fn op2(self) -> u8 {
         (self.0 & 7) as u8
     }
 
-    /// The number that Linux's `sys_reg()` makes of this encoding: the argument of
+    /// Returns the number that Linux's `sys_reg()` makes of this encoding: the argument of
     /// `read_sanitised_ftr_reg`.
     pub const fn linux(self) -> u32 {
         ((self.op0() as u32) << 19)
@@ -83,8 +83,8 @@ impl Encoding {
             | ((self.op2() as u32) << 5)
     }
 
-    /// Whether this lies in the Feature ID space (DDI 0487, D24.1.2): op0 3, op1 0, 1 or 3, CRn 0,
-    /// CRm 0-7.
+    /// Returns whether this lies in the Feature ID space (DDI 0487, D24.1.2): op0 3, op1 0, 1 or 3,
+    /// CRn 0, CRm 0-7.
     pub const fn is_feature_id(self) -> bool {
         self.op0() == 3 && matches!(self.op1(), 0 | 1 | 3) && self.crn() == 0 && self.crm() <= 7
     }
@@ -99,7 +99,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// The field of `width` bits (1-64) whose lowest bit is `shift` (0-63).
+    /// Makes the field of `width` bits (1-64) whose lowest bit is `shift` (0-63).
     pub const fn new(shift: u8, width: u8) -> Self {
         assert!(
             width > 0 && shift < 64 && width <= 64 - shift,
@@ -112,7 +112,7 @@ impl Field {
         }
     }
 
-    /// The same, for a field whose value is a two's complement number.
+    /// Makes a field as [`Self::new`] does, but one whose value is a two's complement number.
     pub const fn signed(shift: u8, width: u8) -> Self {
         let field = Self::new(shift, width);
         Self {
@@ -121,32 +121,32 @@ impl Field {
         }
     }
 
-    /// The number of its lowest bit.
+    /// Returns the number of its lowest bit.
     pub const fn shift(self) -> u32 {
         self.shift as u32
     }
 
-    /// How many bits it has.
+    /// Returns how many bits it has.
     pub const fn width(self) -> u32 {
         self.width as u32
     }
 
-    /// Whether [`Self::number`] extends the sign.
+    /// Returns whether [`Self::number`] extends the sign.
     pub const fn is_signed(self) -> bool {
         self.signed
     }
 
-    /// Ones where the field is.
+    /// Returns ones where the field is.
     pub const fn mask(self) -> u64 {
         (u64::MAX >> (64 - self.width())) << self.shift()
     }
 
-    /// The field's bits in `register`, moved to bit 0.
+    /// Returns the field's bits in `register`, moved to bit 0.
     pub const fn get(self, register: u64) -> u64 {
         (register & self.mask()) >> self.shift()
     }
 
-    /// The field as a number: sign-extended where the field is signed.
+    /// Returns the field as a number: sign-extended where the field is signed.
     pub const fn number(self, register: u64) -> i64 {
         let top = 64 - self.width();
         let left = (self.get(register) << top) as i64;
@@ -157,17 +157,17 @@ impl Field {
         }
     }
 
-    /// Whether any of its bits is set in `register`.
+    /// Returns whether any of its bits is set in `register`.
     pub const fn is_set(self, register: u64) -> bool {
         register & self.mask() != 0
     }
 
-    /// `value` moved to the field's place, cut to its width.
+    /// Returns `value` moved to the field's place, cut to its width.
     pub const fn of(self, value: u64) -> u64 {
         (value << self.shift()) & self.mask()
     }
 
-    /// `register` with the field replaced by `value`, which is cut to the field's width.
+    /// Returns `register` with the field replaced by `value`, which is cut to the field's width.
     pub const fn with(self, register: u64, value: u64) -> u64 {
         register & !self.mask() | self.of(value)
     }

@@ -111,7 +111,7 @@ pub enum Guest {
 }
 
 impl Guest {
-    /// Whether this access is UNDEFINED.
+    /// Returns whether this access is UNDEFINED.
     pub const fn is_undefined(self, write: bool) -> bool {
         match self {
             Self::ReadWrite | Self::WriteIgnored | Self::RazWi => false,
@@ -181,8 +181,8 @@ pub struct GuestFeatures(u8);
 const _: () = assert!(GuestFeatures::bit(When::SelfSynchronised) < GuestFeatures::WFXT);
 
 impl GuestFeatures {
-    /// Reads them from the guest's identification registers; `gic`: whether the VM has an in-kernel
-    /// GICv3.
+    /// Reads the features from the guest's identification registers; `gic`: whether the VM has an
+    /// in-kernel GICv3.
     pub fn new(ids: &IdRegs, gic: bool) -> Self {
         let mut bits = Self::bit(When::Always);
         if ids.has_pointer_auth() {
@@ -228,8 +228,8 @@ impl GuestFeatures {
         1 << when as u8
     }
 
-    /// Whether the guest has FEAT_IDST: how a read of a missing identification register is reported
-    /// ([`crate::model::esr::Esr::undefined_sysreg`]).
+    /// Returns whether the guest has FEAT_IDST: how a read of a missing identification register is
+    /// reported ([`crate::model::esr::Esr::undefined_sysreg`]).
     pub const fn idst(self) -> bool {
         self.0 & Self::IDST != 0
     }
@@ -239,7 +239,7 @@ impl GuestFeatures {
         self.0 & Self::WFXT != 0
     }
 
-    /// Whether the condition holds.
+    /// Returns whether the condition holds.
     pub const fn has(self, when: When) -> bool {
         matches!(when, When::Always) || self.0 & Self::bit(when) != 0
     }
@@ -280,14 +280,14 @@ impl Row {
         Self { user, ..self }
     }
 
-    /// A register of the context that the guest may write, and that userspace saves and restores;
-    /// zero after reset.
+    /// Makes the row of a register of the context that the guest may write, and that userspace
+    /// saves and restores; zero after reset.
     pub(super) const fn stored(name: &'static str, encoding: Encoding, storage: Storage) -> Self {
         Self::new(name, encoding, storage, Guest::ReadWrite, User::Plain).reset(Reset::To(0))
     }
 
-    /// A register of the context that never traps, and that userspace has among the core registers
-    /// (KVM_REG_ARM_CORE).
+    /// Makes it the row of a register of the context that never traps, and that userspace has among
+    /// the core registers (KVM_REG_ARM_CORE).
     pub(super) const fn core(self) -> Self {
         self.guest(Guest::Undefined).user(User::Hidden)
     }
@@ -330,7 +330,7 @@ impl Row {
         Self::new(name, encoding, Storage::Timer(reg), guest, user)
     }
 
-    /// The register of the context that holds the value, if one does.
+    /// Returns the register of the context that holds the value, if one does.
     pub const fn context(&self) -> Option<Reg> {
         match self.storage {
             Storage::Loaded(reg)
@@ -341,19 +341,19 @@ impl Row {
         }
     }
 
-    /// Whether a VM with `features` has it.
+    /// Returns whether a VM with `features` has the register.
     pub const fn exists(&self, features: GuestFeatures) -> bool {
         features.has(self.when)
     }
 
-    /// Whether ONE_REG reaches it.
+    /// Returns whether ONE_REG reaches the register.
     pub fn is_listed(&self, features: GuestFeatures) -> bool {
         self.user != User::Hidden && self.exists(features)
     }
 }
 
-/// The row of an encoding; `None` is UNDEFINED for the guest and -ENOENT for userspace. Whether the
-/// VM has the register: [`Row::exists`].
+/// Returns the row of an encoding; `None` is UNDEFINED for the guest and -ENOENT for userspace.
+/// Whether the VM has the register: [`Row::exists`].
 #[inline(always)]
 pub fn lookup(encoding: Encoding) -> Option<&'static Row> {
     let bits = usize::from(encoding.bits());
@@ -394,8 +394,8 @@ static INDEX: RowIndex = {
     index
 };
 
-/// The registers of a vCPU's context with their values after reset: `number` is the vCPU's, `ctr`
-/// the guest's CTR_EL0. Without `identity`, those that tell which vCPU it is are left out:
+/// Returns the registers of a vCPU's context with their values after reset: `number` is the vCPU's,
+/// `ctr` the guest's CTR_EL0. Without `identity`, those that tell which vCPU it is are left out:
 /// MPIDR_EL1 and CLIDR_EL1, which userspace may have set.
 pub fn reset_values(number: u32, ctr: u64, identity: bool) -> impl Iterator<Item = (Reg, u64)> {
     TABLE.iter().filter_map(move |row| {
@@ -430,8 +430,8 @@ pub const RESET_SCTLR: u64 = regs::SCTLR_EL1::SA.mask()
 /// OSLSR_EL1 after reset: the OS lock is implemented (OSLM is 0b10) and open.
 pub const RESET_OSLSR: u64 = regs::OSLSR_EL1::OSLM1.mask();
 
-/// MPIDR_EL1 of a vCPU: 16 vCPUs per Aff0, because an SGI's target list has 16 bits; 256 Aff0
-/// groups per Aff1.
+/// Returns MPIDR_EL1 of a vCPU: 16 vCPUs per Aff0, because an SGI's target list has 16 bits; 256
+/// Aff0 groups per Aff1.
 pub const fn mpidr(vcpu: u32) -> u64 {
     regs::MPIDR_EL1::RES1
         | regs::MPIDR_EL1::Aff0.of((vcpu & 15) as u64)
@@ -439,8 +439,8 @@ pub const fn mpidr(vcpu: u32) -> u64 {
         | regs::MPIDR_EL1::Aff2.of(((vcpu >> 12) & 255) as u64)
 }
 
-/// What OSLSR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: only OSLK can
-/// change.
+/// Returns what OSLSR_EL1 becomes when userspace sets it to `value`; `None` is -EINVAL: only OSLK
+/// can change.
 pub const fn set_oslsr(value: u64) -> Option<u64> {
     if (value ^ RESET_OSLSR) & !regs::OSLSR_EL1::OSLK.mask() == 0 {
         Some(value)

@@ -48,15 +48,15 @@ impl Nest {
         }
     }
 
-    /// The first acknowledged comes first.
+    /// Returns the interrupts; the first acknowledged comes first.
     fn iter(&self) -> impl DoubleEndedIterator<Item = IntId> + '_ {
         self.ids.iter().take(self.len.into()).copied().flatten()
     }
 }
 
 impl View<'_> {
-    /// The active interrupts of this vCPU, whose redistributor is locked, as of its last sync; the
-    /// shared ones if they are locked, too.
+    /// Returns the active interrupts of this vCPU, whose redistributor is locked, as of its last
+    /// sync; the shared ones if they are locked, too.
     #[inline(never)]
     pub(super) fn active(&self, cpu: VcpuId) -> WorkSet {
         let spis = self.spi_work(cpu);
@@ -69,8 +69,8 @@ impl View<'_> {
         active
     }
 
-    /// The first of these, active interrupts of this vCPU, in the order in which the guest ends
-    /// them.
+    /// Returns the first of these, active interrupts of this vCPU, in the order in which the guest
+    /// ends them.
     #[inline(never)]
     pub(super) fn in_order_of_end(&self, cpu: VcpuId, mut active: WorkSet) -> Best<MOST> {
         let mut order = Best::new();
@@ -100,8 +100,8 @@ impl View<'_> {
         order
     }
 
-    /// This vCPU, which has just been synced, has acknowledged these interrupts in its last run and
-    /// not ended them. The most urgent is the last: it has preempted the others.
+    /// Notes that this vCPU, which has just been synced, has acknowledged these interrupts in its
+    /// last run and not ended them. The most urgent is the last: it has preempted the others.
     #[inline(never)]
     pub(super) fn nest(&mut self, cpu: VcpuId, run: &Best<MAX_LRS>) {
         let Some(old) = self.bank(cpu).map(|bank| bank.nest) else {

@@ -44,30 +44,30 @@ impl GicConfig {
         Ok(())
     }
 
-    /// SGIs, PPIs and SPIs together; 256 if nobody has said.
+    /// Returns the number of SGIs, PPIs and SPIs together; 256 if nobody has said.
     pub fn nr_irqs(&self) -> u32 {
         self.nr_irqs.unwrap_or(256).into()
     }
 
-    /// Whether somebody has said how many.
+    /// Returns whether somebody has said how many interrupts there are to be.
     pub fn is_sized(&self) -> bool {
         self.nr_irqs.is_some()
     }
 
-    /// How many blocks of shared interrupts there are to be.
+    /// Returns how many blocks of shared interrupts there are to be.
     pub fn spi_blocks(&self) -> usize {
         self.nr_irqs().saturating_sub(IntId::PRIVATE) as usize / IrqBlock::LEN
     }
 
-    /// GICD_IIDR.Revision. 2: groups can be configured and are honoured. 3: GICR_CTLR says that
-    /// LPIs can be disabled and invalidated through registers.
+    /// Returns GICD_IIDR.Revision. 2: groups can be configured and are honoured. 3: GICR_CTLR says
+    /// that LPIs can be disabled and invalidated through registers.
     pub fn revision(&self) -> u8 {
         self.revision
     }
 
-    /// Whether userspace can save a register of `frame`, as [`Gic::user_has`](super::Gic::user_has)
-    /// but before there is a controller: fields of shared interrupts are there as far as their
-    /// number has been set.
+    /// Returns whether userspace can save a register of `frame`, as
+    /// [`Gic::user_has`](super::Gic::user_has) but before there is a controller: fields of shared
+    /// interrupts are there as far as their number has been set.
     pub fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
         let nr_irqs = self.nr_irqs.map_or(IntId::PRIVATE, u32::from);
         let register = frame.locate(offset, 4).filter(|_| offset < frame.size());
@@ -103,12 +103,12 @@ impl GicConfig {
     }
 }
 
-/// GICD_IIDR.
+/// Returns GICD_IIDR.
 pub(super) fn iidr(revision: u8) -> u32 {
     IIDR | GICD_IIDR::Revision.of(revision.into()) as u32
 }
 
-/// The revision in a value of GICD_IIDR, if it is one that we can be.
+/// Returns the revision in a value of GICD_IIDR, if it is one that we can be.
 pub(super) fn parse_iidr(value: u32) -> Result<u8, Error> {
     let revision = GICD_IIDR::Revision.get(value.into()) as u8;
     if value == iidr(revision) && matches!(revision, 2..=3) {

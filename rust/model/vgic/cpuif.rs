@@ -82,8 +82,8 @@ impl CpuIf {
     pub const SRE: u64 =
         ICC_SRE_EL1::DIB.mask() | ICC_SRE_EL1::DFB.mask() | ICC_SRE_EL1::SRE.mask();
 
-    /// Whether the guest has the same priorities active as in `other`, an interface of the same
-    /// hardware.
+    /// Returns whether the guest has the same priorities active as in `other`, an interface of the
+    /// same hardware.
     pub fn is_as_active(&self, other: &Self) -> bool {
         let registers = Self::nr_apr(self.vtr);
         let same =
@@ -91,8 +91,8 @@ impl CpuIf {
         same(&self.ap0r, &other.ap0r) && same(&self.ap1r, &other.ap1r)
     }
 
-    /// Out of reset, on hardware with this ICH_VTR_EL2. ICH_VMCR_EL2 out of reset is 0: the
-    /// hardware raises the binary points to their minimum.
+    /// Makes the interface out of reset, on hardware with this ICH_VTR_EL2. ICH_VMCR_EL2 out of
+    /// reset is 0: the hardware raises the binary points to their minimum.
     pub fn new(vtr: u64) -> Self {
         Self {
             ap0r: [0; 4],
@@ -103,8 +103,8 @@ impl CpuIf {
         }
     }
 
-    /// How many active-priority registers of each group the hardware has: ICH_VTR_EL2.PREbits of 5,
-    /// 6 or 7.
+    /// Returns how many active-priority registers of each group the hardware has:
+    /// ICH_VTR_EL2.PREbits of 5, 6 or 7.
     pub fn nr_apr(vtr: u64) -> usize {
         match ICH_VTR_EL2::PREbits.get(vtr) {
             6 => 4,
@@ -113,12 +113,12 @@ impl CpuIf {
         }
     }
 
-    /// Whether this encoding is one of the registers (KVM_HAS_DEVICE_ATTR; no: ENXIO).
+    /// Returns whether this encoding is one of the registers (KVM_HAS_DEVICE_ATTR; no: ENXIO).
     pub fn user_has(encoding: u16) -> bool {
         find(encoding).is_some()
     }
 
-    /// The value of a register, given the guest's ICH_VMCR_EL2.
+    /// Returns the value of a register, given the guest's ICH_VMCR_EL2.
     ///
     /// Errors: [`Error::NoRegister`], [`Error::Invalid`] for active priorities that the hardware
     /// does not have.
@@ -178,8 +178,8 @@ impl CpuIf {
         .fold(0, |ctlr, (field, value)| field.with(ctlr, value))
     }
 
-    /// A guest that has seen more priority or INTID bits than the hardware has cannot go on here;
-    /// one that has seen fewer keeps seeing them.
+    /// Sets ICC_CTLR_EL1. A guest that has seen more priority or INTID bits than the hardware has
+    /// cannot go on here; one that has seen fewer keeps seeing them.
     fn set_ctlr(&mut self, vmcr: &mut u64, value: u64) -> Result<(), Error> {
         let pri_bits = ICC_CTLR_EL1::PRIbits.get(value).saturating_add(1);
         let id_bits = ICC_CTLR_EL1::IDbits.get(value);

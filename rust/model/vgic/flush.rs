@@ -50,8 +50,8 @@ impl<const CAP: usize> Best<CAP> {
         }
     }
 
-    /// Lower ranks come first, among them lower priorities, which are more urgent, among them lower
-    /// INTIDs.
+    /// Adds an interrupt. Lower ranks come first, among them lower priorities, which are more
+    /// urgent, among them lower INTIDs.
     pub(super) fn add(&mut self, rank: u8, priority: u8, intid: u32) {
         let key = (u32::from(rank) << 24) | (u32::from(priority) << 16) | (intid & 0xffff);
         let at = self.total.min(CAP.saturating_sub(1));
@@ -74,14 +74,14 @@ impl<const CAP: usize> Best<CAP> {
         }
     }
 
-    /// Their INTIDs, the first one first.
+    /// Returns their INTIDs, the first one first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
         self.keys.iter().take(self.total).map(|key| key & 0xffff)
     }
 }
 
 impl View<'_> {
-    /// See [`super::Gic::flush`].
+    /// Fills the list registers: see [`super::Gic::flush`].
     pub(super) fn flush(&mut self, cpu: VcpuId, file: &mut LrFile, active_timers: TimerSet) {
         let (Some(redist), Some(bank)) = (self.redists.get(cpu.index()), self.bank_mut(cpu)) else {
             return;
@@ -226,7 +226,7 @@ impl View<'_> {
     }
 }
 
-/// What the list register for an interrupt holds.
+/// Returns what the list register for an interrupt holds.
 ///
 /// A level-sensitive interrupt is never given as pending while it is active: whether it is pending
 /// again is decided by its line and its latch when it is deactivated, and the EOI bit gives us that
@@ -277,7 +277,7 @@ fn list_register(
     (value, note)
 }
 
-/// Exit when the guest disables a group that it has enabled.
+/// Returns the bits of ICH_HCR_EL2 for an exit when the guest disables a group that it has enabled.
 fn disable_events(vmcr: u64) -> u64 {
     let mut value = 0;
     if vmcr & vmcr::VENG0 != 0 {

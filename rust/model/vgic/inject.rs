@@ -55,7 +55,7 @@ impl SgiTargets {
         }
     }
 
-    /// The SGI that is raised.
+    /// Returns the SGI that is raised.
     pub(super) fn id(self) -> Option<IntId> {
         IntId::new(self.id)
     }
@@ -97,7 +97,7 @@ impl SgiTargets {
     }
 }
 
-/// The vCPU with this affinity.
+/// Returns the vCPU with this affinity, if there is one.
 pub(super) fn by_affinity(dist: &Dist, redists: &[Redist], affinity: u32) -> Option<VcpuId> {
     let usual = Redist::usual_index(affinity).filter(|vcpu| {
         speculation::get(redists, vcpu.index()).is_some_and(|redist| redist.affinity() == affinity)
@@ -111,7 +111,8 @@ pub(super) fn by_affinity(dist: &Dist, redists: &[Redist], affinity: u32) -> Opt
     VcpuId::new(at)
 }
 
-/// Whether every vCPU has the affinity that its index suggests, so that no other needs looking for.
+/// Returns whether every vCPU has the affinity that its index suggests, so that no other needs
+/// looking for.
 pub(super) fn affinities_are_usual(redists: &[Redist]) -> bool {
     (0..).zip(redists).all(|(n, redist)| {
         VcpuId::new(n).is_some_and(|vcpu| Redist::usual_affinity(vcpu) == redist.affinity())
@@ -177,7 +178,7 @@ impl View<'_> {
         }
     }
 
-    /// An interrupt has become pending: who has to be kicked for it.
+    /// Notes that an interrupt has become pending, and returns who has to be kicked for it.
     pub(super) fn raise(&mut self, line: Line) -> Option<VcpuId> {
         self.place(line);
         let irq = self.irq(line)?;
@@ -185,8 +186,9 @@ impl View<'_> {
             .filter(|_| self.dist.forwards(irq.group1()))
     }
 
-    /// The priority, group, enable or route of an interrupt has changed: who has to be kicked for
-    /// it. Unlike a new edge this changes what the list register of a running vCPU should say.
+    /// Notes that the priority, group, enable or route of an interrupt has changed, and returns who
+    /// has to be kicked for it. Unlike a new edge this changes what the list register of a running
+    /// vCPU should say.
     pub(super) fn rearrange(&mut self, line: Line) -> Option<VcpuId> {
         self.place(line);
         let irq = self.irq(line)?;
@@ -196,7 +198,7 @@ impl View<'_> {
         irq.holder()
     }
 
-    /// See [`super::Gic::set_level`].
+    /// Raises or lowers a device's line: see [`super::Gic::set_level`].
     pub(super) fn set_level(&mut self, line: Line, high: bool) -> Result<Option<VcpuId>, Error> {
         if line.id().is_sgi() {
             return Err(Error::Invalid);
@@ -224,7 +226,7 @@ impl View<'_> {
         }
     }
 
-    /// See [`super::Gic::by_affinity`].
+    /// Returns the vCPU with this affinity: see [`super::Gic::by_affinity`].
     pub(super) fn by_affinity(&self, affinity: u32) -> Option<VcpuId> {
         by_affinity(self.dist, self.redists, affinity)
     }

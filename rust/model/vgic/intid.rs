@@ -30,7 +30,7 @@ impl IntId {
     /// How many interrupts each PE has for itself: 16 SGIs and 16 PPIs.
     pub const PRIVATE: u32 = 32;
 
-    /// The interrupt with this number, if it is not special or an LPI.
+    /// Returns the interrupt with this number, if it is not special or an LPI.
     pub const fn new(intid: u32) -> Option<Self> {
         if intid <= Self::MAX {
             // INVARIANT: just checked.
@@ -40,27 +40,27 @@ impl IntId {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0 as u32
     }
 
-    /// The number, for a slice.
+    /// Returns the number, for a slice.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// 0 to 15: raised by software on another PE.
+    /// Returns whether it is an SGI, 0 to 15: raised by software on another PE.
     pub const fn is_sgi(self) -> bool {
         self.0 < 16
     }
 
-    /// 16 to 31: a device that each PE has for itself.
+    /// Returns whether it is a PPI, 16 to 31: a device that each PE has for itself.
     pub const fn is_ppi(self) -> bool {
         self.0 >= 16 && self.0 < 32
     }
 
-    /// 32 and up: a device that the PEs share.
+    /// Returns whether it is an SPI, 32 and up: a device that the PEs share.
     pub const fn is_spi(self) -> bool {
         self.0 >= 32
     }
@@ -78,7 +78,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// A shared interrupt.
+    /// Returns a shared interrupt; `None` if `id` is private.
     pub const fn spi(id: IntId) -> Option<Self> {
         if id.is_spi() {
             // INVARIANT: an SPI, without vCPU.
@@ -88,7 +88,7 @@ impl Line {
         }
     }
 
-    /// A private interrupt of one vCPU.
+    /// Returns a private interrupt of one vCPU; `None` if `id` is shared.
     pub const fn private(vcpu: VcpuId, id: IntId) -> Option<Self> {
         if id.is_spi() {
             None
@@ -101,7 +101,7 @@ impl Line {
         }
     }
 
-    /// What `vcpu` means by this number.
+    /// Returns what `vcpu` means by this number.
     pub const fn seen_by(vcpu: VcpuId, id: IntId) -> Self {
         // INVARIANT: the vCPU is kept for private interrupts only.
         Self {
@@ -110,12 +110,12 @@ impl Line {
         }
     }
 
-    /// The vCPU that a private interrupt belongs to.
+    /// Returns the vCPU that a private interrupt belongs to; `None` for a shared one.
     pub const fn bank(self) -> Option<VcpuId> {
         self.bank
     }
 
-    /// The interrupt's number.
+    /// Returns the interrupt's number.
     pub const fn id(self) -> IntId {
         self.id
     }

@@ -125,19 +125,19 @@ struct PerIrq([Eight; 4]);
 struct Eight([u8; 8]);
 
 impl PerIrq {
-    /// Where the byte of the interrupt in place `n` of the block is.
+    /// Returns where the byte of the interrupt in place `n` of the block is.
     #[inline(always)]
     const fn slot(n: usize) -> usize {
         n % 4 * 8 | n / 4 % 8
     }
 
-    /// The byte in a slot.
+    /// Returns the byte in a slot.
     #[inline(always)]
     const fn get(&self, slot: usize) -> u8 {
         self.0[slot / 8 % 4].0[slot % 8]
     }
 
-    /// The byte in a slot, to be changed.
+    /// Returns the byte in a slot, to be changed.
     #[inline(always)]
     fn get_mut(&mut self, slot: usize) -> &mut u8 {
         &mut self.0[slot / 8 % 4].0[slot % 8]
@@ -155,15 +155,15 @@ impl PerIrq {
         ]
     }
 
-    /// A bit for each: the one with this number, at most 4, of its byte.
+    /// Returns a bit for each interrupt: the one with this number, at most 4, of its byte.
     #[inline(always)]
     fn gather(&self, bit: u32) -> u32 {
         gather(self.words(), bit)
     }
 }
 
-/// Of four words of bytes, as [`PerIrq`] has them, a bit for each byte: the one with this number,
-/// at most 4.
+/// Returns a bit for each byte of four words of bytes, as [`PerIrq`] has them: the one with this
+/// number, at most 4.
 #[inline(always)]
 fn gather(words: [u64; 4], bit: u32) -> u32 {
     let mask = LOWEST << (bit & 7);
@@ -207,25 +207,25 @@ impl IrqBlock {
     /// A PPI out of reset: level-sensitive, as GICR_ICFGR1 says for good.
     pub(super) const PPI: u8 = IrqBit::Group1.mask();
 
-    /// One of them.
+    /// Returns one of the interrupts.
     #[inline(always)]
     pub(super) fn irq(&self, id: IntId) -> Irq<&Self> {
         Irq::new(self, id)
     }
 
-    /// One of them, to be changed.
+    /// Returns one of the interrupts, to be changed.
     #[inline(always)]
     pub(super) fn irq_mut(&mut self, id: IntId) -> Irq<&mut Self> {
         Irq::new(self, id)
     }
 
-    /// A bit for each: whether `bit`, one of the first five, is set.
+    /// Returns a bit for each interrupt: whether `bit`, one of the first five, is set.
     #[inline(always)]
     pub(super) fn word(&self, bit: IrqBit) -> u32 {
         self.bits.gather(bit as u32)
     }
 
-    /// A bit for each: whether it is pending.
+    /// Returns a bit for each interrupt: whether it is pending.
     #[inline(always)]
     pub(super) fn pending_word(&self) -> u32 {
         #[inline(always)]
@@ -237,7 +237,7 @@ impl IrqBlock {
         gather([pending(a), pending(b), pending(c), pending(d)], 0)
     }
 
-    /// A bit for each: whether it is level-sensitive, and its line is asserted.
+    /// Returns a bit for each interrupt: whether it is level-sensitive, and its line is asserted.
     pub(super) fn level_word(&self) -> u32 {
         let levels = self
             .bits
@@ -246,29 +246,30 @@ impl IrqBlock {
         gather(levels, 0)
     }
 
-    /// A bit for each: whether it is in a list register.
+    /// Returns a bit for each interrupt: whether it is in a list register.
     #[inline]
     pub(super) fn held_word(&self) -> u32 {
         const { assert!(InLr::HELD == 1) };
         self.lr.gather(0)
     }
 
-    /// A bit for each: whether it is in a list register, and went there as pending.
+    /// Returns a bit for each interrupt: whether it is in a list register, and went there as
+    /// pending.
     #[inline]
     pub(super) fn held_pending_word(&self) -> u32 {
         const { assert!(InLr::HELD == 1 && InLr::PENDING == 1 << 1) };
         gather(self.lr.words().map(|word| word & word >> 1), 0)
     }
 
-    /// Whether any of them is in a list register.
+    /// Returns whether any of the interrupts is in a list register.
     #[inline(always)]
     pub(super) fn any_held(&self) -> bool {
         let [a, b, c, d] = self.lr.words();
         a | b | c | d != 0
     }
 
-    /// The priorities of some, a byte each, the one in place `first` in the lowest: as many as
-    /// there are up to the next place that is a multiple of 4.
+    /// Returns the priorities of some interrupts, a byte each, the one in place `first` in the
+    /// lowest: as many as there are up to the next place that is a multiple of 4.
     #[inline(always)]
     pub(super) fn priorities(&self, first: u32) -> u32 {
         let at = first as usize / 4 % 8;
@@ -276,7 +277,7 @@ impl IrqBlock {
         (byte(0) | byte(1) | byte(2) | byte(3)) >> (8 * (first % 4))
     }
 
-    /// GICD_IROUTER of the one in place `n`.
+    /// Returns GICD_IROUTER of the interrupt in place `n`.
     #[inline(always)]
     pub(super) fn route(&self, n: u32) -> u32 {
         self.place[PerIrq::slot(n as usize)].route
@@ -359,43 +360,44 @@ impl<B: Deref<Target = IrqBlock>> Irq<B> {
         self.block.priority.get(self.slot)
     }
 
-    /// GICD_IROUTER.
+    /// Returns GICD_IROUTER.
     pub(super) fn route(&self) -> u32 {
         self.place().route
     }
 
-    /// The vCPU that it is routed to, or belongs to.
+    /// Returns the vCPU that it is routed to, or belongs to.
     #[inline(always)]
     pub(super) fn target(&self) -> Option<VcpuId> {
         self.place().target
     }
 
-    /// The vCPU that has it in its work set.
+    /// Returns the vCPU that has it in its work set.
     #[inline(always)]
     pub(super) fn holder(&self) -> Option<VcpuId> {
         self.place().holder
     }
 
-    /// What went into a list register, if it is in one.
+    /// Returns what went into a list register, if it is in one.
     #[inline(always)]
     pub(super) fn lr(&self) -> Option<InLr> {
         InLr::unpack(self.block.lr.get(self.slot))
     }
 
-    /// The pending state that the guest reads in ISPENDR.
+    /// Returns the pending state that the guest reads in ISPENDR.
     #[inline(always)]
     pub(super) fn pending(&self) -> bool {
         self.latch() || (!self.edge() && self.line())
     }
 
-    /// Pending and enabled: the distributor wants to forward it, groups permitting.
+    /// Returns whether it is pending and enabled: the distributor wants to forward it, groups
+    /// permitting.
     #[inline(always)]
     pub(super) fn raised(&self) -> bool {
         self.is(IrqBit::Enabled) && self.pending()
     }
 
-    /// Whose work set it belongs in. An active interrupt stays where it was acknowledged, whatever
-    /// its route says now.
+    /// Returns whose work set it belongs in. An active interrupt stays where it was acknowledged,
+    /// whatever its route says now.
     #[inline(always)]
     pub(super) fn wanted_by(&self) -> Option<VcpuId> {
         if self.active() {
@@ -407,7 +409,8 @@ impl<B: Deref<Target = IrqBlock>> Irq<B> {
         }
     }
 
-    /// Who has to leave the guest, or wake up, because this interrupt has just become pending.
+    /// Returns who has to leave the guest, or wake up, because this interrupt has just become
+    /// pending.
     ///
     /// Not needed where an exit is certain to come before it could be delivered: while it is active
     /// outside the list registers (that deactivation traps), and when a level sits in a list

@@ -52,7 +52,7 @@ impl LpiId {
     /// How many blocks there are for all LPIs.
     pub const BLOCKS: usize = ((1 << Self::BITS) - Self::FIRST as usize) / Self::BLOCK;
 
-    /// The LPI with this number, if it is one.
+    /// Returns the LPI with this number, if it is one.
     pub const fn new(intid: u32) -> Option<Self> {
         if intid < Self::FIRST || intid >> Self::BITS != 0 {
             return None;
@@ -64,7 +64,7 @@ impl LpiId {
         }
     }
 
-    /// LPI `n` of block `block`.
+    /// Returns LPI `n` of block `block`.
     pub const fn of_block(block: usize, n: u32) -> Option<Self> {
         if block >= Self::BLOCKS || n as usize >= Self::BLOCK {
             return None;
@@ -72,17 +72,17 @@ impl LpiId {
         Self::new(Self::FIRST + (block * Self::BLOCK) as u32 + n)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u32 {
         self.0.get() as u32
     }
 
-    /// How many LPIs are before this one.
+    /// Returns how many LPIs are before this one.
     pub const fn index(self) -> usize {
         self.get().wrapping_sub(Self::FIRST) as usize
     }
 
-    /// The block that it is in.
+    /// Returns the number of the block that it is in.
     pub const fn block(self) -> usize {
         self.index() / Self::BLOCK
     }
@@ -169,7 +169,7 @@ impl Lpi {
         self.place.store(place, Ordering::Release);
     }
 
-    /// Whose lock it is under.
+    /// Returns whose lock it is under.
     pub(super) fn owner(&self) -> VcpuId {
         owner(self.place.load(Ordering::Acquire))
     }
@@ -212,7 +212,7 @@ pub struct LpiConfig {
 }
 
 impl LpiConfig {
-    /// From the byte in the table: priority in 7:2, enabled in 0.
+    /// Makes it from the byte in the table: priority in 7:2, enabled in 0.
     pub const fn new(byte: u8) -> Self {
         Self {
             priority: byte & 0xf8,
@@ -245,19 +245,19 @@ pub enum NotRaised {
 
 /// Where LPIs are stored: some blocks of [`LpiId::BLOCK`], which stay once they are there.
 pub trait LpiStore {
-    /// A block, if it is there.
+    /// Returns a block, if it is there.
     fn block(&self, n: usize) -> Option<&[Lpi]>;
 }
 
 impl dyn LpiStore + '_ {
-    /// An LPI, if its block is there.
+    /// Returns an LPI, if its block is there.
     pub(super) fn get(&self, id: LpiId) -> Option<&Lpi> {
         self.block(id.block())?.get(id.index() % LpiId::BLOCK)
     }
 }
 
 impl LpiQueues {
-    /// The most urgent priority.
+    /// Returns the most urgent priority, if there is any LPI.
     fn first(&self) -> Option<u8> {
         (self.priorities != 0).then(|| (self.priorities.trailing_zeros() << PRIORITY_SHIFT) as u8)
     }
@@ -370,8 +370,8 @@ impl View<'_> {
         }
     }
 
-    /// Who has to be kicked for an LPI that has just become pending, or may go to somebody else
-    /// now.
+    /// Returns who has to be kicked for an LPI that has just become pending, or may go to somebody
+    /// else now.
     fn lpi_kick(&self, id: LpiId) -> Option<VcpuId> {
         let lpi = self.lpi(id)?;
         (lpi.queued.is_some() && lpi.latch && self.dist.forwards(true)).then_some(lpi.owner)
@@ -386,7 +386,8 @@ impl View<'_> {
         stale.check()
     }
 
-    /// See [`super::Gic::map_lpi`]. The shared interrupts are locked, too.
+    /// Notes one more event for an LPI: see [`super::Gic::map_lpi`]. The shared interrupts are
+    /// locked, too.
     pub(super) fn map_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> bool {
         let mut first = false;
         self.update_lpi(id, |lpi| {
@@ -404,7 +405,7 @@ impl View<'_> {
         first
     }
 
-    /// See [`super::Gic::unmap_lpi`].
+    /// Notes one event less for an LPI: see [`super::Gic::unmap_lpi`].
     pub(super) fn unmap_lpi(&mut self, id: LpiId) -> Result<(), Error> {
         self.check_lpi(id)?;
         self.update_lpi(id, |lpi| {
@@ -417,8 +418,8 @@ impl View<'_> {
         Ok(())
     }
 
-    /// The first half of [`super::Gic::route_lpi`]: its owner gives it away, unless it goes to
-    /// nobody. The shared interrupts are locked, too.
+    /// Does the first half of [`super::Gic::route_lpi`]: the LPI's owner gives it away, unless it
+    /// goes to nobody. The shared interrupts are locked, too.
     pub(super) fn give_lpi(&mut self, id: LpiId, target: Option<VcpuId>) -> Result<(), Error> {
         self.check_lpi(id)?;
         self.unlink(id);
@@ -429,13 +430,14 @@ impl View<'_> {
         Ok(())
     }
 
-    /// The other half: its new owner, or who keeps it, takes it in.
+    /// Does the other half: its new owner, or who keeps it, takes it in. Returns who has to be
+    /// kicked for it.
     pub(super) fn take_lpi(&mut self, id: LpiId) -> Option<VcpuId> {
         self.place_lpi(id);
         self.lpi_kick(id)
     }
 
-    /// See [`super::Gic::configure_lpi`].
+    /// Takes what the guest's table says of an LPI: see [`super::Gic::configure_lpi`].
     pub(super) fn configure_lpi(
         &mut self,
         id: LpiId,
@@ -454,7 +456,7 @@ impl View<'_> {
         Ok(self.take_lpi(id))
     }
 
-    /// See [`super::Gic::set_lpi_pending`].
+    /// Makes an LPI pending, or no longer: see [`super::Gic::set_lpi_pending`].
     pub(super) fn set_lpi_pending(
         &mut self,
         id: LpiId,
@@ -465,7 +467,7 @@ impl View<'_> {
         Ok(self.take_lpi(id))
     }
 
-    /// See [`super::Gic::raise_lpi`].
+    /// Takes a message for an LPI: see [`super::Gic::raise_lpi`].
     pub(super) fn raise_lpi(&mut self, id: LpiId) -> Result<Option<VcpuId>, NotRaised> {
         let lpi = self
             .lpi(id)
@@ -482,7 +484,7 @@ impl View<'_> {
         Ok(self.take_lpi(id))
     }
 
-    /// See [`super::Gic::lpi_state`].
+    /// Returns where an LPI goes and whether it is pending: see [`super::Gic::lpi_state`].
     pub(super) fn lpi_state(&self, id: LpiId) -> Result<Option<(VcpuId, bool)>, Error> {
         self.check_lpi(id)?;
         Ok(self
@@ -491,8 +493,8 @@ impl View<'_> {
             .and_then(|lpi| Some((lpi.target?, lpi.latch))))
     }
 
-    /// Whether a vCPU, which is synced, has an LPI above this priority mask. (LPIs are in group 1,
-    /// which is the caller's to look at.)
+    /// Returns whether a vCPU, which is synced, has an LPI above this priority mask. (LPIs are in
+    /// group 1, which is the caller's to look at.)
     pub(super) fn has_lpi(&self, cpu: VcpuId, mask: u8) -> bool {
         self.redist_lpis(cpu)
             .filter(|lpis| lpis.enabled)
@@ -559,8 +561,8 @@ impl View<'_> {
 
 /// What the ITS and the redistributors' registers do to LPIs.
 impl<S: GicStorage> Gic<S> {
-    /// With the lock of the redistributor that an LPI belongs to; `None` if there is no room for
-    /// it.
+    /// Calls `body` with the lock of the redistributor that an LPI belongs to; `None` if there is
+    /// no room for it.
     fn with_lpi<T>(&self, id: LpiId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         const TRIES: usize = 2;
         let lpis: &dyn LpiStore = &self.lpis;
@@ -581,7 +583,7 @@ impl<S: GicStorage> Gic<S> {
         self.with_bank(lpi.owner(), body)
     }
 
-    /// From now on there are LPIs. Only the first call does anything.
+    /// Makes LPIs exist from now on. Only the first call does anything.
     pub fn add_lpis(&self) {
         if !self.dist.lpis.swap(true, Ordering::Relaxed) {
             self.dist
@@ -590,13 +592,13 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// Where the LPIs are stored.
+    /// Returns where the LPIs are stored.
     pub fn lpi_store(&self) -> &S::Lpis {
         &self.lpis
     }
 
-    /// The addresses of the guest's LPI configuration table, and of this vCPU's pending table, if
-    /// it has LPIs enabled.
+    /// Returns the addresses of the guest's LPI configuration table, and of this vCPU's pending
+    /// table, if it has LPIs enabled.
     pub fn lpi_tables(&self, vcpu: VcpuId) -> (u64, Option<u64>) {
         let pending = self.banks.get(vcpu.index()).and_then(|bank| {
             let lpis = &bank.lock().lpis;
@@ -607,15 +609,15 @@ impl<S: GicStorage> Gic<S> {
         (config, pending)
     }
 
-    /// The first INTID that GICR_PROPBASER.IDbits leaves no room for.
+    /// Returns the first INTID that GICR_PROPBASER.IDbits leaves no room for.
     pub fn lpi_limit(&self) -> u32 {
         let id_bits =
             GICR_PROPBASER::IDbits.get(self.dist.propbaser.load(Ordering::Relaxed)) as u32;
         1 << (id_bits + 1).min(LpiId::BITS)
     }
 
-    /// One more event stands for this LPI, which goes to `target` if no event did before; whether
-    /// that is so. Then it is neither pending nor enabled yet.
+    /// Notes that one more event stands for this LPI, which goes to `target` if no event did
+    /// before, and returns whether that is so. Then it is neither pending nor enabled yet.
     ///
     /// Errors: [`Error::Invalid`] if its block is not there.
     pub fn map_lpi(&self, id: LpiId, target: Option<VcpuId>) -> Result<bool, Error> {
@@ -627,7 +629,7 @@ impl<S: GicStorage> Gic<S> {
             .ok_or(Error::NoVcpu)
     }
 
-    /// One event less stands for this LPI.
+    /// Notes that one event less stands for this LPI.
     ///
     /// Errors: [`Error::NeedSync`], as those that follow.
     pub fn unmap_lpi(&self, id: LpiId) -> Result<(), Error> {
@@ -635,7 +637,7 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(()))
     }
 
-    /// This LPI goes to another vCPU; the one to be kicked.
+    /// Routes this LPI to another vCPU, and returns the one to be kicked.
     pub fn route_lpi(&self, id: LpiId, target: Option<VcpuId>) -> Result<Option<VcpuId>, Error> {
         let lpis: &dyn LpiStore = &self.lpis;
         let Some(lpi) = lpis.get(id) else {
@@ -651,38 +653,39 @@ impl<S: GicStorage> Gic<S> {
             .flatten())
     }
 
-    /// What the guest's table says of this LPI; the vCPU to be kicked.
+    /// Takes what the guest's table says of this LPI, and returns the vCPU to be kicked.
     pub fn configure_lpi(&self, id: LpiId, config: LpiConfig) -> Result<Option<VcpuId>, Error> {
         self.with_lpi(id, |view| view.configure_lpi(id, config))
             .unwrap_or(Ok(None))
     }
 
-    /// This LPI is pending, or no longer; the vCPU to be kicked.
+    /// Makes this LPI pending, or no longer, and returns the vCPU to be kicked.
     pub fn set_lpi_pending(&self, id: LpiId, pending: bool) -> Result<Option<VcpuId>, Error> {
         self.with_lpi(id, |view| view.set_lpi_pending(id, pending))
             .unwrap_or(Ok(None))
     }
 
-    /// A message arrived for this LPI; the vCPU to be kicked.
+    /// Takes a message that arrived for this LPI, and returns the vCPU to be kicked.
     pub fn raise_lpi(&self, id: LpiId) -> Result<Option<VcpuId>, NotRaised> {
         self.with_lpi(id, |view| view.raise_lpi(id))
             .unwrap_or(Err(NotRaised::Unmapped))
     }
 
-    /// Which LPIs of a block are mapped, bit n being LPI n of it: all of them, or those that go to
-    /// one vCPU.
+    /// Returns which LPIs of a block are mapped, bit n being LPI n of it: all of them, or those
+    /// that go to one vCPU.
     pub fn lpis_of_block(&self, block: usize, of: Option<VcpuId>) -> u128 {
         lpis_of_block(&self.lpis, block, of)
     }
 
-    /// Where an LPI goes and whether it is pending; `None` if it is not mapped or goes to nobody.
+    /// Returns where an LPI goes and whether it is pending; `None` if it is not mapped or goes to
+    /// nobody.
     pub fn lpi_state(&self, id: LpiId) -> Result<Option<(VcpuId, bool)>, Error> {
         self.with_lpi(id, |view| view.lpi_state(id))
             .unwrap_or(Ok(None))
     }
 }
 
-/// See [`Gic::lpis_of_block`].
+/// Returns which LPIs of a block are mapped: see [`Gic::lpis_of_block`].
 pub(super) fn lpis_of_block(lpis: &dyn LpiStore, block: usize, of: Option<VcpuId>) -> u128 {
     let lpis = lpis.block(block).unwrap_or(&[]);
     (0..).zip(lpis).fold(0, |set, (n, lpi)| {

@@ -106,7 +106,7 @@ pub struct LrFile {
 }
 
 impl LrFile {
-    /// An empty file for hardware with this many list registers (ICH_VTR_EL2.ListRegs + 1). 0
+    /// Makes an empty file for hardware with this many list registers (ICH_VTR_EL2.ListRegs + 1). 0
     /// counts as 1, more than 16 as 16.
     pub fn new(list_registers: usize) -> Self {
         Self {
@@ -122,14 +122,14 @@ impl LrFile {
         }
     }
 
-    /// The vCPU comes to a CPU on which another one may have run since: the next entry writes all
-    /// list registers, unless they are `empty` (ICH_ELRSR_EL2). Whoever leaves the CPU need not
-    /// clear them, except for a hypervisor that expects it, as KVM does.
+    /// Notes that the vCPU comes to a CPU on which another one may have run since: the next entry
+    /// writes all list registers, unless they are `empty` (ICH_ELRSR_EL2). Whoever leaves the CPU
+    /// need not clear them, except for a hypervisor that expects it, as KVM does.
     pub fn moved(&mut self, empty: bool) {
         self.dirty = if empty { 0 } else { self.limit };
     }
 
-    /// What [`super::Gic::flush`] would do where there is nothing for this vCPU.
+    /// Does what [`super::Gic::flush`] would do where there is nothing for this vCPU.
     pub fn flush_nothing(&mut self) {
         // What was in them last may have gone to another vCPU, pending as it was.
         for old in self.lr.iter_mut().take(self.dirty.into()) {
@@ -142,7 +142,7 @@ impl LrFile {
         self.dirty = 0;
     }
 
-    /// The list registers that flush leaves unused are zero, and the caller is told to write those
+    /// Makes the list registers that flush leaves unused zero, and tells the caller to write those
     /// that are not zero in the hardware.
     pub(super) fn finish(&mut self) {
         for unused in self.lr.iter_mut().skip(self.count.into()) {
@@ -152,7 +152,7 @@ impl LrFile {
         self.dirty = self.count;
     }
 
-    /// How many list registers the hardware has.
+    /// Returns how many list registers the hardware has.
     pub fn limit(&self) -> usize {
         self.limit.into()
     }
@@ -164,7 +164,7 @@ impl LrFile {
         }
     }
 
-    /// Whether sync needs ICH_HCR_EL2 read back.
+    /// Returns whether sync needs ICH_HCR_EL2 read back.
     pub fn needs_hcr(&self) -> bool {
         self.hcr & hcr::LRENPIE != 0
     }
@@ -186,12 +186,12 @@ impl LrFile {
     }
 }
 
-/// Whether the guest's CPU interface has this group enabled.
+/// Returns whether the guest's CPU interface has this group enabled.
 pub(super) fn group_enabled(vmcr: u64, group1: bool) -> bool {
     vmcr & if group1 { vmcr::VENG1 } else { vmcr::VENG0 } != 0
 }
 
-/// ICH_HCR_EL2 for a guest with nothing to do: exit when it enables a group, trap DIR.
+/// Returns ICH_HCR_EL2 for a guest with nothing to do: exit when it enables a group, trap DIR.
 pub(super) fn quiet_hcr(vmcr: u64) -> u64 {
     let mut value = hcr::EN | hcr::TDIR;
     if vmcr & vmcr::VENG0 == 0 {

@@ -22,7 +22,7 @@ pub enum GicFrame {
 }
 
 impl GicFrame {
-    /// Bytes of address space that the frame takes.
+    /// Returns how many bytes of address space the frame takes.
     pub const fn size(self) -> u32 {
         match self {
             GicFrame::Dist => 0x1_0000,
@@ -30,27 +30,27 @@ impl GicFrame {
         }
     }
 
-    /// Whether it is GICD_CTLR that is accessed, whole.
+    /// Returns whether it is GICD_CTLR that is accessed, whole.
     #[inline(always)]
     pub const fn is_ctlr(self, offset: u32, size: u8) -> bool {
         matches!(self, GicFrame::Dist) && offset == GICD_CTLR::OFFSET && size == 4
     }
 
-    /// Whether the register at `offset` shows the lines of private interrupts (GICR_ISPENDR0,
-    /// GICR_ICPENDR0), which have to be as their devices have them.
+    /// Returns whether the register at `offset` shows the lines of private interrupts
+    /// (GICR_ISPENDR0, GICR_ICPENDR0), which have to be as their devices have them.
     pub const fn shows_lines(self, offset: u32) -> bool {
         matches!(self, GicFrame::Redist(_))
             && matches!(offset, GICR_ISPENDR0::OFFSET | GICR_ICPENDR0::OFFSET)
     }
 
-    /// The name of the register at `offset`, for traces.
+    /// Returns the name of the register at `offset`, for traces.
     pub fn register(self, offset: u32) -> Option<&'static str> {
         let register = self.find(offset);
         (register.len != 0).then_some(register.name)
     }
 
-    /// The register that an access of `size` bytes, a power of 2, at `offset` is to, if it can be
-    /// accessed so.
+    /// Returns the register that an access of `size` bytes, a power of 2, at `offset` is to, if it
+    /// can be accessed so.
     #[inline(always)]
     pub(super) fn locate(self, offset: u32, size: u8) -> Option<&'static GicRegister> {
         let register = self.find(offset);
@@ -92,19 +92,20 @@ pub(super) struct MmioAccess {
 }
 
 impl MmioAccess {
-    /// The interrupts that it concerns, with their places in the value. In the distributor, private
-    /// interrupts are not there (affinity routing is always on).
+    /// Returns the interrupts that it concerns, with their places in the value. In the distributor,
+    /// private interrupts are not there (affinity routing is always on).
     pub(super) fn lines(&self) -> impl Iterator<Item = (u32, Line)> + '_ {
         (0..self.count).filter_map(|n| Some((n, self.line(n)?)))
     }
 
-    /// Those whose bit is set in the lower 32 of `value`, in registers that have a bit for each.
+    /// Returns the interrupts whose bit is set in the lower 32 of `value`, in registers that have a
+    /// bit for each.
     pub(super) fn lines_in(&self, value: u64) -> impl Iterator<Item = Line> + '_ {
         bits(value & u64::from(u32::MAX)).filter_map(|n| self.line(n))
     }
 
-    /// The block of the interrupts that it concerns. All are in one: no field for each is so small
-    /// that an access has more, and none lies across.
+    /// Returns the block of the interrupts that it concerns. All are in one: no field for each is
+    /// so small that an access has more, and none lies across.
     #[inline(always)]
     fn block<'a>(&self, gic: &'a View<'_>) -> Option<&'a IrqBlock> {
         match self.bank {
@@ -113,7 +114,7 @@ impl MmioAccess {
         }
     }
 
-    /// The same, of what is locked.
+    /// Returns the same block, of what is locked.
     #[inline(always)]
     fn block_of<'a, S: GicStorage>(
         &self,
@@ -128,14 +129,15 @@ impl MmioAccess {
         speculation::get(&shared.as_ref()?.spis, n)
     }
 
-    /// What `read` says of them; zero if there are none.
+    /// Returns what [`IrqField::read`] says of the interrupts that it concerns; zero if there are
+    /// none.
     #[inline(always)]
     pub(super) fn fields(&self, gic: &View<'_>, field: IrqField) -> u64 {
         self.block(gic)
             .map_or(0, |block| field.read(block, self.first))
     }
 
-    /// The interrupt in place `n` of the access.
+    /// Returns the interrupt in place `n` of the access, if it is there.
     pub(super) fn line(&self, n: u32) -> Option<Line> {
         let id = IntId::new(self.first.saturating_add(n))?;
         match self.bank {
@@ -146,8 +148,8 @@ impl MmioAccess {
 }
 
 impl GicRegister {
-    /// The first interrupt that an access at an offset in the frame concerns, in registers that
-    /// have a field for each.
+    /// Returns the first interrupt that an access at an offset in the frame concerns, in registers
+    /// that have a field for each.
     #[inline(always)]
     pub(super) fn first(&self, offset: u32) -> u32 {
         let bits = offset.wrapping_sub(self.offset).wrapping_mul(8);
@@ -156,7 +158,7 @@ impl GicRegister {
 }
 
 impl IrqField {
-    /// The fields of a block's interrupts, from the one with the number `first` on.
+    /// Returns the fields of a block's interrupts, from the one with the number `first` on.
     #[inline(always)]
     pub(super) fn read(self, block: &IrqBlock, first: u32) -> u64 {
         let value = match self {
@@ -171,7 +173,7 @@ impl IrqField {
     }
 }
 
-/// The lower 16 bits, each in the upper one of two.
+/// Returns the lower 16 bits, each in the upper one of two.
 #[inline(always)]
 fn two_bits(sixteen: u32) -> u32 {
     let sixteen = sixteen & 0xffff;
@@ -182,7 +184,7 @@ fn two_bits(sixteen: u32) -> u32 {
 }
 
 impl<S: GicStorage> Gic<S> {
-    /// The register at an offset; none if the access is to be ignored.
+    /// Returns the register at an offset; none if the access is to be ignored.
     #[inline(always)]
     pub(super) fn register(
         &self,
@@ -219,9 +221,9 @@ impl<S: GicStorage> Gic<S> {
         Ok(Some((register, access)))
     }
 
-    /// What `read` makes of a register that an access at `offset` is to; takes what lock that
-    /// needs. `None`: interrupts that it is about are in list registers. The bits beyond the size
-    /// of the access may be anything.
+    /// Returns what `read` makes of a register that an access at `offset` is to; takes what lock
+    /// that needs. `None`: interrupts that it is about are in list registers. The bits beyond the
+    /// size of the access may be anything.
     #[inline(always)]
     pub(super) fn look(
         &self,
@@ -258,8 +260,8 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// As [`Gic::look`], whose value it cuts to the size of the access; an error says why there is
-    /// none.
+    /// Reads as [`Gic::look`], whose value it cuts to the size of the access; an error says why
+    /// there is none.
     #[inline(always)]
     pub(super) fn read(
         &self,
@@ -317,7 +319,7 @@ impl<S: GicStorage> Gic<S> {
 }
 
 impl IrqField {
-    /// What an access at an offset reads; `None`: interrupts are in list registers that the
+    /// Returns what an access at an offset reads; `None`: interrupts are in list registers that the
     /// register must not be read with.
     #[inline(always)]
     fn look(self, block: &IrqBlock, register: &GicRegister, offset: u32) -> Option<u64> {

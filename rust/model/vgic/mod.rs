@@ -175,18 +175,18 @@ impl StaleLists {
 /// What an operation has to tell the rest of the VM. Called with locks held, so it must not come
 /// back here; except for the kicks of [`Gic::sgi`].
 pub trait Notify {
-    /// This vCPU has something new to take: make it leave the guest, or wake it up. The vCPU that
+    /// Makes this vCPU leave the guest, or wakes it up: it has something new to take. The vCPU that
     /// runs the operation may be named too.
     fn kick(&mut self, vcpu: VcpuId);
 
-    /// The guest has deactivated a level-sensitive SPI. In time only for those that are watched
-    /// ([`Gic::watch`]).
+    /// Notes that the guest has deactivated a level-sensitive SPI. In time only for those that are
+    /// watched ([`Gic::watch`]).
     fn deactivated(&mut self, spi: IntId) {
         let _ = spi;
     }
 
-    /// Something has to be done with the guest's tables, before the access that asked for it is
-    /// complete.
+    /// Notes that something has to be done with the guest's tables, before the access that asked
+    /// for it is complete.
     fn lpis(&mut self, work: LpiWork) {
         let _ = work;
     }
@@ -209,8 +209,8 @@ pub struct Gic<S: GicStorage> {
 }
 
 impl<S: GicStorage> Gic<S> {
-    /// The interrupt controller of a VM whose vCPUs all exist, in their order: a [`Redist`] and a
-    /// [`Bank`] for each, and as many shared interrupts as `config` says; `lpis` is empty.
+    /// Makes the interrupt controller of a VM whose vCPUs all exist, in their order: a [`Redist`]
+    /// and a [`Bank`] for each, and as many shared interrupts as `config` says; `lpis` is empty.
     ///
     /// Errors: [`Error::Invalid`] if the numbers do not fit.
     pub fn new(
@@ -279,7 +279,7 @@ impl<S: GicStorage> Gic<S> {
         shared
     }
 
-    /// With the lock of one redistributor; `None` if there is none.
+    /// Calls `body` with the lock of one redistributor; `None` if there is none.
     #[inline(always)]
     fn with_bank<T>(&self, vcpu: VcpuId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         let mut state = self.banks.get(vcpu.index())?.lock();
@@ -290,14 +290,15 @@ impl<S: GicStorage> Gic<S> {
         Some(body(&mut self.view(Some(bank), None)))
     }
 
-    /// With the lock of the shared interrupts.
+    /// Calls `body` with the lock of the shared interrupts.
     #[inline(always)]
     fn with_shared<T>(&self, body: impl FnOnce(&mut View<'_>) -> T) -> T {
         let mut shared = self.lock_shared();
         body(&mut self.view(None, Some(&mut shared)))
     }
 
-    /// With both.
+    /// Calls `body` with the locks of the shared interrupts and of one redistributor; `None` if
+    /// there is none.
     #[inline(always)]
     fn with_both<T>(&self, vcpu: VcpuId, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         let mut shared = self.lock_shared();
@@ -309,7 +310,7 @@ impl<S: GicStorage> Gic<S> {
         Some(body(&mut self.view(Some(bank), Some(&mut shared))))
     }
 
-    /// With the lock that an interrupt is under; `None` if there is no such vCPU.
+    /// Calls `body` with the lock that an interrupt is under; `None` if there is no such vCPU.
     #[inline(always)]
     fn with_line<T>(&self, line: Line, body: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         match line.bank() {
@@ -318,7 +319,7 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// How often the lock of the shared interrupts has been taken.
+    /// Returns how often the lock of the shared interrupts has been taken.
     pub fn shared_locks(&self) -> u64 {
         self.shared.lock().taken
     }
@@ -334,13 +335,13 @@ impl<S: GicStorage> Gic<S> {
         self.dist.usual_affinities.store(usual, Relaxed);
     }
 
-    /// The vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0).
+    /// Returns the vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0), if there is one.
     pub fn by_affinity(&self, affinity: u32) -> Option<VcpuId> {
         inject::by_affinity(&self.dist, &self.redists, affinity)
     }
 
-    /// Whether this vCPU's redistributor is the last one of its region, or of several that lie side
-    /// by side.
+    /// Sets whether this vCPU's redistributor is the last one of its region, or of several that lie
+    /// side by side.
     pub fn set_last(&self, vcpu: VcpuId, last: bool) {
         if let Some(redist) = self.redist(vcpu) {
             redist.set_last(last);
@@ -367,9 +368,9 @@ impl<S: GicStorage> Gic<S> {
         Ok(())
     }
 
-    /// A device raises or lowers its line; the vCPU to be kicked. For an interrupt that the guest
-    /// has configured as edge-triggered, each call with `high` is one edge, and lowering means
-    /// nothing.
+    /// Raises or lowers a device's line, and returns the vCPU to be kicked. For an interrupt that
+    /// the guest has configured as edge-triggered, each call with `high` is one edge, and lowering
+    /// means nothing.
     ///
     /// Errors: [`Error::Invalid`] for an SGI, and for an interrupt that does not exist.
     pub fn set_level(&self, line: Line, high: bool) -> Result<Option<VcpuId>, Error> {
@@ -377,7 +378,8 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Err(Error::Invalid))
     }
 
-    /// A device raises and lowers its line: one interrupt if it is edge-triggered.
+    /// Raises and lowers a device's line: one interrupt if it is edge-triggered. Returns the vCPU
+    /// to be kicked.
     ///
     /// Errors: as [`Gic::set_level`].
     pub fn pulse(&self, line: Line) -> Result<Option<VcpuId>, Error> {
@@ -389,8 +391,8 @@ impl<S: GicStorage> Gic<S> {
         self.with_line(line, pulse).unwrap_or(Err(Error::Invalid))
     }
 
-    /// Whether somebody waits for [`Notify::deactivated`] of this interrupt. Also gives the vCPU to
-    /// be kicked, which would otherwise not exit in time for one that it is handling now.
+    /// Notes whether somebody waits for [`Notify::deactivated`] of this interrupt. Also returns the
+    /// vCPU to be kicked, which would otherwise not exit in time for one that it is handling now.
     ///
     /// Errors: [`Error::Invalid`] for an interrupt that does not exist.
     pub fn watch(&self, line: Line, watched: bool) -> Result<Option<VcpuId>, Error> {
@@ -403,8 +405,8 @@ impl<S: GicStorage> Gic<S> {
         self.with_line(line, watch).flatten().ok_or(Error::Invalid)
     }
 
-    /// The guest raises SGIs: `value` was written to `reg` by `from`. Each vCPU that it is for is
-    /// told after its lock is let go, and before the next one's is taken.
+    /// Raises SGIs for the guest: `value` was written to `reg` by `from`. Each vCPU that it is for
+    /// is told after its lock is let go, and before the next one's is taken.
     #[inline]
     pub fn sgi(&self, from: VcpuId, reg: SgiReg, value: u64, notify: &mut impl Notify) {
         let sgi = SgiTargets::decode(value);
@@ -422,7 +424,8 @@ impl<S: GicStorage> Gic<S> {
         });
     }
 
-    /// For how many vCPUs at most [`Gic::sgi`] raises one for this value: as long as that takes.
+    /// Returns for how many vCPUs at most [`Gic::sgi`] raises one for this value: as long as that
+    /// takes.
     #[inline]
     pub fn most_targets(&self, value: u64) -> usize {
         if SgiTargets::decode(value).all_others {
@@ -432,9 +435,9 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// Whether flush may find something for this vCPU; takes no lock. If not, that stays so for as
-    /// long as it is not kicked; meanwhile [`LrFile::flush_nothing`] does what flush would, and
-    /// needs no sync.
+    /// Returns whether flush may find something for this vCPU; takes no lock. If not, that stays so
+    /// for as long as it is not kicked; meanwhile [`LrFile::flush_nothing`] does what flush would,
+    /// and needs no sync.
     #[inline]
     pub fn has_work(&self, vcpu: VcpuId) -> bool {
         self.redist(vcpu).is_some_and(Redist::has_work)
@@ -474,8 +477,8 @@ impl<S: GicStorage> Gic<S> {
         report.unwrap_or_default()
     }
 
-    /// The guest wrote `value` to ICC_DIR_EL1, which traps. `vmcr` is what the guest has at this
-    /// moment: with EOImode 0 the write means nothing.
+    /// Handles the guest's write of `value` to ICC_DIR_EL1, which traps. `vmcr` is what the guest
+    /// has at this moment: with EOImode 0 the write means nothing.
     ///
     /// Errors: [`Error::NeedSync`].
     pub fn deactivate(
@@ -498,8 +501,9 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(()))
     }
 
-    /// Whether `vcpu`, which is synced, has an interrupt that would wake it from WFI: its group is
-    /// enabled by the distributor and by the CPU interface, and its priority is above the mask.
+    /// Returns whether `vcpu`, which is synced, has an interrupt that would wake it from WFI: its
+    /// group is enabled by the distributor and by the CPU interface, and its priority is above the
+    /// mask.
     pub fn has_pending(&self, vcpu: VcpuId, vmcr: u64) -> bool {
         let Some(redist) = self.redist(vcpu).filter(|redist| redist.has_work()) else {
             return false;
@@ -513,35 +517,35 @@ impl<S: GicStorage> Gic<S> {
         pending.unwrap_or(false)
     }
 
-    /// Whether an interrupt is active; as of the last sync if it is in a list register.
+    /// Returns whether an interrupt is active; as of the last sync if it is in a list register.
     pub fn is_active(&self, line: Line) -> bool {
         self.with_line(line, |view| view.irq(line).is_some_and(|irq| irq.active()))
             .unwrap_or(false)
     }
 
-    /// Whether `vcpu` is between flush and sync.
+    /// Returns whether `vcpu` is between flush and sync.
     pub fn is_resident(&self, vcpu: VcpuId) -> bool {
         self.banks
             .get(vcpu.index())
             .is_some_and(|bank| bank.lock().resident)
     }
 
-    /// GICD_CTLR, as the guest reads it; takes no lock. Guests do nothing as often as to wait for
-    /// its RWP to be clear.
+    /// Returns GICD_CTLR, as the guest reads it; takes no lock. Guests do nothing as often as to
+    /// wait for its RWP to be clear.
     #[inline]
     pub fn ctlr(&self) -> u32 {
         self.dist.ctlr.load(Relaxed)
     }
 
-    /// Whether a write of `value` to GICD_CTLR by the guest changes nothing; takes no lock.
+    /// Returns whether a write of `value` to GICD_CTLR by the guest changes nothing; takes no lock.
     #[inline]
     pub fn keeps_ctlr(&self, value: u64) -> bool {
         value as u32 & regs::ENABLES == self.dist.enables()
     }
 
-    /// The guest writes GICD_CTLR. Enabling a group kicks those who were waiting for it. Disabling
-    /// one is complete when RWP reads as zero, which it always does: so what is in list registers
-    /// has to come back first.
+    /// Handles the guest's write to GICD_CTLR. Enabling a group kicks those who were waiting for
+    /// it. Disabling one is complete when RWP reads as zero, which it always does: so what is in
+    /// list registers has to come back first.
     ///
     /// It concerns everybody, but nobody's lock is held for longer than a look. Whoever has raised
     /// something, or filled list registers, by the old value has let its lock go before that look,
@@ -567,8 +571,8 @@ impl<S: GicStorage> Gic<S> {
         stale.check()
     }
 
-    /// With what a write to a register is about. Of a redistributor's registers, all of them share
-    /// one.
+    /// Calls `body` with what a write to a register is about. Of a redistributor's registers, all
+    /// of them share one.
     #[inline(always)]
     fn with_written<T>(
         &self,
@@ -591,8 +595,9 @@ impl<S: GicStorage> Gic<S> {
         body(bank, shared.as_deref_mut())
     }
 
-    /// As [`Gic::mmio_read`] with an offset in the frame and a size that is a power of 2, where
-    /// nothing has to be synced for it, or `None`. The bits beyond the size may be anything.
+    /// Reads as [`Gic::mmio_read`] with an offset in the frame and a size that is a power of 2,
+    /// where nothing has to be synced for it, or returns `None`. The bits beyond the size may be
+    /// anything.
     #[inline(always)]
     pub fn mmio_look(&self, frame: GicFrame, offset: u32, size: u8) -> Option<u64> {
         match frame.locate(offset, size) {
@@ -601,8 +606,8 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// A read by the guest of `size` bytes at `offset` in `frame`. Registers that do not exist read
-    /// as zero, and so do sizes and alignments that a register does not have.
+    /// Handles a read by the guest of `size` bytes at `offset` in `frame`. Registers that do not
+    /// exist read as zero, and so do sizes and alignments that a register does not have.
     ///
     /// Errors: [`Error::BadAccess`], [`Error::NoVcpu`], [`Error::NeedSync`].
     pub fn mmio_read(
@@ -618,8 +623,8 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// A write by the guest, as [`Gic::mmio_read`]. A write to what does not exist is ignored. One
-    /// to GICD_CTLR takes as long as there are vCPUs.
+    /// Handles a write by the guest, as [`Gic::mmio_read`]. A write to what does not exist is
+    /// ignored. One to GICD_CTLR takes as long as there are vCPUs.
     ///
     /// Errors: as [`Gic::mmio_read`]. It has to be tried again then: of a write to GICD_CTLR the
     /// vCPUs that it waits for are all that is missing, of others nothing is done.
@@ -645,12 +650,12 @@ impl<S: GicStorage> Gic<S> {
         self.write(register, write, &access, value, value, notify)
     }
 
-    /// Whether userspace can save a register of `frame` (KVM_HAS_DEVICE_ATTR; no: ENXIO).
+    /// Returns whether userspace can save a register of `frame` (KVM_HAS_DEVICE_ATTR; no: ENXIO).
     pub fn user_has(&self, frame: GicFrame, offset: u32) -> bool {
         matches!(self.register(None, frame, offset, 4), Ok(Some(_)))
     }
 
-    /// Userspace saves 32 bits of a register. All vCPUs are stopped.
+    /// Saves 32 bits of a register for userspace. All vCPUs are stopped.
     ///
     /// Errors: [`Error::NoVcpu`], [`Error::NeedSync`] for vCPUs that are stopped but not yet
     /// synced.
@@ -662,8 +667,8 @@ impl<S: GicStorage> Gic<S> {
         Ok(self.read(frame, register, read, access)? as u32)
     }
 
-    /// Userspace restores 32 bits of a register. All vCPUs are stopped: who is to be kicked need
-    /// not be.
+    /// Restores 32 bits of a register for userspace. All vCPUs are stopped: who is to be kicked
+    /// need not be.
     ///
     /// Errors: as [`Gic::user_read`], and [`Error::Invalid`] or [`Error::Busy`] for a value that
     /// the register cannot take.
@@ -698,7 +703,7 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// Userspace saves the levels of 32 lines from `first` on, the private ones being those of
+    /// Saves for userspace the levels of 32 lines from `first` on, the private ones being those of
     /// `vcpu`. Zero for SGIs, for interrupts that do not exist, and for edge-triggered ones.
     ///
     /// Errors: [`Error::Invalid`] unless `first` is a multiple of 32.
@@ -707,8 +712,8 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(0))
     }
 
-    /// Userspace restores the levels of 32 lines, whatever the interrupts' configuration, which may
-    /// be restored later.
+    /// Restores for userspace the levels of 32 lines, whatever the interrupts' configuration, which
+    /// may be restored later.
     ///
     /// Errors: as [`Gic::level_info`].
     pub fn set_level_info(&self, vcpu: VcpuId, first: u32, levels: u32) -> Result<(), Error> {
@@ -716,7 +721,7 @@ impl<S: GicStorage> Gic<S> {
             .unwrap_or(Ok(()))
     }
 
-    /// Everything out of reset, except the levels of the lines, which are the devices'. No vCPU is
+    /// Resets everything, except the levels of the lines, which are the devices'. No vCPU is
     /// resident, before or after.
     pub fn reset(&self) {
         self.dist.enable_groups(0);
@@ -729,8 +734,8 @@ impl<S: GicStorage> Gic<S> {
         }
     }
 
-    /// The private interrupts of one vCPU out of reset, except the levels of the lines. The vCPU is
-    /// not resident. Not for KVM_ARM_VCPU_INIT and not for PSCI: neither of them resets a
+    /// Resets the private interrupts of one vCPU, except the levels of the lines. The vCPU is not
+    /// resident. Not for KVM_ARM_VCPU_INIT and not for PSCI: neither of them resets a
     /// redistributor.
     pub fn reset_vcpu(&self, vcpu: VcpuId) {
         self.with_bank(vcpu, |view| view.reset_bank(vcpu, Bank::reset_private));

@@ -61,8 +61,8 @@ impl Redist {
     /// In `banked`: there are LPIs that the vCPU may have to be given.
     const LPIS: u64 = 1 << 32;
 
-    /// The redistributor of a vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0; Aff3 is not
-    /// supported) and this number (KVM's vCPU id, shown in GICR_TYPER).
+    /// Makes the redistributor of a vCPU with this affinity (Aff2, Aff1, Aff0 in bits 23:0; Aff3 is
+    /// not supported) and this number (KVM's vCPU id, shown in GICR_TYPER).
     pub fn new(affinity: u32, vcpu_id: u16) -> Self {
         Self {
             banked: AtomicU64::new(0),
@@ -73,13 +73,13 @@ impl Redist {
         }
     }
 
-    /// Whether its vCPU may have to be given something.
+    /// Returns whether its vCPU may have to be given something.
     #[inline]
     pub(super) fn has_work(&self) -> bool {
         self.banked.load(Relaxed) != 0 || self.has_spis()
     }
 
-    /// Whether its vCPU may have to be given a shared interrupt.
+    /// Returns whether its vCPU may have to be given a shared interrupt.
     #[inline]
     pub(super) fn has_spis(&self) -> bool {
         self.spis.load(Relaxed)
@@ -89,7 +89,7 @@ impl Redist {
         self.spis.store(some, Relaxed);
     }
 
-    /// The private interrupts that its vCPU, whose bank is locked, may have to be given.
+    /// Returns the private interrupts that its vCPU, whose bank is locked, may have to be given.
     pub(super) fn private_work(&self) -> impl Iterator<Item = IntId> {
         bits(self.banked.load(Relaxed) & !Self::LPIS).filter_map(IntId::new)
     }
@@ -100,7 +100,8 @@ impl Redist {
         self.set_banked(1 << (id.index() % 32), wanted);
     }
 
-    /// There are LPIs that its vCPU, whose bank is locked, may have to be given, or none.
+    /// Notes that there are LPIs that its vCPU, whose bank is locked, may have to be given, or
+    /// none.
     pub(super) fn note_lpis(&self, some: bool) {
         self.set_banked(Self::LPIS, some);
     }
@@ -127,19 +128,20 @@ impl Redist {
         self.last.store(last, Relaxed);
     }
 
-    /// No private interrupt is among those that the vCPU may have to be given; its bank is locked.
+    /// Notes that no private interrupt is among those that the vCPU may have to be given; its bank
+    /// is locked.
     pub(super) fn forget_private(&self) {
         self.set_banked(!Self::LPIS, false);
     }
 
-    /// The affinity that KVM gives the vCPU with this index: 16 vCPUs to a cluster, because an
-    /// SGI's target list has 16 bits.
+    /// Returns the affinity that KVM gives the vCPU with this index: 16 vCPUs to a cluster, because
+    /// an SGI's target list has 16 bits.
     pub const fn usual_affinity(vcpu: VcpuId) -> u32 {
         let n = vcpu.index() as u32;
         (n & 0xf) | (((n >> 4) & 0xff) << 8) | (((n >> 12) & 0xff) << 16)
     }
 
-    /// The inverse of [`Redist::usual_affinity`], for affinities that have one.
+    /// Returns the inverse of [`Redist::usual_affinity`], for affinities that have one.
     pub(super) fn usual_index(affinity: u32) -> Option<VcpuId> {
         if affinity & 0xf0 != 0 {
             return None;
@@ -169,7 +171,7 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// Out of reset, as this vCPU's.
+    /// Makes it out of reset, as this vCPU's.
     pub fn new(vcpu: VcpuId) -> Self {
         let mut bank = Self {
             status: 0,
@@ -187,8 +189,8 @@ impl Bank {
         bank
     }
 
-    /// The timer that this interrupt is, and the physical interrupt that it is linked to, if that
-    /// is active.
+    /// Returns the timer that this interrupt is, and the physical interrupt that it is linked to,
+    /// if that is active.
     pub(super) fn link(&self, id: IntId, active: TimerSet) -> Option<(TimerId, u16)> {
         if active.is_empty() {
             return None;
@@ -200,7 +202,7 @@ impl Bank {
             .filter(|&(timer, _)| active.contains(timer))
     }
 
-    /// Out of reset. What it is wired to stays.
+    /// Resets it. What it is wired to stays.
     pub(super) fn reset(&mut self, vcpu: VcpuId) {
         self.status = 0;
         self.resident = false;
@@ -208,7 +210,7 @@ impl Bank {
         self.reset_private(vcpu);
     }
 
-    /// The private interrupts out of reset; none of them is in the work set.
+    /// Resets the private interrupts; none of them is in the work set.
     pub(super) fn reset_private(&mut self, vcpu: VcpuId) {
         for id in (0..IntId::PRIVATE).filter_map(IntId::new) {
             let bits = if id.is_sgi() {

@@ -41,7 +41,7 @@ pub(super) fn ignore(
     Ok(())
 }
 
-/// PIDR2 says GICv3, the others say nothing.
+/// Returns an identification register: PIDR2 says GICv3, the others say nothing.
 pub(super) fn id_register(_: &Dist, offset: u32) -> u64 {
     // The same in both frames.
     if offset == GICD_PIDR2::OFFSET {
@@ -73,7 +73,7 @@ pub(super) fn status(dist: &Dist, _: u32) -> u64 {
     dist.status.load(Relaxed).into()
 }
 
-/// Writing 1 clears a bit.
+/// Takes a write to GICD_STATUSR: writing 1 clears a bit.
 pub(super) fn clear_status(
     gic: &mut View<'_>,
     _: &MmioAccess,
@@ -96,8 +96,8 @@ pub(super) fn redist_ctlr(dist: &Dist, bank: &Bank, _: u32) -> u64 {
     features | GICR_CTLR::EnableLPIs.of(bank.lpis.enabled.into())
 }
 
-/// The registers' part is done when this returns, that of the tables in the guest's memory is the
-/// caller's.
+/// Takes a write to GICR_CTLR. The registers' part is done when this returns, that of the tables in
+/// the guest's memory is the caller's.
 pub(super) fn set_redist_ctlr(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -136,12 +136,13 @@ pub(super) const PENDBASER_ADDRESS: u64 = GICR_PENDBASER::Physical_Address.mask(
 pub(super) const TABLE_AT_RESET: u64 =
     GICR_PROPBASER::Shareability.of(1) | GICR_PROPBASER::InnerCache.of(3);
 
-/// One table for all redistributors, as GICR_TYPER.CommonLPIAff says.
+/// Returns GICR_PROPBASER: one table for all redistributors, as GICR_TYPER.CommonLPIAff says.
 pub(super) fn propbaser(dist: &Dist, offset: u32) -> u64 {
     half(dist.propbaser.load(Relaxed), offset)
 }
 
-/// Cannot be written while the redistributor has LPIs enabled.
+/// Takes a write to GICR_PROPBASER, which cannot be written while the redistributor has LPIs
+/// enabled.
 pub(super) fn set_propbaser(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -157,13 +158,13 @@ pub(super) fn set_propbaser(
     Ok(())
 }
 
-/// PTZ reads as zero: it says that the table is all zeroes when LPIs are enabled, and so need not
-/// be looked at then.
+/// Returns GICR_PENDBASER. PTZ reads as zero: it says that the table is all zeroes when LPIs are
+/// enabled, and so need not be looked at then.
 pub(super) fn pendbaser(_: &Dist, bank: &Bank, offset: u32) -> u64 {
     half(GICR_PENDBASER::PTZ.with(bank.lpis.pendbaser, 0), offset)
 }
 
-/// As [`set_propbaser`].
+/// Takes a write to GICR_PENDBASER, as [`set_propbaser`].
 pub(super) fn set_pendbaser(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -208,9 +209,10 @@ pub(super) fn invalidate_all_lpis(
     Ok(())
 }
 
-/// Where the guest says that a table is cacheable and shared otherwise than this host accesses it,
-/// it reads back how: inner shareable, inner write-back, outer the same as inner or not cacheable.
-/// The fields are in the same places in GICR_PROPBASER and GICR_PENDBASER.
+/// Returns `value` as it reads back. Where the guest says that a table is cacheable and shared
+/// otherwise than this host accesses it, it reads back what the host does: inner shareable, inner
+/// write-back, outer the same as inner or not cacheable. The fields are in the same places in
+/// GICR_PROPBASER and GICR_PENDBASER.
 pub(super) fn memory_attributes(value: u64) -> u64 {
     use GICR_PROPBASER::{InnerCache, OuterCache, Shareability};
     let inner = InnerCache.get(value);
@@ -227,7 +229,7 @@ fn bank<'a>(gic: &'a View<'_>, access: &MmioAccess) -> Option<&'a Bank> {
     gic.bank(access.bank?)
 }
 
-/// KVM shows no revision here.
+/// Returns GICR_IIDR: KVM shows no revision here.
 pub(super) fn redist_iidr(_: &Dist, _: u32) -> u64 {
     setup::iidr(0).into()
 }
@@ -245,7 +247,7 @@ pub(super) fn redist_status(_: &Dist, bank: &Bank, _: u32) -> u64 {
     bank.status.into()
 }
 
-/// Writing 1 clears a bit.
+/// Takes a write to GICR_STATUSR: writing 1 clears a bit.
 pub(super) fn clear_redist_status(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -258,19 +260,19 @@ pub(super) fn clear_redist_status(
     Ok(())
 }
 
-/// Whether an access to a 64-bit register is to all of it, or to its lower half. The upper half of
-/// one that does something when it is written is reserved, or belongs to what is not there: vPEs
-/// and a fourth level of affinity.
+/// Returns whether an access to a 64-bit register is to all of it, or to its lower half. The upper
+/// half of one that does something when it is written is reserved, or belongs to what is not there:
+/// vPEs and a fourth level of affinity.
 fn is_lower(access: &MmioAccess) -> bool {
     access.offset & 4 == 0
 }
 
-/// Of a 64-bit register, what an access at `offset` has, from the lowest bit on.
+/// Returns what an access at `offset` has of a 64-bit register, from the lowest bit on.
 fn half(value: u64, offset: u32) -> u64 {
     value >> (8 * (offset & 4))
 }
 
-/// A 64-bit register after a write of 4 or 8 bytes.
+/// Returns a 64-bit register after a write of 4 or 8 bytes.
 fn merge(old: u64, access: &MmioAccess, value: u64) -> u64 {
     match (access.size, access.offset & 4) {
         (8, _) => value,
@@ -279,14 +281,14 @@ fn merge(old: u64, access: &MmioAccess, value: u64) -> u64 {
     }
 }
 
-/// Something that decides how an interrupt is presented has been changed: kicks who presents it.
+/// Kicks who presents an interrupt: something that decides how it is presented has been changed.
 fn changed(gic: &mut View<'_>, line: Line, notify: &mut dyn Notify) {
     if let Some(vcpu) = gic.rearrange(line) {
         notify.kick(vcpu);
     }
 }
 
-/// `different`: those that go to the other group.
+/// Moves interrupts to the other group. `different`: those that go there.
 pub(super) fn turn_group(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -401,7 +403,8 @@ pub(super) fn clear_active(
     Ok(())
 }
 
-/// `different`: the bits of the priorities that change; those that are not implemented do not.
+/// Changes priorities. `different`: the bits of the priorities that change; those that are not
+/// implemented do not.
 pub(super) fn change_priority(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -424,8 +427,8 @@ pub(super) fn change_priority(
     Ok(())
 }
 
-/// `different`: of those that become an edge, or a level, the upper one of two bits is set. The
-/// lower one means nothing.
+/// Turns levels into edges, and edges into levels. `different`: of those that become an edge, or a
+/// level, the upper one of two bits is set. The lower one means nothing.
 pub(super) fn turn_config(
     gic: &mut View<'_>,
     access: &MmioAccess,

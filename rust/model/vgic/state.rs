@@ -15,8 +15,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::R
 
 /// A lock around a part of the controller.
 pub trait Lock<T> {
-    /// Takes it, until the value is dropped. It must be safe to take wherever the controller is
-    /// used.
+    /// Takes the lock, until the value is dropped. It must be safe to take wherever the controller
+    /// is used.
     fn lock(&self) -> impl DerefMut<Target = T>;
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Dist {
 }
 
 impl Dist {
-    /// GICD_CTLR.EnableGrp0 and EnableGrp1, in their places.
+    /// Returns GICD_CTLR.EnableGrp0 and EnableGrp1, in their places.
     #[inline]
     pub(super) fn enables(&self) -> u32 {
         self.ctlr.load(Relaxed) & regs::ENABLES
@@ -72,7 +72,7 @@ impl Dist {
         self.ctlr.swap(enables | regs::ARE_DS, Relaxed) & regs::ENABLES
     }
 
-    /// Whether the distributor forwards interrupts of this group.
+    /// Returns whether the distributor forwards interrupts of this group.
     #[inline]
     pub(super) fn forwards(&self, group1: bool) -> bool {
         forwards(self.enables(), group1)
@@ -83,7 +83,8 @@ impl Dist {
     }
 }
 
-/// Whether with these of GICD_CTLR's enables the distributor forwards interrupts of this group.
+/// Returns whether with these of GICD_CTLR's enables the distributor forwards interrupts of this
+/// group.
 #[inline]
 pub(super) fn forwards(enables: u32, group1: bool) -> bool {
     enables & if group1 { 2 } else { 1 } != 0
@@ -98,8 +99,8 @@ pub struct Shared<S: GicStorage> {
 }
 
 impl<S: GicStorage> Shared<S> {
-    /// The shared interrupts out of reset; `spis` are each [`IrqBlock::default`], and `works`, one
-    /// for each vCPU and [`WorkSet::KINDS`] more, empty.
+    /// Makes the shared interrupts out of reset; `spis` are each [`IrqBlock::default`], and
+    /// `works`, one for each vCPU and [`WorkSet::KINDS`] more, empty.
     pub fn new(mut spis: S::Spis, mut works: S::Works) -> Self {
         SharedView {
             spis: &mut spis,
@@ -127,7 +128,8 @@ pub(super) enum IrqProperty {
 }
 
 impl IrqProperty {
-    /// Where its set is, counted from the end: the work sets have the places from the beginning.
+    /// Returns where its set is, counted from the end: the work sets have the places from the
+    /// beginning.
     const fn back_index(self) -> usize {
         match self {
             Self::Active => 1,
@@ -157,8 +159,8 @@ impl SharedView<'_> {
         self.works.get(at)
     }
 
-    /// The shared interrupts in a set, with their priorities: the more urgent ones come first, and
-    /// among them the lower INTIDs.
+    /// Returns the shared interrupts in a set, with their priorities: the more urgent ones come
+    /// first, and among them the lower INTIDs.
     pub(super) fn by_priority<'a>(
         &'a self,
         set: &'a WorkSet,
@@ -180,7 +182,7 @@ impl SharedView<'_> {
         }
     }
 
-    /// Out of reset.
+    /// Resets the shared interrupts.
     fn reset(&mut self) {
         self.works.fill(WorkSet::default());
         for id in (IntId::PRIVATE..).map_while(IntId::new) {
@@ -203,7 +205,7 @@ pub(super) struct SpiWork<'a> {
 }
 
 impl SpiWork<'_> {
-    /// Those that are active.
+    /// Returns those that are active.
     pub(super) fn active(&self) -> WorkSet {
         let active = self.shared.kind(IrqProperty::Active);
         active.map_or(WorkSet::default(), |active| self.work.part(active, true))
@@ -250,7 +252,7 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// This vCPU's redistributor, if it is locked.
+    /// Returns this vCPU's redistributor, if it is locked.
     pub(super) fn bank(&self, vcpu: VcpuId) -> Option<&Bank> {
         let bank = self.bank.as_ref().filter(|bank| bank.vcpu == vcpu)?;
         Some(bank.state)
@@ -261,8 +263,8 @@ impl View<'_> {
         Some(bank.state)
     }
 
-    /// The vCPU of a line is one that there is, whoever has named it: what it is named by is looked
-    /// up in the same way. The number may be anything.
+    /// Returns an interrupt, if it is locked. The vCPU of a line is one that there is, whoever has
+    /// named it: what it is named by is looked up in the same way. The number may be anything.
     pub(super) fn irq(&self, line: Line) -> Option<Irq<&IrqBlock>> {
         let id = line.id();
         let block = match line.bank() {
@@ -281,7 +283,7 @@ impl View<'_> {
         Some(block.irq_mut(id))
     }
 
-    /// The block that a shared interrupt is in, if they are locked.
+    /// Returns the block that a shared interrupt is in, if they are locked.
     pub(super) fn shared_block(&self, id: IntId) -> Option<&IrqBlock> {
         speculation::get(self.shared.as_ref()?.spis, spi_block(id))
     }
@@ -297,8 +299,8 @@ impl View<'_> {
         }
     }
 
-    /// The shared interrupts that this vCPU may have to be given, if they are locked and there are
-    /// any.
+    /// Returns the shared interrupts that this vCPU may have to be given, if they are locked and
+    /// there are any.
     pub(super) fn spi_work(&self, vcpu: VcpuId) -> Option<SpiWork<'_>> {
         let redist = self.redists.get(vcpu.index())?;
         let shared = self.shared.as_ref().filter(|_| redist.has_spis())?;
@@ -337,7 +339,7 @@ impl View<'_> {
         true
     }
 
-    /// Whether any shared interrupt is active, if they are locked.
+    /// Returns whether any shared interrupt is active, if they are locked.
     pub(super) fn any_spi_is_active(&self) -> bool {
         let shared = self.shared.as_ref();
         let active = shared.and_then(|shared| shared.kind(IrqProperty::Active));
@@ -382,7 +384,7 @@ impl View<'_> {
 }
 
 impl View<'_> {
-    /// The shared interrupts out of reset.
+    /// Resets the shared interrupts, if they are locked.
     pub(super) fn reset_spis(&mut self) {
         let Some(shared) = &mut self.shared else {
             return;
@@ -404,7 +406,8 @@ impl View<'_> {
     }
 }
 
-/// The block that a shared interrupt is in. None has this number for a private one.
+/// Returns the number of the block that a shared interrupt is in. None has this number for a
+/// private one.
 #[inline(always)]
 fn spi_block(id: IntId) -> usize {
     const { assert!(IntId::PRIVATE as usize == IrqBlock::LEN) };

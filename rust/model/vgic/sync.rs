@@ -22,7 +22,7 @@ pub struct SyncReport {
 }
 
 impl View<'_> {
-    /// See [`super::Gic::sync`].
+    /// Takes back what the guest has done since the last flush: see [`super::Gic::sync`].
     pub(super) fn sync(
         &mut self,
         cpu: VcpuId,
@@ -59,8 +59,8 @@ impl View<'_> {
         report
     }
 
-    /// The active interrupts that are in no list register, in the order in which they end. Only
-    /// EOImode 0 counts, since DIR traps.
+    /// Returns the active interrupts that are in no list register, in the order in which they end.
+    /// Only EOImode 0 counts, since DIR traps.
     #[cold]
     fn active_outside(&self, cpu: VcpuId, file: &LrFile) -> Best<{ MOST }> {
         let mut active = self.active(cpu);
@@ -148,9 +148,9 @@ impl View<'_> {
         true
     }
 
-    /// An interrupt that left this vCPU's list registers may belong to another one by now. That is
-    /// told even while the distributor does not forward its group: who found nothing to do relies
-    /// on being told of all that comes later.
+    /// Tells another vCPU of an interrupt that left this vCPU's list registers and may belong to
+    /// that one by now. That is told even while the distributor does not forward its group: who
+    /// found nothing to do relies on being told of all that comes later.
     fn hand_over(&self, from: VcpuId, line: Line, notify: &mut dyn Notify) {
         if let Some(vcpu) = self.irq(line).and_then(|irq| irq.kick_when_raised()) {
             if vcpu != from {
@@ -159,7 +159,7 @@ impl View<'_> {
         }
     }
 
-    /// See [`super::Gic::deactivate`].
+    /// Deactivates an interrupt: see [`super::Gic::deactivate`].
     pub(super) fn deactivate(
         &mut self,
         by: VcpuId,
@@ -177,7 +177,8 @@ impl View<'_> {
         Ok(())
     }
 
-    /// See [`super::Gic::has_pending`].
+    /// Returns whether a vCPU has an interrupt that would wake it from WFI: see
+    /// [`super::Gic::has_pending`].
     pub(super) fn has_pending(&self, cpu: VcpuId, vmcr: u64) -> bool {
         let mask = ((vmcr >> vmcr::VPMR_SHIFT) & 0xff) as u8;
         if self.dist.forwards(true) && group_enabled(vmcr, true) && self.has_lpi(cpu, mask) {

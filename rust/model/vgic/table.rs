@@ -61,7 +61,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// The bits that differ after a write of `value` to fields that were `before`.
+    /// Returns the bits that differ after a write of `value` to fields that were `before`.
     #[inline(always)]
     pub(super) fn different(self, before: u64, value: u64) -> u64 {
         match self {
@@ -110,7 +110,8 @@ pub(super) struct GicRegister {
 }
 
 impl GicRegister {
-    /// Reads as zero, ignores writes; `sizes` is as [`GicRegister::sizes`].
+    /// Makes a register that reads as zero and ignores writes; `sizes` is as
+    /// [`GicRegister::sizes`].
     const fn new(name: &'static str, offset: u32, len: u32, sizes: u8) -> Self {
         Self {
             name,
@@ -128,7 +129,7 @@ impl GicRegister {
         }
     }
 
-    /// Has `bits` for each interrupt, from interrupt 0 on.
+    /// Makes it have `bits` for each interrupt, from interrupt 0 on.
     const fn bits(mut self, bits: u8) -> Self {
         assert!(bits.is_power_of_two() && bits <= 64);
         self.field = Some(bits.trailing_zeros() as u8);
@@ -184,7 +185,7 @@ macro_rules! register {
     };
 }
 
-/// Rows follow each other without overlap, or this does not compile.
+/// Returns the table, whose rows follow each other without overlap, or this does not compile.
 const fn ordered<const N: usize>(table: [GicRegister; N]) -> [GicRegister; N] {
     let mut n = 1;
     while n < N {
@@ -254,7 +255,8 @@ impl<const BLOCKS: usize> RegisterTable<BLOCKS> {
         Self { rows, page, words }
     }
 
-    /// The register at an offset in the frame: one that cannot be accessed if there is none.
+    /// Returns the register at an offset in the frame: one that cannot be accessed if there is
+    /// none.
     #[inline(always)]
     pub(super) fn find(&self, offset: u32) -> &GicRegister {
         let block = speculation::wrap::<BLOCKS>((offset / BLOCK) as usize);

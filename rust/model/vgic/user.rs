@@ -52,7 +52,7 @@ impl View<'_> {
     }
 }
 
-/// 32 interrupts from `first` on, without those that no device is wired to.
+/// Returns 32 interrupts from `first` on, without those that no device is wired to.
 fn device_lines(vcpu: VcpuId, first: u32) -> impl Iterator<Item = (u32, Line)> {
     (0..32).filter_map(move |n| {
         let id = IntId::new(first.saturating_add(n)).filter(|id| !id.is_sgi())?;
@@ -81,7 +81,7 @@ pub(super) fn set_iidr(
     Ok(())
 }
 
-/// A confirmation only, once the controller exists.
+/// Takes a confirmation only, once the controller exists.
 pub(super) fn set_typer2(
     _: &mut View<'_>,
     _: &MmioAccess,
@@ -117,7 +117,8 @@ pub(super) fn set_redist_status(
     Ok(())
 }
 
-/// An active interrupt follows its route here: which of the two is restored first must not matter.
+/// Sets GICD_IROUTER. An active interrupt follows its route here: which of the two is restored
+/// first must not matter.
 pub(super) fn set_route(
     gic: &mut View<'_>,
     access: &MmioAccess,
@@ -139,7 +140,7 @@ pub(super) fn set_route(
     Ok(())
 }
 
-/// Every bit counts, the clear ones too.
+/// Sets the latches: every bit counts, the clear ones too.
 pub(super) fn set_latch(
     gic: &mut View<'_>,
     access: &MmioAccess,

@@ -32,7 +32,7 @@ impl VcpuContext {
         self.timers.deactivated(deactivated);
     }
 
-    /// In a fast exit: what is new goes into the list registers at once. True if the guest may go
+    /// Puts what is new into the list registers at once, in a fast exit. True if the guest may go
     /// on.
     pub(crate) fn refresh_lists(&mut self) -> bool {
         if self.frozen.gic().is_none() {
@@ -48,7 +48,7 @@ impl VcpuContext {
         true
     }
 
-    /// In a fast exit: the list registers' contents go back to the model.
+    /// Gives the list registers' contents back to the model, in a fast exit.
     pub(crate) fn give_lists_back(&mut self, _live: Live<'_>) {
         self.take_lists(Ctls::read().lines());
         self.interface.set_empty();
@@ -59,14 +59,14 @@ impl VcpuContext {
         self.interface.vmcr()
     }
 
-    /// Which frame of the interrupt controller, and where in it, an access at `ipa` is.
+    /// Returns which frame of the interrupt controller, and where in it, an access at `ipa` is.
     #[inline]
     pub(crate) fn gic_frame(&self, ipa: u64) -> Option<(GicFrame, u32)> {
         self.frozen.gic_frame(ipa)
     }
 
-    /// In a fast exit: a kick is pending. True if the guest may go on: all that was asked for was
-    /// to take new interrupts.
+    /// Handles a pending kick, in a fast exit. True if the guest may go on: all that was asked for
+    /// was to take new interrupts.
     ///
     /// Linux sends the same SGI, when the scheduler or a signal wants this thread. It says so in
     /// the thread's flags first, and they are looked at after the clearing.
@@ -77,7 +77,7 @@ impl VcpuContext {
 }
 
 impl StoppedVcpu {
-    /// KVM_RUN begins: the CPU interface comes along, with what userspace has set.
+    /// Takes the CPU interface along as KVM_RUN begins, with what userspace has set.
     pub(crate) fn take_interface(&mut self) {
         if let Some(interface) = self.handle.take_interface() {
             self.interface.accept(interface);
@@ -89,14 +89,14 @@ impl StoppedVcpu {
         }
     }
 
-    /// KVM_RUN ends: userspace may look at the CPU interface. The vCPU is not loaded.
+    /// Lets userspace look at the CPU interface as KVM_RUN ends. The vCPU is not loaded.
     pub(crate) fn give_interface(&mut self) {
         if let Some(interface) = self.interface.news() {
             self.handle.give_interface(interface);
         }
     }
 
-    /// Whether the guest would take an interrupt.
+    /// Returns whether the guest would take an interrupt.
     pub(crate) fn has_interrupt(&mut self) -> bool {
         self.update_timers();
         let vmcr = self.vmcr();

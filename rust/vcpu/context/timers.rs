@@ -13,12 +13,12 @@ use crate::vcpu::timers::Cval;
 use core::sync::atomic::Ordering::Relaxed;
 
 impl VcpuContext {
-    /// The guest's virtual counter.
+    /// Returns the guest's virtual counter.
     pub(crate) fn virtual_counter(&self) -> u64 {
         timer::counter().wrapping_sub(self.vm.offsets.virtual_.load(Relaxed))
     }
 
-    /// The guest's physical counter.
+    /// Returns the guest's physical counter.
     pub(crate) fn physical_counter(&self) -> u64 {
         timer::counter().wrapping_sub(self.vm.offsets.physical.load(Relaxed))
     }
@@ -28,13 +28,14 @@ impl VcpuContext {
         self.timers.silence(timer);
     }
 
-    /// In a fast exit: a timer's physical interrupt is pending, and becomes the guest's.
+    /// Makes a timer's physical interrupt, which is pending, the guest's, in a fast exit. True if
+    /// the guest may go on.
     pub(crate) fn timer_fired(&mut self, timer: TimerId) -> bool {
         self.timers.silence(timer);
         self.refresh_lists()
     }
 
-    /// The model learns of the timers' lines: for WFI, and before the guest next runs.
+    /// Tells the model of the timers' lines: for WFI, and before the guest next runs.
     pub(crate) fn update_timers(&mut self) {
         self.set_timer_lines(TimerSet::new(
             self.timer(TimerId::Virtual).line(self.virtual_counter()),
@@ -42,8 +43,8 @@ impl VcpuContext {
         ));
     }
 
-    /// In a fast exit that has changed no timer: as [`VcpuContext::update_timers`], with the CPU's
-    /// own comparison.
+    /// Does what [`VcpuContext::update_timers`] does, in a fast exit that has changed no timer:
+    /// with the CPU's own comparison.
     #[inline]
     pub(crate) fn take_timer_lines(&mut self) {
         self.set_timer_lines(self.timers.lines_now());
@@ -137,7 +138,7 @@ impl VcpuContext {
 }
 
 impl StoppedVcpu {
-    /// In how many ticks the next of the two timers fires; `None` if neither will.
+    /// Returns in how many ticks the next of the two timers fires; `None` if neither will.
     pub(crate) fn next_timer(&self) -> Option<u64> {
         let virtual_ = self
             .timer(TimerId::Virtual)

@@ -22,7 +22,7 @@ use crate::vm::vcpu_stats::Count;
 use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
-/// An abort of the guest's access to memory.
+/// Handles an abort of the guest's access to memory.
 pub(super) fn memory_abort(
     vcpu: &mut StoppedVcpu,
     preempt: PreemptDisabled<'_>,
@@ -80,12 +80,13 @@ pub(super) fn memory_abort(
 }
 
 impl MemoryError {
-    /// The virtual address of the access, if what is there can be looked for.
+    /// Returns the virtual address of the access, if what is there can be looked for.
     fn address(self) -> Option<u64> {
         self.abort.is_of_known_address().then_some(self.far)
     }
 
-    /// For userspace, if it is not the host's own affair. `ipa`: what was found at the address.
+    /// Returns what userspace is told of the error, if it is not the host's own affair. `ipa`: what
+    /// was found at the address.
     fn told(self, ipa: Option<Ipa>) -> Option<Exit> {
         let ras = cpu::features().ras;
         (!self.abort.is_hosts(ras)).then(|| Exit::MemoryError {
@@ -99,8 +100,8 @@ impl MemoryError {
         })
     }
 
-    /// The guest gets it as it is. On its own walk the level stands there; with S1PTW it is that of
-    /// stage 2's, which the guest does not have.
+    /// Gives the guest the error as it is. On its own walk the level stands there; with S1PTW it is
+    /// that of stage 2's, which the guest does not have.
     fn inject(self, vcpu: &mut StoppedVcpu) {
         let status = match self.abort.fault() {
             fault @ FaultStatus::ExternalOnWalk(_) if !self.abort.is_on_walk() => fault,
@@ -111,17 +112,17 @@ impl MemoryError {
 }
 
 impl WalkedOut {
-    /// The virtual address.
+    /// Returns the virtual address.
     fn address(self) -> u64 {
         self.far
     }
 
-    /// Whether it ended with the descriptor that `walk` is about to read.
+    /// Returns whether the walk ended with the descriptor that `walk` is about to read.
     fn is_at(self, walk: Walk) -> bool {
         (walk.descriptor().raw() ^ self.ipa) >> 12 == 0
     }
 
-    /// The guest gets its abort.
+    /// Gives the guest its abort.
     fn inject(self, vcpu: &mut StoppedVcpu, level: i8) {
         let status = FaultStatus::ExternalOnWalk(level);
         vcpu.inject_abort(self.instruction, status, self.far);
@@ -213,7 +214,7 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Where the guest's tables lead for `address`, now. May sleep.
+    /// Returns where the guest's tables lead for `address`, now. May sleep.
     fn guest_translation(&self, loaded: &mut Loaded<'_, StoppedVcpu>, address: u64) -> Option<Ipa> {
         let (walk, big_endian) = loaded.with(|vcpu| stage1_walk(vcpu, address));
         let Some(mut step) = walk else {
@@ -231,7 +232,8 @@ impl Vcpu {
         }
     }
 
-    /// The descriptor that `walk` is about to read, if it is in the guest's memory. May sleep.
+    /// Returns the descriptor that `walk` is about to read, if it is in the guest's memory. May
+    /// sleep.
     fn read_descriptor(&self, walk: Walk, big_endian: bool) -> Option<u64> {
         let address = self.vm.memory.address(walk.descriptor().raw(), false)?;
         let word = UserSlice::new(UserPtr::from_addr(address), size_of::<u64>());

@@ -50,7 +50,7 @@ impl FastExits for VcpuContext {
     }
 }
 
-/// A synchronous exit. The kinds are functions of their own, or the shortest would save the
+/// Answers a synchronous exit. The kinds are functions of their own, or the shortest would save the
 /// registers that the longest needs.
 #[inline]
 fn sync(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
@@ -92,7 +92,7 @@ fn rare(vcpu: &mut VcpuContext, live: Live<'_>, esr: Esr) -> Verdict {
     SYNC
 }
 
-/// The PC is already behind the HVC.
+/// Answers an HVC. The PC is already behind it.
 #[inline(always)]
 fn hypercall(vcpu: &mut VcpuContext) -> Verdict {
     let [function, ..] = *vcpu.xs();
@@ -103,8 +103,8 @@ fn hypercall(vcpu: &mut VcpuContext) -> Verdict {
     }
 }
 
-/// Other calls that have nothing but an answer, if only that they are not supported. A function of
-/// its own, with the registers that it needs.
+/// Answers other calls by HVC that have nothing but an answer, if only that they are not supported.
+/// A function of its own, with the registers that it needs.
 #[inline(never)]
 fn other_hypercall(vcpu: &mut VcpuContext) -> Verdict {
     let [function, first, second, third, ..] = *vcpu.xs();
@@ -116,7 +116,7 @@ fn other_hypercall(vcpu: &mut VcpuContext) -> Verdict {
     }
 }
 
-/// What a firmware call returns.
+/// Gives the guest what a firmware call returns.
 #[inline(always)]
 fn answer(vcpu: &mut VcpuContext, values: [u64; 4]) -> Verdict {
     let [x0, x1, x2, x3, ..] = vcpu.xs();
@@ -124,7 +124,7 @@ fn answer(vcpu: &mut VcpuContext, values: [u64; 4]) -> Verdict {
     Verdict::RESUME
 }
 
-/// How to resume after register `rt` was written.
+/// Returns how to resume after register `rt` was written.
 #[inline(always)]
 fn resume(rt: u8) -> Verdict {
     match rt {
@@ -147,7 +147,8 @@ fn system_register(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr
     emulated_register(vcpu, live, rcu, esr)
 }
 
-/// A write to ICC_SGI1R_EL1, as [`emulated_register`] would do it, without looking the register up.
+/// Does a write to ICC_SGI1R_EL1, as [`emulated_register`] would do it, without looking the
+/// register up.
 #[inline(never)]
 fn send_sgi(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let value = vcpu.x(esr.sysreg().rt());
@@ -194,9 +195,8 @@ fn emulated_register(
     }
 }
 
-/// After an emulated access: tells running vCPUs of their interrupts, and takes this one's. False
-/// if the host is needed for the rest, which `vcpu.after` has; the instruction is done all the
-/// same.
+/// Tells running vCPUs of their interrupts after an emulated access, and takes this one's. False if
+/// the host is needed for the rest, which `vcpu.after` has; the instruction is done all the same.
 #[inline]
 fn finish(vcpu: &mut VcpuContext) -> bool {
     vcpu.after.is_empty() || finish_others(vcpu)
@@ -238,7 +238,7 @@ fn abort_address(vcpu: &mut VcpuContext, live: Live<'_>, esr: Esr) -> Verdict {
     SYNC
 }
 
-/// An access to the interrupt controller's registers.
+/// Answers an access to the interrupt controller's registers.
 #[inline(never)]
 fn mmio(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let abort = esr.abort();
@@ -265,7 +265,8 @@ fn mmio(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> V
     }
 }
 
-/// GICD_CTLR, without a lock: guests wait for its RWP, and write what it is to be made sure of.
+/// Answers an access to GICD_CTLR, without a lock: guests wait for its RWP, and write what it is to
+/// be made sure of.
 #[inline(always)]
 fn gicd_ctlr(vcpu: &mut VcpuContext, live: Live<'_>, abort: Abort) -> Verdict {
     let Some(gic) = vcpu.frozen.gic() else {
@@ -287,7 +288,7 @@ fn gicd_ctlr(vcpu: &mut VcpuContext, live: Live<'_>, abort: Abort) -> Verdict {
     }
 }
 
-/// Any other register of the interrupt controller's. The bytes are in its order.
+/// Reads any other register of the interrupt controller's. The bytes are in its order.
 #[inline(never)]
 fn gic_read(
     vcpu: &mut VcpuContext,
@@ -345,7 +346,8 @@ fn gic_write(
     }
 }
 
-/// WFE with nobody else to run does not wait; WFI waits here where nothing speaks against it.
+/// Answers a WFE or a WFI: WFE with nobody else to run does not wait; WFI waits here where nothing
+/// speaks against it.
 #[inline(never)]
 fn wfx(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let wfx = esr.wfx();
@@ -372,8 +374,8 @@ fn wfx(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Ve
     }
 }
 
-/// WFI that waits here, for at most about `ticks` of the counter (see [`crate::vcpu::halt`]); WFIT
-/// is over when the guest's virtual counter shows `end`.
+/// Does a WFI that waits here, for at most about `ticks` of the counter (see
+/// [`crate::vcpu::halt`]); WFIT is over when the guest's virtual counter shows `end`.
 fn halt(
     vcpu: &mut VcpuContext,
     live: Live<'_>,
@@ -438,8 +440,8 @@ fn wait_while_alone(ticks: u64) -> u64 {
 /// How often a wait in the vector looks for other threads: every 50 us.
 const LOOKS_PER_SECOND: u64 = 20_000;
 
-/// An interrupt: one of the guest's timers', its list registers' maintenance, a kick, or the
-/// host's.
+/// Answers an interrupt: one of the guest's timers', its list registers' maintenance, a kick, or
+/// the host's.
 fn irq(vcpu: &mut VcpuContext, rcu: InGuest<'_>) -> Verdict {
     vcpu.count(Count::Irq);
     let pending = cpu_gic::pending();
@@ -450,15 +452,15 @@ fn irq(vcpu: &mut VcpuContext, rcu: InGuest<'_>) -> Verdict {
     }
 }
 
-/// Whether a physical interrupt is about the guest in this CPU: a kick, one of its timers', or its
-/// list registers'.
+/// Returns whether a physical interrupt is about the guest in this CPU: a kick, one of its timers',
+/// or its list registers'.
 fn is_guests(pending: u64) -> bool {
     pending == percpu_irq::KICK.into()
         || percpu_irq::timer_of(pending).is_some()
         || pending == percpu_irq::maintenance_intid()
 }
 
-/// Takes one that is. How to go on.
+/// Takes an interrupt that is about the guest. Returns how to go on.
 fn take(vcpu: &mut VcpuContext, pending: u64, rcu: InGuest<'_>) -> Verdict {
     let kicked = pending == percpu_irq::KICK.into();
     let timer = percpu_irq::timer_of(pending);

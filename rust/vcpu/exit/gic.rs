@@ -38,7 +38,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Writes one for a store, as [`read`] reads it; `order` turns a value back.
+/// Writes a register in memory for a store, as [`read`] reads it; `order` turns a value back.
 #[inline(always)]
 pub(super) fn write(
     vcpu: &mut VcpuContext,

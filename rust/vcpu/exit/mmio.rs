@@ -13,7 +13,7 @@ use crate::vcpu::Vcpu;
 use crate::vm::lpi::LpiTables;
 use crate::vm::vcpu_stats::Count;
 
-/// An access to what is not memory.
+/// Handles an access to what is not memory.
 pub(super) fn device_access(
     vcpu: &mut StoppedVcpu,
     preempt: PreemptDisabled<'_>,
@@ -123,7 +123,8 @@ pub(in crate::vcpu) fn store(vcpu: &mut StoppedVcpu, preempt: PreemptDisabled<'_
 }
 
 impl Load {
-    /// The value has come: it goes into the register, and the guest goes on behind the instruction.
+    /// Puts the value that has come into the register, and the guest goes on behind the
+    /// instruction.
     pub(in crate::vcpu) fn complete(self, vcpu: &mut StoppedVcpu, value: u64) {
         let big_endian = is_big_endian(vcpu);
         let value = guest_order(value, self.abort.size(), big_endian);
@@ -132,8 +133,8 @@ impl Load {
     }
 }
 
-/// What the register holds after loading `value`: cut to the access's size, and sign-extended if
-/// the instruction does.
+/// Returns what the register holds after loading `value`: cut to the access's size, and
+/// sign-extended if the instruction does.
 pub(super) fn extend(value: u64, abort: &Abort) -> u64 {
     if !abort.is_sign_extended() {
         return zero_extend(value, abort);
@@ -162,7 +163,7 @@ fn unused_bits(abort: &Abort) -> u32 {
         .min(63)
 }
 
-/// Whether the guest accesses memory with the most significant byte first.
+/// Returns whether the guest accesses memory with the most significant byte first.
 pub(super) fn is_big_endian(vcpu: &mut StoppedVcpu) -> bool {
     let sctlr = vcpu.get(Reg::SCTLR_EL1);
     if SPSR_EL1::M.get(vcpu.frame().pstate) == SPSR_EL1::M_EL0t {
@@ -193,7 +194,7 @@ fn stored(vcpu: &mut StoppedVcpu, rt: u8, size: u8) -> u64 {
 }
 
 impl ItsAccess {
-    /// The size in bytes.
+    /// Returns the size in bytes.
     fn size(self) -> u8 {
         self.abort.size()
     }
@@ -212,7 +213,7 @@ impl ItsAccess {
 }
 
 impl Vcpu {
-    /// An access to an ITS. Commands run before the write that started them is done.
+    /// Does an access to an ITS. Commands run before the write that started them is done.
     pub(in crate::vcpu) fn serve_its(
         &self,
         loaded: &mut Loaded<'_, StoppedVcpu>,

@@ -12,7 +12,7 @@ use crate::model::sysreg::regs::SPSR_EL1;
 use crate::vcpu::context::StoppedVcpu;
 use crate::vm::vcpu_stats::Count;
 
-/// A synchronous exit. `offered`: ioeventfds have had it already.
+/// Handles a synchronous exit. `offered`: ioeventfds have had it already.
 pub(in crate::vcpu) fn handle(
     vcpu: &mut StoppedVcpu,
     preempt: PreemptDisabled<'_>,
@@ -106,15 +106,15 @@ fn system_register(vcpu: &mut StoppedVcpu, esr: Esr) -> Next {
     }
 }
 
-/// An SError that arrived while the guest ran.
+/// Handles an SError that arrived while the guest ran.
 pub(in crate::vcpu) fn serror(vcpu: &mut StoppedVcpu) -> Next {
     error(vcpu, Esr::new(vcpu.frame().syndrome.esr));
     Next::Resume
 }
 
-/// An SError that came to light when the guest had left for something else, to which what it has
-/// accessed may have led. So that is not done: the guest comes to the same place again, once it has
-/// had the SError.
+/// Handles an SError that came to light when the guest had left for something else, to which what
+/// it has accessed may have led. So that is not done: the guest comes to the same place again, once
+/// it has had the SError.
 #[cold]
 pub(in crate::vcpu) fn late_serror(vcpu: &mut StoppedVcpu, leave: Leave) -> Next {
     let esr = Esr::new(vcpu.frame().syndrome.esr);
@@ -135,13 +135,13 @@ pub(in crate::vcpu) fn late_serror(vcpu: &mut StoppedVcpu, leave: Leave) -> Next
     }
 }
 
-/// The host took an exception in a fast exit.
+/// Ends KVM_RUN because the host took an exception in a fast exit.
 pub(in crate::vcpu) fn host_exception() -> Next {
     leave(Exit::Internal)
 }
 
-/// What an SError says that arose while the guest ran. It may be the guest's doing, so it is the
-/// guest's, unless the CPU says how far it has spread.
+/// Handles what an SError says that arose while the guest ran. It may be the guest's doing, so it
+/// is the guest's, unless the CPU says how far it has spread.
 fn error(vcpu: &mut StoppedVcpu, esr: Esr) {
     match esr.error_extent(cpu::features().ras) {
         ErrorExtent::Harmless => {}

@@ -11,7 +11,7 @@ use crate::model::vcpus::VcpuId;
 use crate::vcpu::context::StoppedVcpu;
 use crate::vm::vcpu_handle::{Power, Start};
 
-/// A call by HVC or SMC; the PC is behind the instruction.
+/// Handles a call by HVC or SMC; the PC is behind the instruction.
 pub(super) fn call(vcpu: &mut StoppedVcpu) -> Next {
     let [function, x1, x2, x3, ..] = *vcpu.xs();
     match vcpu

@@ -108,7 +108,7 @@ fn debug_register(vcpu: &mut VcpuContext, reg: Reg, value: u64) -> Outcome {
     }
 }
 
-/// A register of the guest's MMU, while its caches are watched.
+/// Writes a register of the guest's MMU, while its caches are watched.
 fn store_watched(vcpu: &mut VcpuContext, reg: Reg, value: u64) -> Outcome {
     let before = caches_are_on(vcpu.get(Reg::SCTLR_EL1));
     if reg == Reg::SCTLR_EL1 && caches_are_on(value) != before {
@@ -155,7 +155,7 @@ fn interrupt_controller(
     gic::send_sgi(vcpu, live, sgi, value)
 }
 
-/// ICC_DIR_EL1, which traps while the model has to know of deactivations.
+/// Does a write to ICC_DIR_EL1, which traps while the model has to know of deactivations.
 fn deactivate(vcpu: &mut VcpuContext, live: Option<Live<'_>>, value: u64) -> Outcome {
     if vcpu.frozen.gic().is_none() {
         return Outcome::Undefined;

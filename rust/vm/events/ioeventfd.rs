@@ -31,7 +31,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Whether there are stores that both wait for.
+    /// Returns whether there are stores that both wait for.
     fn collides(&self, other: &Self) -> bool {
         let same_data = self.data.is_none() || other.data.is_none() || self.data == other.data;
         let same_store =
@@ -63,8 +63,8 @@ impl StoreTarget {
         there
     }
 
-    /// It is in the list no more: when this returns nobody signals it. Waits for those who do, each
-    /// of which takes no longer than a signal.
+    /// Ends a target that is in the list no more: when this returns nobody signals it. Waits for
+    /// those who do, each of which takes no longer than a signal.
     fn end(&self) {
         self.users.fetch_or(Self::ENDED, Relaxed);
         while self.users.load(Acquire) != Self::ENDED {
@@ -93,7 +93,7 @@ impl Ioeventfds {
         }? Error)
     }
 
-    /// See [`super::Events::store`].
+    /// Signals the ioeventfd that waits for a store: see [`super::Events::store`].
     pub(super) fn store(
         &self,
         preempt: PreemptDisabled<'_>,
@@ -129,7 +129,7 @@ impl Ioeventfds {
         })
     }
 
-    /// See [`super::Events::assign_ioeventfd`].
+    /// Adds an ioeventfd: see [`super::Events::assign_ioeventfd`].
     pub(super) fn assign(&self, event: EventFd, key: Key) -> Result {
         let new = Ioeventfd {
             key,
@@ -154,7 +154,7 @@ impl Ioeventfds {
         })
     }
 
-    /// See [`super::Events::deassign_ioeventfd`].
+    /// Takes an ioeventfd away: see [`super::Events::deassign_ioeventfd`].
     pub(super) fn deassign(&self, event: &EventFd, key: Key) -> Result {
         let mut target = None;
         self.sorted.update(|all| {

@@ -27,10 +27,10 @@ use kernel::workqueue::{self, impl_has_work, new_work, Work, WorkItem};
 
 /// Where an irqfd's interrupts go: the VM, which has the irqfds.
 pub(crate) trait InterruptSink: Sized + Send + Sync + 'static {
-    /// Its irqfds.
+    /// Returns the VM's irqfds.
     fn irqfds(&self) -> &Arc<Irqfds<Self>>;
 
-    /// Whether there is an initialised interrupt controller.
+    /// Returns whether there is an initialised interrupt controller.
     fn is_ready(&self) -> bool;
 
     /// Sets the level of a line, or raises an edge. In any context.
@@ -63,7 +63,7 @@ impl<V: InterruptSink> Irqfd<V> {
         self.route.lock().and_then(Route::line)
     }
 
-    /// The line, if it is this irqfd that lowers it.
+    /// Returns the line, if it is this irqfd that lowers it.
     fn resampled_line(&self) -> Option<Line> {
         self.line().filter(|_| self.resample.is_some())
     }
@@ -134,7 +134,7 @@ impl<V: InterruptSink> Irqfds<V> {
         )
     }
 
-    /// See [`super::Events::assign_irqfd`].
+    /// Adds an irqfd: see [`super::Events::assign_irqfd`].
     pub(super) fn assign(&self, vm: &Arc<V>, fd: u32, gsi: u32, resample: Option<i32>) -> Result {
         if !vm.is_ready() {
             return Err(EAGAIN);
@@ -172,12 +172,12 @@ impl<V: InterruptSink> Irqfds<V> {
         Ok(())
     }
 
-    /// See [`super::Events::deassign_irqfd`].
+    /// Takes an irqfd away: see [`super::Events::deassign_irqfd`].
     pub(super) fn deassign(&self, event: &EventFd, gsi: u32) {
         self.remove(|one| one.is_of(event) && one.listener().gsi == gsi);
     }
 
-    /// See [`super::Events::close`].
+    /// Takes all irqfds away: see [`super::Events::close`].
     pub(super) fn close(&self) {
         self.remove(|_| true);
         // Nobody queues it any more: that was done under the lock of an eventfd that was watched.
@@ -203,7 +203,7 @@ impl<V: InterruptSink> Irqfds<V> {
         }
     }
 
-    /// An irqfd that resampled `line`, if any, is gone, or did not come.
+    /// Notes that an irqfd that resampled `line`, if any, is gone, or did not come.
     fn left(&self, vm: &V, state: &IrqfdState<V>, line: Option<Line>) {
         if let Some(line) = line.filter(|&line| !state.resamples(line)) {
             vm.notify_eoi(line, false);
@@ -217,7 +217,7 @@ impl<V: InterruptSink> Irqfds<V> {
         );
     }
 
-    /// See [`super::Events::set_routing`].
+    /// Sets the routing: see [`super::Events::set_routing`].
     pub(super) fn set_routing(&self, routing: Routing) {
         let mut state = self.state.lock();
         state.routing = routing;
@@ -239,8 +239,8 @@ impl<V: InterruptSink> Irqfds<V> {
         }
     }
 
-    /// See [`super::Events::deactivated`]. All lines go down before anybody is told: whoever raises
-    /// one again for its device does so after that.
+    /// Tells the resamplers of these SPIs: see [`super::Events::deactivated`]. All lines go down
+    /// before anybody is told: whoever raises one again for its device does so after that.
     pub(super) fn deactivated(&self, vm: &V, spis: &[u64; 16]) {
         // What has been deactivated was raised before, with the interrupt controller locked: if an
         // irqfd did it, that is seen here.
@@ -272,7 +272,7 @@ impl<V: InterruptSink> Irqfds<V> {
 }
 
 impl<V: InterruptSink> IrqfdState<V> {
-    /// Whether an irqfd resamples this line.
+    /// Returns whether an irqfd resamples this line.
     fn resamples(&self, line: Line) -> bool {
         self.all
             .iter()

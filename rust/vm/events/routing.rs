@@ -19,7 +19,8 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// The interrupt controller's pin 0 is its first SPI.
+    /// Makes the route to a pin of the interrupt controller, whose pin 0 is its first SPI; `None`
+    /// if it has no such pin.
     pub(crate) fn pin(pin: u32) -> Option<Self> {
         let id = IntId::new(pin.checked_add(IntId::PRIVATE)?)?;
         Line::spi(id).map(Self::Spi)
@@ -42,7 +43,7 @@ pub(crate) enum Routing {
 }
 
 impl Routing {
-    /// From routes in any order. `EINVAL`: a GSI too large, or twice.
+    /// Makes it from routes in any order. `EINVAL`: a GSI too large, or twice.
     pub(crate) fn new(mut routes: KVVec<(u32, Route)>) -> Result<Self> {
         routes.sort_unstable_by_key(|&(gsi, _)| gsi);
         if routes.last().is_some_and(|&(gsi, _)| gsi >= MAX_ROUTES) {

@@ -28,12 +28,12 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// How many places it has if there are `vcpus`.
+    /// Returns how many places it has if there are `vcpus`.
     fn places(&self, vcpus: u32) -> u32 {
         self.count.unwrap_or(vcpus)
     }
 
-    /// Bytes.
+    /// Returns how many bytes it has if there are `vcpus`.
     fn size(&self, vcpus: u32) -> u64 {
         u64::from(self.places(vcpus)).wrapping_mul(REDIST_SIZE)
     }
@@ -104,8 +104,8 @@ impl Layout {
         Ok(())
     }
 
-    /// Whether another vCPU can be made, after `vcpus`. `EINVAL`: it would have a redistributor in
-    /// a region that is not [sound](Self::is_sound).
+    /// Checks that another vCPU can be made, after `vcpus`. `EINVAL`: it would have a redistributor
+    /// in a region that is not [sound](Self::is_sound).
     pub(crate) fn admit(&self, vcpus: u32, limit: u64) -> Result {
         let next = vcpus.saturating_add(1);
         if self.places(next) >= next && !self.is_sound(vcpus, limit) {
@@ -114,8 +114,8 @@ impl Layout {
         Ok(())
     }
 
-    /// The finished map. `ENXIO` if the distributor or some vCPU's redistributor has no address,
-    /// `EINVAL` if they overlap or are not all below `limit`.
+    /// Returns the finished map. `ENXIO` if the distributor or some vCPU's redistributor has no
+    /// address, `EINVAL` if they overlap or are not all below `limit`.
     pub(crate) fn map(&self, vcpus: u32, limit: u64) -> Result<FrameMap> {
         let dist = self.dist.ok_or(ENXIO)?;
         if self.places(vcpus) < vcpus {
@@ -138,7 +138,7 @@ impl Layout {
         Ok(FrameMap { dist, redists })
     }
 
-    /// The vCPUs whose redistributor is the last one of those that lie side by side:
+    /// Returns the vCPUs whose redistributor is the last one of those that lie side by side:
     /// GICR_TYPER.Last.
     pub(crate) fn last(&self, vcpus: u32) -> VcpuSet {
         let mut last = VcpuSet::EMPTY;
@@ -159,8 +159,8 @@ impl Layout {
         last
     }
 
-    /// Each region with the first vCPU that is in it, or would be, and the number of those that
-    /// are.
+    /// Returns each region with the first vCPU that is in it, or would be, and the number of those
+    /// that are.
     fn uses(&self, vcpus: u32) -> impl Iterator<Item = (u32, u32, Region)> + '_ {
         self.regions.iter().scan(0u32, move |first, region| {
             let here = *first;
@@ -170,14 +170,14 @@ impl Layout {
         })
     }
 
-    /// How many redistributors there is a place for.
+    /// Returns how many redistributors there is a place for.
     fn places(&self, vcpus: u32) -> u32 {
         self.regions.iter().fold(0, |sum: u32, region| {
             sum.saturating_add(region.places(vcpus))
         })
     }
 
-    /// Whether all regions are below `limit` and none lies over the distributor.
+    /// Returns whether all regions are below `limit` and none lies over the distributor.
     fn is_sound(&self, vcpus: u32, limit: u64) -> bool {
         self.regions
             .iter()
@@ -187,7 +187,7 @@ impl Layout {
                 .is_none_or(|dist| !self.overlaps((dist, DIST_SIZE), vcpus))
     }
 
-    /// Whether a region lies over this one.
+    /// Returns whether a region lies over this one.
     fn overlaps(&self, one: (u64, u64), vcpus: u32) -> bool {
         self.regions
             .iter()
@@ -195,13 +195,13 @@ impl Layout {
     }
 }
 
-/// Whether two ranges of (base, size) have addresses in common.
+/// Returns whether two ranges of (base, size) have addresses in common.
 fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
     a.0.saturating_add(a.1) > b.0 && a.0 < b.0.saturating_add(b.1)
 }
 
-/// `EINVAL` unless a range is aligned, and does not end behind the end of all addresses; `E2BIG`
-/// unless it is below `limit`.
+/// Checks a range: `EINVAL` unless it is aligned, and does not end behind the end of all addresses;
+/// `E2BIG` unless it is below `limit`.
 pub(crate) fn check_range(base: u64, size: u64, limit: u64) -> Result {
     if base % ALIGN != 0 {
         return Err(EINVAL);
@@ -227,7 +227,7 @@ pub(crate) struct FrameMap {
 }
 
 impl FrameMap {
-    /// Where the redistributor of a vCPU is.
+    /// Returns where the redistributor of a vCPU is.
     pub(crate) fn redist(&self, vcpu: VcpuId) -> Option<u64> {
         self.redists.iter().find_map(|range| {
             let index = (vcpu.index() as u32).checked_sub(range.first)?;
@@ -236,7 +236,7 @@ impl FrameMap {
         })
     }
 
-    /// Which frame, and where in it, an access at `ipa` is.
+    /// Returns which frame, and where in it, an access at `ipa` is.
     #[inline]
     pub(crate) fn find(&self, ipa: u64) -> Option<(GicFrame, u32)> {
         let offset = ipa.wrapping_sub(self.dist);

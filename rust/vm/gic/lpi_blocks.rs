@@ -58,7 +58,7 @@ impl LpiBlocks {
         Ok(())
     }
 
-    /// Behind which block there is none. Most VMs have a few of all.
+    /// Returns the number of the block from which on there is none. Most VMs have a few of all.
     pub(crate) fn end(&self) -> usize {
         self.end.load(Ordering::Acquire)
     }

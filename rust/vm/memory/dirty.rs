@@ -15,9 +15,9 @@ use kernel::prelude::*;
 const WORDS: usize = 64;
 
 impl GuestMemory {
-    /// KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few at a
-    /// time, and clears them unless `keep` says not to. What has been written since is in the next
-    /// one. One caller at a time.
+    /// Serves KVM_GET_DIRTY_LOG: gives `write` the words of a slot's log, in their order and a few
+    /// at a time, and clears them unless `keep` says not to. What has been written since is in the
+    /// next one. One caller at a time.
     ///
     /// Errors: `ENOENT` if the slot has no log, `EINTR` if the process is being killed, else what
     /// `write` returns; what it was given then is dirty still.
@@ -53,9 +53,9 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// KVM_CLEAR_DIRTY_LOG: clears those of `pages` of a slot, from the page `first` on, that have
-    /// a bit in what `read` gives, a few words at a time. One caller at a time. What has been
-    /// written since is in the log.
+    /// Serves KVM_CLEAR_DIRTY_LOG: clears those of `pages` of a slot, from the page `first` on,
+    /// that have a bit in what `read` gives, a few words at a time. One caller at a time. What has
+    /// been written since is in the log.
     ///
     /// Errors: `ENOENT` if the slot has no log, `EINVAL` if the pages are not the slot's or do not
     /// fill words, `EINTR` if the process is being killed, else what `read` returns; nothing is
@@ -100,7 +100,7 @@ impl GuestMemory {
         mmu.stage2.flush(stale);
     }
 
-    /// The host itself has written to the guest's page at `ipa`.
+    /// Notes that the host itself has written to the guest's page at `ipa`.
     pub(crate) fn note_dirty(&self, ipa: u64) {
         if let Some(slot) = self.slots().find(ipa) {
             slot.note_dirty(ipa);

@@ -14,8 +14,8 @@ use kernel::prelude::*;
 pub(crate) struct DirtyLog(KVVec<AtomicU64>);
 
 impl DirtyLog {
-    /// For a slot of so many pages, none of them written, or `all` as if they were. May sleep.
-    /// `EINTR`: the process is being killed.
+    /// Makes the log of a slot of so many pages, none of them written, or `all` as if they were.
+    /// May sleep. `EINTR`: the process is being killed.
     pub(super) fn new(pages: u64, all: bool) -> Result<Self> {
         let words = usize::try_from(pages.div_ceil(64))?;
         let mut log = KVVec::with_capacity(words, GFP_KERNEL_ACCOUNT)?;
@@ -36,7 +36,7 @@ impl DirtyLog {
         Ok(Self(log))
     }
 
-    /// How many words there are.
+    /// Returns how many words there are.
     pub(super) fn words(&self) -> usize {
         self.0.len()
     }
@@ -46,12 +46,12 @@ impl DirtyLog {
         self.put_back((page / 64) as usize, 1 << (page % 64));
     }
 
-    /// The bits of a word.
+    /// Returns the bits of a word.
     pub(super) fn bits(&self, word: usize) -> u64 {
         self.0.get(word).map_or(0, |bits| bits.load(Relaxed))
     }
 
-    /// Those bits of a word that are in `mask`; they are clear from now on.
+    /// Takes those bits of a word that are in `mask`; they are clear from now on.
     pub(super) fn take(&self, word: usize, mask: u64) -> u64 {
         match self.0.get(word) {
             // Most of them are, and writing takes the cache line from all others.

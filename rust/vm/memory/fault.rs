@@ -126,8 +126,8 @@ impl GuestMemory {
         self.mmu.read().stage2.make_young(Ipa::new(ipa))
     }
 
-    /// The largest leaf that can map `ipa`, of a slot, where the host maps its `address` with one
-    /// of `1 << shift` bytes.
+    /// Returns the largest leaf that can map `ipa`, of a slot, where the host maps its `address`
+    /// with one of `1 << shift` bytes.
     pub(super) fn level(&self, slot: &MemSlot, ipa: u64, address: u64, shift: u32) -> Level {
         let fits = |level: Level| {
             let size = GRANULE.size(level);
@@ -145,7 +145,8 @@ impl GuestMemory {
             .unwrap_or(Level::L3)
     }
 
-    /// The page of RAM at `ipa` that an error of the guest's may take out of use.
+    /// Returns the page of RAM at `ipa` that an error of the guest's may take out of use, if there
+    /// is one.
     ///
     /// The guest chooses `ipa` (its tables may have changed since the access that failed), but not
     /// the errors, so that it cannot do more than to name other pages of its own: those that it may

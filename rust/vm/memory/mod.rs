@@ -43,7 +43,7 @@ use slots::Slots;
 /// How many descriptors are looked at before the lock is let go for others.
 const CHUNK: usize = 1024;
 
-/// Between two parts of a long work that userspace asked for: lets others run. `EINTR`: nobody
+/// Lets others run, between two parts of a long work that userspace asked for. `EINTR`: nobody
 /// waits for the rest.
 fn let_others_run() -> Result {
     crate::host::sched::cond_resched();
@@ -53,9 +53,9 @@ fn let_others_run() -> Result {
     }
 }
 
-/// Whether cacheable memory that is no RAM (a coherent device's) can be a guest's: it has no
-/// address in the kernel by which it could be cleaned or its instructions made visible, so neither
-/// may be needed. As in KVM.
+/// Returns whether cacheable memory that is no RAM (a coherent device's) can be a guest's: it has
+/// no address in the kernel by which it could be cleaned or its instructions made visible, so
+/// neither may be needed. As in KVM.
 pub(crate) fn has_cacheable_pfnmap() -> bool {
     cpu::features().fwb && cpu::features().dic
 }
@@ -132,8 +132,8 @@ impl GuestMemory {
         self.regime.current()
     }
 
-    /// Whether the guest may run under this VMID. Only an answer given with interrupts off holds
-    /// until they are on again.
+    /// Returns whether the guest may run under this VMID. Only an answer given with interrupts off
+    /// holds until they are on again.
     pub(crate) fn may_run_as(&self, vmid: u64) -> bool {
         self.regime.may_run_as(vmid)
     }
@@ -149,38 +149,38 @@ impl GuestMemory {
         self.regime.renew_vmid();
     }
 
-    /// How often all CPUs were made to forget translations of the guest's.
+    /// Returns how often all CPUs were made to forget translations of the guest's.
     pub(crate) fn flushes(&self) -> u64 {
         self.regime.flushes()
     }
 
-    /// The first address that the guest does not have.
+    /// Returns the first address that the guest does not have.
     pub(crate) fn end(&self) -> u64 {
         self.geometry.end().raw()
     }
 
-    /// Where the VMM has the guest's memory at `ipa`, if there is any, and the guest may write it
-    /// where that is wanted.
+    /// Returns where the VMM has the guest's memory at `ipa`, if there is any, and the guest may
+    /// write it where that is wanted.
     pub(crate) fn address(&self, ipa: u64, write: bool) -> Option<usize> {
         let slots = self.slots();
         let slot = slots.find(ipa).filter(|slot| !write || !slot.readonly)?;
         Some(slot.hva.wrapping_add(ipa.wrapping_sub(slot.ipa)) as usize)
     }
 
-    /// Whether `ipa` is a device's for the guest: there is no memory, or memory that is only to be
-    /// read and `write`.
+    /// Returns whether `ipa` is a device's for the guest: there is no memory, or memory that is
+    /// only to be read and `write`.
     pub(crate) fn is_device(&self, preempt: PreemptDisabled<'_>, ipa: u64, write: bool) -> bool {
         self.slots.read_sched(preempt, |slots| {
             slots.find(ipa).is_none_or(|slot| write && slot.readonly)
         })
     }
 
-    /// The slots as they are now.
+    /// Returns the slots as they are now.
     pub(crate) fn slots(&self) -> Arc<Slots> {
         self.slots.get()
     }
 
-    /// A guest that starts with its caches off sees what the VMM has written through its own.
+    /// Makes a guest that starts with its caches off see what the VMM has written through its own.
     pub(crate) fn make_coherent(&self) {
         if !cpu::features().fwb {
             // A page is cleaned when it is mapped (and when it is unmapped).

@@ -49,9 +49,10 @@ impl MmuNotifier for GuestMemory {
 }
 
 impl GuestMemory {
-    /// Called by the host with a lock of its page tables: nothing here may sleep. So the list of
-    /// slots is read in place, since the last one to let go of it frees it, and the CPUs forget all
-    /// at once.
+    /// Ages the guest's pages in the host's `range`, and returns whether they were used since they
+    /// were last aged. Called by the host with a lock of its page tables: nothing here may sleep.
+    /// So the list of slots is read in place, since the last one to let go of it frees it, and the
+    /// CPUs forget all at once.
     fn age_all(&self, range: Range<u64>, what: Age) -> bool {
         self.slots.read(|slots| {
             let mut young = false;

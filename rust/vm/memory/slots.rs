@@ -61,7 +61,7 @@ impl MemSlot {
     pub(super) fn hvas(&self) -> Range<u64> {
         self.hva..self.hva.wrapping_add(self.size)
     }
-    /// Where the VMM has the byte at `ipa`, which is in this slot.
+    /// Returns where the VMM has the byte at `ipa`, which is in this slot.
     pub(super) fn address(&self, ipa: u64) -> u64 {
         self.hva.wrapping_add(ipa.wrapping_sub(self.ipa))
     }
@@ -137,8 +137,8 @@ impl<O: Order> Sorted<O> {
         }
     }
 
-    /// The run that has the last slot up to `key`, by its number and itself, and how many of its
-    /// slots are up to there.
+    /// Returns the run that has the last slot up to `key`, by its number and itself, and how many
+    /// of its slots are up to there.
     #[inline]
     fn up_to(&self, key: u64) -> Option<(usize, &Run, usize)> {
         let begins = |run: &Arc<Run>| run.slots.first().is_none_or(|slot| O::key(slot) <= key);
@@ -148,14 +148,14 @@ impl<O: Order> Sorted<O> {
         Some((n, run, count))
     }
 
-    /// The last slot up to `key`.
+    /// Returns the last slot up to `key`.
     #[inline]
     fn last(&self, key: u64) -> Option<&Arc<MemSlot>> {
         let (_, run, count) = self.up_to(key)?;
         run.slots.get(count.wrapping_sub(1))
     }
 
-    /// A copy without `old`, which is in here, and with `new`.
+    /// Returns a copy without `old`, which is in here, and with `new`.
     fn with(&self, old: Option<&MemSlot>, new: Option<&Arc<MemSlot>>) -> Result<Self> {
         let mut copy = Self::new();
         let room = self.runs.len().saturating_add(1);
@@ -212,7 +212,7 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// None.
+    /// Makes it, with no slots.
     pub(super) const fn new() -> Self {
         Self {
             by_ipa: Sorted::new(),
@@ -220,7 +220,7 @@ impl Slots {
         }
     }
 
-    /// These, with `new` in the place of `old`.
+    /// Returns a copy with `new` in the place of `old`.
     pub(super) fn with(&self, old: Option<&MemSlot>, new: Option<MemSlot>) -> Result<Arc<Self>> {
         let new = match new {
             Some(slot) => Some(Arc::new(slot, GFP_KERNEL_ACCOUNT)?),
@@ -233,26 +233,27 @@ impl Slots {
         Ok(Arc::new(slots, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// The slot that has `ipa`.
+    /// Returns the slot that has `ipa`.
     #[inline]
     pub(crate) fn find(&self, ipa: u64) -> Option<&MemSlot> {
         let slot = self.by_ipa.last(ipa)?;
         (ipa < slot.end() && !slot.dying).then_some(slot)
     }
 
-    /// The slot that userspace numbered `id`.
+    /// Returns the slot that userspace numbered `id`.
     pub(crate) fn by_id(&self, id: u32) -> Option<&MemSlot> {
         let slot = self.by_id.last(id.into())?;
         (slot.id == id).then_some(slot)
     }
 
-    /// The same with its dirty log. `ENOENT`: there is no such slot, or it has no log.
+    /// Returns the slot that userspace numbered `id`, with its dirty log. `ENOENT`: there is no
+    /// such slot, or it has no log.
     pub(super) fn logged(&self, id: u32) -> Result<(&MemSlot, &DirtyLog)> {
         let slot = self.by_id(id).ok_or(ENOENT)?;
         Ok((slot, slot.log.as_ref().ok_or(ENOENT)?))
     }
 
-    /// Whether another slot has any of the addresses of `new`.
+    /// Returns whether another slot has any of the addresses of `new`.
     pub(super) fn collide(&self, new: &MemSlot) -> bool {
         let before = |end: u64| self.by_ipa.last(end.checked_sub(1)?);
         // None of them overlap: if the last one does not reach into `new`, no other does.
@@ -263,7 +264,7 @@ impl Slots {
         last.is_some_and(|slot| slot.end() > new.ipa)
     }
 
-    /// The IPA ranges that the host's addresses in `range` are mapped at, or may be.
+    /// Returns the IPA ranges that the host's addresses in `range` are mapped at, or may be.
     pub(super) fn ipas(&self, range: Range<u64>) -> impl Iterator<Item = Range<Ipa>> + '_ {
         let common = move |other: Range<u64>| {
             let both = range.start.max(other.start)..range.end.min(other.end);
