@@ -540,24 +540,29 @@ impl<S: GicStorage> Gic<S> {
     /// Returns whether a write of `value` to GICD_CTLR by the guest changes nothing; takes no lock.
     #[inline]
     pub fn keeps_ctlr(&self, value: u64) -> bool {
-        value as u32 & regs::ENABLES == self.dist.enables()
+        // With RWP set somebody else's write is not complete: nor would this one be.
+        value as u32 & regs::ENABLES | regs::ARE_DS == self.ctlr()
     }
 
     /// Handles the guest's write to GICD_CTLR. Enabling a group kicks those who were waiting for
-    /// it. Disabling one is complete when RWP reads as zero, which it always does: so what is in
-    /// list registers has to come back first.
+    /// it. Disabling one is complete when RWP reads as zero: so what is in list registers has to
+    /// come back first.
     ///
     /// It concerns everybody, but nobody's lock is held for longer than a look. Whoever has raised
     /// something, or filled list registers, by the old value has let its lock go before that look,
     /// which then finds it; and who takes it later has the new value. Trying again when it failed
-    /// does no harm: what was filled since is by the new value.
+    /// does no harm: what was filled since is by the new value. Until then RWP is set, so that no
+    /// write of the same value by another vCPU passes for complete.
     ///
     /// As long as there are vCPUs: not for where that matters.
     #[cold]
     fn set_ctlr(&self, by: VcpuId, value: u64, notify: &mut impl Notify) -> Result<(), Error> {
         let enables = value as u32 & regs::ENABLES;
-        let enabled = enables & !self.dist.enable_groups(enables) != 0;
-        drop(self.lock_shared());
+        let before = {
+            let _shared = self.lock_shared();
+            self.dist.enable_groups(enables)
+        };
+        let enabled = enables & !before != 0;
         let mut stale = StaleLists::default();
         for (vcpu, bank) in self.vcpus().zip(self.banks.iter()) {
             let forwarded = bank.lock().forwarded;
@@ -568,7 +573,10 @@ impl<S: GicStorage> Gic<S> {
                 notify.kick(vcpu);
             }
         }
-        stale.check()
+        stale.check()?;
+        let _shared = self.lock_shared();
+        self.dist.settle(enables);
+        Ok(())
     }
 
     /// Calls `body` with what a write to a register is about. Of a redistributor's registers, all
@@ -724,8 +732,8 @@ impl<S: GicStorage> Gic<S> {
     /// Resets everything, except the levels of the lines, which are the devices'. No vCPU is
     /// resident, before or after.
     pub fn reset(&self) {
-        self.dist.enable_groups(0);
         self.with_shared(|view| {
+            view.dist.set_enables(0);
             view.dist.status.store(0, Relaxed);
             view.reset_spis();
         });

@@ -24,6 +24,8 @@ pub(super) const ENABLES: u32 =
     (GICD_CTLR::EnableGrp0.mask() | GICD_CTLR::EnableGrp1.mask()) as u32;
 /// In GICD_CTLR: affinity routing and one security state, always.
 pub(super) const ARE_DS: u32 = (GICD_CTLR::ARE.mask() | GICD_CTLR::DS.mask()) as u32;
+/// In GICD_CTLR: a write that disables a group is not complete.
+pub(super) const RWP: u32 = GICD_CTLR::RWP.mask() as u32;
 
 /// Bits of INTID without LPIs.
 const ID_BITS: u32 = 10;

@@ -44,7 +44,7 @@ pub trait GicStorage: Sized {
 /// ITS comes.
 #[derive(Debug)]
 pub(super) struct Dist {
-    /// GICD_CTLR, as the guest reads it. Written without a lock, too: see [`super::Gic::set_ctlr`].
+    /// GICD_CTLR, as the guest reads it. Written with the lock of what all share, read without.
     pub(super) ctlr: AtomicU32,
     /// GICD_STATUSR.
     pub(super) status: AtomicU32,
@@ -67,9 +67,30 @@ impl Dist {
         self.ctlr.load(Relaxed) & regs::ENABLES
     }
 
-    /// Sets them; returns what they were.
+    /// Sets them for the guest; returns what they were. RWP is set if that disables a group, until
+    /// [`Dist::settle`]. The lock of what all share is held.
     pub(super) fn enable_groups(&self, enables: u32) -> u32 {
-        self.ctlr.swap(enables | regs::ARE_DS, Relaxed) & regs::ENABLES
+        let before = self.ctlr.load(Relaxed);
+        let disables = before & regs::ENABLES & !enables != 0;
+        let rwp = if disables {
+            regs::RWP
+        } else {
+            before & regs::RWP
+        };
+        self.ctlr.store(enables | regs::ARE_DS | rwp, Relaxed);
+        before & regs::ENABLES
+    }
+
+    /// Clears RWP, unless somebody has set other enables since. The lock of what all share is held.
+    pub(super) fn settle(&self, enables: u32) {
+        if self.enables() == enables {
+            self.set_enables(enables);
+        }
+    }
+
+    /// Sets them where no vCPU runs; RWP is zero.
+    pub(super) fn set_enables(&self, enables: u32) {
+        self.ctlr.store(enables | regs::ARE_DS, Relaxed);
     }
 
     /// Returns whether the distributor forwards interrupts of this group.

@@ -66,7 +66,7 @@ pub(super) fn set_ctlr(
     value: u64,
     _: &mut dyn Notify,
 ) -> Result<(), Error> {
-    gic.dist.enable_groups(value as u32 & ENABLES);
+    gic.dist.set_enables(value as u32 & ENABLES);
     Ok(())
 }
 

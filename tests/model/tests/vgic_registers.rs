@@ -333,6 +333,35 @@ fn status_is_written_by_ones_and_restored_whole() {
 }
 
 #[test]
+fn a_group_is_off_when_all_have_given_its_interrupts_back() {
+    let mut m = Machine::new(3, 4);
+    m.route(0, 40, 1);
+    m.set_edge(0, 40, true);
+    m.set_level(0, 40, true);
+    let mut heard = Heard::default();
+    let mut write = |m: &mut Machine, by, value| {
+        m.gic
+            .mmio_write(vcpu(by), DIST, GICD_CTLR::OFFSET, 4, value, &mut heard)
+    };
+    assert!(m.gic.keeps_ctlr(3));
+    assert!(matches!(write(&mut m, 0, 0), Err(Error::NeedSync(_))));
+    // It reads so, but is not yet.
+    assert_eq!(m.gic.ctlr(), 0x8000_0050);
+    assert!(!m.gic.keeps_ctlr(0));
+    assert!(matches!(write(&mut m, 2, 0), Err(Error::NeedSync(_))));
+    m.exit(1);
+    assert_eq!(write(&mut m, 0, 0), Ok(()));
+    assert_eq!(m.gic.ctlr(), 0x50);
+    assert!(m.gic.keeps_ctlr(0));
+    // What has been enabled meanwhile is not called complete by a write of something else.
+    assert_eq!(write(&mut m, 0, 3), Ok(()));
+    m.enter(1);
+    assert!(matches!(write(&mut m, 0, 1), Err(Error::NeedSync(_))));
+    assert_eq!(write(&mut m, 2, 3), Ok(()));
+    assert_eq!(m.gic.ctlr(), 0x53);
+}
+
+#[test]
 fn who_has_to_come_out_is_named() {
     let mut m = Machine::new(3, 4);
     m.route(0, 40, 1);
