@@ -656,8 +656,8 @@ mod tests {
                 keep_space: false
             }
         );
-        let disk: DiskArg = "a,b,werror=stop,snapshot,serial=X1".parse().unwrap();
-        assert!(disk.stop);
+        let disk: DiskArg = "a,b,werror=stop,snapshot,discard=off,serial=X1".parse().unwrap();
+        assert!(disk.stop && disk.keep_space);
         assert_eq!((disk.path, disk.snapshot, disk.serial), ("a,b".into(), true, Some("X1".to_owned())));
         assert_eq!(args.nets[0], NetArg::Tap(TapNet { name: "t0".into(), mac: Some([0x52, 0x54, 0, 0, 0, 1]) }));
         assert_eq!((args.cpus, args.memory, args.vsock), (4, 2 << 30, Some(5)));
