@@ -34,9 +34,6 @@ pub(crate) const F_REPORTING: u32 = 5;
 pub const PAGE: u64 = 4096;
 const PAGE_SHIFT: u32 = 12;
 
-/// Where `actual` is in the configuration space (5.5.4).
-const ACTUAL: usize = 4;
-
 /// Inflate, deflate, reports. The queues of what is not offered are not there.
 const QUEUE_SIZES: [u16; 3] = [128, 128, 32];
 /// The most pages that one request of the first two queues may name. Linux names 256.
@@ -100,6 +97,7 @@ impl State {
         self.interrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// struct virtio_balloon_config (5.5.4).
     fn config(&self) -> [u8; 8] {
         let numbers = [&self.wanted, &self.actual].map(|it| u64::from(it.load(Ordering::SeqCst)));
         (numbers[0] | numbers[1] << 32).to_le_bytes()
@@ -125,9 +123,9 @@ impl Device for Balloon {
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let mut config = self.state.config();
-        // Only `actual` is the driver's, and it is written in any pieces.
+        // It is written in any pieces, and only `actual`, the later half, is the driver's.
         for (at, byte) in (offset..).zip(data) {
-            if let Some(place) = usize::try_from(at).ok().filter(|at| *at >= ACTUAL).and_then(|at| config.get_mut(at)) {
+            if let Some(place) = usize::try_from(at).ok().and_then(|at| config.get_mut(at)) {
                 *place = *byte;
             }
         }
