@@ -34,6 +34,9 @@ pub enum RingError {
     /// The kernel's vhost worker gave the ring up.
     #[error("vhost found queue {0} unusable")]
     Vhost(usize),
+    /// Another program that is to serve the ring did not take it.
+    #[error("{0}")]
+    Refused(#[from] crate::device::ActivateError),
     /// The host failed the device.
     #[error("{0}")]
     Host(#[from] std::io::Error),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Handing rings to the host kernel's vhost workers, which then serve the guest without the launcher.
+//! Handing rings to somebody else, who then serves the guest without the launcher: the host
+//! kernel's vhost workers, or another program (vhost-user).
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use ::vhost::{Error, VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -62,17 +64,32 @@ pub fn prepare<B: VhostBackend>(
         })
         .collect::<Result<_, Error>>()?;
     backend.set_mem_table(&regions)?;
+    let failures = failures(rings.len())?;
+    hand_over(backend, mem, interrupt, rings, &failures)?;
+    Ok(Worker::spawn(name, interrupt.clone(), move |stop| watch(stop, &failures))?)
+}
+
+/// Makes an eventfd for each of `count` rings, by which whoever has it says that it is unusable.
+pub fn failures(count: usize) -> io::Result<Vec<EventFd>> {
+    (0..count).map(|_| EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)).collect()
+}
+
+/// Gives `rings` to a backend that knows the memory, each with its element of `failures`.
+pub fn hand_over<B: VhostBackend>(
+    backend: &B,
+    mem: &Memory,
+    interrupt: &Interrupt,
+    rings: &[Ring],
+    failures: &[EventFd],
+) -> Result<(), ActivateError> {
     interrupt.signalled_elsewhere();
-    let mut failures = Vec::with_capacity(rings.len());
-    for (index, ring) in rings.iter().enumerate() {
-        let failure = EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
+    for (index, (ring, failure)) in rings.iter().zip(failures).enumerate() {
         set_ring(backend, index, ring, mem)?;
         backend.set_vring_call(index, interrupt.line())?;
         backend.set_vring_kick(index, ring.kick())?;
-        backend.set_vring_err(index, &failure)?;
-        failures.push(failure);
+        backend.set_vring_err(index, failure)?;
     }
-    Ok(Worker::spawn(name, interrupt.clone(), move |stop| watch(stop, &failures))?)
+    Ok(())
 }
 
 fn set_ring<B: VhostBackend>(backend: &B, index: usize, ring: &Ring, mem: &Memory) -> Result<(), ActivateError> {

@@ -76,7 +76,11 @@ impl Guest {
     /// A guest that has not touched its device yet.
     pub fn new(device: impl Device + 'static) -> Self {
         let regions = [(GuestAddress(BASE), REGION as usize), (GuestAddress(BASE + REGION), REGION as usize)];
-        let mem = Memory::from_ranges(&regions).unwrap();
+        Self::with_memory(device, Memory::from_ranges(&regions).unwrap())
+    }
+
+    /// The same with memory that is made in another way.
+    pub fn with_memory(device: impl Device + 'static, mem: Memory) -> Self {
         let transport = MmioTransport::new(Box::new(device), mem.clone()).unwrap();
         Self { mem, transport, queues: Vec::new() }
     }

@@ -6,6 +6,7 @@ mod block;
 mod console;
 mod disk;
 mod driver;
+mod fs;
 mod malformed;
 mod net;
 mod ports;
