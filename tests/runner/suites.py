@@ -639,7 +639,7 @@ class Vmm(Served):
             yield Program(file.stem, seconds_of(file, 300) * SLOW, f"sh /vmm/{file.name}")
 
     def boot(self, programs):
-        prelude, options = self.with_guests("7.2")
+        prelude, options = self.with_guests("6.12", "7.2")
         image = script("vmm-image").replace(str(CACHE), "/cache", 1)
         options += ["--file", f"{script('guest', '7.2')}/initrd=/guest/7.2/initrd", "--file", f"{TOP}/tests/vmm=/vmm"]
         options += ["--module", "virtio_blk", "--module", "ext4"]

@@ -25,6 +25,9 @@ pub struct Task {
     pub modules: Vec<String>,
     /// The root file system; without one the initial RAM disk stays the root.
     pub root: Option<Root>,
+    /// Directories of the launcher's machine.
+    #[serde(default)]
+    pub shares: Vec<Share>,
     /// The network that a command finds ready; a root file system's own init has its own ways.
     #[serde(default)]
     pub network: Option<Network>,
@@ -51,11 +54,35 @@ pub struct Network {
 
 /// A root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Root {
-    /// The block device, such as `/dev/vda1`.
-    pub device: String,
-    /// What it is formatted with, as mount(2) names it.
-    pub file_system: String,
+pub enum Root {
+    /// A disk.
+    Disk {
+        /// The block device, such as `/dev/vda1`.
+        device: String,
+        /// What it is formatted with, as mount(2) names it.
+        file_system: String,
+        /// Whether it is mounted read-only.
+        read_only: bool,
+    },
+    /// The files of the launcher's machine; what is written stays in the guest's memory.
+    Host {
+        /// The tag of the virtio file system.
+        tag: String,
+    },
+}
+
+/// What [`Root::Host`] and [`Share`] are formatted with, as mount(2) names it.
+pub const SHARE_FILE_SYSTEM: &str = "virtiofs";
+/// What puts the guest's memory over [`Root::Host`].
+pub const OVERLAY_FILE_SYSTEM: &str = "overlay";
+
+/// A directory of the launcher's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The tag of the virtio file system.
+    pub tag: String,
+    /// Where it is mounted.
+    pub target: String,
     /// Whether it is mounted read-only.
     pub read_only: bool,
 }
@@ -83,4 +110,21 @@ pub struct Command {
     pub env: Vec<(String, Vec<u8>)>,
     /// Columns and rows of its terminal; without them it gets pipes.
     pub terminal: Option<(u16, u16)>,
+    /// Who runs it; without one it is root.
+    #[serde(default)]
+    pub user: Option<User>,
+    /// The directory that it starts in; without one it is HOME.
+    #[serde(default)]
+    pub directory: Option<Vec<u8>>,
+}
+
+/// A user, with the numbers that the kernel knows (credentials(7)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The other groups.
+    pub groups: Vec<u32>,
 }

@@ -71,10 +71,22 @@ const RUN_HELP: &str = "\
 Command in the guest:
   With `-- CMD...` loft boots the kernel with an initial RAM disk of its own, in which loft itself is the first
   process: it loads the modules that are needed, mounts the first disk as root (or stays in what -i gave), runs CMD
-  there, and switches the guest off. Nothing has to be installed in the guest. CMD gets a terminal if loft's input
+  there as root, and switches the guest off. Nothing has to be installed in the guest. CMD gets a terminal if loft's input
   and output are one, else pipes; what it prints is all that is printed. --verbose shows the kernel's messages.
   Without CMD and without -i, the same brings up the disk's own /sbin/init. Of the kernel's messages warnings and
   errors are shown then, and all of them with --verbose, on a serial console, or where the kernel dies.
+
+This machine's files:
+  With `-- CMD...` and neither -d nor -i, the guest's root is this machine's own, as the calling user may read it. What
+  is written there stays in the guest's memory and is gone with it, but for directories given with --rw (or --share).
+  CMD runs as the calling user, in the current directory, with HOME, PATH, USER, LOGNAME and SHELL as they are here.
+  /dev, /proc, /sys and /run are the guest's own.
+  --share DIR shows a directory to any guest. Where loft is the guest's first process it mounts it, at the same path as
+  here, or at /mnt/TAG where a TAG was given (1 to 36 bytes); if the current directory is in one at the same path, it is
+  CMD's too. Another init mounts it itself: mount -t virtiofs TAG /mnt. A directory whose name ends in a colon and more,
+  or in `,ro`, needs a TAG.
+  Files are read and written by virtiofsd (apt install virtiofsd), a process of the calling user for each directory,
+  which reaches nothing else (Landlock). It ends with the guest, and the guest with it.
 
 Kernel modules:
   --modules names a tree such as /lib/modules/RELEASE, in which loft finds drivers that the kernel has not built in.
@@ -123,6 +135,8 @@ Examples:
   loft run -k vmlinuz -d disk.img                            boot a disk
   loft run -k vmlinuz -d disk.img -- uname -a                run a command, get its exit code
   loft run -k vmlinuz -d disk.img,snapshot -c 4 -m 2G -- make test        and the disk stays as it is
+  loft run -c 4 -m 2G --rw . -- make test                    in this machine's own files, written here only
+  loft run -k vmlinuz -d disk.img --share ~/src:src,ro       and a directory of this machine
   loft run -k Image -i initrd.img -p 'rdinit=/bin/sh'        boot an initial RAM disk
   loft run -k vmlinuz -d disk.img -n user,tcp=2222:22        its port 22 is port 2222 here
   loft run -k vmlinuz -d disk.img -n tap=tap0 --device /dev/kvm";
@@ -131,9 +145,10 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = RUN_HELP, args_override_self = true)]
 pub struct RunArgs {
-    /// The kernel: an arm64 Image, raw or compressed, or the vmlinuz of a distribution
+    /// The kernel: an arm64 Image, raw or compressed, or the vmlinuz of a distribution. Without it,
+    /// this machine's own: /boot/vmlinuz-RELEASE
     #[arg(short, long, value_name = "FILE")]
-    pub kernel: PathBuf,
+    pub kernel: Option<PathBuf>,
 
     /// The initial RAM disk
     #[arg(short, long, value_name = "FILE")]
@@ -146,6 +161,15 @@ pub struct RunArgs {
     /// ",serial=TEXT" is its serial number. The first is /dev/vda
     #[arg(short, long = "disk", value_name = "FILE[,ro|,snapshot]")]
     pub disks: Vec<DiskArg>,
+
+    /// A directory of this machine, by virtio-fs: it is at the same path in the guest, with ":TAG"
+    /// at /mnt/TAG. ",ro" keeps the guest from writing
+    #[arg(long = "share", value_name = "DIR[:TAG][,ro]")]
+    pub shares: Vec<ShareArg>,
+
+    /// A directory that the guest writes to where this machine's files are its root: as --share DIR
+    #[arg(long = "rw", value_name = "DIR")]
+    pub writable: Vec<PathBuf>,
 
     /// A network card: "user" needs no root but passt, and is there unless something else is said;
     /// "tap=NAME" is one on a tap device; "none" is none. ",mac=MAC" is its address, ",tcp=2222:22"
@@ -460,6 +484,47 @@ impl std::str::FromStr for DiskArg {
     }
 }
 
+/// A directory for the guest on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareArg {
+    /// The directory.
+    pub path: PathBuf,
+    /// What the guest mounts it by.
+    pub tag: Option<String>,
+    /// Whether the guest may not write.
+    pub read_only: bool,
+}
+
+/// The longest tag of a virtio file system (5.11.4).
+const MAX_TAG: usize = 36;
+
+impl std::str::FromStr for ShareArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (rest, read_only) = match text.rsplit_once(',') {
+            Some((rest, "ro")) => (rest, true),
+            Some((rest, "rw")) => (rest, false),
+            _ => (text, false),
+        };
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+            _ => (rest, None),
+        };
+        if path.is_empty() {
+            return Err("the name of the directory is missing; write DIR, DIR:TAG or DIR,ro".into());
+        }
+        match tag {
+            Some("" | "." | "..") => return Err(format!("'{rest}' has no tag after the colon; write DIR:TAG")),
+            Some(tag) if tag.len() > MAX_TAG => {
+                return Err(format!("the tag '{tag}' has {} bytes, and a tag has at most {MAX_TAG}", tag.len()));
+            }
+            _ => {}
+        }
+        Ok(Self { path: path.into(), tag: tag.map(str::to_owned), read_only })
+    }
+}
+
 /// A network card on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetArg {
@@ -669,7 +734,7 @@ mod tests {
     #[test]
     fn the_last_one_counts() {
         let args = run(&["-k", "a", "-c", "2", "-k", "b", "-c", "3", "-d", "x", "-d", "y"]).unwrap();
-        assert_eq!((args.kernel, args.cpus, args.disks.len()), ("b".into(), 3, 2));
+        assert_eq!((args.kernel, args.cpus, args.disks.len()), (Some("b".into()), 3, 2));
     }
 
     #[test]
@@ -687,11 +752,32 @@ mod tests {
         assert_eq!((args.cpus, args.memory), (1, 512 << 20));
         assert_eq!(args.device, PathBuf::from("/dev/loft"));
         assert!(args.command.is_empty() && !args.json);
+        assert_eq!(run(&["--", "true"]).unwrap().kernel, None);
+    }
+
+    #[test]
+    fn shares() {
+        let share = |text: &str| text.parse::<ShareArg>();
+        let is = |text: &str, path: &str, tag: Option<&str>, read_only| {
+            let tag = tag.map(str::to_owned);
+            assert_eq!(share(text), Ok(ShareArg { path: path.into(), tag, read_only }), "{text}");
+        };
+        is("/a", "/a", None, false);
+        is("/a:src,ro", "/a", Some("src"), true);
+        is("a,b,rw", "a,b", None, false);
+        is("a:b/c,ro", "a:b/c", None, true);
+        is("a:b:c,d", "a:b", Some("c,d"), false);
+        assert!(share(&format!("/a:{}", "x".repeat(36))).is_ok());
+        assert!(share(&format!("/a:{}", "x".repeat(37))).unwrap_err().contains("at most 36"));
+        for wrong in ["", ",ro", ":tag", "/a:", "/a:,ro", "/a:.", "/a:.."] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+        let args = run(&["--rw", "a", "--rw", "b", "--share", "c", "--", "true"]).unwrap();
+        assert_eq!((args.writable, args.shares.len()), (vec!["a".into(), "b".into()], 1));
     }
 
     #[test]
     fn mistakes_are_refused() {
-        assert!(run(&[]).is_err(), "no kernel");
         assert!(run(&["-k", "x", "-m", "12Q"]).is_err());
         let text = |args: &[&str]| run(args).unwrap_err().to_string();
         assert!(text(&["-k", "x", "-m", "512"]).contains("512M"));

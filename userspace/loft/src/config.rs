@@ -173,6 +173,8 @@ mod tests {
             "kernel" => ("'Image'", vec!["--kernel", "Image"]),
             "initrd" => ("'a b.img'", vec!["-i", "a b.img"]),
             "disk" => ("['a,ro', 'b,snapshot']", vec!["-d", "a,ro", "-d", "b,snapshot"]),
+            "share" => ("['/tmp:t,ro']", vec!["--share", "/tmp:t,ro"]),
+            "rw" => ("['/tmp']", vec!["--rw", "/tmp"]),
             "net" => ("'user,tcp=2222:22'", vec!["-n", "user,tcp=2222:22"]),
             "cpus" => ("4", vec!["-c", "4"]),
             "memory" => ("'2G'", vec!["-m", "2G"]),

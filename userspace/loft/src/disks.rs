@@ -83,7 +83,7 @@ pub fn root(arg: &DiskArg, found: &Found) -> Result<Root> {
             arg.path.display()
         );
     };
-    Ok(Root {
+    Ok(Root::Disk {
         device: root.partition.map_or("/dev/vda".into(), |n| format!("/dev/vda{n}")),
         file_system: root.file_system.name().into(),
         read_only: arg.read_only,
@@ -141,7 +141,8 @@ mod tests {
         let disk = Temporary::new("ok", &with_partition(120));
         let found = check(&disk.arg()).unwrap();
         let root = root(&disk.arg(), &found).unwrap();
-        assert_eq!((root.device.as_str(), root.file_system.as_str(), root.read_only), ("/dev/vda1", "ext4", true));
+        let expected = Root::Disk { device: "/dev/vda1".into(), file_system: "ext4".into(), read_only: true };
+        assert_eq!(root, expected);
     }
 
     #[test]

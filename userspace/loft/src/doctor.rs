@@ -252,11 +252,22 @@ fn optional(facts: &Facts) -> Vec<Finding> {
         }
         facts::Access::Absent => Finding::note(name, format!("{path} does not exist"), remedy),
     })
-    .chain([if facts.passt {
-        Finding::ok("passt", "passt is installed: guests have a network without root")
-    } else {
-        Finding::note("passt", "passt is not installed", "for a network without root: apt install passt")
-    }])
+    .chain([
+        if facts.passt {
+            Finding::ok("passt", "passt is installed: guests have a network without root")
+        } else {
+            Finding::note("passt", "passt is not installed", "for a network without root: apt install passt")
+        },
+        if facts.virtiofsd {
+            Finding::ok("virtiofsd", "virtiofsd is installed: guests can have this machine's files")
+        } else {
+            Finding::note(
+                "virtiofsd",
+                "virtiofsd is not installed",
+                "for a command without a disk, --share and --rw: apt install virtiofsd",
+            )
+        },
+    ])
     .collect()
 }
 

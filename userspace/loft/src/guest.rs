@@ -2,7 +2,7 @@
 //! The initial RAM disk that makes loft the guest's first process.
 
 use anyhow::{anyhow, Context, Result};
-use loft_agent::task::{self, Action, Network, Root, Task};
+use loft_agent::task::{self, Root, Task};
 use loft_boot::cpio::Cpio;
 use loft_boot::image::Kernel;
 use loft_boot::modules::Tree;
@@ -47,18 +47,14 @@ pub fn find_modules(given: Option<&Path>, kernel: &Kernel, kernel_path: &Path) -
     Ok(None)
 }
 
-/// Builds the archive with this program, the modules `drivers` and the root's file system with what they need, and
-/// the task.
-pub fn archive(
-    modules: Option<&Tree>,
-    drivers: &[&str],
-    root: Option<Root>,
-    network: Option<Network>,
-    action: Action,
-) -> Result<Vec<u8>> {
+/// Builds the archive with this program, the modules `drivers` and the root's file system with what
+/// they need, and the task, which is told the modules' names.
+pub fn archive(modules: Option<&Tree>, drivers: &[&str], mut task: Task) -> Result<Vec<u8>> {
     let mut wanted = drivers.to_vec();
-    if let Some(root) = &root {
-        wanted.push(&root.file_system);
+    match &task.root {
+        Some(Root::Disk { file_system, .. }) => wanted.push(file_system),
+        Some(Root::Host { .. }) => wanted.push(task::OVERLAY_FILE_SYSTEM),
+        None => {}
     }
     let files = modules.map(|tree| tree.select(&wanted)).unwrap_or_default();
 
@@ -71,17 +67,15 @@ pub fn archive(
     let own = std::fs::read("/proc/self/exe").context("loft cannot read its own program (is /proc mounted?)")?;
     cpio.file(&format!("{}/{}", task::DIRECTORY, task::BINARY), 0o755, &own);
     cpio.dir(&format!("{}/{}", task::DIRECTORY, task::MODULES));
-    let mut names = Vec::with_capacity(files.len());
     for file in &files {
         let name = file.file_name().ok_or_else(|| anyhow!("{} is no module", file.display()))?;
         let name = name.to_string_lossy().into_owned();
         let content =
             std::fs::read(file).with_context(|| format!("the kernel module {} cannot be read", file.display()))?;
         cpio.file(&format!("{}/{}/{name}", task::DIRECTORY, task::MODULES), 0o644, &content);
-        names.push(name);
+        task.modules.push(name);
     }
-    let text =
-        serde_json::to_vec(&Task { modules: names, root, network, action }).context("the task cannot be written")?;
+    let text = serde_json::to_vec(&task).context("the task cannot be written")?;
     cpio.file(&format!("{}/{}", task::DIRECTORY, task::FILE), 0o600, &text);
     Ok(cpio.finish())
 }
@@ -94,6 +88,7 @@ pub fn first_process() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loft_agent::task::Action;
 
     #[test]
     fn the_archive_holds_program_modules_and_task() {
@@ -105,10 +100,11 @@ mod tests {
             std::fs::write(dir.join(file), content).unwrap();
         }
         let tree = Tree::open(&dir, None).unwrap();
-        let root = Root { device: "/dev/vda".into(), file_system: "ext4".into(), read_only: false };
+        let root = Root::Disk { device: "/dev/vda".into(), file_system: "ext4".into(), read_only: false };
         let action = Action::Init { console: "/dev/hvc0".into(), env: vec![("TERM".into(), b"vt100".to_vec())] };
-        let bytes =
-            archive(Some(&tree), &drivers(true, false, true, false), Some(root.clone()), None, action.clone()).unwrap();
+        let share = task::Share { tag: "src".into(), target: "/mnt/src".into(), read_only: true };
+        let given = Task { modules: Vec::new(), root: Some(root), shares: vec![share], network: None, action };
+        let bytes = archive(Some(&tree), &drivers(true, false, true, false), given.clone()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
 
         let find = |needle: &[u8]| bytes.windows(needle.len()).position(|w| w == needle);
@@ -126,6 +122,6 @@ mod tests {
         let mut tasks = serde_json::Deserializer::from_slice(&bytes[start..]).into_iter::<Task>();
         let task = tasks.next().unwrap().unwrap();
         assert_eq!(task.modules, ["virtio_blk.ko", "jbd2.ko.xz", "ext4.ko.xz"]);
-        assert_eq!((task.root, task.action), (Some(root), action));
+        assert_eq!(task, Task { modules: task.modules.clone(), ..given });
     }
 }

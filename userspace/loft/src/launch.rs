@@ -13,6 +13,7 @@ use crate::passt::{self, Passt};
 use crate::run::{self, plan, report, Plan};
 use crate::sandbox::Kind;
 use crate::session::{self, Hvc, Session, Wiring};
+use crate::share::{self, Share, Virtiofsd};
 use crate::ssh::{self, Ways};
 use crate::{jail, sandbox, signals, vm, warnings};
 use anyhow::{anyhow, bail, Context, Result};
@@ -21,8 +22,8 @@ use loft_agent::task::{PORT, SERVICE_PORTS};
 use loft_devices::terminal::{self, Raw};
 use loft_devices::watch::{Record, Watch};
 use loft_virtio::{
-    Balloon, BalloonHandle, Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Net, NetOptions,
-    PortIo, Ports, Rng, Space, Vsock,
+    Balloon, BalloonHandle, Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Fs, FsError, Net,
+    NetOptions, PortIo, Ports, Rng, Space, Vsock,
 };
 use nix::sys::signalfd::SignalFd;
 use rustix::pipe::{pipe_with, PipeFlags};
@@ -245,7 +246,7 @@ fn once(
     let (nets, network) = networks(args)?;
     // The program ends after the machine.
     let (_passt, mut socket) = network.unzip();
-    let Plan { kernel, initrd, cmdline, console, terminal, nets, own_init } = plan(args, nets)?;
+    let Plan { kernel, initrd, cmdline, console, terminal, nets, shares, own_init } = plan(args, nets)?;
     let command = !args.command.is_empty();
 
     let hidden = Arc::new(AtomicBool::new(false));
@@ -259,7 +260,7 @@ fn once(
         Watch::new(Output::new(target, hidden.clone(), refused.clone(), guest.clone(), extras.log.cloned()));
 
     // The disks and cards, and those that a guest has in any case.
-    vm::allow_files(args.cpus, args.disks.len() + nets.len() + 5)?;
+    vm::allow_files(args.cpus, args.disks.len() + nets.len() + shares.len() + 5)?;
     let gate = Arc::new(Gate::default());
     let mut devices = devices(args, &nets, &mut socket, &gate, &guest.name)?;
     let balloon: Option<Arc<dyn control::Balloon>> = args.balloon.then(|| {
@@ -267,6 +268,13 @@ fn once(
         devices.push(Box::new(device));
         Arc::new(handle) as _
     });
+    // These programs end after the machine, too.
+    let mut servers = Vec::new();
+    for share in &shares {
+        let (server, device) = serve(share)?;
+        servers.push(server);
+        devices.push(Box::new(device));
+    }
     let (mut to_hvc, mut to_agent, mut agents) = (None, None, None);
     if !command && console == ConsoleKind::Hvc0 {
         let (ours, device) = hvc()?;
@@ -294,12 +302,18 @@ fn once(
             cmdline,
             memory: args.memory,
             huge: args.huge,
+            shared: !shares.is_empty(),
             vcpus: args.cpus,
             devices,
             serial_output: Box::new(serial),
             gate,
         },
     )?;
+
+    for server in &mut servers {
+        let end = machine.ender()?;
+        server.listen(move |why| end(Ending::Failed(why)))?;
+    }
 
     if !command && console == ConsoleKind::Hvc0 && !args.verbose && stdio::stderr().is_terminal() && detached.is_none()
     {
@@ -442,6 +456,16 @@ fn devices(
         devices.push(Box::new(Vsock::open(cid)?));
     }
     Ok(devices)
+}
+
+/// Starts the program that serves `share` and waits until it answers.
+fn serve(share: &Share) -> Result<(Virtiofsd, Fs)> {
+    let (mut server, socket) = Virtiofsd::start(share)?;
+    match Fs::over(socket, &share.tag) {
+        Ok(device) => Ok((server, device)),
+        Err(FsError::Vhost(_)) => Err(server.complaint()),
+        Err(error) => Err(error).context(share::PROGRAM),
+    }
 }
 
 /// Has the guest `name` wait behind `gate` while the host has no space for what it writes to a

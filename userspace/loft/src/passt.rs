@@ -6,28 +6,21 @@
 //! DHCP; where loft is the guest's first process it sets them itself.
 
 use crate::cli::{Forward, UserNet};
-use crate::sandbox::{self, Kind};
-use anyhow::{anyhow, bail, Context, Result};
+use crate::program::Program;
+use anyhow::{Context, Result};
 use loft_agent::task::Network;
-use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::SigSet;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Its name.
 pub const PROGRAM: &str = "passt";
 /// How long it may take to answer for the first time. One that takes longer is taken to be slow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-/// How long it may take to end when its connection has.
-const END_LIMIT: Duration = Duration::from_secs(1);
-/// The longest of its complaints.
-const MOST_WORDS: usize = 4096;
 /// The card's address, where none was given: no two guests meet on such a network.
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -64,7 +57,7 @@ pub fn network(net: &UserNet) -> Network {
 }
 
 /// passt at work, until it is dropped.
-pub struct Passt(Child);
+pub struct Passt(#[allow(dead_code, reason = "it is held, not used")] Program);
 
 /// passt at work and the connection to it.
 pub type Started = (Passt, UnixStream);
@@ -81,48 +74,15 @@ impl Passt {
 
     fn start_program(program: &str, net: &UserNet) -> Result<Started> {
         let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-        let fd = theirs.as_raw_fd();
         let mut command = Command::new(program);
-        command.args(arguments(net, fd)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.process_group(0);
-        // What loft takes as a signalfd is blocked here.
-        // SAFETY: between fork and exec the closure makes two system calls, both async-signal-safe,
-        // and allocates nothing.
-        unsafe {
-            command.pre_exec(move || {
-                SigSet::empty().thread_set_mask()?;
-                Ok(rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?)
-            })
-        };
-        let child = command.spawn().map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => {
-                anyhow!("{PROGRAM} is not installed, which -n user needs: apt install passt")
-            }
-            _ => anyhow!("{PROGRAM} cannot be started: {e}"),
-        })?;
-        let mut passt = Self(child);
-        // With it goes this process's copy of the other end.
-        drop(command);
-        let words = passt.0.stderr.take().context("passt has no error output")?;
+        command.args(arguments(net, theirs.as_raw_fd()));
+        let missing = format!("{PROGRAM} is not installed, which -n user needs: apt install passt");
+        let mut passt = Program::start(PROGRAM, command, theirs.into(), None, &missing)?;
         if !answers(&ours, net)? {
-            match last_words(words).as_str() {
-                "" => bail!("{PROGRAM} has ended at once"),
-                words => bail!("{PROGRAM} has ended: {words}"),
-            }
+            return Err(passt.complaint());
         }
-        std::thread::Builder::new()
-            .name(PROGRAM.into())
-            .spawn(move || pass_on(words))
-            .context("cannot start a thread")?;
-        Ok((passt, ours))
-    }
-}
-
-impl Drop for Passt {
-    fn drop(&mut self) {
-        // It may have ended with its connection.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        passt.listen(|| ())?;
+        Ok((Self(passt), ours))
     }
 }
 
@@ -185,35 +145,6 @@ fn question(net: &UserNet) -> Vec<u8> {
 /// Tells whether `frame` is an ARP reply.
 fn is_answer(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&ARP) && frame.get(20..22) == Some(&[0, 2])
-}
-
-/// Reads what a program that ends has said.
-fn last_words(mut from: impl Read + AsFd) -> String {
-    let deadline = Instant::now() + END_LIMIT;
-    let (mut words, mut buffer) = (Vec::new(), [0; 1024]);
-    while words.len() < MOST_WORDS {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(1..) => {}
-            _ => break,
-        }
-        match from.read(&mut buffer) {
-            Ok(n @ 1..) => words.extend(&buffer[..n]),
-            _ => break,
-        }
-    }
-    String::from_utf8_lossy(&words).trim().to_owned()
-}
-
-/// Warns of what passt complains of while it works.
-fn pass_on(mut from: impl Read) {
-    sandbox::enter(Kind::Device);
-    let mut buffer = [0; MOST_WORDS];
-    while let Ok(n @ 1..) = from.read(&mut buffer) {
-        let words = String::from_utf8_lossy(&buffer[..n]);
-        log::warn!("{PROGRAM}: {}", words.trim().replace('\n', "\r\n"));
-    }
 }
 
 fn arguments(net: &UserNet, fd: i32) -> Vec<OsString> {

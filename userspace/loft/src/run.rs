@@ -2,12 +2,14 @@
 //! `loft run`: from the command line to a machine, and from its ending to an exit code.
 
 use crate::cli::{ConsoleKind, NetArg, RunArgs, UserNet};
+use crate::share::{self, Share};
 use crate::{cmdline, disks, ending::Ending, guest, initrd, memory, passt};
-use anyhow::{bail, Result};
-use loft_agent::task::{Action, Command};
+use anyhow::{bail, Context, Result};
+use loft_agent::task::{Action, Command, Root, Task, User, SHARE_FILE_SYSTEM};
 use loft_boot::image::Kernel;
 use std::io::IsTerminal;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// What boots, decided before any device exists.
 pub struct Plan {
@@ -19,6 +21,8 @@ pub struct Plan {
     pub terminal: bool,
     /// The network cards.
     pub nets: Vec<NetArg>,
+    /// Directories of this machine.
+    pub shares: Vec<Share>,
     /// loft itself is the guest's first process.
     pub own_init: bool,
 }
@@ -26,7 +30,8 @@ pub struct Plan {
 /// Checks what the user gave and decides what boots, with `nets` as its network cards.
 pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
     memory::check(args.memory, &std::fs::read_to_string("/proc/meminfo").unwrap_or_default())?;
-    let kernel = Kernel::open(&args.kernel)?;
+    let kernel_path = kernel_path(args)?;
+    let kernel = Kernel::open(&kernel_path)?;
     let found = args.disks.iter().map(disks::check).collect::<Result<Vec<_>>>()?;
     let append = args.append.join(" ");
     let initrd = args.initrd.as_deref().map(|path| initrd::read(path, &append)).transpose()?;
@@ -35,8 +40,8 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
     let manages_itself = ["root=", "rdinit="].iter().any(|p| append.split_whitespace().any(|w| w.starts_with(p)));
     if !command && initrd.is_none() && args.disks.is_empty() && !manages_itself {
         bail!(
-            "there is nothing to boot from: give a disk with -d, or an initial RAM disk with -i \
-             (for a kernel that brings its own: -p rdinit=/init)"
+            "there is nothing to boot from: give a disk with -d, an initial RAM disk with -i \
+             (for a kernel that brings its own: -p rdinit=/init), or a command for this machine's own files: -- bash"
         );
     }
     let own_init = command || (initrd.is_none() && !args.disks.is_empty() && !manages_itself);
@@ -49,6 +54,8 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
     let console = args.console.unwrap_or(if own_init { ConsoleKind::Hvc0 } else { ConsoleKind::Serial });
     let terminal = command && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
 
+    let host_root = command && initrd.is_none() && args.disks.is_empty();
+    let shares = share::plan(args, host_root)?;
     let mut parts = Vec::new();
     if own_init {
         let root = match (args.disks.first(), found.first()) {
@@ -58,12 +65,21 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
                 Err(_) if initrd.is_some() => None,
                 Err(error) => return Err(error),
             },
-            _ if initrd.is_some() => None,
-            _ => bail!("there is nothing to run the command in: give a disk with -d, or an initial RAM disk with -i"),
+            _ => shares.first().filter(|_| host_root).map(|share| Root::Host { tag: share.tag.clone() }),
         };
-        let modules = guest::find_modules(args.modules.as_deref(), &kernel, &args.kernel)?;
-        let drivers = guest::drivers(!args.disks.is_empty(), !nets.is_empty(), args.vsock.is_some(), args.balloon);
-        parts.push(guest::archive(modules.as_ref(), &drivers, root, network(&nets), action(args, console, terminal))?);
+        let modules = guest::find_modules(args.modules.as_deref(), &kernel, &kernel_path)?;
+        let mut drivers = guest::drivers(!args.disks.is_empty(), !nets.is_empty(), args.vsock.is_some(), args.balloon);
+        if !shares.is_empty() {
+            drivers.push(SHARE_FILE_SYSTEM);
+        }
+        let task = Task {
+            modules: Vec::new(),
+            root,
+            shares: shares.iter().filter_map(Share::task).collect(),
+            network: network(&nets),
+            action: action(args, console, terminal, &shares)?,
+        };
+        parts.push(guest::archive(modules.as_ref(), &drivers, task)?);
     }
     parts.extend(initrd);
     let first = guest::first_process();
@@ -82,7 +98,20 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
             cmdline::LIMIT
         );
     }
-    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, nets, own_init })
+    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, nets, shares, own_init })
+}
+
+/// The kernel that was given, or this machine's own.
+fn kernel_path(args: &RunArgs) -> Result<PathBuf> {
+    if let Some(path) = &args.kernel {
+        return Ok(path.clone());
+    }
+    let release = nix::sys::utsname::uname().context("this machine's kernel has no release")?;
+    let path = Path::new("/boot").join(format!("vmlinuz-{}", release.release().to_string_lossy()));
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(e) => bail!("this machine's own kernel, {}, cannot be read: {e}; give one with -k", path.display()),
+    }
 }
 
 /// The network cards that the guest gets where `given` were asked for and `passt` is installed.
@@ -106,7 +135,7 @@ fn network(nets: &[NetArg]) -> Option<loft_agent::task::Network> {
     nets.iter().find_map(|net| if let NetArg::User(net) = net { Some(passt::network(net)) } else { None })
 }
 
-fn action(args: &RunArgs, console: ConsoleKind, terminal: bool) -> Action {
+fn action(args: &RunArgs, console: ConsoleKind, terminal: bool, shares: &[Share]) -> Result<Action> {
     if args.command.is_empty() {
         let console = match console {
             ConsoleKind::Hvc0 => "/dev/hvc0",
@@ -114,12 +143,32 @@ fn action(args: &RunArgs, console: ConsoleKind, terminal: bool) -> Action {
         };
         // Only who types on a terminal has a type of terminal to tell.
         let names: &[&str] = if std::io::stdin().is_terminal() { &["TERM", "COLORTERM"] } else { &[] };
-        return Action::Init { console: console.into(), env: environment(names) };
+        return Ok(Action::Init { console: console.into(), env: environment(names) });
     }
-    Action::Command(Command {
+    let mut env = environment(&["TERM", "LANG", "COLORTERM"]);
+    // In this machine's own files everybody is who they are here.
+    let mut user = None;
+    if shares.iter().any(|share| share.target.is_none()) {
+        env.extend(environment(&["HOME", "PATH", "USER", "LOGNAME", "SHELL"]));
+        user = Some(calling_user()?);
+    }
+    let current = std::env::current_dir().ok().and_then(|path| share::current_directory(shares, &path));
+    Ok(Action::Command(Command {
         argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
-        env: environment(&["TERM", "LANG", "COLORTERM"]),
+        env,
         terminal: if terminal { Some(crate::session::window().unwrap_or((80, 24))) } else { None },
+        user,
+        directory: current.map(|path| path.into_os_string().into_vec()),
+    }))
+}
+
+/// Who has started loft.
+fn calling_user() -> Result<User> {
+    let groups = nix::unistd::getgroups().context("this user's groups cannot be had")?;
+    Ok(User {
+        uid: nix::unistd::getuid().as_raw(),
+        gid: nix::unistd::getgid().as_raw(),
+        groups: groups.into_iter().map(|group| group.as_raw()).collect(),
     })
 }
 
@@ -154,7 +203,7 @@ pub use crate::launch::main;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{self, Cli};
     use clap::Parser;
 
     /// The error of a plan with a kernel that is none but for its header.
@@ -166,7 +215,7 @@ mod tests {
         image[56..60].copy_from_slice(b"ARM\x64");
         std::fs::write(&kernel, image).unwrap();
         let all = ["loft", "run", "-k", kernel.to_str().unwrap()].into_iter().chain(args.iter().copied());
-        let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else { panic!() };
+        let cli::Command::Run(args) = Cli::try_parse_from(all).unwrap().command else { panic!() };
         let result = plan(&args, Vec::new());
         std::fs::remove_file(&kernel).unwrap();
         result.map(drop).map_or_else(|e| e.to_string(), |()| String::new())

@@ -41,6 +41,8 @@ pub enum Kind {
     Disk,
     /// Works on the rings of a network card.
     Net,
+    /// Has another program work on the rings of a file system.
+    Fs,
     /// Works on the rings of any other device.
     Device,
     /// Serves a debugger.
@@ -141,6 +143,9 @@ const KICK: &[Call] = &[any(libc::SYS_tgkill)];
 /// Connections that are open.
 const SOCKET: &[Call] = &[any(libc::SYS_recvfrom), any(libc::SYS_sendto), any(libc::SYS_shutdown)];
 
+/// Connections over which descriptors are passed.
+const MESSAGES: &[Call] = &[any(libc::SYS_recvmsg), any(libc::SYS_sendmsg)];
+
 const DISK: &[Call] = &[
     any(libc::SYS_preadv),
     any(libc::SYS_pwritev),
@@ -202,6 +207,7 @@ impl Kind {
             Self::Starter => "starter",
             Self::Disk => "disk",
             Self::Net => "net",
+            Self::Fs => "file system",
             Self::Device => "device",
             Self::Gdb => "gdb",
             Self::Log => "log",
@@ -214,6 +220,7 @@ impl Kind {
             "starter" => Self::Starter,
             "virtio-blk" => Self::Disk,
             "virtio-net" => Self::Net,
+            "virtio-fs" => Self::Fs,
             _ => Self::Device,
         }
     }
@@ -224,9 +231,10 @@ impl Kind {
             Self::Session => &[SESSION, SOCKET, DEVICES, KICK],
             Self::Control => &[CONTROL, SOCKET, START, KICK],
             Self::Vcpu => &[VCPU, DEVICES, KICK],
-            Self::Starter => &[START, ENTER, DISK, SOCKET, KICK],
+            Self::Starter => &[START, ENTER, DISK, SOCKET, MESSAGES, KICK],
             Self::Disk => &[DISK, KICK],
             Self::Net => &[SOCKET],
+            Self::Fs => &[MESSAGES],
             Self::Device => &[],
             Self::Gdb => &[GDB, KICK],
             Self::Log => &[LOG],
@@ -322,7 +330,7 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
 
-    const ALL_KINDS: [Kind; 10] = [
+    const ALL_KINDS: [Kind; 11] = [
         Kind::Main,
         Kind::Session,
         Kind::Control,
@@ -330,6 +338,7 @@ mod tests {
         Kind::Starter,
         Kind::Disk,
         Kind::Net,
+        Kind::Fs,
         Kind::Device,
         Kind::Gdb,
         Kind::Log,
@@ -449,7 +458,7 @@ mod tests {
     #[test]
     fn a_starter_has_what_it_starts() {
         let numbers = |kind: Kind| kind.calls().map(|call| call.number).collect::<BTreeSet<_>>();
-        for kind in [Kind::Disk, Kind::Net, Kind::Device] {
+        for kind in [Kind::Disk, Kind::Net, Kind::Fs, Kind::Device] {
             assert!(numbers(kind).is_subset(&numbers(Kind::Starter)), "{kind:?}");
         }
     }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::pty::{openpty, OpenptyResult};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 use rustix::termios::Winsize;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -17,6 +17,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{mpsc, Arc, Mutex};
 use std::thread::JoinHandle;
@@ -122,8 +123,12 @@ pub fn start(task: &Task) -> Started {
     let program = OsStr::from_bytes(program);
     let mut command = Command::new(program);
     command.args(arguments.iter().map(|a| OsStr::from_bytes(a)));
-    let home = if std::path::Path::new("/root").is_dir() { "/root" } else { "/" };
-    command.env_clear().env("PATH", PATH).env("HOME", home).env("USER", "root").current_dir(home);
+    let home = Path::new(if Path::new("/root").is_dir() { "/root" } else { "/" });
+    let directory = task.directory.as_ref().map_or(home, |path| Path::new(OsStr::from_bytes(path)));
+    if !directory.is_dir() {
+        return Err((CANNOT_EXECUTE, format!("the guest has no directory {}", directory.display())));
+    }
+    command.env_clear().env("PATH", PATH).env("HOME", home).env("USER", "root").current_dir(directory);
     // std searches the child's PATH.
     for (name, value) in &task.env {
         command.env(name, OsStr::from_bytes(value));
@@ -131,6 +136,12 @@ pub fn start(task: &Task) -> Started {
     // What `Requests` listens to may be blocked here, and a command that inherited that could not be ended by SIGTERM.
     // SAFETY: One system call between fork and exec, which allocates nothing.
     unsafe { command.pre_exec(|| Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)) };
+    if let Some(user) = task.user.clone() {
+        let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+        // SAFETY: System calls between fork and exec, which allocate nothing; what they use was
+        // made before.
+        unsafe { command.pre_exec(move || become_user(user.uid.into(), user.gid.into(), &groups)) };
+    }
     let failed = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => {
             (NOT_FOUND, format!("{}: command not found in the guest", program.to_string_lossy()))
@@ -141,6 +152,17 @@ pub fn start(task: &Task) -> Started {
         Some(size) => start_on_terminal(&mut command, size, failed),
         None => start_on_pipes(&mut command, failed),
     }
+}
+
+/// Makes the process `uid`'s. Its standard files are as well, so that it can open them again, as
+/// /dev/stderr.
+fn become_user(uid: Uid, gid: Gid, groups: &[Gid]) -> io::Result<()> {
+    for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        nix::unistd::fchown(fd, Some(uid), None)?;
+    }
+    nix::unistd::setgroups(groups)?;
+    nix::unistd::setresgid(gid, gid, gid)?;
+    Ok(nix::unistd::setresuid(uid, uid, uid)?)
 }
 
 fn start_on_pipes(command: &mut Command, failed: impl Fn(io::Error) -> NotStarted) -> Started {

@@ -14,7 +14,7 @@ mod power;
 mod requests;
 mod service;
 
-use crate::task::{Action, Task, DIRECTORY, FILE, PORT};
+use crate::task::{Action, Root, Task, DIRECTORY, FILE, PORT};
 use requests::Request;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -67,8 +67,9 @@ fn prepare_root(task: &Task) -> Result<()> {
     if let Some(root) = &task.root {
         mounts::switch_root(root)?;
     }
-    mounts::user_file_systems();
-    Ok(())
+    // What is in /tmp can be the command's directory.
+    mounts::user_file_systems(!matches!(task.root, Some(Root::Host { .. })));
+    mounts::shares(&task.shares)
 }
 
 /// Gives the guest the name that its root file system has for it. One that has a name has it from the kernel's parameters.

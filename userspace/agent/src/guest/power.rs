@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The end of the guest.
 
-use super::{network, requests::Request};
+use super::{mounts, network, requests::Request};
 use nix::errno::Errno;
 use nix::mount::{mount, MsFlags};
 use nix::sys::reboot::{reboot, RebootMode};
@@ -46,6 +46,7 @@ fn send(signal: Signal, limit: Duration) {
 /// Brings the disks to rest and switches the guest off, or starts it anew.
 pub fn down(request: Request) -> ! {
     network::undo();
+    mounts::undo();
     nix::unistd::sync();
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     let _ = mount(None::<&str>, "/", None::<&str>, flags, None::<&str>);

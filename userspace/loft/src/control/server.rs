@@ -188,6 +188,8 @@ fn converse(client: &UnixStream, guest: &Guest) -> io::Result<()> {
                     argv: argv.into_iter().map(String::into_bytes).collect(),
                     env: env.into_iter().map(|(name, value)| (name, value.into_bytes())).collect(),
                     terminal,
+                    user: None,
+                    directory: None,
                 };
                 let early = reader.buffer().to_vec();
                 let result = guest.agents().and_then(|agents| {

@@ -57,6 +57,8 @@ pub struct Facts {
     pub vhost_vsock: Access,
     /// Whether passt is installed.
     pub passt: bool,
+    /// Whether virtiofsd is installed.
+    pub virtiofsd: bool,
 }
 
 impl Facts {
@@ -78,6 +80,7 @@ impl Facts {
             vhost_net: Access::of("/dev/vhost-net"),
             vhost_vsock: Access::of("/dev/vhost-vsock"),
             passt: crate::passt::is_installed(),
+            virtiofsd: crate::share::is_installed(),
         }
     }
 

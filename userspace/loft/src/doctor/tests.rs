@@ -18,6 +18,7 @@ fn healthy() -> (Facts, Probe) {
         vhost_net: Access::Usable,
         vhost_vsock: Access::Usable,
         passt: true,
+        virtiofsd: true,
     };
     let probe = Probe::Open { lacks: vec![], vm: Ok(()), gic: Ok(()), vcpus: 512, ipa_bits: 48 };
     (facts, probe)

@@ -47,6 +47,8 @@ pub struct Setup {
     pub memory: u64,
     /// Whether RAM is in huge pages that were set aside for such uses.
     pub huge: bool,
+    /// Whether programs that serve devices share it.
+    pub shared: bool,
     /// Number of vCPUs.
     pub vcpus: u32,
     /// virtio devices, in the order of their windows.
@@ -89,7 +91,7 @@ impl Machine {
         kick::install()?;
         check_limits(kvm, &setup)?;
         let vm = create_vm(kvm, setup.memory)?;
-        let memory = memory::create(&vm, setup.memory, setup.huge)?;
+        let memory = memory::create(&vm, setup.memory, setup.huge, setup.shared)?;
 
         let devices = std::mem::take(&mut setup.devices);
         let irqs = layout::gic_irqs(devices.len());
@@ -155,13 +157,7 @@ impl Machine {
         for (id, vcpu) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
             let (bus, stop, gate) = (self.bus.clone(), self.stop.clone(), self.gate.clone());
             let hits = self.hits.clone();
-            let sender = self.endings.0.clone();
-            let ended = self.ended.try_clone().context("cannot duplicate an eventfd")?;
-            let end = move |why| {
-                // The receiver lives as long as the machine, and the machine outlives its threads.
-                let _ = sender.send(why);
-                let _ = ended.write(1);
-            };
+            let end = self.ender()?;
             let thread = std::thread::Builder::new()
                 .name(format!("vcpu-{id}"))
                 .spawn(move || {
@@ -172,6 +168,17 @@ impl Machine {
             self.threads.push(thread);
         }
         Ok(())
+    }
+
+    /// What ends the machine; of several endings the first counts.
+    pub fn ender(&self) -> Result<impl Fn(Ending) + Send + 'static> {
+        let sender = self.endings.0.clone();
+        let ended = self.ended.try_clone().context("cannot duplicate an eventfd")?;
+        Ok(move |why| {
+            // Once the machine is gone nobody wants to know.
+            let _ = sender.send(why);
+            let _ = ended.write(1);
+        })
     }
 
     /// Why the machine ended, once it has.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The guest's RAM: one anonymous mapping, given to the hypervisor as one slot.
+//! The guest's RAM: one mapping, given to the hypervisor as one slot.
 //!
 //! It is of huge pages where the host has some at hand: that saves stage-2 faults, and walks are
 //! shorter. Of two ways the host has (Documentation/admin-guide/mm): transparent ones, which come
@@ -10,9 +10,12 @@ use anyhow::{anyhow, bail, Context, Result};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use loft_boot::{layout, size};
+use nix::sys::memfd::{memfd_create, MFdFlags};
 use std::arch::asm;
+use std::fs::File;
 use vm_memory::{
-    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    Address, Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MmapRegion,
 };
 
 /// Bytes of a huge page that is set aside, for which [`map_huge`] asks.
@@ -21,12 +24,14 @@ const HUGE: u64 = 2 << 20;
 const MAP_HUGE_2MB: libc::c_int = 21 << 26;
 
 /// Maps `bytes` of RAM, in huge pages that were set aside if `huge`, and makes them the guest's.
-pub fn create(vm: &VmFd, bytes: u64, huge: bool) -> Result<GuestMemoryMmap<()>> {
+/// Else they are a file's if they are `shared` with other programs.
+pub fn create(vm: &VmFd, bytes: u64, huge: bool, shared: bool) -> Result<GuestMemoryMmap<()>> {
     let length = usize::try_from(bytes).context("the guest's memory does not fit this machine's address space")?;
     let memory = if huge {
         map_huge(bytes)?
     } else {
-        GuestMemoryMmap::from_ranges(&[(GuestAddress(layout::RAM_BASE), length)])
+        let file = shared.then(|| file(bytes)).transpose()?;
+        GuestMemoryMmap::from_ranges_with_files(&[(GuestAddress(layout::RAM_BASE), length, file)])
             .with_context(|| format!("cannot map {} of memory for the guest", size::show(bytes)))?
     };
     for (slot, region) in memory.iter().enumerate() {
@@ -66,6 +71,16 @@ fn map_huge(bytes: u64) -> Result<GuestMemoryMmap<()>> {
         })?;
     let region = GuestRegionMmap::new(region, GuestAddress(layout::RAM_BASE)).context("RAM has no address")?;
     GuestMemoryMmap::from_regions(vec![region]).context("RAM is no memory")
+}
+
+/// Makes a file without a name, in memory.
+fn file(bytes: u64) -> Result<FileOffset> {
+    let make = || -> std::io::Result<File> {
+        let file = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC)?);
+        file.set_len(bytes)?;
+        Ok(file)
+    };
+    Ok(FileOffset::new(make().context("cannot make memory that can be shared")?, 0))
 }
 
 /// Asks for huge pages: fewer stage-2 faults and shorter walks. It is only a wish.
