@@ -14,9 +14,7 @@ mkdir -m 777 www spool bin
 chmod 666 disk.img
 echo page >www/page
 
-# passt looks for the interface with the default route. There is nothing behind this one.
-{ tunctl -t tap9 >/dev/null && ifconfig tap9 192.0.2.1 netmask 255.255.255.0 up && route add default gw 192.0.2.2; } || fail "no interface"
-httpd -p 127.0.0.1:8080 -h "$dir/www"
+network
 
 # as_user COMMAND...: in the disk's root file system.
 as_user() {

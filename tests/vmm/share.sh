@@ -23,9 +23,7 @@ chown -R 1000:1000 home work one
 # shellcheck disable=SC2016 # for make
 printf 'test:\n\t@echo made by $(USER) in $(CURDIR)\n\t@echo result >result\n' >tree/Makefile
 echo page >www/page
-{ tunctl -t tap9 >/dev/null && ifconfig tap9 192.0.2.1 netmask 255.255.255.0 up && route add default gw 192.0.2.2; } || fail "no interface"
-httpd -p 127.0.0.1:8080 -h "$dir/www"
-trap 'killall httpd; ifconfig tap9 down; tunctl -d tap9 >/dev/null' EXIT
+network
 
 # as USER COMMAND...: in the disk's root file system.
 as() {
