@@ -10,7 +10,10 @@ grep -q cgroup2 /proc/mounts || {
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
 }
 before=$(ls /proc/1/root)
-guest --name held --jail 1000:1001 --detach
+# Where a process that has become another user can be looked into, the launcher still cannot, and its files in /proc are root's.
+trap 'echo 0 >/proc/sys/fs/suid_dumpable; rm -rf "$dir"' EXIT
+echo 1 >/proc/sys/fs/suid_dumpable
+guest --name held --jail 1000:1001 --detach -n tap=tap0 --vsock 77
 expect_code 0
 [ "$said" = held ] || fail "it says '$said'"
 pid=$(loft ps --json | sed -n 's/.*"pid":\([0-9]*\).*/\1/p')
@@ -20,18 +23,22 @@ says "$status" '^Gid:	1001	1001	1001	1001$'
 says "$status" '^Groups:	 *$'
 for set in CapInh CapPrm CapEff CapAmb; do says "$status" "^$set:	0000000000000000\$"; done
 says "$status" '^NoNewPrivs:	1$'
-for thread in "/proc/$pid"/task/*; do
-    grep -q '^Uid:	1000	1000	1000	1000$' "$thread/status" || fail "$(cat "$thread/comm") is somebody else"
-done
+# shellcheck disable=SC2012 # there is no stat
+[ "$(ls -ln "/proc/$pid/maps" | awk '{ print $3 }')" = 0 ] || fail "others of its user may look into it"
 [ -z "$(ls -A "/proc/$pid/root")" ] || fail "it sees files: $(ls -A "/proc/$pid/root")"
 [ "$(grep -c . "/proc/$pid/mounts")" = 1 ] || fail "it has more mounts: $(cat "/proc/$pid/mounts")"
 [ "$(cat "/proc/$pid/cgroup")" = 0::/loft/held ] || fail "it is in the cgroup $(cat "/proc/$pid/cgroup")"
-[ "$(cat /sys/fs/cgroup/loft/held/memory.max)" = $(((512 + 128) << 20)) ] || fail "its memory has no bound"
-[ "$(cat /sys/fs/cgroup/loft/held/pids.max)" = 257 ] || fail "its threads have no bound"
+[ "$(cat /sys/fs/cgroup/loft/held/memory.max)" = $(((512 + 128 + 4) << 20)) ] || fail "its memory has no bound"
+[ "$(cat /sys/fs/cgroup/loft/held/pids.max)" = 258 ] || fail "its threads have no bound"
 [ "$before" = "$(ls /proc/1/root)" ] || fail "others see other files"
 
-said=$(timeout 100 loft exec held -- sh -c 'echo written >/root/jailed && sync && echo synced' </dev/null)
+said=$(timeout 100 loft exec held -- sh -c 'modprobe virtio_net 2>/dev/null; ifconfig eth0 up && echo written >/root/jailed && sync && echo synced' </dev/null)
 [ "$said" = synced ] || fail "it says '$said'"
+# The kernel's threads for the devices are there by now.
+cat "/proc/$pid"/task/*/comm | grep -q vhost || fail "it has no thread of vhost's"
+for thread in "/proc/$pid"/task/*; do
+    grep -q '^Uid:	1000	1000	1000	1000$' "$thread/status" || fail "$(cat "$thread/comm") is somebody else"
+done
 loft stop -t 100 held || fail "it does not stop"
 i=0
 while [ -e /sys/fs/cgroup/loft/held ] || [ -n "$(ls "$LOFT_RUNTIME_DIR")" ]; do
@@ -51,6 +58,17 @@ kill $outer
 code=0
 wait $outer || code=$?
 expect_code 143
+
+# A debugger's socket is removed, by the one outside.
+guest --jail 1000:1001 --gdb "$dir/gdb" -- true
+expect_code 0
+[ ! -e "$dir/gdb" ] || fail "the debugger's socket is left"
+
+# Who ignores its children's end is told of it nevertheless.
+code=0
+timeout 100 sh -c 'trap "" CHLD; exec "$@"' sh loft run -k /guest/7.2/Image --modules /guest/7.2/modules -d "$disk" --device "$DEVICE" \
+    --jail 1000:1001 -- sh -c 'exit 6' </dev/null || code=$?
+[ $code = 6 ] || fail "the exit code is $code where SIGCHLD is ignored"
 
 guest --jail no-such-user -- true
 expect_code 125

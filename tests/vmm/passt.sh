@@ -123,6 +123,16 @@ ends 0 "-n none" 'ls /sys/class/net'
 contains '^lo'
 ! grep -q eth0 out || fail "there is a network card"
 
+# A jail has it, too: loft's thread that listens to it is inside. It is a user's of its own that the jail may not end.
+code=0
+# shellcheck disable=SC2016 # for the inner shells
+unshare -m sh -c 'cd /mnt/vmm && mount -o move . / && exec chroot . /tmp/qemu/sh -c "$1"' sh "
+    /tmp/qemu/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup; cd $dir && mkdir -m 700 jails &&
+    LOFT_RUNTIME_DIR=$dir/jails /tmp/qemu/busybox timeout 200 ./loft run -k Image --modules modules -d disk.img --device $device \
+        --jail 1000:1001 -- sh -c 'ip -4 addr show eth0; exit 7'" >out 2>err </dev/null || code=$?
+[ $code = 7 ] || { cat out err; fail "exit code $code in a jail"; }
+contains 'inet 10.0.2.15/24'
+
 # One that cannot do what it was asked for says why, before there is a guest.
 for background in "" "--detach"; do
     ends 125 "-n user,tcp=8080:80 $background" true

@@ -10,12 +10,12 @@
 //! and the guest's socket at the end.
 
 use crate::ending::FAILED;
-use crate::guests;
+use crate::{guests, sandbox};
 use anyhow::{anyhow, bail, Context, Result};
 use nix::errno::Errno;
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use nix::sched::{unshare, CloneFlags};
-use nix::sys::signal::{kill, SigSet, Signal};
+use nix::sys::signal::{kill, signal, SigHandler, SigSet, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::{
     chdir, chroot, fork, getppid, pivot_root, setgroups, setresgid, setresuid, ForkResult, Gid, Pid, Uid,
@@ -29,7 +29,10 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const OURS: &str = "loft";
 /// Bytes that a launcher may have beside its guest's memory, what the kernel keeps for it included.
 const BESIDE: u64 = 128 << 20;
-/// Threads beside those of vCPUs.
+/// The part of the guest's memory that its page tables may need beside: the process's and stage 2
+/// have 8 bytes each for a page of 4 KiB, and this is twice as much.
+const TABLES: u64 = 128;
+/// Threads beside those of vCPUs and of disks.
 const THREADS: u32 = 256;
 
 /// Who the launcher becomes.
@@ -72,6 +75,8 @@ impl User {
 pub struct Jail {
     user: User,
     cgroup: PathBuf,
+    /// The process that stays outside.
+    outer: Pid,
 }
 
 /// Forks. `Err` with the exit code is the process that was started, when the launcher has ended; the
@@ -86,9 +91,13 @@ pub fn prepare(user: &str, name: Option<&str>, release: impl FnOnce()) -> Result
     if !Path::new(CGROUPS).join("cgroup.controllers").exists() {
         bail!("--jail needs cgroups: mount -t cgroup2 cgroup2 {CGROUPS}");
     }
+    // Whoever ignores it, as a parent may have left it, is told nothing of a child's end.
+    // SAFETY: the default action runs nothing.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.context("cannot have SIGCHLD")?;
+    let outer = Pid::this();
     // SAFETY: this process has no other thread yet, so the child may do whatever its parent may.
     match unsafe { fork() }.context("cannot make a process for the jail")? {
-        ForkResult::Child => Ok(Ok(Jail { user, cgroup: cgroup(name, Pid::this()) })),
+        ForkResult::Child => Ok(Ok(Jail { user, cgroup: cgroup(name, Pid::this()), outer })),
         ForkResult::Parent { child } => {
             release();
             let code = watch(child);
@@ -131,18 +140,28 @@ fn watch(child: Pid) -> Result<u8> {
 
 impl Jail {
     /// Goes in, for ever. All is open that will be needed, this is the only thread, and `empty` is a
-    /// directory, which nobody else sees change. The guest has `memory` bytes and `vcpus`.
-    pub fn enter(&self, empty: &Path, memory: u64, vcpus: u32) -> Result<()> {
-        self.join_cgroup(memory, vcpus)?;
+    /// directory, which nobody else sees change. The guest has `memory` bytes, its vCPUs and disks
+    /// `threads`.
+    ///
+    /// # Errors
+    /// If any of it cannot be done; if there are other threads, nothing has been.
+    pub fn enter(&self, empty: &Path, memory: u64, threads: u32) -> Result<()> {
+        // Another one would keep its namespace and its root.
+        let tasks = fs::read_dir("/proc/self/task").context("the jail: cannot read /proc/self/task")?.count();
+        if tasks != 1 {
+            bail!("the jail would hold one thread only, and there are {tasks} already: this is a fault of loft");
+        }
+        self.join_cgroup(memory, threads)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).context("the jail: cannot make a namespace")?;
         leave_files(empty).context("the jail: cannot leave the file systems")?;
         setgroups(&[]).context("the jail: cannot leave the groups")?;
         setresgid(self.user.gid, self.user.gid, self.user.gid).context("the jail: cannot change the group")?;
         setresuid(self.user.uid, self.user.uid, self.user.uid).context("the jail: cannot change the user")?;
+        sandbox::hide().context("the jail")?;
         nix::sys::prctl::set_no_new_privs().context("the jail: cannot set no_new_privs")?;
         // Whoever waits outside is the one who cleans up.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("the jail: cannot be tied to its parent")?;
-        if getppid() == Pid::from_raw(0) || getppid() == Pid::from_raw(1) {
+        if getppid() != self.outer {
             bail!("the jail: whoever has started the launcher has ended");
         }
         // The last of the capabilities went with the user.
@@ -152,7 +171,7 @@ impl Jail {
         Ok(())
     }
 
-    fn join_cgroup(&self, memory: u64, vcpus: u32) -> Result<()> {
+    fn join_cgroup(&self, memory: u64, threads: u32) -> Result<()> {
         let parent = self.cgroup.parent().context("a cgroup without a parent")?;
         let failed = |what: &str, error: std::io::Error| anyhow!("the jail: {what}: {error}");
         // Controllers are handed down from above, as far as there are any.
@@ -162,7 +181,8 @@ impl Jail {
         hand_down(Path::new(CGROUPS));
         fs::create_dir_all(&self.cgroup).map_err(|e| failed("cannot make a cgroup", e))?;
         hand_down(parent);
-        let limits = [("memory.max", memory.saturating_add(BESIDE)), ("pids.max", (THREADS + vcpus).into())];
+        let memory = memory.saturating_add(BESIDE).saturating_add(memory / TABLES);
+        let limits = [("memory.max", memory), ("pids.max", THREADS.saturating_add(threads).into())];
         for (name, value) in limits {
             let file = self.cgroup.join(name);
             fs::write(&file, value.to_string()).map_err(|e| {

@@ -23,7 +23,7 @@ use loft_devices::terminal::{self, Raw};
 use loft_devices::watch::{Record, Watch};
 use loft_virtio::{
     Balloon, BalloonHandle, Block, BlockOptions, Console, ConsoleHandle, ConsoleOptions, Device, Fs, FsError, Net,
-    NetOptions, PortIo, Ports, Rng, Space, Vsock,
+    NetOptions, PortIo, Ports, Rng, Space, Vsock, MAX_QUEUES,
 };
 use nix::sys::signalfd::SignalFd;
 use rustix::pipe::{pipe_with, PipeFlags};
@@ -70,16 +70,17 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     }
     let kvm = vm::open(&args.device)?;
     let mut claim = claim(args)?;
-    if let (Some(claim), true) = (&mut claim, jail.is_some()) {
-        // It is cleaned up outside of the jail.
-        claim.leave();
+    let mut gdb = args.gdb.as_ref().map(|place| Listener::new(&place.address)).transpose()?;
+    if jail.is_some() {
+        // They are cleaned up outside of the jail.
+        claim.iter_mut().for_each(Claim::leave);
+        gdb.iter_mut().for_each(Listener::leave);
     }
     let name = claim.as_ref().map_or_else(String::new, |claim| claim.name.clone());
     let words = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let ways = Ways { tcp: ssh::leads_to(args.nets.iter().flat_map(forwarded)), vsock: args.vsock };
     let guest = Guest::new(name, args.cpus, args.memory, words, ways).context("cannot make an eventfd")?;
     let guest = Arc::new(guest);
-    let gdb = args.gdb.as_ref().map(|place| Listener::new(&place.address).map(Arc::new)).transpose()?;
     let log = args.console_log.as_ref().map(|arg| ConsoleLog::open(arg).map(Arc::new)).transpose()?;
     let start_threads = || {
         if let Some(claim) = &claim {
@@ -95,7 +96,9 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     // Who is in a jail has no threads before.
     let go_in = jail.map(|jail| {
         move || {
-            jail.enter(&guests::directory(), args.memory, args.cpus)?;
+            let queues = args.cpus.min(u32::from(MAX_QUEUES));
+            let threads = args.cpus.saturating_add((args.disks.len() as u32).saturating_mul(queues));
+            jail.enter(&guests::directory(), args.memory, threads)?;
             start_threads()
         }
     });
@@ -105,7 +108,7 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     }
     let command = !args.command.is_empty();
     let mut from = begun;
-    let mut gdb = gdb.map(|listener| (listener, args.gdb.as_ref().is_some_and(|place| place.wait)));
+    let mut gdb = gdb.map(|listener| (Arc::new(listener), args.gdb.as_ref().is_some_and(|place| place.wait)));
     let run = loop {
         let extras = Extras { from, gdb: gdb.as_ref(), log: log.as_ref() };
         let run = boot(args, &kvm, &signals, &guest, extras, &mut detached, go_in)?;
@@ -245,7 +248,7 @@ fn once(
 ) -> Result<Run> {
     let (nets, network) = networks(args)?;
     // The program ends after the machine.
-    let (_passt, mut socket) = network.unzip();
+    let (mut passt, mut socket) = network.unzip();
     let Plan { kernel, initrd, cmdline, console, terminal, nets, shares, own_init } = plan(args, nets)?;
     let command = !args.command.is_empty();
 
@@ -321,6 +324,7 @@ fn once(
     }
     let keys = if !command || terminal { Raw::enter().context("cannot use the terminal")? } else { None };
     go_in.map_or(Ok(()), |go_in| go_in())?;
+    passt.as_mut().map_or(Ok(()), Passt::listen)?;
     let started = Instant::now();
     let debugger = extras.gdb.map(|(listener, wait)| Debugger::start(&machine, listener, *wait, guest)).transpose()?;
     machine.start()?;

@@ -57,14 +57,14 @@ pub fn network(net: &UserNet) -> Network {
 }
 
 /// passt at work, until it is dropped.
-pub struct Passt(#[allow(dead_code, reason = "it is held, not used")] Program);
+pub struct Passt(Program);
 
 /// passt at work and the connection to it.
 pub type Started = (Passt, UnixStream);
 
 impl Passt {
-    /// Starts it for `net` and waits until it answers; returns the connection to it as well. Later
-    /// complaints are warnings.
+    /// Starts it for `net` and waits until it answers; returns the connection to it as well. No
+    /// thread is made.
     ///
     /// # Errors
     /// If it is not there, or has ended: with its own words.
@@ -81,8 +81,15 @@ impl Passt {
         if !answers(&ours, net)? {
             return Err(passt.complaint());
         }
-        passt.listen(|| ())?;
         Ok((Self(passt), ours))
+    }
+
+    /// Makes warnings of its complaints from now on, in a thread of their own.
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub fn listen(&mut self) -> Result<()> {
+        self.0.listen(|| ())
     }
 }
 

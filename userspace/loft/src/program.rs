@@ -79,9 +79,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended with its connection.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match self.child.kill() {
+            // It is another user's than a jail's. It ends with its connection, and is waited for by
+            // whoever inherits it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            // It may have ended with its connection.
+            _ => drop(self.child.wait()),
+        }
     }
 }
 

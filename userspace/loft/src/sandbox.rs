@@ -282,6 +282,15 @@ pub fn prepare() -> Result<()> {
     Ok(())
 }
 
+/// Has nobody attach to the process or read its memory, if it is prepared: once more after it has
+/// become another user, which makes of that what the host's fs.suid_dumpable says.
+pub fn hide() -> Result<()> {
+    if ON.load(Ordering::Relaxed) {
+        nix::sys::prctl::set_dumpable(false).context("cannot become undumpable")?;
+    }
+    Ok(())
+}
+
 /// Leaves the calling thread what one of its kind needs, if the process is prepared. Where that
 /// cannot be done the process ends.
 pub fn enter(kind: Kind) {

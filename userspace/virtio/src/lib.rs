@@ -30,7 +30,7 @@ pub mod vsock;
 pub mod worker;
 
 pub use balloon::{Balloon, BalloonHandle};
-pub use block::{Block, BlockError, BlockOptions, Space};
+pub use block::{Block, BlockError, BlockOptions, Space, MAX_QUEUES};
 pub use console::{Console, ConsoleHandle, ConsoleOptions};
 pub use device::{ActivateError, Activation, Device};
 pub use fs::{Fs, FsError};

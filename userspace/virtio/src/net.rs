@@ -115,7 +115,6 @@ impl Vhost {
     fn open() -> Option<Self> {
         let mem = LateMemory::default();
         let backend = Backend::new(mem.clone()).ok()?;
-        backend.set_owner().ok()?;
         let features = backend.get_features().ok()?;
         Some(Self { backend, mem, features })
     }

@@ -2,7 +2,7 @@
 //! Handing rings to somebody else, who then serves the guest without the launcher: the host
 //! kernel's vhost workers, or another program (vhost-user).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, OnceLock};
 
 use ::vhost::{Error, VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -37,7 +37,10 @@ impl GuestAddressSpace for LateMemory {
     }
 }
 
-/// Tells the kernel about the memory and the rings. Its owner must be set; it is not started.
+/// Tells the kernel about the memory and the rings; it is not started. The first time this process
+/// becomes the owner, not when the device is made: the kernel's worker has the user and the
+/// namespaces of the thread that asks for it, and a launcher may have become somebody else before
+/// its guest runs.
 ///
 /// Returns the thread that waits for the kernel to give a ring up.
 pub fn prepare<B: VhostBackend>(
@@ -48,6 +51,11 @@ pub fn prepare<B: VhostBackend>(
     interrupt: &Interrupt,
     rings: &[Ring],
 ) -> Result<Worker, ActivateError> {
+    match backend.set_owner() {
+        // It is the owner from the last time.
+        Err(Error::IoctlError(error)) if error.kind() == ErrorKind::ResourceBusy => {}
+        other => other?,
+    }
     // Bits of the device class mean other things to vhost (VHOST_F_LOG_ALL, ...) and were never among its features.
     backend.set_features(features & backend.get_features()?)?;
     let regions: Vec<_> = mem

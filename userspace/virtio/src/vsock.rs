@@ -68,7 +68,6 @@ impl Vsock {
             },
             error => VsockError::Vhost(error),
         })?;
-        backend.set_owner().map_err(VsockError::Vhost)?;
         backend.set_guest_cid(u64::from(cid)).map_err(|error| match error {
             Error::IoctlError(error) if error.kind() == io::ErrorKind::AddrInUse => VsockError::CidInUse(cid),
             error => VsockError::Vhost(error),
@@ -110,9 +109,13 @@ impl Device for Vsock {
     }
 
     fn reset(&mut self) {
-        // It waits until the kernel's worker has let go of the rings. Stopping what is not running is no error.
-        if let Err(error) = self.backend.stop() {
-            log::warn!("virtio-vsock: {error}");
+        // Without a worker it was never started, and may have no owner who could stop it.
+        if self.worker.is_some() {
+            // It waits until the kernel's worker has let go of the rings. Stopping what is not
+            // running is no error.
+            if let Err(error) = self.backend.stop() {
+                log::warn!("virtio-vsock: {error}");
+            }
         }
         self.worker = None;
     }

@@ -104,6 +104,11 @@ impl Listener {
         }
     }
 
+    /// Leaves it to another process to remove the socket, by [`Place::clean_up`].
+    pub fn leave(&mut self) {
+        self.path = None;
+    }
+
     /// Takes the next connection.
     pub fn accept(&self) -> std::io::Result<OwnedFd> {
         match &self.socket {
@@ -168,7 +173,11 @@ mod tests {
         assert!(path.exists());
         drop(listener);
         assert!(!path.exists());
-        drop(UnixListener::bind(&path).unwrap());
+        // One that is left to others.
+        let mut listener = Listener::new(&address).unwrap();
+        listener.leave();
+        drop(listener);
+        assert!(path.exists());
         place.clean_up();
         assert!(!path.exists());
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
