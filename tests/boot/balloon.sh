@@ -61,13 +61,17 @@ loft stop -t 100 soft || fail "it does not stop"
 guest -m 128M --huge -- true
 expect_code 125
 says "$messages" 'sysctl vm.nr_hugepages=64'
+trap 'echo 0 >/proc/sys/vm/nr_hugepages; rm -rf "$dir"' EXIT
 echo 70 >/proc/sys/vm/nr_hugepages
 free=$(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)
 [ "$free" = 70 ] || skip "this machine has only $free huge pages"
 guest -m 129M --huge -- true
 expect_code 125
 says "$messages" 'a multiple of 2M'
-guest -m 128M --huge -- cat /proc/uptime &
+(
+    guest -m 128M --huge -- cat /proc/uptime
+    exit "$code"
+) &
 i=0
 until [ "$(sed -n 's/^HugePages_Rsvd: *//p' /proc/meminfo)" -gt 0 ]; do
     [ $i -lt 100 ] || fail "no huge page is used"
@@ -75,4 +79,3 @@ until [ "$(sed -n 's/^HugePages_Rsvd: *//p' /proc/meminfo)" -gt 0 ]; do
     i=$((i + 1))
 done
 wait $! || fail "a guest in huge pages does not run"
-echo 0 >/proc/sys/vm/nr_hugepages
