@@ -142,6 +142,12 @@ impl Gate {
         self.update(&inner);
     }
 
+    /// Whether a debugger holds a thread. Its guest may be paused or not.
+    pub fn is_held(&self) -> bool {
+        let inner = self.locked();
+        !inner.removed && inner.debugger != Held::Nobody
+    }
+
     /// Whether it is closed, for one thread at least.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -224,11 +230,13 @@ mod tests {
             assert!(gate.stop_all() && gate.is_closed());
             // Who pauses the guest has nothing to do with the debugger.
             gate.open();
+            assert!(gate.is_held());
             let before = counts();
             std::thread::sleep(Duration::from_millis(5));
             assert_eq!(counts(), before);
             assert!(gate.close());
             gate.set_held(Held::Nobody);
+            assert!(gate.is_closed() && !gate.is_held());
             std::thread::sleep(Duration::from_millis(5));
             assert_eq!(counts(), before);
             gate.open();

@@ -144,7 +144,8 @@ impl Guest {
             Request::Resume => {
                 let gate = self.running()?.gate;
                 gate.open();
-                if gate.is_closed() {
+                // It may be closed again: the host still has no space.
+                if gate.is_held() {
                     bail!("a debugger has stopped the guest; it goes on when that lets it");
                 }
             }
