@@ -690,24 +690,18 @@ impl<S: GicStorage> Gic<S> {
         let Some((register, access)) = self.register(None, frame, offset, 4)? else {
             return Ok(());
         };
-        let Some(write) = register.user_write.or(register.write) else {
-            return Ok(());
-        };
-        // Restoring the latch writes zeroes too.
-        let touched = if register.user_write.is_some() {
-            u64::MAX
-        } else {
-            value.into()
-        };
-        match register.user_write {
-            Some(write) => {
+        let value = value.into();
+        match (register.user_write, register.write) {
+            // What it restores may be zeroes: all bits are looked at, and none is compared.
+            (Some(write), _) => {
                 let plain = GicRegister {
                     change: None,
                     ..*register
                 };
-                self.write(&plain, write, &access, touched, value.into(), notify)
+                self.write(&plain, write, &access, u64::MAX, value, notify)
             }
-            None => self.write(register, write, &access, touched, value.into(), notify),
+            (None, Some(write)) => self.write(register, write, &access, value, value, notify),
+            (None, None) => Ok(()),
         }
     }
 
