@@ -33,19 +33,6 @@ guest() {
     as_user "cd $dir && PATH=$first\$PATH LOFT_RUNTIME_DIR=$dir/spool/run timeout 200 ./loft run -k Image --modules modules -d disk.img --device $device $1 -- sh -c '$2'" >>out 2>>err </dev/null
 }
 
-contains() {
-    grep -q "$1" "${2:-out}" && return
-    cat out err
-    fail "'$1' is not in it"
-}
-
-# ends CODE OPTIONS CMD: a guest, and loft's exit code.
-ends() {
-    code=0
-    guest "$2" "$3" || code=$?
-    [ $code = "$1" ] || { cat out err; fail "exit code $code"; }
-}
-
 # It is there without being asked for, set up by loft. The host's name server is on the loopback interface, of which the guest
 # sees nothing else.
 chroot "$root" /usr/sbin/dnsmasq --keep-in-foreground --user=root --pid-file= --no-resolv --no-hosts --bind-interfaces --listen-address=127.0.0.1 \

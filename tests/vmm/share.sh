@@ -41,19 +41,6 @@ guest() {
         exec timeout 200 $dir/loft run --device $device $2" >>out 2>>err </dev/null
 }
 
-contains() {
-    grep -q -e "$1" "${2:-out}" && return
-    cat out err
-    fail "'$1' is not in it"
-}
-
-# ends CODE DIRECTORY WORDS: and the time that it took.
-ends() {
-    code=0
-    guest "$2" "$3" || code=$?
-    [ $code = "$1" ] || { cat out err; fail "exit code $code"; }
-}
-
 # What cannot be is said before there is a guest.
 ends 125 "$dir" "--share $dir/none -- true"
 contains 'there is no such directory' err
