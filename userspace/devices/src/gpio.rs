@@ -3,14 +3,16 @@
 //! lead nowhere.
 
 use crate::bus::MmioDevice;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
 /// The line at which the power button is.
 pub const BUTTON: u8 = 3;
-/// How long the button stays down: longer than a driver waits for it to stop bouncing.
+/// How long the button stays down at least: longer than a driver waits for it to stop bouncing.
 const DOWN: Duration = Duration::from_millis(100);
+/// How much longer it does while nobody has looked at it: a guest may not get to run so soon.
+const UNSEEN: Duration = Duration::from_secs(2);
 
 /// Offsets of registers. The data register is all below, its address the mask of its bits.
 mod register {
@@ -45,6 +47,8 @@ struct Lines {
     /// Edges that have been seen.
     edges: u8,
     function: u8,
+    /// The lines that have been read since their input changed.
+    seen: u8,
 }
 
 impl Lines {
@@ -73,24 +77,28 @@ impl Lines {
 /// A PL061.
 pub struct Pl061 {
     lines: Mutex<Lines>,
+    read: Condvar,
     interrupt: EventFd,
 }
 
 impl Pl061 {
     /// A controller that signals `interrupt` when something more asks for one.
     pub fn new(interrupt: EventFd) -> Self {
-        Self { lines: Mutex::default(), interrupt }
+        Self { lines: Mutex::default(), read: Condvar::new(), interrupt }
     }
 
-    /// Presses the power button, and lets it go after 100 ms.
+    /// Presses the power button, and lets it go after 100 ms, or when the guest has looked at it,
+    /// which is waited for 2 s more.
     pub fn press_button(&self) {
         self.set(1 << BUTTON);
         std::thread::sleep(DOWN);
+        let unseen = |lines: &mut Lines| lines.seen & 1 << BUTTON == 0;
+        drop(self.read.wait_timeout_while(self.locked(), UNSEEN, unseen));
         self.set(0);
     }
 
     fn set(&self, input: u8) {
-        self.change(|lines| lines.input = input);
+        self.change(|lines| (lines.input, lines.seen) = (input, 0));
     }
 
     fn change(&self, change: impl FnOnce(&mut Lines)) {
@@ -110,9 +118,13 @@ impl Pl061 {
 
 impl MmioDevice for Pl061 {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        let lines = self.locked();
+        let mut lines = self.locked();
         let value = match offset & !3 {
-            masked @ 0..=0x3ff => lines.data() & (masked >> 2) as u8,
+            masked @ 0..=0x3ff => {
+                lines.seen |= (masked >> 2) as u8;
+                self.read.notify_all();
+                lines.data() & (masked >> 2) as u8
+            }
             register::DIR => lines.direction,
             register::IS => lines.level,
             register::IBE => lines.both_edges,
@@ -170,6 +182,20 @@ mod tests {
         let (device, _) = controller();
         let ids: Vec<u32> = (0..8).map(|n| read(&device, 0xfe0 + 4 * n)).collect();
         assert_eq!(ids, [0x61, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1]);
+    }
+
+    #[test]
+    fn a_button_waits_for_a_guest_that_is_slow() {
+        let (device, _) = controller();
+        std::thread::scope(|scope| {
+            let press = scope.spawn(|| device.press_button());
+            std::thread::sleep(3 * DOWN);
+            // Another line is of no interest.
+            assert_eq!((read(&device, 1 << 2), press.is_finished()), (0, false));
+            assert_eq!(read(&device, 1 << (BUTTON + 2)), 1 << BUTTON);
+            press.join().unwrap();
+        });
+        assert_eq!(read(&device, 0x3fc), 0);
     }
 
     #[test]
