@@ -13,7 +13,10 @@ before=$(ls /proc/1/root)
 # Where a process that has become another user can be looked into, the launcher still cannot, and its files in /proc are root's.
 trap 'echo 0 >/proc/sys/fs/suid_dumpable; rm -rf "$dir"' EXIT
 echo 1 >/proc/sys/fs/suid_dumpable
+# A directory that is left open would lead out.
+exec 9<"$dir"
 guest --name held --jail 1000:1001 --detach -n tap=tap0 --vsock 77
+exec 9<&-
 expect_code 0
 [ "$said" = held ] || fail "it says '$said'"
 pid=$(loft ps --json | sed -n 's/.*"pid":\([0-9]*\).*/\1/p')
@@ -25,11 +28,13 @@ for set in CapInh CapPrm CapEff CapAmb; do says "$status" "^$set:	00000000000000
 says "$status" '^NoNewPrivs:	1$'
 # shellcheck disable=SC2012 # there is no stat
 [ "$(ls -ln "/proc/$pid/maps" | awk '{ print $3 }')" = 0 ] || fail "others of its user may look into it"
+for file in "/proc/$pid"/fd/*; do [ ! -d "$file" ] || fail "it has the directory $(readlink "$file")"; done
 [ -z "$(ls -A "/proc/$pid/root")" ] || fail "it sees files: $(ls -A "/proc/$pid/root")"
 [ "$(grep -c . "/proc/$pid/mounts")" = 1 ] || fail "it has more mounts: $(cat "/proc/$pid/mounts")"
-[ "$(cat "/proc/$pid/cgroup")" = 0::/loft/held ] || fail "it is in the cgroup $(cat "/proc/$pid/cgroup")"
-[ "$(cat /sys/fs/cgroup/loft/held/memory.max)" = $(((512 + 128 + 4) << 20)) ] || fail "its memory has no bound"
-[ "$(cat /sys/fs/cgroup/loft/held/pids.max)" = 258 ] || fail "its threads have no bound"
+group=/loft/held-$pid.guest
+[ "$(cat "/proc/$pid/cgroup")" = "0::$group" ] || fail "it is in the cgroup $(cat "/proc/$pid/cgroup")"
+[ "$(cat "/sys/fs/cgroup$group/memory.max")" = $(((512 + 128 + 4) << 20)) ] || fail "its memory has no bound"
+[ "$(cat "/sys/fs/cgroup$group/pids.max")" = 258 ] || fail "its threads have no bound"
 [ "$before" = "$(ls /proc/1/root)" ] || fail "others see other files"
 
 said=$(timeout 100 loft exec held -- sh -c 'modprobe virtio_net 2>/dev/null; ifconfig eth0 up && echo written >/root/jailed && sync && echo synced' </dev/null)
@@ -41,7 +46,7 @@ for thread in "/proc/$pid"/task/*; do
 done
 loft stop -t 100 held || fail "it does not stop"
 i=0
-while [ -e /sys/fs/cgroup/loft/held ] || [ -n "$(ls "$LOFT_RUNTIME_DIR")" ]; do
+while [ -e "/sys/fs/cgroup$group" ] || [ -n "$(ls "$LOFT_RUNTIME_DIR")" ]; do
     [ $i -lt 50 ] || fail "something is left: $(ls "$LOFT_RUNTIME_DIR" /sys/fs/cgroup/loft)"
     sleep 0.1
     i=$((i + 1))

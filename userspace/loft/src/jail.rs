@@ -79,6 +79,17 @@ pub struct Jail {
     outer: Pid,
 }
 
+/// Closes what whoever started this process has left open but for the standard files: a directory
+/// would lead out of the jail. To be called before anything is opened.
+pub fn close_inherited() -> Result<()> {
+    // SAFETY: nothing in this process has a descriptor from 3 on yet that it would use again.
+    let failed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) } != 0;
+    if failed {
+        return Err(Errno::last()).context("cannot close what was left open");
+    }
+    Ok(())
+}
+
 /// Forks. `Err` with the exit code is the process that was started, when the launcher has ended; the
 /// launcher itself goes on. To be called before there are threads, with the signals blocked that are
 /// passed on. The guest will have `name`, or one that has its launcher's number. `release` lets go of
@@ -109,10 +120,11 @@ pub fn prepare(user: &str, name: Option<&str>, release: impl FnOnce()) -> Result
     }
 }
 
-/// The cgroup of the guest `name`, or of the one that the process `launcher` runs.
+/// The cgroup of the guest `name`, or of the one that the process `launcher` runs. No other guest
+/// has it, and it has no name that the kernel uses there.
 fn cgroup(name: Option<&str>, launcher: Pid) -> PathBuf {
-    let name = name.map_or_else(|| guests::default_name(launcher.as_raw() as u32), str::to_owned);
-    Path::new(CGROUPS).join(OURS).join(name)
+    let name = name.map_or_else(|| guests::default_name(launcher.as_raw() as u32), |name| format!("{name}-{launcher}"));
+    Path::new(CGROUPS).join(OURS).join(name + ".guest")
 }
 
 /// Passes signals on to `child` until it has ended; its exit code.

@@ -42,6 +42,9 @@ const LOG_LINES: usize = 40;
 
 /// Runs the guest; returns loft's exit code. The process has `begun`.
 pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
+    if args.jail.is_some() {
+        jail::close_inherited()?;
+    }
     let signals = signals::take_over()?;
     let mut detached = match args.detach.then(detach::start).transpose()? {
         Some(Err(code)) => return Ok(code),
