@@ -60,7 +60,7 @@ loft stop -t 100 soft || fail "it does not stop"
 # Huge pages that were set aside.
 guest -m 128M --huge -- true
 expect_code 125
-says "$messages" 'sysctl vm.nr_hugepages=64'
+says "$messages" 'has not 64 huge pages of 2 MiB to spare'
 trap 'echo 0 >/proc/sys/vm/nr_hugepages; rm -rf "$dir"' EXIT
 echo 70 >/proc/sys/vm/nr_hugepages
 free=$(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)

@@ -54,6 +54,9 @@ pub fn create(vm: &VmFd, bytes: u64, huge: bool, shared: bool) -> Result<GuestMe
     Ok(memory)
 }
 
+/// Where the number of huge pages of 2 MiB is set (Documentation/admin-guide/mm/hugetlbpage.rst).
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
 /// Maps `bytes` of RAM in huge pages of 2 MiB, all of which are the guest's from now on.
 fn map_huge(bytes: u64) -> Result<GuestMemoryMmap<()>> {
     if bytes % HUGE != 0 {
@@ -63,10 +66,10 @@ fn map_huge(bytes: u64) -> Result<GuestMemoryMmap<()>> {
     let region =
         MmapRegion::build(None, bytes as usize, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(|error| {
             anyhow!(
-                "this machine has not set enough huge pages of 2 MiB aside for {} of memory ({error}); as root: \
-             sysctl vm.nr_hugepages={}, or leave out --huge",
-                size::show(bytes),
-                bytes / HUGE
+                "this machine has not {} huge pages of 2 MiB to spare for {} of memory ({error}); as root set so many \
+                 more aside by {HUGE_PAGES}, or leave out --huge",
+                bytes / HUGE,
+                size::show(bytes)
             )
         })?;
     let region = GuestRegionMmap::new(region, GuestAddress(layout::RAM_BASE)).context("RAM has no address")?;
