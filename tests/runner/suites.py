@@ -275,12 +275,11 @@ class Run(Commands):
         return None
 
     def is_left(self, name):
-        """On a terminal: it says at once what it does, has the guest's shell, and Ctrl-a x is no error."""
+        """On a terminal: it says first of all what it does, has the guest's shell, and Ctrl-a x is no error."""
         log, text, started = LOGS / f"run.{name}.log", "", time.monotonic()
         pid, terminal = pty.fork()
         if pid == 0:
             os.execve(TOP / "scripts/run", ["run"], self.environment({"TERM": "vt100"}))
-        first = None
         while time.monotonic() < started + 300:
             if not select.select([terminal], [], [], 1)[0]:
                 continue
@@ -288,19 +287,21 @@ class Run(Commands):
                 more = os.read(terminal, 4096).decode(errors="replace")
             except OSError:
                 break
-            first = first or time.monotonic() - started
             if "This is Linux" in text + more and "This is Linux" not in text:
                 os.write(terminal, b"\x01x")
             text += more
         else:
-            os.kill(pid, signal.SIGTERM)
+            # It is a session of its own, with all that it has started.
+            os.killpg(pid, signal.SIGKILL)
+        os.close(terminal)
         log.write_text(text)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if "This is Linux" not in text:
             return f"there is no shell; see {shown(log)}"
         if status != 0:
             return f"exit code {status} after Ctrl-a x; see {shown(log)}"
-        return None if first < 3 else f"nothing was to be seen for {first:.0f} s"
+        # What takes long comes after a line that says so: time itself is another machine's.
+        return None if text.startswith("loft: ") else f"what is seen first is not what it does; see {shown(log)}"
 
 
 class Served(Suite):
