@@ -33,8 +33,9 @@ const NOT_FOUND: u8 = 127;
 /// Where frames go, one at a time.
 pub type Port = Arc<Mutex<File>>;
 
-/// Runs `task` after `prepare`, reporting over `port`; returns when the launcher has its exit code, and how the guest is to
-/// end. The guest's first process has `begun`. What the guest was asked for before its command had ended comes before the command's exit code.
+/// Runs `task` after `prepare`, reporting over `port`; returns when the launcher has its exit code,
+/// and how the guest is to end. The guest's first process has `begun`. What the guest was asked for
+/// before its command had ended comes before the command's exit code.
 pub fn run(port: &File, task: &Task, begun: Instant, prepare: impl FnOnce() -> Result<()>) -> Result<Request> {
     let mut requests = Requests::listen()?;
     let duplicate = || port.try_clone().map_err(|e| format!("the port cannot be duplicated: {e}"));

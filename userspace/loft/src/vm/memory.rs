@@ -10,6 +10,7 @@ use anyhow::{anyhow, bail, Context, Result};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use loft_boot::{layout, size};
+use nix::fcntl::{fcntl, FcntlArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use std::arch::asm;
 use std::fs::File;
@@ -76,11 +77,13 @@ fn map_huge(bytes: u64) -> Result<GuestMemoryMmap<()>> {
     GuestMemoryMmap::from_regions(vec![region]).context("RAM is no memory")
 }
 
-/// Makes a file without a name, in memory.
+/// Makes a file without a name, in memory. Nobody who is given it can change its size: what is cut
+/// off under a mapping is a SIGBUS for who reads there.
 fn file(bytes: u64) -> Result<FileOffset> {
     let make = || -> std::io::Result<File> {
-        let file = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC)?);
+        let file = File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
         file.set_len(bytes)?;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))?;
         Ok(file)
     };
     Ok(FileOffset::new(make().context("cannot make memory that can be shared")?, 0))
