@@ -125,12 +125,14 @@ class Reporter:
 
     def __init__(self):
         self.names = {"pass": [], "fail": [], "skip": []}
+        self.reasons = {}
         self.slowest = []
         self.started = time.monotonic()
 
     def pytest_runtest_logreport(self, report):
         result = report.result
         self.names[result.outcome].append(result.name)
+        self.reasons[result.name] = result.reason
         took = f" {result.seconds:.1f} s" if result.seconds is not None else ""
         if result.seconds:
             self.slowest.append((result.seconds, result.name))
@@ -150,7 +152,7 @@ class Reporter:
             say("loft: the longest: " + ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slowest))
         if self.names["fail"]:
             print("\nfailed (RERUN=1 runs these again):")
-            print("\n".join(f"  {name}" for name in self.names["fail"]))
+            print("\n".join(f"  {name} ({self.reasons[name]})" for name in self.names["fail"]))
         if not os.environ.get("RERUN") or sum(map(len, self.names.values())):
             FAILED.write_text("".join(f"{name}\n" for name in self.names["fail"]))
         if exitstatus == pytest.ExitCode.INTERRUPTED:

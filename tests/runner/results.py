@@ -23,10 +23,13 @@ class Result:
 
 def ktap(lines, prefix, log, steps=()):
     """The results in a KTAP report, each case named PREFIX/CASE. A plan that was not kept (the program ended early)
-    is a failure of its own. `steps` are the seconds that the cases took, `log` is where a failure is told."""
-    plan, found, steps = None, [], list(steps)
+    is a failure of its own. `steps` are the seconds that the cases took, `log` is where a failure is told; what the case
+    said first, which is what did not hold, is told with it."""
+    plan, found, steps, said = None, [], list(steps), ""
     for line in lines:
-        if match := PLAN.match(line):
+        if line.startswith("# "):
+            said = said or f"{line[2:160]}; "
+        elif match := PLAN.match(line):
             plan = int(match[1])
         elif match := CASE.match(line):
             name, _, directive = match[2].partition(" #")
@@ -34,9 +37,10 @@ def ktap(lines, prefix, log, steps=()):
             if directive.strip().startswith("SKIP"):
                 found.append(Result("skip", f"{prefix}/{name}", directive.strip()[4:].strip(), seconds))
             elif match[1]:
-                found.append(Result("fail", f"{prefix}/{name}", f"see {log}", seconds))
+                found.append(Result("fail", f"{prefix}/{name}", f"{said}see {log}", seconds))
             else:
                 found.append(Result("pass", f"{prefix}/{name}", "", seconds))
+            said = ""
     if plan is not None and plan != len(found):
         found.append(Result("fail", f"{prefix}/plan", f"{len(found)} of {plan} cases were run"))
     return found

@@ -388,11 +388,14 @@ class Served(Suite):
         yield from complaints(log, item)
 
     def judge(self, item, ended, log):
-        """The results of a program: its exit code."""
+        """The results of a program: its exit code, and what it said last."""
         if ended.status == "0":
             yield Result("pass", item, "", ended.seconds)
         else:
-            yield Result("fail", item, f"{ended.status}; see {shown(log)}", ended.seconds)
+            text = log.read_text(errors="replace") if log.exists() else ""
+            said = [line for line in text.splitlines() if line.strip() and not line.startswith("@@")]
+            last = f"{said[-1].strip()[:160]}; " if said else ""
+            yield Result("fail", item, f"{ended.status}; {last}see {shown(log)}", ended.seconds)
 
     def close(self):
         """Removes what was made for the servers."""

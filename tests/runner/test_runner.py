@@ -16,10 +16,11 @@ def outcomes(results):
 
 
 def test_ktap_cases():
-    lines = ["TAP version 13", "1..3", "ok 1 first", "# noise", "not ok 2 - second # why", "ok 3 third # SKIP no device"]
+    lines = ["TAP version 13", "1..3", "ok 1 first", "# a.c:7: x is 1", "# then", "not ok 2 - second # why", "ok 3 third # SKIP no device"]
     found = ktap(lines, "k/p", "log", [1.0, 2.0, 3.0])
     assert outcomes(found) == [("pass", "k/p/first"), ("fail", "k/p/second"), ("skip", "k/p/third")]
     assert found[2].reason == "no device" and found[1].seconds == 2.0
+    assert found[1].reason == "a.c:7: x is 1; see log"
 
 
 def test_ktap_plan_that_is_not_kept():
