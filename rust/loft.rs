@@ -41,6 +41,7 @@ module! {
 struct Loft {
     // Fields are dropped in this order: no new VM can come before the interrupts are given back.
     _nodes: abi::Nodes,
+    _samples: Option<host::perf::GuestSamples>,
     _machine: Pin<KBox<host::percpu_irq::Machine>>,
     // Last: what the VMs have left is dropped before the module goes.
     _retirement: host::rcu_arc::Retirement,
@@ -55,9 +56,11 @@ impl kernel::Module for Loft {
         host::sync::init_statics();
         host::context_tracking::init();
         let nodes = abi::Nodes::register(host::module::kvm_node())?;
+        let samples = host::perf::GuestSamples::register();
         greet();
         Ok(Loft {
             _nodes: nodes,
+            _samples: samples,
             _machine: machine,
             _retirement: retirement,
         })

@@ -4,6 +4,7 @@
 
 use crate::host::ffi::*;
 use crate::host::run_page::RunPage;
+use crate::host::trace;
 use crate::model::psci::SystemEvent;
 use crate::vcpu::exit::Exit;
 use crate::vcpu::run::RunInput;
@@ -123,6 +124,9 @@ fn write_exit(page: &RunPage, exit: Exit) -> Result<isize> {
         }
     };
     page.write(field::EXIT_REASON, reason);
+    if trace::is_on() {
+        trace::kvm_userspace_exit(reason, result.map_or_else(|error| error.to_errno(), |_| 0));
+    }
     result
 }
 

@@ -4,7 +4,7 @@
 
 use super::{capability, device, event, stats, user, vm_attributes};
 use crate::host::ffi::*;
-use crate::host::{anon_inode::NewFd, file::FileObject};
+use crate::host::{anon_inode::NewFd, file::FileObject, trace};
 use crate::model::sysreg::regs::HCR_EL2;
 use crate::model::types::Ipa;
 use crate::model::vcpus::VcpuId;
@@ -201,6 +201,9 @@ fn irq_line(vm: &Vm, request: kvm_irq_level) -> Result<isize> {
     let vcpu = vcpu2 * (KVM_ARM_IRQ_VCPU_MASK + 1) + vcpu;
     let number = irq & KVM_ARM_IRQ_NUM_MASK;
     let high = request.level != 0;
+    if trace::is_on() {
+        trace::kvm_irq_line(kind, vcpu as i32, number as i32, request.level as i32);
+    }
     match kind {
         KVM_ARM_IRQ_TYPE_PPI => {
             if !vm.gic.is_created() {

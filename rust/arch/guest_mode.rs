@@ -232,6 +232,12 @@ impl Live<'_> {
         read_sysreg!(HPFAR_EL2)
     }
 
+    /// Returns ELR_EL2: the guest's PC.
+    #[inline(always)]
+    pub(crate) fn pc(self) -> u64 {
+        read_sysreg!(ELR_EL2)
+    }
+
     /// Returns SPSR_EL2: the guest's PSTATE.
     #[inline(always)]
     pub(crate) fn pstate(self) -> u64 {

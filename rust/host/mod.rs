@@ -26,6 +26,7 @@ pub(crate) mod mmu_notifier;
 pub(crate) mod module;
 pub(crate) mod page;
 pub(crate) mod percpu_irq;
+pub(crate) mod perf;
 mod platform;
 pub(crate) mod preempt;
 pub(crate) mod preempt_notifier;
@@ -39,6 +40,7 @@ pub(crate) mod sched;
 pub(crate) mod sigmask;
 pub(crate) mod sync;
 pub(crate) mod time;
+pub(crate) mod trace;
 mod uapi;
 
 /// What bindgen made of `bindings.h` and of `helpers`.

@@ -12,6 +12,7 @@ use super::frozen::Frozen;
 use super::halt::Halt;
 use super::steal_time::StealTime;
 use super::timers::Timers;
+use super::untold::Untold;
 use crate::arch::fp::Fp;
 use crate::arch::frame::EntryFrame;
 use crate::arch::gic::{self, Sgi};
@@ -93,6 +94,8 @@ pub(crate) struct VcpuContext {
     pub(super) halt: Halt,
     /// How many WFEs in a row have been skipped.
     wfes: u32,
+    /// What a tracer has not been told yet.
+    pub(super) untold: Untold,
     /// Who debugs the guest from outside.
     pub(crate) debugger: Option<KBox<Debugger>>,
 }
@@ -281,6 +284,7 @@ impl StoppedVcpu {
             kick: Sgi(0),
             halt: Halt::default(),
             wfes: 0,
+            untold: Untold::NOTHING,
             debugger: None,
         })
     }

@@ -5,7 +5,7 @@
 use super::context::StoppedVcpu;
 use crate::arch::cpu::features;
 use crate::host::preempt_notifier::Loaded;
-use crate::host::{entry_virt, rcuwait, sched, time};
+use crate::host::{entry_virt, rcuwait, sched, time, trace};
 use crate::model::timer::Frequency;
 use crate::vm::vcpu_handle::VcpuHandle;
 use crate::vm::Vm;
@@ -94,6 +94,9 @@ impl HaltPoll {
         };
         if found {
             stats.polled(looked.unsigned_abs(), true);
+            if trace::is_on() {
+                trace::kvm_vcpu_wakeup(looked.unsigned_abs(), false);
+            }
             return Ok(());
         }
         let (mut questions, mut done) = (0_u32, false);
@@ -113,6 +116,9 @@ impl HaltPoll {
         if slept {
             let ns = waited.saturating_sub(looked).unsigned_abs();
             stats.slept(ns, result.is_ok());
+        }
+        if trace::is_on() {
+            trace::kvm_vcpu_wakeup(waited.unsigned_abs(), true);
         }
         *self = self.after(waited, most);
         result

@@ -18,6 +18,7 @@ mod registers;
 pub(crate) mod run;
 mod steal_time;
 mod timers;
+mod untold;
 
 use self::context::StoppedVcpu;
 use self::exit::Answer;

@@ -11,7 +11,7 @@
 //! kernel-mode NEON does not nest, and paging memory in may itself use it (checksums, encryption).
 
 use super::context::{EnteredVcpu, StoppedVcpu};
-use super::exit::{mmio, slow, Answer, DeferredWork, Exit, Next, Stop};
+use super::exit::{mmio, slow, traced, Answer, DeferredWork, Exit, Next, Stop};
 use super::fpsimd::Fpsimd;
 use super::halt_poll::HaltPoll;
 use super::{State, Vcpu};
@@ -21,9 +21,10 @@ use crate::host::irqflags::{self, IrqSection};
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Loaded;
 use crate::host::sigmask::SignalMask;
-use crate::host::{entry_virt, rcuwait, sched};
+use crate::host::{entry_virt, perf, rcuwait, sched, trace};
 use crate::model::onereg;
 use crate::model::smccc::NOT_SUPPORTED;
+use crate::model::sysreg::regs::SPSR_EL1;
 use crate::vm::lpi::LpiTables;
 use crate::vm::memory::VcpuTablePool;
 use crate::vm::vcpu_handle::{Power, Request, VcpuHandle};
@@ -306,7 +307,13 @@ fn run_until_host(
             // Whatever it is, it must not reach the ERET.
             return DeferredWork::Stop(Exit::FailEntry.into());
         }
-        let next = match irqflags::with_disabled(|irq| enter(vcpu, handle, irq)) {
+        let left = irqflags::with_disabled(|irq| enter(vcpu, handle, irq));
+        if trace::is_on() {
+            if let Some(leave) = left {
+                traced::exit(vcpu, leave);
+            }
+        }
+        let next = match left {
             None => what_came_up(vcpu, handle),
             Some(leave) if vcpu.frame().has_error() => slow::late_serror(vcpu, leave),
             Some(Leave::Interrupt) => Next::Resume,
@@ -360,6 +367,9 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
         handle.left();
         return None;
     }
+    if trace::is_on() {
+        traced::entry(vcpu);
+    }
     let mut vcpu = EnteredVcpu::new(vcpu, irq.token());
     let (entered_at, interrupts) = (vcpu.frame().pc, handle.stats.get(Count::Irq));
     let mut guest = GuestContext::enter(irq.token());
@@ -369,6 +379,9 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
         // world, since somebody is woken: nothing of the guest's is taken out of the CPU.
         if leave != Leave::Store || vcpu.frame().has_error() {
             break leave;
+        }
+        if trace::is_on() {
+            break Leave::Sync;
         }
         let signalled = {
             let stopped = vcpu.between_runs();
@@ -386,13 +399,19 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
     drop(guest);
     handle.left();
     vcpu.count(Count::Exits);
-    if leave == Leave::Interrupt {
+    let at = vcpu.frame().pc;
+    if leave == Leave::Interrupt && !traced::was_answered(&vcpu) {
         vcpu.count(Count::IrqLeft);
-        if vcpu.frame().pc == entered_at && handle.stats.get(Count::Irq) != interrupts {
+        if at == entered_at && handle.stats.get(Count::Irq) != interrupts {
             vcpu.count(Count::IrqInPlace);
         }
     }
+    let user = SPSR_EL1::M.get(vcpu.frame().pstate) == SPSR_EL1::M_EL0t;
     drop(vcpu);
-    take_interrupts(irq);
+    if leave == Leave::Interrupt {
+        perf::take_interrupts(irq, at, user);
+    } else {
+        take_interrupts(irq);
+    }
     Some(leave)
 }

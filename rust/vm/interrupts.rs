@@ -7,7 +7,7 @@ use super::gic::gic_errno;
 use super::its::Msi;
 use super::vcpu_handle::VcpuHandle;
 use super::Vm;
-use crate::host::sched;
+use crate::host::{sched, trace};
 use crate::model::vcpus::{VcpuId, VcpuSet};
 use crate::model::vgic::{Line, LpiId, NotRaised};
 use kernel::prelude::*;
@@ -18,6 +18,10 @@ impl Vm {
     /// `EBUSY` if the controller is not initialised, `EINVAL` for an interrupt that it has not.
     pub(crate) fn set_irq_level(&self, line: Line, high: bool) -> Result {
         let gic = self.gic.model().ok_or(EBUSY)?;
+        if trace::is_on() {
+            let vcpu = line.bank().map_or(0, VcpuId::index);
+            trace::vgic_update_irq_pending(vcpu as u64, line.id().get(), high);
+        }
         if let Some(vcpu) = gic.set_level(line, high).map_err(gic_errno)? {
             self.kick(vcpu);
         }

@@ -143,7 +143,144 @@ static bool all_off(void)
 	bool done = put(TRACING "current_tracer", "nop") && put(TRACING "set_ftrace_filter", " ");
 
 	put(TRACING "events/loft_test/hit/enable", "0");
+	put(TRACING "events/loft/enable", "0");
 	return put(TRACING "kprobe_events", "") && done;
+}
+
+/* How many lines of the trace are of an event and hold a text. */
+static u32 events_with(const char *event, const char *text)
+{
+	char line[512];
+	u32 lines = 0;
+	FILE *file = fopen(TRACING "trace", "r");
+
+	CHECK(file);
+	while (fgets(line, sizeof(line), file))
+		lines += strstr(line, event) && strstr(line, text);
+	fclose(file);
+	return lines;
+}
+
+/* Each kind of exit, and what comes to a VM from outside, is told under KVM's names. */
+TEST(events)
+{
+	u8 *memory = host_alloc(0x1000, 0x1000);
+	struct kvm_irq_level line = { .irq = KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | 40, .level = 1 };
+	char text[64];
+	struct vm *vm;
+
+	need_tracing();
+	vm = vm_create(.main = guest_everything, .gic = true, .vcpus = 2);
+	vm->vcpus[0].on_exit = device;
+	CHECK_OK(vm_slot(vm, 1, 0, 0x80000000, 0x1000, memory));
+	CHECK(put(TRACING "trace", ""));
+	CHECK(put(TRACING "events/loft/enable", "1"));
+	vm_run_all(vm);
+	CHECK_OK(ioctl(vm->fd, KVM_IRQ_LINE, &line));
+	CHECK_OK(madvise(memory, 0x1000, MADV_DONTNEED));
+	CHECK(put(TRACING "events/loft/enable", "0"));
+	vm_destroy(vm);
+
+	/* What the vector answers, too, and it says so. */
+	EXPECT(events_with("kvm_exit: TRAP: HSR_EC: 0x0016 (HVC64)", " fast") >= 20);
+	EXPECT(events_with("kvm_hvc_arm64: ", "r0: 0x0000000080000000") >= 20);
+	EXPECT(events_with("kvm_exit: TRAP: HSR_EC: 0x0018 (SYS64)", " fast") >= 20);
+	EXPECT(events_with("kvm_sys_access: ", "(3,0,0,4,0) read") >= 20);
+	EXPECT(events_with("kvm_sys_access: ", "(3,0,12,11,5) write") >= 20);
+	snprintf(text, sizeof(text), "mmio read len 4 gpa 0x%x ", GUEST_GICD + GICD_CTLR);
+	EXPECT(events_with("kvm_mmio: ", text) >= 20);
+	EXPECT(events_with("kvm_exit: IRQ: ", " fast") > 0);
+	EXPECT(events_with("kvm_wfx_arm64: ", " wfi ") > 0);
+	EXPECT(events_with("kvm_timer_update_irq: VCPU: 0, IRQ 27, ", "level 1") >= 20);
+	EXPECT(events_with("kvm_timer_update_irq: VCPU: 0, IRQ 30, ", "level 0") >= 20);
+	/* And what it does not. */
+	EXPECT_EQ(events_with("kvm_mmio: mmio write", " gpa 0xa000000 "), 20);
+	EXPECT_EQ(events_with("kvm_mmio: ", "mmio write len 4 gpa 0xa000000 val 0x13\n"), 1);
+	EXPECT(events_with("kvm_userspace_exit: ", "reason 6, errno 0") >= 20);
+	EXPECT(events_with("kvm_guest_fault: ipa 0x", ", hsr 0x") >= 40);
+	EXPECT_EQ(events_with("kvm_entry: ", "PC"), events_with("kvm_exit: ", "PC"));
+	EXPECT_EQ(events_with("kvm_irq_line: ", "num: 40, level: 1"), 1);
+	EXPECT_EQ(events_with("vgic_update_irq_pending: ", "IRQ 40, level: 1"), 1);
+	snprintf(text, sizeof(text), "range: 0x%016lx -- ", (u64)memory);
+	EXPECT_EQ(events_with("kvm_unmap_hva_range: ", text), 1);
+	CHECK(all_off());
+}
+
+static u64 calls;
+
+static void guest_calls(u64 arg)
+{
+	for (u64 n = 0; n < READ_ONCE(calls); n++)
+		guest_hvc(0x80000000, 0, 0, 0);
+}
+
+/* Counts an event of this thread's while a guest makes so many calls; each also leaves a sample with the callers' addresses. */
+static u64 counted(const char *event, u64 count)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_TRACEPOINT,
+		.size = sizeof(attr),
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN,
+	};
+	struct vm *vm = vm_create(.main = guest_calls);
+	char path[100];
+	void *page;
+	FILE *id;
+	u64 seen;
+	int fd;
+
+	snprintf(path, sizeof(path), TRACING "events/loft/%s/id", event);
+	id = fopen(path, "r");
+	CHECK(id && fscanf(id, "%llu", &attr.config) == 1);
+	fclose(id);
+	VM_GLOBAL(vm, calls) = count;
+	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	if (fd < 0)
+		SKIP("this kernel has no perf events");
+	page = mmap(NULL, 4096 * 9, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(page != MAP_FAILED);
+	vcpu_done(&vm->vcpus[0]);
+	CHECK_EQ(read(fd, &seen, sizeof(seen)), sizeof(seen));
+	CHECK(munmap(page, 4096 * 9) == 0);
+	close(fd);
+	vm_destroy(vm);
+	return seen;
+}
+
+/* perf stat and perf record: one event alone, exactly. */
+TEST(events_are_counted)
+{
+	need_tracing();
+	EXPECT_EQ(counted("kvm_hvc_arm64", 500) - counted("kvm_hvc_arm64", 0), 500);
+	EXPECT(counted("kvm_exit", 500) - counted("kvm_exit", 0) >= 500);
+	EXPECT(counted("kvm_entry", 500) >= 500);
+	EXPECT_EQ(counted("kvm_timer_update_irq", 100), 0);
+}
+
+static bool enough;
+
+static void *switches(void *arg)
+{
+	for (int i = 0; !READ_ONCE(enough); i++) {
+		CHECK(put(TRACING "events/loft/enable", i % 2 ? "0" : "1"));
+		sleep_us(i % 7 * 300);
+	}
+	return NULL;
+}
+
+/* Whatever the vCPUs are doing meanwhile. */
+TEST(events_switched_on_and_off)
+{
+	pthread_t other;
+
+	need_tracing();
+	CHECK(pthread_create(&other, NULL, switches, NULL) == 0);
+	for (int i = 0; i < ktap_times(40); i++)
+		run_everything();
+	WRITE_ONCE(enough, true);
+	CHECK(pthread_join(other, NULL) == 0);
+	CHECK(all_off());
 }
 
 /* Each call of the module's functions in C is written down, those from fast exits too. */
@@ -295,6 +432,58 @@ TEST(profile)
 	}
 	ktap_note("%lu of %lu samples are in the module", ours, samples);
 	CHECK(ours > 0);
+}
+
+static void guest_spins(u64 arg)
+{
+	set_up(0);
+	timer_set_cval(TIMER_VIRTUAL, timer_counter(TIMER_VIRTUAL) + guest_us(500000));
+	timer_set_ctl(TIMER_VIRTUAL, TIMER_ENABLE);
+	wait_more(0, 0, false);
+}
+
+/* perf kvm --guest record: where a guest is, many times a second. */
+TEST(profile_of_a_guest)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_SW_CPU_CLOCK,
+		.sample_period = 1000000,
+		.sample_type = PERF_SAMPLE_IP,
+	};
+	struct {
+		struct perf_event_header header;
+		u64 ip;
+	} *sample;
+	struct perf_event_mmap_page *page;
+	u64 in_guest = 0, in_place = 0;
+	struct vm *vm;
+	int fd;
+
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	if (fd < 0)
+		SKIP("this kernel has no perf events");
+	page = mmap(NULL, 4096 * 65, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(page != MAP_FAILED);
+	vm = vm_create(.main = guest_spins, .gic = true);
+	vcpu_done(&vm->vcpus[0]);
+	for (u64 at = 0; at < page->data_head && at < 4096 * 64; at += sample->header.size) {
+		sample = (void *)((u8 *)page + page->data_offset + at);
+		if (sample->header.type != PERF_RECORD_SAMPLE ||
+		    (sample->header.misc & PERF_RECORD_MISC_CPUMODE_MASK) != PERF_RECORD_MISC_GUEST_KERNEL)
+			continue;
+		in_guest++;
+		/* What it calls there is in this file, too. */
+		in_place += sample->ip - (u64)guest_spins + 8192 < 2 * 8192;
+	}
+	ktap_note("%lu samples are in the guest, %lu of them where it spends its time", in_guest, in_place);
+	if (!in_guest && !access("/dev/kvm", F_OK))
+		SKIP("KVM is the one whom perf asks");
+	EXPECT(in_place > 20);
+	EXPECT(in_place <= in_guest);
 }
 
 /* Also after a case that has not come to its end: what it left on would show in the programs that follow. */

@@ -93,7 +93,8 @@ class Runner:
         for result in self.results(item):
             if not isinstance(result, Result):
                 say(result)
-            elif item.selection.wants(result.name):
+            # A pattern is of tests; without what they are built of there are none.
+            elif item.selection.wants(result.name) or result.name.endswith("/build"):
                 head, _, tail = result.name.rpartition("/")
                 longrepr = None if result.outcome == "pass" else result.reason
                 report = pytest.TestReport(

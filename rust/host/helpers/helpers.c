@@ -21,6 +21,7 @@
 #include "of.c"
 #include "page.c"
 #include "percpu.c"
+#include "perf.c"
 #include "pgtable.c"
 #include "preempt.c"
 #include "rcu.c"
@@ -28,4 +29,5 @@
 #include "rwlock.c"
 #include "sched.c"
 #include "spinlock.c"
+#include "trace.c"
 #include "uaccess.c"

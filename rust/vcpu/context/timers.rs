@@ -5,10 +5,11 @@
 use super::{StoppedVcpu, VcpuContext};
 use crate::arch::timer;
 use crate::host::bug::warn_on_once;
+use crate::host::trace;
 use crate::model::esr::Esr;
 use crate::model::sysreg::table::TimerReg;
 use crate::model::timer::{Offset, Timer, TimerId, TimerSet};
-use crate::model::vgic::Line;
+use crate::model::vgic::{IntId, Line};
 use crate::vcpu::timers::Cval;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -62,6 +63,9 @@ impl VcpuContext {
 
     #[cold]
     fn tell_timer_lines(&mut self, changed: TimerSet) {
+        if trace::is_on() {
+            self.untold.timers = self.untold.timers.union(changed);
+        }
         let Some(gic) = self.frozen.gic() else { return };
         for timer in changed.iter() {
             let ppi = Line::private(self.id, self.timers.intid(timer));
@@ -138,6 +142,11 @@ impl VcpuContext {
 }
 
 impl StoppedVcpu {
+    /// Returns a timer's interrupt, and whether its line is up.
+    pub(crate) fn timer_line(&self, timer: TimerId) -> (IntId, bool) {
+        (self.timers.intid(timer), self.timers.is_up(timer))
+    }
+
     /// Returns in how many ticks the next of the two timers fires; `None` if neither will.
     pub(crate) fn next_timer(&self) -> Option<u64> {
         let virtual_ = self

@@ -9,14 +9,14 @@
 //! takes its exit for it right after the ERET.
 
 use super::mmio::zero_extend;
-use super::{gic, sysreg, Outcome};
+use super::{gic, sysreg, traced, Outcome};
 use crate::arch::cpu::features;
 use crate::arch::debug::External;
 use crate::arch::gic as cpu_gic;
 use crate::arch::guest_mode::{FastExits, Leave, Live, Verdict};
 use crate::arch::{relax, timer, wait};
 use crate::host::context_tracking::{InGuest, RcuActive};
-use crate::host::{percpu_irq, sched};
+use crate::host::{percpu_irq, sched, trace};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus};
 use crate::model::smccc;
 use crate::model::sysreg::regs::{ICC_SGI1R_EL1, SCTLR_EL1, SPSR_EL1};
@@ -36,11 +36,19 @@ impl FastExits for VcpuContext {
 
     #[inline]
     fn sync(&mut self, live: Live<'_>, rcu: InGuest<'_>, esr: u64) -> Verdict {
-        sync(self, live, rcu, Esr::new(esr))
+        let esr = Esr::new(esr);
+        if trace::is_on() {
+            let answer = move |vcpu: &mut Self| sync(vcpu, live, rcu, esr);
+            return traced::answered(self, answer, live, Some(esr));
+        }
+        sync(self, live, rcu, esr)
     }
 
     #[inline]
-    fn irq(&mut self, _live: Live<'_>, rcu: InGuest<'_>) -> Verdict {
+    fn irq(&mut self, live: Live<'_>, rcu: InGuest<'_>) -> Verdict {
+        if trace::is_on() {
+            return traced::answered(self, move |vcpu| irq(vcpu, rcu), live, None);
+        }
         irq(self, rcu)
     }
 
@@ -52,7 +60,7 @@ impl FastExits for VcpuContext {
 
 /// Answers a synchronous exit. The kinds are functions of their own, or the shortest would save the
 /// registers that the longest needs.
-#[inline]
+#[inline(always)]
 fn sync(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     match esr.class() {
         ExceptionClass::Hvc => {
@@ -442,6 +450,7 @@ const LOOKS_PER_SECOND: u64 = 20_000;
 
 /// Answers an interrupt: one of the guest's timers', its list registers' maintenance, a kick, or
 /// the host's.
+#[inline(always)]
 fn irq(vcpu: &mut VcpuContext, rcu: InGuest<'_>) -> Verdict {
     vcpu.count(Count::Irq);
     let pending = cpu_gic::pending();

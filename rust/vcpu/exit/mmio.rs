@@ -5,6 +5,7 @@
 use super::{Answer, DeviceNext, Exit, GicAccess, ItsAccess, Load, MemoryFault, Stop, WalkedOut};
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Loaded;
+use crate::host::trace::{self, Mmio};
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
@@ -34,6 +35,9 @@ pub(super) fn device_access(
             return DeviceNext::Stop(Exit::NoSyndrome { iss, ipa }.into());
         }
         return DeviceNext::Stop(crate::host::errno::enosys().into());
+    }
+    if trace::is_on() {
+        tell(vcpu, abort, ipa);
     }
     if let Some((frame, offset)) = vcpu.gic_frame(ipa) {
         return DeviceNext::Gic(GicAccess::Register {
@@ -82,6 +86,18 @@ pub(super) fn device_access(
     }
 }
 
+/// Tells a tracer of an access to a device: a store, or a load whose value is to come.
+#[cold]
+fn tell(vcpu: &mut StoppedVcpu, abort: Abort, ipa: u64) {
+    let (what, value) = if abort.is_write() {
+        let value = stored(vcpu, abort.register(), abort.size());
+        (Mmio::Write, value)
+    } else {
+        (Mmio::UnsatisfiedRead, 0)
+    };
+    trace::kvm_mmio(what, abort.size(), ipa, value);
+}
+
 /// Answers as a bus without anything at `ipa`: with an external abort. Where the guest's tables are
 /// there, the abort says at which level the walk for `far` came upon it; stage 2's fault does not
 /// know.
@@ -128,6 +144,9 @@ impl Load {
     pub(in crate::vcpu) fn complete(self, vcpu: &mut StoppedVcpu, value: u64) {
         let big_endian = is_big_endian(vcpu);
         let value = guest_order(value, self.abort.size(), big_endian);
+        if trace::is_on() {
+            trace::kvm_mmio(Mmio::Read, self.abort.size(), vcpu.fault_ipa(), value);
+        }
         vcpu.set_x(self.abort.register(), extend(value, &self.abort));
         vcpu.skip();
     }

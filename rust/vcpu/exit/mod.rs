@@ -5,7 +5,8 @@
 //! [`fast`] answers an exit in the vector, with the guest still in the CPU; [`slow`] in the run
 //! loop, where nothing sleeps either. What has to sleep they name as [`DeferredWork`]. The other
 //! rooms are of one subject each: [`abort`] of memory, [`mmio`] of devices, [`gic`] of the
-//! interrupt controller's registers, [`sysreg`] of trapped registers, [`smccc`] of firmware calls.
+//! interrupt controller's registers, [`sysreg`] of trapped registers, [`smccc`] of firmware calls,
+//! [`traced`] of what a tracer is told.
 
 pub(super) mod abort;
 pub(crate) mod fast;
@@ -14,6 +15,7 @@ pub(super) mod mmio;
 pub(super) mod slow;
 mod smccc;
 pub(super) mod sysreg;
+pub(super) mod traced;
 
 use crate::model::esr::Abort;
 use crate::model::psci;

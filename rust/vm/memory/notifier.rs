@@ -5,6 +5,7 @@
 use super::slots::Slots;
 use super::{GuestMemory, CHUNK};
 use crate::host::mmu_notifier::MmuNotifier;
+use crate::host::trace;
 use crate::model::stage2::{Age, Stale};
 use crate::model::types::Ipa;
 use core::ops::Range;
@@ -14,6 +15,9 @@ const BATCH: usize = 32;
 
 impl MmuNotifier for GuestMemory {
     fn invalidate_range_start(&self, range: Range<u64>, may_sleep: bool) {
+        if trace::is_on() {
+            trace::kvm_unmap_hva_range(range.start, range.end);
+        }
         self.mmu.write().invalidate.begin(range.clone());
         if may_sleep {
             self.unmap_host(&self.slots(), range, true);
@@ -54,6 +58,12 @@ impl GuestMemory {
     /// So the list of slots is read in place, since the last one to let go of it frees it, and the
     /// CPUs forget all at once.
     fn age_all(&self, range: Range<u64>, what: Age) -> bool {
+        if trace::is_on() {
+            match what {
+                Age::Test => trace::kvm_test_age_hva(range.start),
+                Age::Clear | Age::ClearAndFlush => trace::kvm_age_hva(range.start, range.end),
+            }
+        }
         self.slots.read(|slots| {
             let mut young = false;
             let mut stale = Stale::new();

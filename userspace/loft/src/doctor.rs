@@ -182,7 +182,9 @@ fn kvm_mode(facts: &Facts) -> Finding {
             format!("KVM is on with kvm-arm.mode={mode}, where the kernel does not run at EL2"),
             "boot without that parameter",
         ),
-        (_, true) => Finding::ok("kvm-mode", "KVM is on: loft runs beside KVM"),
+        (_, true) => {
+            Finding::ok("kvm-mode", "KVM is on: loft runs beside KVM, and perf asks KVM alone for samples in guests")
+        }
     }
 }
 
