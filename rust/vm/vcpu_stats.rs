@@ -6,7 +6,7 @@
 //! Each vCPU has its own, and only its own thread counts, so an increment is a load and a store.
 //! Exits that the vector answers are counted by what they are, in one place for each kind. `exits`
 //! counts what the vector did not answer, and so did cost the way out to the run loop: KVM's
-//! meaning of that name.
+//! meaning of that name. `exits_all` is the sum of all kinds, which is what KVM's is beside.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,6 +23,11 @@ pub(crate) enum Count {
     Wfi,
     Abort,
     Irq,
+    /// Exits of any other kind.
+    Other,
+    /// All exits; see [`Stats::values`].
+    #[allow(dead_code)]
+    All,
     /// Of the exits those by a system register,
     SysregLeft,
     /// by an access to memory or a device,
@@ -139,6 +144,8 @@ pub(crate) const ROWS: [StatRow; COUNTS + HISTOGRAMS] = [
     StatRow::number("wfi_exit_stat"),
     StatRow::number("abort_exit_stat"),
     StatRow::number("irq_exit_stat"),
+    StatRow::number("other_exit_stat"),
+    StatRow::number("exits_all"),
     StatRow::number("sysreg_exits_left"),
     StatRow::number("abort_exits_left"),
     StatRow::number("irq_exits_left"),
@@ -166,6 +173,17 @@ pub(crate) const ROWS: [StatRow; COUNTS + HISTOGRAMS] = [
     StatRow::histogram("halt_poll_success_hist"),
     StatRow::histogram("halt_poll_fail_hist"),
     StatRow::histogram("halt_wait_hist"),
+];
+
+/// The kinds of exits: each is counted as one of these.
+const KINDS: [Count; 7] = [
+    Count::Hvc,
+    Count::Sysreg,
+    Count::Wfe,
+    Count::Wfi,
+    Count::Abort,
+    Count::Irq,
+    Count::Other,
 ];
 
 /// A vCPU's counters.
@@ -244,17 +262,18 @@ impl Stats {
     ///
     /// An abort that did not leave for the run loop was an access to a device, but for those that
     /// were tried again: the vector answered it, or an ioeventfd took it. So only the others that
-    /// the kernel answers are counted when they happen.
+    /// the kernel answers are counted when they happen. All exits are the sum of the kinds.
     pub(crate) fn values(&self) -> impl Iterator<Item = u64> + '_ {
         let gone = self
             .get(Count::AbortLeft)
             .saturating_add(self.get(Count::AbortRetried));
+        let all = KINDS.iter().fold(0, |sum: u64, kind| sum.saturating_add(self.get(*kind)));
         let answered_at_once = self.get(Count::Abort).saturating_sub(gone);
         let counts = self.counts.iter().enumerate().map(move |(n, counter)| {
-            let more = if n == Count::MmioKernel as usize {
-                answered_at_once
-            } else {
-                0
+            let more = match n {
+                n if n == Count::MmioKernel as usize => answered_at_once,
+                n if n == Count::All as usize => all,
+                _ => 0,
             };
             counter.load(Ordering::Relaxed).wrapping_add(more)
         });

@@ -41,6 +41,35 @@ TEST(hypercalls_are_counted)
 	EXPECT(stats_counter(fd, "exits") > exits);
 }
 
+static void guest_kinds(u64 arg)
+{
+	guest_calls(0);
+	read_sysreg(id_aa64pfr0_el1);
+	__asm__ volatile("wfe\n\tfmov d0, xzr\n\tsmc #0" : : : "x0", "x1", "x2", "x3", "memory");
+}
+
+/* Each exit is of one kind, and the sum is what KVM's `exits` would be. */
+TEST(all_exits_are_of_a_kind)
+{
+	static const char *const kinds[] = { "hvc_exit_stat", "sysreg_exit_stat", "wfe_exit_stat", "wfi_exit_stat",
+					     "abort_exit_stat", "irq_exit_stat", "other_exit_stat" };
+	struct vm *vm = vm_create(.main = guest_kinds);
+	int fd = stats_of(vm->vcpus[0].fd);
+	u64 sum = 0, all;
+
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	vcpu_sync(&vm->vcpus[0], 1);
+	vcpu_done(&vm->vcpus[0]);
+	for (u32 i = 0; i < ARRAY_SIZE(kinds); i++)
+		sum += stats_counter(fd, kinds[i]);
+	all = stats_counter(fd, "exits_all");
+	EXPECT_EQ(all, sum);
+	EXPECT(all >= stats_counter(fd, "exits") + 2 * CALLS);
+	/* The FP registers and the SMC. */
+	EXPECT(stats_counter(fd, "other_exit_stat") >= 2);
+}
+
 #define NAME_SIZE 48
 
 /* The names in a file of counters, and what stands under them. */

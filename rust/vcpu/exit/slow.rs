@@ -27,20 +27,9 @@ pub(in crate::vcpu) fn handle(
     let esr = Esr::new(vcpu.frame().syndrome.esr);
     match esr.class() {
         ExceptionClass::Hvc => smccc::call(vcpu),
-        ExceptionClass::Smc => {
-            vcpu.skip();
-            if esr.immediate() != 0 {
-                vcpu.set_x(0, NOT_SUPPORTED);
-                return Next::Resume;
-            }
-            smccc::call(vcpu)
-        }
         ExceptionClass::Sysreg => {
             vcpu.count(Count::SysregLeft);
             system_register(vcpu, esr)
-        }
-        ExceptionClass::FpAccess if !vcpu.fp().is_loaded() => {
-            Next::Defer(DeferredWork::FloatingPoint)
         }
         ExceptionClass::Wfx if !esr.wfx().is_timed() || vcpu.frozen.features().timed_waits() => {
             vcpu.skip();
@@ -54,6 +43,30 @@ pub(in crate::vcpu) fn handle(
         ExceptionClass::DataAbortLower | ExceptionClass::InstructionAbortLower => {
             vcpu.count(Count::AbortLeft);
             abort::memory_abort(vcpu, preempt, esr, offered)
+        }
+        class => {
+            // The vector counts those that it may answer.
+            if class != ExceptionClass::Wfx {
+                vcpu.count(Count::Other);
+            }
+            other(vcpu, esr)
+        }
+    }
+}
+
+/// Handles a synchronous exit that the vector never answers.
+fn other(vcpu: &mut StoppedVcpu, esr: Esr) -> Next {
+    match esr.class() {
+        ExceptionClass::Smc => {
+            vcpu.skip();
+            if esr.immediate() != 0 {
+                vcpu.set_x(0, NOT_SUPPORTED);
+                return Next::Resume;
+            }
+            smccc::call(vcpu)
+        }
+        ExceptionClass::FpAccess if !vcpu.fp().is_loaded() => {
+            Next::Defer(DeferredWork::FloatingPoint)
         }
         ExceptionClass::BreakpointLower
         | ExceptionClass::WatchpointLower
@@ -108,6 +121,7 @@ fn system_register(vcpu: &mut StoppedVcpu, esr: Esr) -> Next {
 
 /// Handles an SError that arrived while the guest ran.
 pub(in crate::vcpu) fn serror(vcpu: &mut StoppedVcpu) -> Next {
+    vcpu.count(Count::Other);
     error(vcpu, Esr::new(vcpu.frame().syndrome.esr));
     Next::Resume
 }
