@@ -94,10 +94,10 @@ class Batch:
         self.stopped = False
         self.thread = None
 
-    def start(self):
-        """Boots the server, if that has not been done."""
+    def start(self, after=None):
+        """Boots the server, if that has not been done; when the batch `after` has ended, if there is one."""
         if not self.thread:
-            self.thread = threading.Thread(target=self._run, daemon=True)
+            self.thread = threading.Thread(target=self._run, args=(after,), daemon=True)
             Batch.running.append(self)
             self.thread.start()
 
@@ -120,7 +120,9 @@ class Batch:
     def log_of(self, name):
         return self.logs / (name.replace("/", ".") + ".log")
 
-    def _run(self):
+    def _run(self, after):
+        if after:
+            after.thread.join()
         self.logs.mkdir(parents=True, exist_ok=True)
         (CACHE / "run").mkdir(parents=True, exist_ok=True)
         work = pathlib.Path(tempfile.mkdtemp(prefix="batch.", dir=CACHE / "run"))

@@ -40,7 +40,7 @@ def shown(path):
 
 
 def part():
-    """The part of the kselftests that is run, counted from 0, if not all are: PART is its number, or `commit` chooses."""
+    """The part of kselftest and boot that is run, counted from 0, if not all is: PART is its number, or `commit` chooses."""
     wanted = os.environ.get("PART", "")
     if not wanted:
         return None
@@ -49,6 +49,11 @@ def part():
     count = subprocess.run(["git", "-C", TOP, "rev-list", "--count", "HEAD"], stdout=subprocess.PIPE, text=True).stdout.strip()
     # Without git's history: all.
     return int(count) % PARTS if count else None
+
+
+def of_part(rows):
+    """Those of `rows` that are in the part that is run."""
+    return rows if (number := part()) is None else rows[number::PARTS]
 
 
 def script(*words):
@@ -308,6 +313,8 @@ class Served(Suite):
     """Programs in emulated servers."""
 
     parts = ("module",)
+    # So many servers at a time: one keeps a CPU busy.
+    side_by_side = 1
 
     def __init__(self, name, selection):
         super().__init__(name, selection)
@@ -335,6 +342,13 @@ class Served(Suite):
     def boot(self, programs):
         """Puts the programs into servers."""
         raise NotImplementedError
+
+    def serve_in_turn(self, programs, prelude, options):
+        """Puts programs into as many servers as there are at a time, in turn."""
+        servers = min(self.side_by_side, len(programs))
+        # They are waited for in their order, so the servers are booted in it.
+        batches = [self.serve(programs[n::servers], prelude, options) for n in range(servers)]
+        self.batches = {program.name: batches[n % servers] for n, program in enumerate(programs)}
 
     def serve(self, programs, prelude, options, logs=None):
         """Puts programs into one server, which is not booted before the first is waited for."""
@@ -373,6 +387,10 @@ class Served(Suite):
 
     def run(self, item):
         program = self.list[item]
+        names = list(self.batches)
+        at = names.index(program.name)
+        for name in names[at : at + self.side_by_side]:
+            self.batches[name].start()
         batch = self.batches[program.name]
         ended, coming = self.results[batch]
         while program.name not in ended:
@@ -422,7 +440,7 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
         long = "LOFT_LONG=1 " if LONG else ""
         rows = [words[:2] for words in table(TOP / "tests/kselftest/list")]
         if (number := part()) is not None:
-            rows = rows[number::PARTS]
+            rows = of_part(rows)
             say(f"loft: part {number + 1} of {PARTS} of the kselftests: {' '.join(name for name, _ in rows)}")
         for name, seconds in rows:
             if name == "beside_kvm" and HYP != "beside":
@@ -441,6 +459,9 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
         if DEBUG == "1":
             yield Program("leaks", 600, f"{address}; sh /kselftest/leaks")
         yield Program("rmmod", 20 * SLOW, "rmmod loft && test ! -e /dev/loft")
+        # Once in all parts.
+        if part() not in (None, PARTS - 1):
+            return
         cycle = f"insmod /loft.ko && /kselftest/hello {DEVICE} >/tmp/hello && {address} && rmmod loft"
         yield Program(
             "reload", 100 * SLOW, f"rmmod loft 2>/dev/null; n=0; while [ $n -lt {times} ]; do {cycle} || exit 1; n=$((n + 1)); done"
@@ -505,18 +526,21 @@ class Boot(Served):
     """Programs in tests/boot, each with the launcher, a guest and the module at hand; exit code 4 is a skip."""
 
     parts = ("module", "userspace")
+    side_by_side = 1 if DEBUG else 2
 
     def programs(self):
-        for file in sorted((TOP / "tests/boot").glob("*.sh")):
-            # The other tests of the launcher take long on a kernel that checks itself, and do nothing else to the module.
-            if not DEBUG or LONG or TEST or file.stem in ("debian_7_2", "unload"):
-                yield Program(file.stem, seconds_of(file, 120) * SLOW, f"DEVICE={DEVICE} sh /boot/{file.name}")
+        files = sorted((TOP / "tests/boot").glob("*.sh"))
+        # The other tests of the launcher take long on a kernel that checks itself, and do nothing else to the module.
+        if DEBUG and not LONG and not TEST:
+            files = [file for file in files if file.stem in ("debian_7_2", "unload")]
+        for file in of_part(files):
+            yield Program(file.stem, seconds_of(file, 120) * SLOW, f"DEVICE={DEVICE} sh /boot/{file.name}")
 
     def boot(self, programs):
         old = any(re.match(r"(debian_6_12|memory)\b", program.name) for program in programs)
         prelude, options = self.with_guests("7.2", *(["6.12"] if old else []))
         options += ["--file", f"{TOP}/README.md=/README.md", "--file", f"{script('guest', '7.2')}/initrd=/guest/7.2/initrd"]
-        self.serve(programs, prelude, options)
+        self.serve_in_turn(programs, prelude, options)
 
     def judge(self, item, ended, log):
         if ended.status == "4":
@@ -532,6 +556,7 @@ class Machine(Served):
     interrupts; and in KVM, which is on beside loft."""
 
     parts = ("module", "userspace", "kselftest")
+    side_by_side = 2
     MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full beside_kvm dax".split()
 
     def programs(self):
@@ -569,14 +594,6 @@ class Machine(Served):
             }.get(program.name, ["--cpu", program.name])
             first = "[ -e /sys/firmware/acpi/tables/GTDT ] && " if program.name == "acpi" else ""
             self.serve([program], first + prelude, [*options, *more])
-
-    def run(self, item):
-        # Two at a time: a boot keeps one CPU busy.
-        names = list(self.batches)
-        at = names.index(self.list[item].name)
-        for name in names[at : at + 2]:
-            self.batches[name].start()
-        yield from super().run(item)
 
 
 class Parity(Served):
@@ -637,6 +654,7 @@ class Vmm(Served):
     """VMMs of others, unmodified: programs in tests/vmm."""
 
     parts = ("module", "userspace")
+    side_by_side = 1 if DEBUG else 2
 
     def programs(self):
         for file in sorted((TOP / "tests/vmm").glob("*.sh")):
@@ -649,7 +667,7 @@ class Vmm(Served):
         options += ["--module", "virtio_blk", "--module", "ext4"]
         options += ["--qemu-arg", "-drive", "--qemu-arg", f"file={image},format=raw,if=virtio,readonly=on"]
         # They open /dev/kvm.
-        self.serve(programs, prelude.replace("loft.ko", "loft.ko kvm_node=1"), options)
+        self.serve_in_turn(programs, prelude.replace("loft.ko", "loft.ko kvm_node=1"), options)
 
 
 class KvmSelftests(Served):
@@ -704,10 +722,11 @@ class KvmSelftests(Served):
                 self.order.append(self.serve(chosen, prelude, options + more))
 
     def begin(self, items):
-        """Prepares them and boots their first server."""
+        """Prepares them and boots their servers, one after the other."""
         failed = self.prepare(items)
-        if not failed and self.order:
-            self.order[0].start()
+        if not failed:
+            for batch, before in zip(self.order, [None, *self.order]):
+                batch.start(before)
         return failed
 
     def run(self, item):
@@ -722,9 +741,9 @@ SUITES = {
     "userspace": lambda name, selection: Cargo(name, selection, "userspace"),
     "scripts": Scripts,
     "server": Server,
-    "run": Run,
     "kselftest": Kselftest,
     "cost": Cost,
+    "run": Run,
     "boot": Boot,
     "machine": Machine,
     "parity": Parity,

@@ -177,3 +177,38 @@ def test_a_guest_has_no_less_than_on_kvm(tmp_path, monkeypatch):
     assert suite.differences("p", set(), {"FP"}) == "nothing was found on loft"
     (tmp_path / "tests/parity/p").write_text("EL2 | guests have none\n")
     assert suite.differences("p", {"FP"}, {"FP", "EL2"}) is None
+
+
+def test_batches_one_after_the_other(monkeypatch, tmp_path):
+    served = []
+
+    def one(self, work, programs):
+        time.sleep(0.1 if programs[0].name == "a" else 0)
+        served.append(programs[0].name)
+        return [], False
+
+    monkeypatch.setattr(batch, "CACHE", tmp_path)
+    monkeypatch.setattr(Batch, "_serve", one)
+    first, second = (Batch(tmp_path, [Program(name, 1, "true")], "true", []) for name in "ab")
+    first.start()
+    second.start(after=first)
+    assert list(second.results()) == []
+    assert served == ["a", "b"]
+
+
+def test_servers_side_by_side(monkeypatch, tmp_path):
+    class Two(suites.Served):
+        side_by_side = 2
+
+        def programs(self):
+            return [Program(name, 1, "true") for name in "abc"]
+
+    monkeypatch.setenv("TEST", "")
+    suite = Two("two", Selection(tmp_path / "failed"))
+    suite.items()
+    suite.serve_in_turn(suite.programs(), "true", [])
+    assert [[program.name for program in b.programs] for b in suite.results] == [["a", "c"], ["b"]]
+    started = []
+    monkeypatch.setattr(Batch, "start", lambda self, after=None: started.append(self) or self.ended.put(None))
+    list(suite.run("two/a"))
+    assert len(set(started)) == 2
