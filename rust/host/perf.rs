@@ -11,12 +11,11 @@
 //!
 //! ```
 //! let _samples = perf::GuestSamples::register();
-//! // As long as it lives, perf takes this for the guest's time.
-//! perf::take_interrupts(irq, pc, user);
+//! // As long as it lives, what take_interrupts() takes has interrupted the guest that was left.
+//! take_interrupts(irq);
 //! ```
 
 use super::ffi;
-use super::irqflags::IrqSection;
 use super::kvm;
 
 /// Answers perf's questions while it lives.
@@ -40,12 +39,4 @@ impl Drop for GuestSamples {
         // SAFETY: `register` has registered them. When this returns nobody calls them any more.
         unsafe { ffi::loft_perf_unregister() };
     }
-}
-
-/// Does what [`take_interrupts`](super::context_tracking::take_interrupts) does, for a guest that
-/// was left for one of them at `pc`; in its EL0, if `user`.
-#[inline]
-pub(crate) fn take_interrupts(_irq: &mut IrqSection, pc: u64, user: bool) {
-    // SAFETY: Interrupts are off before and after, and nobody relies on it in between, as there.
-    unsafe { ffi::loft_guest_sampled_irqoff(pc, user) };
 }

@@ -21,10 +21,9 @@ use crate::host::irqflags::{self, IrqSection};
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Loaded;
 use crate::host::sigmask::SignalMask;
-use crate::host::{entry_virt, perf, rcuwait, sched, trace};
+use crate::host::{entry_virt, rcuwait, sched, trace};
 use crate::model::onereg;
 use crate::model::smccc::NOT_SUPPORTED;
-use crate::model::sysreg::regs::SPSR_EL1;
 use crate::vm::lpi::LpiTables;
 use crate::vm::memory::VcpuTablePool;
 use crate::vm::vcpu_handle::{Power, Request, VcpuHandle};
@@ -307,13 +306,7 @@ fn run_until_host(
             // Whatever it is, it must not reach the ERET.
             return DeferredWork::Stop(Exit::FailEntry.into());
         }
-        let left = irqflags::with_disabled(|irq| enter(vcpu, handle, irq));
-        if trace::is_on() {
-            if let Some(leave) = left {
-                traced::exit(vcpu, leave);
-            }
-        }
-        let next = match left {
+        let next = match irqflags::with_disabled(|irq| enter(vcpu, handle, irq)) {
             None => what_came_up(vcpu, handle),
             Some(leave) if vcpu.frame().has_error() => slow::late_serror(vcpu, leave),
             Some(Leave::Interrupt) => Next::Resume,
@@ -370,48 +363,45 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
     if trace::is_on() {
         traced::entry(vcpu);
     }
-    let mut vcpu = EnteredVcpu::new(vcpu, irq.token());
-    let (entered_at, interrupts) = (vcpu.frame().pc, handle.stats.get(Count::Irq));
+    let mut entered = EnteredVcpu::new(vcpu, irq.token());
+    let (entered_at, interrupts) = (entered.frame().pc, handle.stats.get(Count::Irq));
     let mut guest = GuestContext::enter(irq.token());
     let leave = loop {
-        let leave = vcpu.run(guest.token());
+        let leave = entered.run(guest.token());
         // A store that an ioeventfd waits for takes the shortest way that leads through the host's
         // world, since somebody is woken: nothing of the guest's is taken out of the CPU.
-        if leave != Leave::Store || vcpu.frame().has_error() {
+        if leave != Leave::Store || entered.frame().has_error() {
             break leave;
         }
         if trace::is_on() {
             break Leave::Sync;
         }
         let signalled = {
-            let stopped = vcpu.between_runs();
+            let stopped = entered.between_runs();
             let _watched = RcuActive::new(guest.token());
             mmio::store(stopped, irq.token().preempt())
         };
         if !signalled {
             break leave;
         }
-        vcpu.count(Count::Ioeventfd);
+        entered.count(Count::Ioeventfd);
         if entry_virt::work_pending() || handle.has_requests() {
             break Leave::Interrupt;
         }
     };
     drop(guest);
     handle.left();
-    vcpu.count(Count::Exits);
-    let at = vcpu.frame().pc;
-    if leave == Leave::Interrupt && !traced::was_answered(&vcpu) {
-        vcpu.count(Count::IrqLeft);
-        if at == entered_at && handle.stats.get(Count::Irq) != interrupts {
-            vcpu.count(Count::IrqInPlace);
+    entered.count(Count::Exits);
+    if leave == Leave::Interrupt && !traced::was_answered(&entered) {
+        entered.count(Count::IrqLeft);
+        if entered.frame().pc == entered_at && handle.stats.get(Count::Irq) != interrupts {
+            entered.count(Count::IrqInPlace);
         }
     }
-    let user = SPSR_EL1::M.get(vcpu.frame().pstate) == SPSR_EL1::M_EL0t;
-    drop(vcpu);
-    if leave == Leave::Interrupt {
-        perf::take_interrupts(irq, at, user);
-    } else {
-        take_interrupts(irq);
+    drop(entered);
+    take_interrupts(irq);
+    if trace::is_on() {
+        traced::exit(vcpu, leave);
     }
     Some(leave)
 }

@@ -267,7 +267,9 @@ impl Stats {
         let gone = self
             .get(Count::AbortLeft)
             .saturating_add(self.get(Count::AbortRetried));
-        let all = KINDS.iter().fold(0, |sum: u64, kind| sum.saturating_add(self.get(*kind)));
+        let all = KINDS
+            .iter()
+            .fold(0, |sum: u64, kind| sum.saturating_add(self.get(*kind)));
         let answered_at_once = self.get(Count::Abort).saturating_sub(gone);
         let counts = self.counts.iter().enumerate().map(move |(n, counter)| {
             let more = match n {

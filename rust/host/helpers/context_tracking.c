@@ -72,10 +72,15 @@ void loft_guest_exit_irqoff(void)
 }
 
 /* The tick that ended the guest's run is taken before the guest's time is accounted, so that it counts as the guest's. */
-void loft_guest_tick_irqoff(void)
+noinline void loft_guest_tick_irqoff(void)
 {
+	asm volatile("loft_tick_begin:");
 	local_irq_enable();
 	isb(); /* a pending interrupt is taken here, not after the accounting */
 	local_irq_disable();
+	asm volatile("loft_tick_end:");
 	guest_timing_exit_irqoff();
 }
+
+/* Where it takes them: perf.c. */
+extern const char loft_tick_begin[], loft_tick_end[];

@@ -1,26 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#include <linux/percpu.h>
 #include <linux/perf_event.h>
-
-/* Where a guest was when this CPU left it for the interrupt that it takes now. */
-static DEFINE_PER_CPU(struct {
-	bool active;
-	bool user;
-	unsigned long pc;
-}, loft_sampled);
+#include <asm/irq_regs.h>
+#include "../../../arch/arm64/layout.h"
 
 #ifdef CONFIG_GUEST_PERF_EVENTS
+/*
+ * The frame of the guest that the interrupt which is being handled has interrupted: the guest was left, and the interrupt taken in
+ * loft_guest_tick_irqoff(). That costs no run of a guest anything. NULL: it has interrupted the host.
+ */
+static const u64 *loft_interrupted_frame(void)
+{
+	const struct pt_regs *regs = get_irq_regs();
+
+	if (!regs || regs->pc < (u64)loft_tick_begin || regs->pc > (u64)loft_tick_end)
+		return NULL;
+	return this_cpu_read(loft_loaded_frame);
+}
+
 static unsigned int loft_perf_state(void)
 {
-	if (!this_cpu_read(loft_sampled.active))
+	const u64 *frame = loft_interrupted_frame();
+
+	if (!frame)
 		return 0;
-	return this_cpu_read(loft_sampled.user) ? PERF_GUEST_ACTIVE | PERF_GUEST_USER : PERF_GUEST_ACTIVE;
+	return (frame[FRAME_SPSR / 8] & PSR_MODE_MASK) == PSR_MODE_EL0t ? PERF_GUEST_ACTIVE | PERF_GUEST_USER : PERF_GUEST_ACTIVE;
 }
 
 static unsigned long loft_perf_ip(void)
 {
-	return this_cpu_read(loft_sampled.pc);
+	const u64 *frame = loft_interrupted_frame();
+
+	return frame ? frame[FRAME_ELR / 8] : 0;
 }
 
 static struct perf_guest_info_callbacks loft_perf_callbacks = {
@@ -41,14 +52,4 @@ void loft_perf_unregister(void)
 #ifdef CONFIG_GUEST_PERF_EVENTS
 	perf_unregister_guest_info_callbacks(&loft_perf_callbacks);
 #endif
-}
-
-/* As loft_guest_tick_irqoff(), with a guest at `pc` as what is interrupted. Preemption is off. */
-void loft_guest_sampled_irqoff(u64 pc, bool user)
-{
-	__this_cpu_write(loft_sampled.pc, pc);
-	__this_cpu_write(loft_sampled.user, user);
-	__this_cpu_write(loft_sampled.active, true);
-	loft_guest_tick_irqoff();
-	__this_cpu_write(loft_sampled.active, false);
 }
