@@ -332,7 +332,8 @@ fn once(
     let debugger = extras.gdb.map(|(listener, wait)| Debugger::start(&machine, listener, *wait, guest)).transpose()?;
     machine.start()?;
     let gpio = machine.gpio.clone();
-    guest.set_running(Some(Running { gate: machine.gate.clone(), agents, balloon, gpio }));
+    let (gate, counters) = (machine.gate.clone(), machine.counters.clone());
+    guest.set_running(Some(Running { gate, agents, balloon, counters, gpio }));
     if let Some(detached) = detached.take() {
         detached.ready(&guest.name)?;
     }

@@ -172,7 +172,9 @@ const SESSION: &[Call] = &[
     when(libc::SYS_ioctl, &[(1, ALL, libc::TIOCGWINSZ), (1, ALL, libc::TCGETS), (1, ALL, libc::FIONBIO)]),
 ];
 
-const CONTROL: &[Call] = &[any(libc::SYS_accept4), when(libc::SYS_fcntl, &[(1, ALL, libc::F_DUPFD_CLOEXEC as u64)])];
+/// Also to read counters.
+const CONTROL: &[Call] =
+    &[any(libc::SYS_accept4), any(libc::SYS_pread64), when(libc::SYS_fcntl, &[(1, ALL, libc::F_DUPFD_CLOEXEC as u64)])];
 
 const GDB: &[Call] = &[
     any(libc::SYS_accept4),
@@ -440,6 +442,12 @@ mod tests {
         };
         goes_on(Kind::Disk, write_at);
         is_ended(Kind::Device, write_at);
+        let read_at = || {
+            // SAFETY: nothing is read where the descriptor is none of a file.
+            unsafe { libc::pread(2, [0u8].as_mut_ptr().cast(), 1, 0) };
+        };
+        goes_on(Kind::Control, read_at);
+        is_ended(Kind::Vcpu, read_at);
         let kvm_run = || {
             // SAFETY: an ioctl without an argument, on a descriptor that knows none such.
             unsafe { libc::ioctl(2, 0xae80, 0) };

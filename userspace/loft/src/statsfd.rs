@@ -8,6 +8,8 @@ const TYPE_MASK: u32 = 0xf;
 const TYPE_CUMULATIVE: u32 = 0;
 /// More descriptors than this are not believed.
 const MAX_DESCRIPTORS: usize = 4096;
+/// More bytes of values than these are not believed.
+const MAX_DATA: usize = 1 << 20;
 /// Bytes of a descriptor before its name.
 const DESCRIPTOR: usize = 16;
 
@@ -22,7 +24,7 @@ pub fn parse(file: &dyn ReadAt) -> io::Result<Vec<(String, u64)>> {
     }
     let mut table = vec![0; count * (DESCRIPTOR + name_size)];
     file.read_exact_at(&mut table, descriptors.into())?;
-    let mut counters = Vec::new();
+    let mut found = Vec::new();
     for entry in table.chunks_exact(DESCRIPTOR + name_size) {
         let (fixed, name) = entry.split_at(DESCRIPTOR);
         let flags = u32::from_le_bytes([fixed[0], fixed[1], fixed[2], fixed[3]]);
@@ -31,12 +33,18 @@ pub fn parse(file: &dyn ReadAt) -> io::Result<Vec<(String, u64)>> {
         if flags & TYPE_MASK != TYPE_CUMULATIVE || size != 1 {
             continue;
         }
-        let mut value = [0; 8];
-        file.read_exact_at(&mut value, u64::from(data) + u64::from(offset))?;
         let name = String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or_default()).into_owned();
-        counters.push((name, u64::from_le_bytes(value)));
+        found.push((name, offset as usize));
     }
-    Ok(counters)
+    // All values at once: each read makes the hypervisor collect all of them.
+    let end = found.iter().map(|(_, offset)| offset + 8).max().unwrap_or(0);
+    if end > MAX_DATA {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut values = vec![0; end];
+    file.read_exact_at(&mut values, data.into())?;
+    let value = |at: usize| values.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    Ok(found.into_iter().map(|(name, offset)| (name, value(offset))).collect())
 }
 
 /// What [`parse`] reads from.

@@ -12,7 +12,7 @@ pub use agents::Agents;
 pub use gate::{Gate, Held};
 pub use hub::Hub;
 pub use mailbox::{Mailbox, Message};
-pub use server::{serve, Balloon, Guest, Running};
+pub use server::{serve, Balloon, Counted, Guest, Running};
 
 use crate::ssh::Ways;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ Socket:
     {\"request\":\"status\"}     the answer has \"status\": name, pid, state (running, paused, restarting), vcpus, memory
                              (bytes), balloon (bytes), uptime (seconds), command, ssh (tcp, the address here that leads to
                              its port 22, and vsock)
+    {\"request\":\"stat\"}       the answer has \"stat\": name, pid, uptime_ms, vm (the hypervisor's counters of the VM) and vcpus:
+                             thread (the id of the vCPU's thread) and counters of each
     {\"request\":\"stop\"}       asks the guest to switch itself off, {\"request\":\"reboot\"} to restart; the answer comes at once.
                              Where loft has no agent, stop presses the power button, and reboot is an error
     {\"request\":\"end\"}        ends it at once. The connection ends with the launcher
@@ -47,6 +49,8 @@ Socket:
 pub enum Request {
     /// Who the guest is, and how it is.
     Status,
+    /// What the hypervisor has counted of it.
+    Stat,
     /// To switch itself off.
     Stop,
     /// To restart.
@@ -95,6 +99,16 @@ pub struct Answer {
     /// What [`Request::Status`] asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// What [`Request::Stat`] asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stat: Option<Stat>,
+}
+
+impl Answer {
+    /// That it was done.
+    pub fn done() -> Self {
+        Self { ok: true, ..Self::default() }
+    }
 }
 
 /// A guest as others see it.
@@ -120,6 +134,38 @@ pub struct Status {
     /// The ways to its SSH server.
     #[serde(default, skip_serializing_if = "Ways::is_empty")]
     pub ssh: Ways,
+}
+
+/// A guest's counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    /// Its name.
+    pub name: String,
+    /// The launcher's process.
+    pub pid: u32,
+    /// Milliseconds since it was started.
+    pub uptime_ms: u64,
+    /// What was counted until then.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// What a hypervisor has counted of a guest, by KVM_GET_STATS_FD's names.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Of the VM as a whole.
+    pub vm: BTreeMap<String, u64>,
+    /// Of each vCPU.
+    pub vcpus: Vec<VcpuCounts>,
+}
+
+/// What a hypervisor has counted of a vCPU.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VcpuCounts {
+    /// The thread that runs it (gettid(2)); 0 before it does.
+    pub thread: u32,
+    /// The counters.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// How a guest is.

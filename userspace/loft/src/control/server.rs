@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The launcher's side of the socket.
 
-use super::{Agents, Answer, Gate, Hub, Mailbox, Message, Request, State, Status};
+use super::{Agents, Answer, Counts, Gate, Hub, Mailbox, Message, Request, Stat, State, Status};
 use crate::sandbox::{self, Kind};
 use crate::ssh::Ways;
 use anyhow::{anyhow, bail, Context, Result};
@@ -27,6 +27,12 @@ pub trait Balloon: Send + Sync {
     fn is_used(&self) -> bool;
 }
 
+/// The way to what the hypervisor counts.
+pub trait Counted: Send + Sync {
+    /// Reads the counters so far.
+    fn counts(&self) -> Counts;
+}
+
 /// What can be asked of a guest for as long as it has its vCPUs.
 #[derive(Clone)]
 pub struct Running {
@@ -36,6 +42,8 @@ pub struct Running {
     pub agents: Option<Arc<Agents>>,
     /// Its balloon, if it has one.
     pub balloon: Option<Arc<dyn Balloon>>,
+    /// Its counters.
+    pub counters: Arc<dyn Counted>,
     /// The power button is at this.
     pub gpio: Arc<Pl061>,
 }
@@ -124,10 +132,17 @@ impl Guest {
         }
     }
 
+    fn stat(&self) -> Result<Stat> {
+        let counts = self.running()?.counters.counts();
+        let uptime_ms = self.started.elapsed().as_millis() as u64;
+        Ok(Stat { name: self.name.clone(), pid: std::process::id(), uptime_ms, counts })
+    }
+
     /// Does what can be answered at once.
-    fn answer(&self, request: &Request) -> Result<Option<Status>> {
+    fn answer(&self, request: &Request) -> Result<Answer> {
         match request {
-            Request::Status => return Ok(Some(self.status())),
+            Request::Status => return Ok(Answer { status: Some(self.status()), ..Answer::done() }),
+            Request::Stat => return Ok(Answer { stat: Some(self.stat()?), ..Answer::done() }),
             Request::Stop => match self.running()? {
                 Running { agents: Some(agents), .. } => agents.stop().context("the guest cannot be reached")?,
                 Running { gpio, .. } => gpio.press_button(),
@@ -153,7 +168,7 @@ impl Guest {
             Request::Resize { columns, rows } => self.mailbox.send(Message::Resize(*columns, *rows)),
             Request::Console | Request::Exec { .. } => {}
         }
-        Ok(None)
+        Ok(Answer::done())
     }
 }
 
@@ -195,7 +210,7 @@ fn converse(client: &UnixStream, guest: &Guest) -> io::Result<()> {
                 let early = reader.buffer().to_vec();
                 let result = guest.agents().and_then(|agents| {
                     agents
-                        .run(&command, client, &early, || say(client, Ok(None)))
+                        .run(&command, client, &early, || say(client, Ok(Answer::done())))
                         .map_err(|_| anyhow!("as many commands run in this guest as can; wait for one of them"))
                 });
                 return result.or_else(|error| say(client, Err(error)));
@@ -210,11 +225,8 @@ fn converse(client: &UnixStream, guest: &Guest) -> io::Result<()> {
     }
 }
 
-fn say(mut client: &UnixStream, result: Result<Option<Status>>) -> io::Result<()> {
-    let answer = match result {
-        Ok(status) => Answer { ok: true, error: None, status },
-        Err(error) => Answer { ok: false, error: Some(format!("{error:#}")), status: None },
-    };
+fn say(mut client: &UnixStream, result: Result<Answer>) -> io::Result<()> {
+    let answer = result.unwrap_or_else(|error| Answer { error: Some(format!("{error:#}")), ..Answer::default() });
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
     client.write_all(&line)
@@ -222,7 +234,7 @@ fn say(mut client: &UnixStream, result: Result<Option<Status>>) -> io::Result<()
 
 /// Gives the console to `client`, until that goes away.
 fn console(client: &UnixStream, early: &[u8], guest: &Guest) -> io::Result<()> {
-    say(client, Ok(None))?;
+    say(client, Ok(Answer::done()))?;
     let (listener, recent) = guest.hub.attach();
     let (mut from, mut to) = (client, client);
     std::thread::scope(|scope| {

@@ -21,10 +21,21 @@ fn guest(name: &str) -> (Arc<Guest>, std::path::PathBuf, Vec<UnixStream>) {
         gate: Arc::default(),
         agents: Some(Arc::new(agents)),
         balloon: None,
+        counters: Arc::new(Fixed),
         gpio: gpio(),
     }));
     serve(UnixListener::bind(&path).unwrap(), guest.clone()).unwrap();
     (guest, path, theirs)
+}
+
+/// Counters that stand still.
+struct Fixed;
+
+impl Counted for Fixed {
+    fn counts(&self) -> Counts {
+        let vcpu = |thread, exits| VcpuCounts { thread, counters: [("exits".to_owned(), exits)].into() };
+        Counts { vm: [("remote_tlb_flush".to_owned(), 3)].into(), vcpus: vec![vcpu(7, 41), vcpu(8, 42)] }
+    }
 }
 
 fn gpio() -> Arc<Pl061> {
@@ -84,12 +95,31 @@ fn what_is_answered_at_once() {
 }
 
 #[test]
+fn counters_are_told() {
+    let (guest, path, _theirs) = guest("stat");
+    let client = UnixStream::connect(path).unwrap();
+    let answer = ask(&client, r#"{"request":"stat"}"#);
+    let stat = answer.stat.unwrap();
+    assert_eq!((stat.name.as_str(), stat.pid), ("stat", std::process::id()));
+    assert_eq!(stat.counts, Fixed.counts());
+    assert!(answer.ok && answer.status.is_none());
+    guest.set_running(None);
+    assert!(ask(&client, r#"{"request":"stat"}"#).error.unwrap().contains("restarted"));
+}
+
+#[test]
 fn the_button_is_pressed_where_there_is_no_agent() {
     let (guest, path, _theirs) = guest("button");
     let gpio = gpio();
     // PL061: both edges of line 3.
     gpio.write(0x408, &[8]);
-    guest.set_running(Some(Running { gate: Arc::default(), agents: None, balloon: None, gpio: gpio.clone() }));
+    guest.set_running(Some(Running {
+        gate: Arc::default(),
+        agents: None,
+        balloon: None,
+        counters: Arc::new(Fixed),
+        gpio: gpio.clone(),
+    }));
     let client = UnixStream::connect(path).unwrap();
     assert!(ask(&client, r#"{"request":"stop"}"#).ok);
     let mut seen = [0; 4];
@@ -209,6 +239,7 @@ fn memory_goes_into_the_balloon() {
         gate: Arc::default(),
         agents: None,
         balloon: Some(balloon.clone()),
+        counters: Arc::new(Fixed),
         gpio: gpio(),
     }));
     assert!(set(64 << 20).unwrap().contains("virtio_balloon"));

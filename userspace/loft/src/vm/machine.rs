@@ -68,6 +68,8 @@ pub struct Machine {
     waiting: Vec<VcpuFd>,
     threads: Vec<JoinHandle<(VcpuFd, vcpu::Exits)>>,
     _gic: Gic,
+    /// The hypervisor's counters. Their files keep the VM as well.
+    pub counters: Arc<Counters>,
     vm: VmFd,
     memory: GuestMemoryMmap<()>,
     /// The serial port, for input.
@@ -78,8 +80,6 @@ pub struct Machine {
     pub ended: EventFd,
     endings: (mpsc::Sender<Ending>, mpsc::Receiver<Ending>),
     stop: Arc<AtomicBool>,
-    /// The hypervisor's counters.
-    pub counters: Arc<Counters>,
     /// Where the vCPUs wait while the guest is paused.
     pub gate: Arc<Gate>,
     hits: Arc<Hits>,
@@ -120,7 +120,7 @@ impl Machine {
         let first = vcpus.first().context("a machine without vCPUs")?;
         vcpu::set_entry(first, place.kernel, place.fdt)?;
 
-        let counters = Arc::new(Counters::open(&vcpus));
+        let counters = Arc::new(Counters::open(&vm, &vcpus));
 
         Ok(Self {
             transports,
@@ -128,6 +128,7 @@ impl Machine {
             waiting: vcpus,
             threads: Vec::new(),
             _gic: gic,
+            counters,
             vm,
             memory,
             uart,
@@ -135,7 +136,6 @@ impl Machine {
             ended: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd")?,
             endings: mpsc::channel(),
             stop: Arc::new(AtomicBool::new(false)),
-            counters,
             gate: setup.gate,
             hits: Arc::new(Hits::new().context("cannot make an eventfd")?),
         })
@@ -156,12 +156,13 @@ impl Machine {
     pub fn start(&mut self) -> Result<()> {
         for (id, vcpu) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
             let (bus, stop, gate) = (self.bus.clone(), self.stop.clone(), self.gate.clone());
-            let hits = self.hits.clone();
+            let (hits, counters) = (self.hits.clone(), self.counters.clone());
             let end = self.ender()?;
             let thread = std::thread::Builder::new()
                 .name(format!("vcpu-{id}"))
                 .spawn(move || {
                     sandbox::enter(Kind::Vcpu);
+                    counters.is_run_here(id);
                     vcpu::run(vcpu, id as u32, &bus, &stop, &gate, &hits, &end)
                 })
                 .with_context(|| format!("cannot start the thread of vCPU {id}; is the process limit reached?"))?;
