@@ -12,15 +12,18 @@ use anyhow::{bail, Context, Result};
 use loft_boot::size;
 use loft_devices::serial::Uart;
 use loft_devices::terminal::Raw;
+use nix::errno::Errno;
+use nix::sys::socket::{recv, MsgFlags};
 use rustix::stdio;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 
 /// How long a launcher may take to answer what it answers at once.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The longest answer.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -59,7 +62,8 @@ fn line(status: &Status) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-fn time(seconds: u64) -> String {
+/// Shows how long something has been.
+pub fn time(seconds: u64) -> String {
     match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, m, s) => format!("{m}:{s:02}"),
         (0, h, m, s) => format!("{h}:{m:02}:{s:02}"),
@@ -112,8 +116,8 @@ fn ends_within(stream: &mut UnixStream, seconds: u64) -> Result<bool> {
     stream.set_read_timeout(Some(deadline)).context("cannot set a time limit")?;
     match stream.read(&mut [0]) {
         Ok(0) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-        Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(true),
         Ok(_) => bail!("its launcher says something that nobody has asked for"),
         Err(e) => Err(e.into()),
     }
@@ -195,7 +199,7 @@ fn begin(name: &str, request: &Request) -> Result<UnixStream> {
 fn attach(hvc: Option<Hvc>, agent: Option<UnixStream>) -> Result<(Option<Ending>, Option<u8>)> {
     let signals = signals::take_over()?;
     let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd");
-    let uart = Uart::new(event()?, Box::new(std::io::sink()));
+    let uart = Uart::new(event()?, Box::new(io::sink()));
     let (ended, refused) = (event()?, Refused::new().context("cannot make an eventfd")?);
     let (hub, mailbox) = (Hub::default(), Mailbox::new().context("cannot make an eventfd")?);
     let terminal = agent.is_none() || stdio::stdout().is_terminal();
@@ -226,24 +230,42 @@ fn attach(hvc: Option<Hvc>, agent: Option<UnixStream>) -> Result<(Option<Ending>
 
 /// Sends `request` and returns the answer; an answer that it was not done is an error.
 fn ask(stream: &mut UnixStream, request: &Request) -> Result<Answer> {
-    stream.set_read_timeout(Some(ANSWER_LIMIT)).context("cannot set a time limit")?;
+    ask_within(stream, request, ANSWER_LIMIT)
+}
+
+/// The same where the launcher may take as long as `limit`.
+pub fn ask_within(stream: &mut UnixStream, request: &Request, limit: Duration) -> Result<Answer> {
+    stream.set_read_timeout(Some(limit)).context("cannot set a time limit")?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).context("its launcher cannot be reached")?;
-    // A byte at a time: what follows the line belongs to somebody else.
-    let (mut answer, mut byte) = (Vec::new(), [0]);
-    while byte != *b"\n" {
-        stream.read_exact(&mut byte).context("its launcher does not answer")?;
-        answer.extend(byte);
-        if answer.len() > MAX_ANSWER {
-            bail!("its launcher's answer has no end");
-        }
-    }
+    let answer = read_line(stream).context("its launcher does not answer")?;
     let answer: Answer = serde_json::from_slice(&answer).context("its launcher's answer is not understood")?;
     match answer {
         Answer { ok: true, .. } => Ok(answer),
         Answer { error, .. } => bail!("{}", error.unwrap_or_else(|| "it was refused".into())),
     }
+}
+
+/// Reads a line, and nothing of what follows it, which belongs to somebody else.
+fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let (mut line, mut piece) = (Vec::new(), [0; 4096]);
+    while line.last() != Some(&b'\n') {
+        let there = match recv(stream.as_raw_fd(), &mut piece, MsgFlags::MSG_PEEK) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => piece.get(..n).unwrap_or_default(),
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let end = there.iter().position(|byte| *byte == b'\n').map_or(there.len(), |at| at + 1);
+        let begun = line.len();
+        line.resize(begun + end, 0);
+        stream.read_exact(line.get_mut(begun..).unwrap_or_default())?;
+        if line.len() > MAX_ANSWER {
+            return Err(io::Error::other("a line has no end"));
+        }
+    }
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -257,6 +279,22 @@ mod tests {
         assert_eq!(time(59), "0:59");
         assert_eq!(time(3600), "1:00:00");
         assert_eq!(time(90_000), "1d 1h");
+    }
+
+    #[test]
+    fn a_line_is_read_and_what_follows_is_not() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let long = "x".repeat(5000) + "\n";
+        theirs.write_all(format!("{long}\nrest").as_bytes()).unwrap();
+        assert_eq!(read_line(&mut ours).unwrap(), long.as_bytes());
+        assert_eq!(read_line(&mut ours).unwrap(), b"\n");
+        let mut rest = [0; 4];
+        ours.read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"rest");
+        theirs.write_all(b"cut").unwrap();
+        drop(theirs);
+        assert_eq!(read_line(&mut ours).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
