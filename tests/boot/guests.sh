@@ -40,6 +40,17 @@ guest --name one -- true
 expect_code 125
 says "$messages" 'named one runs already'
 
+# What the hypervisor has counted and the times of the vCPUs' threads.
+loft stat one >"$dir/stat" || fail "it has no counters"
+for pattern in '^one: process [0-9]+, up [0-9]+:' '^COUNTER +SUM +vcpu-0$' '^exits +[1-9][0-9]* +[1-9]' \
+    '^user_time_ms +[0-9]+ +[0-9]+$' '^remote_tlb_flush +[0-9]+$'; do
+    says "$(cat "$dir/stat")" "$pattern"
+done
+says "$(loft stat --json one)" '^\{"name":"one","pid":[0-9]+,"uptime_ms":[0-9]+,"vcpus":\[\{.*"exits":[1-9][0-9]*,.*"user_time_ms":'
+says "$(loft stat --json)" '^\[\{"name":"one",.*\},\{"name":"two",.*\}\]$'
+said=$(loft stat three 2>&1) && fail "there are counters of no guest"
+says "$said" 'no guest named three'
+
 inside one sh -c 'cat /proc/1/comm; echo to-err >&2; exit 7'
 expect_code 7
 [ "$said" = init ] || fail "the first process is '$said'"

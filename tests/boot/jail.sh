@@ -44,6 +44,7 @@ cat "/proc/$pid"/task/*/comm | grep -q vhost || fail "it has no thread of vhost'
 for thread in "/proc/$pid"/task/*; do
     grep -q '^Uid:	1000	1000	1000	1000$' "$thread/status" || fail "$(cat "$thread/comm") is somebody else"
 done
+says "$(loft stat held)" '^user_time_ms +[0-9]+ '
 loft stop -t 100 held || fail "it does not stop"
 i=0
 while [ -e "/sys/fs/cgroup$group" ] || [ -n "$(ls "$LOFT_RUNTIME_DIR")" ]; do

@@ -38,7 +38,7 @@ while read -r line <&3; do
         continue
     fi
     case $line in
-    *' --detach '* | *' -- '* | 'loft ps' | 'loft stop '*) timeout 120 sh -c "$line" >out 2>err </dev/null || code=$? ;;
+    *' --detach '* | *' -- '* | 'loft ps' | 'loft stat '* | 'loft stop '*) timeout 120 sh -c "$line" >out 2>err </dev/null || code=$? ;;
     'loft console '*)
         # It ends when nobody reads any more what it prints.
         while sleep 2; do echo 'echo con"sole"'; done | timeout 120 sh -c "$line" 2>err | grep -m 1 '^console' >out || code=1
@@ -51,6 +51,7 @@ while read -r line <&3; do
     *'-- uname -a') grep -q '^Linux .* aarch64' out || fail "'$line' says '$(cat out)'" ;;
     *'-- make test') grep -qx 'test made of 4' out || fail "'$line' says '$(cat out)'" ;;
     'loft ps') grep -q '^web .* running' out || fail "'$line' says '$(cat out)'" ;;
+    'loft stat '*) grep -q '^exits  *[1-9]' out || fail "'$line' says '$(cat out)'" ;;
     *'-- uptime') grep -q 'load average' out || fail "'$line' says '$(cat out)'" ;;
     esac
     ran=$((ran + 1))

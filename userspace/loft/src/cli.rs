@@ -25,6 +25,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// List the guests that run
     Ps(PsArgs),
+    /// Show what the hypervisor has counted of guests that run
+    Stat(StatArgs),
     /// Switch guests off
     Stop(StopArgs),
     /// Restart a guest: loft ends with exit code 100, or starts it again where it was run with --on-reboot restart
@@ -121,7 +123,7 @@ Signals:
   standard error. SIGINT, SIGTERM, SIGHUP and SIGQUIT end the guest.
 
 Running guests:
-  Every guest has a name, by which `loft ps`, `stop`, `reboot`, `pause`, `resume`, `console` and `exec` reach it:
+  Every guest has a name, by which `loft ps`, `stat`, `stop`, `reboot`, `pause`, `resume`, `console` and `exec` reach it:
   guest-PID, if none was given. With --detach its console is read with `loft console` only.
 
 Exit codes:
@@ -300,6 +302,26 @@ pub enum OnReboot {
 #[command(after_long_help = control::PROTOCOL)]
 pub struct PsArgs {
     /// Print one JSON object for each guest
+    #[arg(long)]
+    pub json: bool,
+}
+
+const STAT_HELP: &str = "\
+Counters:
+  Those of KVM_GET_STATS_FD: the sum over the vCPUs and, where there are at most 8, what each has.
+  Added are the times of the vCPUs' threads: guest_time_ms, that in the guest; user_time_ms, which
+  has that in it; system_time_ms; steal_time_ms, in which a thread was ready and had no CPU. What
+  the hypervisor or this machine does not count is left out.";
+
+/// What `loft stat` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = STAT_HELP)]
+pub struct StatArgs {
+    /// The guest; without it, all
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Print a JSON object for the guest, or a list of those for all
     #[arg(long)]
     pub json: bool,
 }

@@ -32,6 +32,7 @@ mod session;
 mod share;
 mod signals;
 mod ssh;
+mod stat;
 mod statsfd;
 #[cfg(target_arch = "aarch64")]
 mod vm;
@@ -80,6 +81,7 @@ fn execute(matches: clap::ArgMatches, begun: Instant) -> anyhow::Result<u8> {
         cli::Command::Doctor(args) => doctor::main(&args),
         cli::Command::With(args) => with::main(&args),
         cli::Command::Ps(args) => client::ps(&args),
+        cli::Command::Stat(args) => stat::main(&args),
         cli::Command::Stop(args) => client::stop(&args),
         cli::Command::Reboot(args) => client::reboot(&args),
         cli::Command::Pause(args) => client::pause(&args),
