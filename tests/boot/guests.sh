@@ -40,7 +40,7 @@ guest --name one -- true
 expect_code 125
 says "$messages" 'named one runs already'
 
-# What the hypervisor has counted and the times of the vCPUs' threads.
+# What the hypervisor has counted, the times of the vCPUs' threads, and how both grow.
 loft stat one >"$dir/stat" || fail "it has no counters"
 for pattern in '^one: process [0-9]+, up [0-9]+:' '^COUNTER +SUM +vcpu-0$' '^exits +[1-9][0-9]* +[1-9]' \
     '^user_time_ms +[0-9]+ +[0-9]+$' '^remote_tlb_flush +[0-9]+$'; do
@@ -50,6 +50,10 @@ says "$(loft stat --json one)" '^\{"name":"one","pid":[0-9]+,"uptime_ms":[0-9]+,
 says "$(loft stat --json)" '^\[\{"name":"one",.*\},\{"name":"two",.*\}\]$'
 said=$(loft stat three 2>&1) && fail "there are counters of no guest"
 says "$said" 'no guest named three'
+loft top -n 1 -d 2 >"$dir/top" || fail "nothing is shown"
+[ "$(wc -l <"$dir/top")" = 5 ] || { cat "$dir/top"; fail "there are not two guests with a vCPU each"; }
+for name in NAME one '  vcpu-0' two; do says "$(cat "$dir/top")" "^$name +"; done
+says "$(cat "$dir/top")" '^one +[0-9]+\.[0-9] +[0-9]+ +[0-9]+ '
 
 inside one sh -c 'cat /proc/1/comm; echo to-err >&2; exit 7'
 expect_code 7

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use loft_boot::layout;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Runs arm64 Linux guests on the loft hypervisor, or on KVM
 #[derive(Debug, Parser)]
@@ -27,6 +28,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Show what the hypervisor has counted of guests that run
     Stat(StatArgs),
+    /// Watch what guests do: the time in them, their exits, interrupts and waits
+    Top(TopArgs),
     /// Switch guests off
     Stop(StopArgs),
     /// Restart a guest: loft ends with exit code 100, or starts it again where it was run with --on-reboot restart
@@ -326,6 +329,39 @@ pub struct StatArgs {
     pub json: bool,
 }
 
+const TOP_HELP: &str = "\
+Pictures:
+  On a terminal one replaces another until q or Ctrl-c; elsewhere they follow one another. A line
+  is a guest, with the sums over its vCPUs, or a vCPU. What is not counted, or has just begun, is a
+  dash.
+
+Columns:
+  GUEST%    of the time, what its thread was in the guest
+  EXITS/s   exits that left the guest
+  FAST/s    exits that were answered without leaving it
+  IRQS/s    exits by an interrupt
+  FAULTS/s  pages that it got
+  WAITS/s   waits for an interrupt that its thread slept in
+  STEAL%    of the time, what its thread was ready and had no CPU";
+
+/// What `loft top` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = TOP_HELP)]
+pub struct TopArgs {
+    /// How many seconds are between two pictures
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub delay: Duration,
+
+    /// How many pictures there are; without it they do not end
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=86400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "give seconds from 0.1 to 86400".to_owned())
+}
+
 /// What `loft stop` takes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "A guest is asked to switch itself off, as with `poweroff`, and waited for. \
@@ -619,5 +655,9 @@ mod tests {
             assert!(run(&["-k", "x", "-n", net]).is_err(), "{net}");
         }
         assert!(Cli::try_parse_from(["loft", "with"]).is_err());
+        for delay in ["0", "0.09", "-1", "86401", "nan", "inf", "x"] {
+            assert!(Cli::try_parse_from(["loft", "top", "-d", delay]).is_err(), "{delay}");
+        }
+        assert!(Cli::try_parse_from(["loft", "top", "-n", "0"]).is_err());
     }
 }

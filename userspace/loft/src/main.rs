@@ -34,6 +34,7 @@ mod signals;
 mod ssh;
 mod stat;
 mod statsfd;
+mod top;
 #[cfg(target_arch = "aarch64")]
 mod vm;
 mod warnings;
@@ -82,6 +83,7 @@ fn execute(matches: clap::ArgMatches, begun: Instant) -> anyhow::Result<u8> {
         cli::Command::With(args) => with::main(&args),
         cli::Command::Ps(args) => client::ps(&args),
         cli::Command::Stat(args) => stat::main(&args),
+        cli::Command::Top(args) => top::main(&args),
         cli::Command::Stop(args) => client::stop(&args),
         cli::Command::Reboot(args) => client::reboot(&args),
         cli::Command::Pause(args) => client::pause(&args),
