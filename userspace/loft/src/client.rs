@@ -103,8 +103,10 @@ fn finish_stopping(mut stream: UnixStream, args: &StopArgs) -> Result<()> {
     if !args.force {
         bail!("it is still not off after {} s; --force ends it", args.timeout);
     }
-    ask(&mut stream, &Request::End)?;
+    // Where it ends at this moment there is no answer, and nothing is wrong.
+    let asked = ask(&mut stream, &Request::End);
     if !ends_within(&mut stream, ANSWER_LIMIT.as_secs())? {
+        asked?;
         bail!("its launcher does not end");
     }
     Ok(())
