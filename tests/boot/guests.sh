@@ -83,10 +83,12 @@ says "$(cat "$dir/console")" 'This is Linux'
 says "$(cat "$dir/console")" '^console'
 
 # A reboot is a new guest with the same name.
-inside two touch /tmp/before
+inside two cat /proc/sys/kernel/random/boot_id
+expect_code 0
+before=$said
 loft reboot two || fail "it cannot be rebooted"
 i=0
-until inside two test -e /tmp/before && [ "$code" = 1 ]; do
+until inside two cat /proc/sys/kernel/random/boot_id && [ "$code" = 0 ] && [ "$said" != "$before" ]; do
     sleep 0.5
     i=$((i + 1))
     [ $i -lt 100 ] || fail "it does not reboot"
