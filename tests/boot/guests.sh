@@ -103,6 +103,8 @@ loft stop -f -t 1 two || fail "it is not ended"
 runs
 start three
 kill -9 "$(loft ps | awk '$1 == "three" { print $2 }')"
-sleep 0.5
+# Its end takes a while, the more memory it has to give back.
+i=0
+while [ $i -lt 60 ] && loft ps 2>&1 | grep -q three; do sleep 0.5 && i=$((i + 1)); done
 runs
 [ -z "$(ls "$LOFT_RUNTIME_DIR")" ] || fail "something is left: $(ls "$LOFT_RUNTIME_DIR")"
