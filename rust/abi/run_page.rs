@@ -39,8 +39,15 @@ pub(super) fn run(vcpu: &Vcpu) -> Result<isize> {
         immediate_exit: page.read::<u8>(field::IMMEDIATE_EXIT) != 0,
         mmio_data: page.read(field::MMIO_DATA),
     };
-    let exit = vcpu.run(&mut state, &input)?;
-    write_exit(page, exit)
+    match vcpu.run(&mut state, &input) {
+        Ok(exit) => write_exit(page, exit),
+        Err(error) => {
+            if trace::is_on() {
+                trace::kvm_userspace_exit(page.read(field::EXIT_REASON), error.to_errno());
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Tells userspace why KVM_RUN returns; returns what it returns.

@@ -68,6 +68,9 @@ impl HaltPoll {
     ) -> Result {
         let left = end.map(|end| loaded.with(|vcpu| vcpu.ticks_until(end)));
         if left == Some(0) || handle.has_requests() || loaded.with(StoppedVcpu::has_interrupt) {
+            if trace::is_on() {
+                trace::kvm_vcpu_wakeup(0, false);
+            }
             return Ok(());
         }
         let deadline = {
@@ -118,7 +121,7 @@ impl HaltPoll {
             stats.slept(ns, result.is_ok());
         }
         if trace::is_on() {
-            trace::kvm_vcpu_wakeup(waited.unsigned_abs(), true);
+            trace::kvm_vcpu_wakeup(waited.unsigned_abs(), slept);
         }
         *self = self.after(waited, most);
         result

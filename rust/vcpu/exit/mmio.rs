@@ -143,10 +143,11 @@ impl Load {
     /// instruction.
     pub(in crate::vcpu) fn complete(self, vcpu: &mut StoppedVcpu, value: u64) {
         let big_endian = is_big_endian(vcpu);
-        let value = guest_order(value, self.abort.size(), big_endian);
         if trace::is_on() {
+            let value = zero_extend(value, &self.abort);
             trace::kvm_mmio(Mmio::Read, self.abort.size(), vcpu.fault_ipa(), value);
         }
+        let value = guest_order(value, self.abort.size(), big_endian);
         vcpu.set_x(self.abort.register(), extend(value, &self.abort));
         vcpu.skip();
     }

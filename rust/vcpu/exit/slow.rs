@@ -18,13 +18,14 @@ pub(in crate::vcpu) fn handle(
     preempt: PreemptDisabled<'_>,
     offered: bool,
 ) -> Next {
+    let esr = Esr::new(vcpu.frame().syndrome.esr);
     if SPSR_EL1::nRW.is_set(vcpu.frame().pstate) {
+        count_other(vcpu, esr.class());
         // The guest went to AArch32, which its identification registers say it does not have, but
         // the CPU has. Nothing here knows how to go on from there; it runs again when userspace has
         // set a PSTATE that it can run.
         return leave(Exit::FailEntry);
     }
-    let esr = Esr::new(vcpu.frame().syndrome.esr);
     match esr.class() {
         ExceptionClass::Hvc => smccc::call(vcpu),
         ExceptionClass::Sysreg => {
@@ -45,12 +46,21 @@ pub(in crate::vcpu) fn handle(
             abort::memory_abort(vcpu, preempt, esr, offered)
         }
         class => {
-            // The vector counts those that it may answer.
-            if class != ExceptionClass::Wfx {
-                vcpu.count(Count::Other);
-            }
+            count_other(vcpu, class);
             other(vcpu, esr)
         }
+    }
+}
+
+/// Counts an exit of a kind that the vector has not counted, since it may answer none of it.
+fn count_other(vcpu: &StoppedVcpu, class: ExceptionClass) {
+    match class {
+        ExceptionClass::Hvc
+        | ExceptionClass::Sysreg
+        | ExceptionClass::Wfx
+        | ExceptionClass::DataAbortLower
+        | ExceptionClass::InstructionAbortLower => {}
+        _ => vcpu.count(Count::Other),
     }
 }
 
@@ -137,6 +147,7 @@ pub(in crate::vcpu) fn late_serror(vcpu: &mut StoppedVcpu, leave: Leave) -> Next
     }
     match leave {
         Leave::Sync | Leave::Store => {
+            count_other(vcpu, esr.class());
             // HVC alone is taken from the instruction behind it.
             if esr.class() == ExceptionClass::Hvc {
                 vcpu.frame_mut().pc = vcpu.frame().pc.wrapping_sub(4);

@@ -6,6 +6,7 @@
 //! A tracer is the host's and wants the host's world ([`crate::host::trace`]). So while events are
 //! traced each fast exit is answered in the vector as ever, and the guest is left after it.
 
+use super::mmio::zero_extend;
 use crate::arch::guest_mode::{Leave, Live, Verdict};
 use crate::host::trace::{self, Mmio, Ret};
 use crate::model::esr::{Abort, Esr, ExceptionClass, FaultStatus};
@@ -60,7 +61,7 @@ impl TracedExit {
     /// Tells what a fast exit did to the interrupt controller's registers in memory.
     fn tell_mmio(&self, vcpu: &StoppedVcpu, abort: Abort) {
         let (what, value) = if abort.is_write() {
-            (Mmio::Write, self.stored)
+            (Mmio::Write, zero_extend(self.stored, &abort))
         } else {
             (Mmio::Read, vcpu.x(abort.register()))
         };
@@ -85,16 +86,20 @@ pub(super) fn answered(
     let fast = verdict == Verdict::RESUME || verdict == Verdict::RESUME_ALL;
     // A trap that leads out as an interrupt is done, but somebody has to be told in the host's
     // world.
-    if fast || verdict == LEAVE && esr.is_some() {
-        vcpu.untold.exit = Some(TracedExit { fast, ..exit });
-        return LEAVE;
+    let answered = fast || verdict == LEAVE && esr.is_some();
+    // In any case: one may be left from when tracing was switched off.
+    vcpu.untold.exit = answered.then_some(TracedExit { fast, ..exit });
+    if answered {
+        LEAVE
+    } else {
+        verdict
     }
-    verdict
 }
 
 /// Tells that the guest is about to be entered.
 #[cold]
 pub(in crate::vcpu) fn entry(vcpu: &mut StoppedVcpu) {
+    vcpu.untold.exit = None;
     tell_timers(vcpu);
     trace::kvm_entry(vcpu.frame().pc);
 }
@@ -102,12 +107,16 @@ pub(in crate::vcpu) fn entry(vcpu: &mut StoppedVcpu) {
 /// Tells that the guest was left, and what for.
 #[cold]
 pub(in crate::vcpu) fn exit(vcpu: &mut StoppedVcpu, reason: Leave) {
-    match vcpu.untold.exit.take() {
+    let untold = vcpu.untold.exit.take();
+    match untold.filter(|_| reason == Leave::Interrupt) {
         Some(exit) => match exit.esr {
             Some(esr) => {
                 trace::kvm_exit(Ret::Trap, esr.ec(), exit.pc, exit.fast);
                 exit.tell(esr);
-                if esr.class() == ExceptionClass::DataAbortLower {
+                // A fault that the vector has had the guest try again is no access to a device.
+                if esr.class() == ExceptionClass::DataAbortLower
+                    && esr.abort().is_plain_device_access()
+                {
                     exit.tell_mmio(vcpu, esr.abort());
                 }
             }
