@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 
 /// How long a launcher may take to answer what it answers at once.
@@ -241,7 +241,7 @@ pub fn ask_within(stream: &mut UnixStream, request: &Request, limit: Duration) -
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).context("its launcher cannot be reached")?;
-    let answer = read_line(stream).context("its launcher does not answer")?;
+    let answer = read_line(stream, Instant::now() + limit).context("its launcher does not answer")?;
     let answer: Answer = serde_json::from_slice(&answer).context("its launcher's answer is not understood")?;
     match answer {
         Answer { ok: true, .. } => Ok(answer),
@@ -249,10 +249,14 @@ pub fn ask_within(stream: &mut UnixStream, request: &Request, limit: Duration) -
     }
 }
 
-/// Reads a line, and nothing of what follows it, which belongs to somebody else.
-fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+/// Reads a line, and nothing of what follows it, which belongs to somebody else. What has not come
+/// at `deadline`, or within the stream's time limit, is not waited for.
+fn read_line(stream: &mut UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
     let (mut line, mut piece) = (Vec::new(), [0; 4096]);
     while line.last() != Some(&b'\n') {
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let there = match recv(stream.as_raw_fd(), &mut piece, MsgFlags::MSG_PEEK) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => piece.get(..n).unwrap_or_default(),
@@ -289,14 +293,32 @@ mod tests {
         ours.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let long = "x".repeat(5000) + "\n";
         theirs.write_all(format!("{long}\nrest").as_bytes()).unwrap();
-        assert_eq!(read_line(&mut ours).unwrap(), long.as_bytes());
-        assert_eq!(read_line(&mut ours).unwrap(), b"\n");
+        assert_eq!(read_line(&mut ours, Instant::now() + ANSWER_LIMIT).unwrap(), long.as_bytes());
+        assert_eq!(read_line(&mut ours, Instant::now() + ANSWER_LIMIT).unwrap(), b"\n");
         let mut rest = [0; 4];
         ours.read_exact(&mut rest).unwrap();
         assert_eq!(&rest, b"rest");
         theirs.write_all(b"cut").unwrap();
         drop(theirs);
-        assert_eq!(read_line(&mut ours).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            read_line(&mut ours, Instant::now() + ANSWER_LIMIT).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+
+    #[test]
+    fn an_answer_that_never_ends_is_not_waited_for() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{").unwrap();
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let writer = std::thread::spawn(move || {
+            while theirs.write_all(b" ").is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        assert_eq!(read_line(&mut ours, deadline).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(ours);
+        writer.join().unwrap();
     }
 
     #[test]

@@ -5,9 +5,12 @@
 //! meets it. A lock on the directory keeps that apart from somebody's taking the same name.
 
 use anyhow::{bail, Context, Result};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -141,15 +144,26 @@ pub fn all(directory: &Path) -> Result<Vec<(String, UnixStream)>> {
 }
 
 /// Connects to a socket; removes one at which nobody listens. The directory is locked.
+///
+/// One whose launcher has been stopped, and has not taken any of those that wait for it, is an
+/// error: who waited for a place there would keep the directory locked.
 fn connect(path: &Path) -> Result<Option<UnixStream>> {
-    match UnixStream::connect(path) {
-        Ok(stream) => Ok(Some(stream)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    let show = path.display();
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).context("cannot make a socket")?;
+    match socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) => {
+            let stream = UnixStream::from(socket);
+            stream.set_nonblocking(false).with_context(|| format!("cannot use {show}"))?;
+            Ok(Some(stream))
+        }
+        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::ECONNREFUSED) => {
+            std::fs::remove_file(path).with_context(|| format!("cannot remove {show}"))?;
             Ok(None)
         }
-        Err(e) => Err(e).with_context(|| format!("cannot connect to {}", path.display())),
+        Err(Errno::EAGAIN) => bail!("the launcher at {show} does not answer"),
+        Err(e) => Err(e).with_context(|| format!("cannot connect to {show}")),
     }
 }
 
@@ -165,6 +179,26 @@ mod tests {
 
     fn names(directory: &Path) -> Vec<String> {
         all(directory).unwrap().into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn nobody_waits_for_a_launcher_that_takes_nobody() {
+        let place = place("stopped");
+        DirBuilder::new().mode(0o700).create(&place).unwrap();
+        let path = place.join("a.sock");
+        let socket = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&socket, socket::Backlog::new(1).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match find(&place, "a") {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 10);
+        };
+        assert!(format!("{error:#}").contains("does not answer"), "{error:#}");
+        assert!(!waiting.is_empty());
     }
 
     #[test]

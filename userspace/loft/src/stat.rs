@@ -41,7 +41,7 @@ pub fn main(args: &StatArgs) -> Result<u8> {
     };
     let mut stats = Vec::new();
     for (name, mut stream) in guests {
-        match take(&mut stream, ANSWER_LIMIT) {
+        match take(&name, &mut stream, ANSWER_LIMIT) {
             Ok(stat) => stats.push(stat),
             Err(error) => {
                 output::message(&format!("loft: {name}: {error:#}"));
@@ -58,16 +58,31 @@ pub fn main(args: &StatArgs) -> Result<u8> {
     Ok(code)
 }
 
-/// Asks a guest's launcher for its counters, and adds the times of the vCPUs' threads to them.
-pub fn take(stream: &mut UnixStream, limit: Duration) -> Result<Stat> {
+/// Asks the launcher of the guest `name` for its counters, and adds the times of the vCPUs' threads
+/// to them.
+///
+/// A guest may have taken its launcher over. So nothing that it answers is shown but numbers, under
+/// names that cannot be a terminal's commands.
+pub fn take(name: &str, stream: &mut UnixStream, limit: Duration) -> Result<Stat> {
     let answer = ask_within(stream, &Request::Stat, limit)?;
     let mut stat = answer.stat.context("its launcher does not tell its counters")?;
+    stat.name = name.to_owned();
+    stat.counts.vm.retain(|name, _| is_counter(name));
+    for vcpu in &mut stat.counts.vcpus {
+        vcpu.counters.retain(|name, _| is_counter(name));
+    }
     for (id, vcpu) in stat.counts.vcpus.iter_mut().enumerate() {
         let thread = format!("/proc/{}/task/{}", stat.pid, vcpu.thread);
         let read = |file: &str| std::fs::read_to_string(format!("{thread}/{file}")).unwrap_or_default();
         vcpu.counters.extend(times(id, &read("stat"), &read("schedstat")));
     }
     Ok(stat)
+}
+
+/// Whether that may be a counter's name.
+fn is_counter(name: &str) -> bool {
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=64).contains(&name.len()) && name.chars().all(known)
 }
 
 /// The times of the thread of vCPU `id` by its files `stat` (proc_pid_stat(5)) and `schedstat`
@@ -106,7 +121,8 @@ fn text(stat: &Stat) -> String {
         vec![headings.into_iter().chain((0..vcpus.len()).map(|id| format!("vcpu-{id}"))).collect()];
     let names: BTreeSet<_> = counts.vcpus.iter().flat_map(|vcpu| vcpu.counters.keys()).collect();
     for name in names {
-        let sum: u64 = counts.vcpus.iter().filter_map(|vcpu| vcpu.counters.get(name)).sum();
+        let each = counts.vcpus.iter().filter_map(|vcpu| vcpu.counters.get(name));
+        let sum = each.fold(0_u64, |sum, n| sum.saturating_add(*n));
         let each = vcpus.iter().map(|vcpu| vcpu.counters.get(name).map_or("-".to_owned(), u64::to_string));
         rows.push([name.clone(), sum.to_string()].into_iter().chain(each).collect());
     }
@@ -161,6 +177,12 @@ remote_tlb_flush     3
         let table = |n: usize| text(&guest("big", 0, &vcpus[..n]));
         assert!(table(8).contains("SUM  vcpu-0") && table(8).contains("exits              16       2"));
         assert!(table(9).contains("exits              18\n") && !table(9).contains("vcpu"));
+    }
+
+    #[test]
+    fn a_counter_is_called_nothing_else() {
+        assert!(is_counter("halt_poll_success_ns") && is_counter("a1"));
+        assert!(["", "\u{1b}[2J", "a b", "Exits"].iter().all(|name| !is_counter(name)) && !is_counter(&"a".repeat(65)));
     }
 
     #[test]

@@ -103,7 +103,7 @@ struct Round {
 fn ask_all() -> Result<Round> {
     let mut round = Round::default();
     for (name, mut stream) in guests::all(&directory())? {
-        match stat::take(&mut stream, ANSWER_LIMIT) {
+        match stat::take(&name, &mut stream, ANSWER_LIMIT) {
             Ok(stat) => round.stats.push(stat),
             Err(error) if is_end(&error) => {}
             Err(error) => round.notes.push(format!("{name}: {error:#}")),
