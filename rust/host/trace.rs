@@ -6,6 +6,10 @@
 //! told of in the exception vector of a guest: a tracer may be a BPF program or a profiler, which
 //! reads the memory of the program that it has interrupted, and the host's world is not back there.
 //!
+//! The kernel writes a branch over the NOP while other CPUs may execute it, in the vector too: NOP
+//! and B are of the few instructions for which that is allowed (DDI 0487, B2.2.5), and each CPU
+//! has one or the other. A guest that runs meanwhile is interrupted for it, as every CPU is.
+//!
 //! C header: `events.h`
 //!
 //! # Examples

@@ -194,6 +194,7 @@ TEST(events)
 	EXPECT(events_with("kvm_wfx_arm64: ", " wfi ") > 0);
 	EXPECT(events_with("kvm_timer_update_irq: VCPU: 0, IRQ 27, ", "level 1") >= 20);
 	EXPECT(events_with("kvm_timer_update_irq: VCPU: 0, IRQ 30, ", "level 0") >= 20);
+	EXPECT(events_with("vgic_update_irq_pending: VCPU: 0, IRQ 27, ", "level: 1") >= 20);
 	/* And what it does not. */
 	EXPECT_EQ(events_with("kvm_mmio: mmio write", " gpa 0xa000000 "), 20);
 	EXPECT_EQ(events_with("kvm_mmio: ", "mmio write len 4 gpa 0xa000000 val 0x13\n"), 1);
@@ -399,47 +400,74 @@ static void guest_device(u64 arg)
 		mmio_write32(DEVICE, 0);
 }
 
-/* What perf top does: where a CPU is, many times a second. It finds the module. */
-TEST(profile)
+/* Where this thread is, many times a second. */
+struct samples {
+	struct perf_event_mmap_page *page;
+	u64 read;
+};
+
+struct sample {
+	struct perf_event_header header;
+	u64 ip;
+};
+
+#define SAMPLES_SIZE (4096UL * 64)
+
+static struct samples sample_each_us(u64 us)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_SOFTWARE,
 		.size = sizeof(attr),
 		.config = PERF_COUNT_SW_CPU_CLOCK,
-		.sample_period = 100000,
+		.sample_period = us * 1000,
 		.sample_type = PERF_SAMPLE_IP,
 	};
-	struct {
-		struct perf_event_header header;
-		u64 ip;
-	} *sample;
-	struct perf_event_mmap_page *page;
+	struct samples samples = {};
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+
+	if (fd < 0)
+		SKIP("this kernel has no perf events");
+	samples.page = mmap(NULL, 4096 + SAMPLES_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(samples.page != MAP_FAILED);
+	return samples;
+}
+
+/* The next one, or NULL. */
+static const struct sample *next_sample(struct samples *from)
+{
+	while (from->read < from->page->data_head && from->read < SAMPLES_SIZE) {
+		const struct sample *sample = (void *)((u8 *)from->page + from->page->data_offset + from->read);
+
+		from->read += sample->header.size;
+		if (sample->header.type == PERF_RECORD_SAMPLE)
+			return sample;
+	}
+	return NULL;
+}
+
+/* What perf top does. It finds the module. */
+TEST(profile)
+{
+	u64 from, to, all = 0, ours = 0, end;
+	const struct sample *sample;
+	struct samples samples;
 	struct vm *vm;
-	u64 from, to, samples = 0, ours = 0, end;
-	int fd;
 
 	if (ktap_on_kvm())
 		SKIP("about loft alone");
-	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
-	if (fd < 0)
-		SKIP("this kernel has no perf events");
 	module_range(&from, &to);
-	page = mmap(NULL, 4096 * 65, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	CHECK(page != MAP_FAILED);
 	vm = vm_create(.main = guest_device);
+	samples = sample_each_us(100);
 	end = now_us() + 1000000;
 	while (now_us() < end) {
 		CHECK_EQ(vcpu_run(&vm->vcpus[0]), 0);
 		CHECK(device(&vm->vcpus[0]));
 	}
-	for (u64 at = 0; at < page->data_head && at < 4096 * 64; at += sample->header.size) {
-		sample = (void *)((u8 *)page + page->data_offset + at);
-		if (sample->header.type != PERF_RECORD_SAMPLE)
-			continue;
-		samples++;
+	while ((sample = next_sample(&samples))) {
+		all++;
 		ours += sample->ip >= from && sample->ip <= to;
 	}
-	ktap_note("%lu of %lu samples are in the module", ours, samples);
+	ktap_note("%lu of %lu samples are in the module", ours, all);
 	CHECK(ours > 0);
 }
 
@@ -451,38 +479,21 @@ static void guest_spins(u64 arg)
 	wait_more(0, 0, false);
 }
 
-/* perf kvm --guest record: where a guest is, many times a second. */
+/* What perf kvm --guest record does. */
 TEST(profile_of_a_guest)
 {
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_SOFTWARE,
-		.size = sizeof(attr),
-		.config = PERF_COUNT_SW_CPU_CLOCK,
-		.sample_period = 1000000,
-		.sample_type = PERF_SAMPLE_IP,
-	};
-	struct {
-		struct perf_event_header header;
-		u64 ip;
-	} *sample;
-	struct perf_event_mmap_page *page;
 	u64 in_guest = 0, in_place = 0;
+	const struct sample *sample;
+	struct samples samples;
 	struct vm *vm;
-	int fd;
 
 	if (ktap_on_kvm())
 		SKIP("about loft alone");
-	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
-	if (fd < 0)
-		SKIP("this kernel has no perf events");
-	page = mmap(NULL, 4096 * 65, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	CHECK(page != MAP_FAILED);
 	vm = vm_create(.main = guest_spins, .gic = true);
+	samples = sample_each_us(1000);
 	vcpu_done(&vm->vcpus[0]);
-	for (u64 at = 0; at < page->data_head && at < 4096 * 64; at += sample->header.size) {
-		sample = (void *)((u8 *)page + page->data_offset + at);
-		if (sample->header.type != PERF_RECORD_SAMPLE ||
-		    (sample->header.misc & PERF_RECORD_MISC_CPUMODE_MASK) != PERF_RECORD_MISC_GUEST_KERNEL)
+	while ((sample = next_sample(&samples))) {
+		if ((sample->header.misc & PERF_RECORD_MISC_CPUMODE_MASK) != PERF_RECORD_MISC_GUEST_KERNEL)
 			continue;
 		in_guest++;
 		/* What it calls there is in this file, too. */

@@ -147,5 +147,6 @@ fn tell_timers(vcpu: &mut StoppedVcpu) {
     let timers = core::mem::replace(&mut vcpu.untold.timers, TimerSet::NONE);
     for (intid, up) in timers.iter().map(|timer| vcpu.timer_line(timer)) {
         trace::kvm_timer_update_irq(vcpu.id.index() as u64, intid.get(), up.into());
+        trace::vgic_update_irq_pending(vcpu.id.index() as u64, intid.get(), up);
     }
 }
