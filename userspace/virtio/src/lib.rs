@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Virtio devices for the launcher, behind the virtio-mmio transport.
+//! Virtio devices for the launcher, behind one of two transports: virtio-mmio, or PCI.
 //!
 //! The references are sections of "Virtual I/O Device (VIRTIO) Version 1.2".
 //!
@@ -7,8 +7,9 @@
 //! makes no sense fails with the status that its device class has for that, a ring that makes no sense puts the device into
 //! DEVICE_NEEDS_RESET (2.1.2). Nothing here panics, loops or allocates without a bound because of what a guest wrote.
 //!
-//! [`MmioTransport`] is the guest's view of one device; [`Device`] is what a device implements. A device works on a thread of
-//! its own ([`worker`]) from the moment the driver sets DRIVER_OK until it is reset.
+//! [`MmioTransport`] and [`PciTransport`] are the guest's view of one device; [`Device`] is what a
+//! device implements. A device works on a thread of its own ([`worker`]) from the moment the driver
+//! sets DRIVER_OK until it is reset.
 
 pub mod balloon;
 pub mod block;
@@ -19,12 +20,14 @@ pub mod fs;
 pub mod interrupt;
 pub mod mmio;
 pub mod net;
+pub mod pci;
 mod port;
 pub mod ports;
 pub mod ring;
 pub mod rng;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 mod vhost;
 pub mod vsock;
 pub mod worker;
@@ -37,9 +40,11 @@ pub use fs::{Fs, FsError};
 pub use interrupt::Interrupt;
 pub use mmio::MmioTransport;
 pub use net::{Net, NetError, NetOptions};
+pub use pci::{PciHost, PciTransport};
 pub use port::PortIo;
 pub use ports::Ports;
 pub use rng::Rng;
+pub use transport::Transport;
 pub use vsock::{Vsock, VsockError};
 
 /// The guest's memory. Cheap to clone: the regions are shared.

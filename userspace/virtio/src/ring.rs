@@ -45,15 +45,21 @@ pub enum RingError {
 /// One virtqueue in use.
 #[derive(Debug)]
 pub struct Ring {
+    index: usize,
     queue: Queue,
     kick: EventFd,
     interrupt: Interrupt,
 }
 
 impl Ring {
-    /// `kick` is signalled by the driver; `queue` was found valid.
-    pub(crate) fn new(queue: Queue, kick: EventFd, interrupt: Interrupt) -> Self {
-        Self { queue, kick, interrupt }
+    /// The device's queue `index`: `kick` is signalled by the driver; `queue` was found valid.
+    pub(crate) fn new(index: usize, queue: Queue, kick: EventFd, interrupt: Interrupt) -> Self {
+        Self { index, queue, kick, interrupt }
+    }
+
+    /// Which of the device's queues it is.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     /// What the driver signals when it has made buffers available.
@@ -102,7 +108,7 @@ impl Ring {
     /// Tells the driver about what was given back since the last time, if it wants to know.
     pub fn notify(&mut self, mem: &Memory) -> Result<(), RingError> {
         if self.queue.needs_notification(mem)? {
-            self.interrupt.used();
+            self.interrupt.used(self.index);
         }
         Ok(())
     }

@@ -93,7 +93,11 @@ pub fn hand_over<B: VhostBackend>(
     interrupt.signalled_elsewhere();
     for (index, (ring, failure)) in rings.iter().zip(failures).enumerate() {
         set_ring(backend, index, ring, mem)?;
-        backend.set_vring_call(index, interrupt.line())?;
+        match interrupt.of_ring(ring.index()) {
+            Some(event) => backend.set_vring_call(index, event)?,
+            // The driver wants to hear nothing of this queue.
+            None => backend.set_vring_call(index, &EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)?)?,
+        }
         backend.set_vring_kick(index, ring.kick())?;
         backend.set_vring_err(index, failure)?;
     }

@@ -3,6 +3,8 @@
 
 use virtio_bindings::virtio_mmio as mmio;
 
+use crate::transport::Register;
+
 /// The value of MagicValue, "virt".
 pub const MAGIC: u32 = 0x7472_6976;
 /// The version of the register layout.
@@ -45,4 +47,23 @@ registers! {
     SHM_BASE_HIGH = VIRTIO_MMIO_SHM_BASE_HIGH,
     CONFIG_GENERATION = VIRTIO_MMIO_CONFIG_GENERATION,
     CONFIG = VIRTIO_MMIO_CONFIG,
+}
+
+/// What is written at `offset`, of what each transport has; none if that is something else.
+pub fn writable(offset: u64) -> Option<Register> {
+    Some(match offset {
+        DEVICE_FEATURES_SEL => Register::DeviceFeaturesSel,
+        DRIVER_FEATURES_SEL => Register::DriverFeaturesSel,
+        DRIVER_FEATURES => Register::DriverFeatures,
+        QUEUE_SEL => Register::QueueSel,
+        QUEUE_NUM => Register::QueueSize,
+        QUEUE_READY => Register::QueueReady,
+        QUEUE_DESC_LOW => Register::DescriptorsLow,
+        QUEUE_DESC_HIGH => Register::DescriptorsHigh,
+        QUEUE_DRIVER_LOW => Register::AvailableLow,
+        QUEUE_DRIVER_HIGH => Register::AvailableHigh,
+        QUEUE_DEVICE_LOW => Register::UsedLow,
+        QUEUE_DEVICE_HIGH => Register::UsedHigh,
+        _ => return None,
+    })
 }

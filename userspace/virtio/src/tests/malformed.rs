@@ -286,7 +286,7 @@ fn survives_accesses(device: impl Device + 'static, queue: usize) {
 }
 
 /// How many cases are played: `usual`, or as many times that as FUZZ says.
-fn cases(usual: u32) -> u32 {
+pub fn cases(usual: u32) -> u32 {
     let times = std::env::var("FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     usual.saturating_mul(times)
 }

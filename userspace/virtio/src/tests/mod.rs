@@ -9,6 +9,7 @@ mod driver;
 mod fs;
 mod malformed;
 mod net;
+mod pci;
 mod ports;
 mod rng;
 mod transport;

@@ -4,7 +4,7 @@
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddress;
 
-use super::registers as reg;
+use super::state::Register;
 use crate::Memory;
 
 /// What a driver has written about one queue. The values are kept as they came and judged when the device starts.
@@ -12,7 +12,7 @@ use crate::Memory;
 pub struct QueueSetup {
     max_size: u16,
     size: u32,
-    /// Whether the driver has set QueueReady.
+    /// Whether the driver has made it ready.
     pub ready: bool,
     descriptors: u64,
     available: u64,
@@ -25,28 +25,40 @@ impl QueueSetup {
         Self { max_size, size: u32::from(max_size), ready: false, descriptors: 0, available: 0, used: 0 }
     }
 
-    /// The value of QueueNumMax.
-    pub fn max_size(&self) -> u32 {
-        u32::from(self.max_size)
+    /// The value of one of the queue's registers; 0 of any other.
+    pub fn read(&self, register: Register) -> u32 {
+        match register {
+            Register::QueueMaxSize => u32::from(self.max_size),
+            Register::QueueSize => self.size,
+            Register::QueueReady => u32::from(self.ready),
+            Register::DescriptorsLow => self.descriptors as u32,
+            Register::DescriptorsHigh => (self.descriptors >> 32) as u32,
+            Register::AvailableLow => self.available as u32,
+            Register::AvailableHigh => (self.available >> 32) as u32,
+            Register::UsedLow => self.used as u32,
+            Register::UsedHigh => (self.used >> 32) as u32,
+            _ => 0,
+        }
     }
 
-    /// A write to one of the queue's registers. While it is ready, only QueueReady can be written (4.2.2.2).
-    pub fn write(&mut self, offset: u64, value: u32) {
-        if offset == reg::QUEUE_READY {
+    /// A write to one of the queue's registers. While it is ready, only whether it is can be
+    /// written (4.2.2.2).
+    pub fn write(&mut self, register: Register, value: u32) {
+        if register == Register::QueueReady {
             self.ready = value & 1 != 0;
             return;
         }
         if self.ready {
             return;
         }
-        match offset {
-            reg::QUEUE_NUM => self.size = value,
-            reg::QUEUE_DESC_LOW => set_low(&mut self.descriptors, value),
-            reg::QUEUE_DESC_HIGH => set_high(&mut self.descriptors, value),
-            reg::QUEUE_DRIVER_LOW => set_low(&mut self.available, value),
-            reg::QUEUE_DRIVER_HIGH => set_high(&mut self.available, value),
-            reg::QUEUE_DEVICE_LOW => set_low(&mut self.used, value),
-            reg::QUEUE_DEVICE_HIGH => set_high(&mut self.used, value),
+        match register {
+            Register::QueueSize => self.size = value,
+            Register::DescriptorsLow => set_low(&mut self.descriptors, value),
+            Register::DescriptorsHigh => set_high(&mut self.descriptors, value),
+            Register::AvailableLow => set_low(&mut self.available, value),
+            Register::AvailableHigh => set_high(&mut self.available, value),
+            Register::UsedLow => set_low(&mut self.used, value),
+            Register::UsedHigh => set_high(&mut self.used, value),
             _ => {}
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The part of the transport that is set up under a lock: features, queues, device status (2.1, 3.1).
+//! The part of a transport that is set up under a lock: features, queues, device status (2.1, 3.1).
 
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1,
@@ -8,11 +8,44 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::queue::QueueSetup;
-use super::registers as reg;
 use crate::device::{ActivateError, Activation, Device};
 use crate::interrupt::Interrupt;
 use crate::ring::Ring;
 use crate::{bit, Memory};
+
+/// The registers that each transport has, wherever it has them. Each is up to 32 bits wide; those
+/// from [`Register::QueueMaxSize`] on are of the queue that is selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Register {
+    /// Which half of the features is read.
+    DeviceFeaturesSel,
+    /// That half.
+    DeviceFeatures,
+    /// Which half of the features is written.
+    DriverFeaturesSel,
+    /// That half.
+    DriverFeatures,
+    /// Which queue is selected.
+    QueueSel,
+    /// How many descriptors it can have; 0 if there is no such queue.
+    QueueMaxSize,
+    /// How many it has.
+    QueueSize,
+    /// Whether the driver has made it ready.
+    QueueReady,
+    /// Where its descriptors are.
+    DescriptorsLow,
+    /// The upper half of that.
+    DescriptorsHigh,
+    /// Where its available ring is.
+    AvailableLow,
+    /// The upper half of that.
+    AvailableHigh,
+    /// Where its used ring is.
+    UsedLow,
+    /// The upper half of that.
+    UsedHigh,
+}
 
 /// Everything behind the registers, but for the interrupt and the kicks.
 pub struct State {
@@ -41,44 +74,51 @@ impl State {
         }
     }
 
-    pub fn read(&self, offset: u64, interrupt: &Interrupt) -> u32 {
-        match offset {
-            reg::MAGIC_VALUE => reg::MAGIC,
-            reg::VERSION => reg::LAYOUT_VERSION,
-            reg::DEVICE_ID => self.device.device_type(),
-            reg::VENDOR_ID => reg::VENDOR,
-            reg::DEVICE_FEATURES => half(self.device.features(), self.device_features_sel),
-            reg::QUEUE_NUM_MAX => self.queue().map_or(0, QueueSetup::max_size),
-            reg::QUEUE_READY => self.queue().map_or(0, |queue| u32::from(queue.ready)),
-            reg::STATUS => {
-                let broken = if interrupt.is_reset_needed() { VIRTIO_CONFIG_S_NEEDS_RESET } else { 0 };
-                self.status | broken
-            }
-            // No device has shared memory: its length is -1 (4.2.2), whichever region is selected.
-            reg::SHM_LEN_LOW | reg::SHM_LEN_HIGH | reg::SHM_BASE_LOW | reg::SHM_BASE_HIGH => u32::MAX,
-            _ => 0,
+    pub fn read(&self, register: Register) -> u32 {
+        match register {
+            Register::DeviceFeaturesSel => self.device_features_sel,
+            Register::DeviceFeatures => half(self.device.features(), self.device_features_sel),
+            Register::DriverFeaturesSel => self.driver_features_sel,
+            Register::DriverFeatures => half(self.driver_features, self.driver_features_sel),
+            Register::QueueSel => self.queue_sel,
+            _ => self.queue().map_or(0, |queue| queue.read(register)),
         }
     }
 
-    pub fn write(&mut self, offset: u64, value: u32) {
-        match offset {
-            reg::DEVICE_FEATURES_SEL => self.device_features_sel = value,
-            reg::DRIVER_FEATURES_SEL => self.driver_features_sel = value,
-            reg::DRIVER_FEATURES => self.write_features(value),
-            reg::QUEUE_SEL => self.queue_sel = value,
-            _ => self.write_queue(offset, value),
+    pub fn write(&mut self, register: Register, value: u32) {
+        match register {
+            Register::DeviceFeaturesSel => self.device_features_sel = value,
+            Register::DriverFeaturesSel => self.driver_features_sel = value,
+            Register::DriverFeatures => self.write_features(value),
+            Register::QueueSel => self.queue_sel = value,
+            _ => self.write_queue(register, value),
         }
     }
 
-    pub fn read_config(&self, offset: u64, data: &mut [u8]) {
-        self.device.read_config(offset, data);
+    pub fn device(&self) -> &dyn Device {
+        &*self.device
     }
 
     pub fn write_config(&mut self, offset: u64, data: &[u8]) {
         self.device.write_config(offset, data);
     }
 
-    /// A write of anything but 0 to Status. The driver only ever adds bits (2.1.1).
+    /// The value of the device status, without DEVICE_NEEDS_RESET.
+    pub fn status(&self) -> u32 {
+        self.status
+    }
+
+    /// Whether the driver has set DRIVER_OK.
+    pub fn is_running(&self) -> bool {
+        self.status & VIRTIO_CONFIG_S_DRIVER_OK != 0
+    }
+
+    /// The index of the queue that is selected, if there is one.
+    pub fn selected(&self) -> Option<usize> {
+        usize::try_from(self.queue_sel).ok().filter(|index| *index < self.queues.len())
+    }
+
+    /// A write of anything but 0 to the device status. The driver only ever adds bits (2.1.1).
     pub fn write_status(&mut self, value: u32, interrupt: &Interrupt, kicks: &[EventFd]) {
         let added = value & !self.status & !VIRTIO_CONFIG_S_NEEDS_RESET;
         // FEATURES_OK stays clear where the features cannot be had: the driver reads it back (3.1.1).
@@ -120,13 +160,13 @@ impl State {
         self.driver_features & !self.device.features() == 0 && self.driver_features & bit(VIRTIO_F_VERSION_1) != 0
     }
 
-    fn write_queue(&mut self, offset: u64, value: u32) {
-        let running = self.status & VIRTIO_CONFIG_S_DRIVER_OK != 0;
+    fn write_queue(&mut self, register: Register, value: u32) {
+        let running = self.is_running();
         let index = usize::try_from(self.queue_sel).ok();
         let Some(queue) = index.and_then(|index| self.queues.get_mut(index)) else { return };
         if !running {
-            queue.write(offset, value);
-        } else if offset == reg::QUEUE_READY && value & 1 == 0 && queue.ready {
+            queue.write(register, value);
+        } else if register == Register::QueueReady && value & 1 == 0 && queue.ready {
             // A driver may take a queue away from a running device and relies on it being left alone from then on (4.2.3.2). Drivers
             // reset the device instead, so the whole of it is stopped here.
             queue.ready = false;
@@ -140,7 +180,7 @@ impl State {
         for (index, (setup, kick)) in self.queues.iter().zip(kicks).enumerate() {
             rings.push(if setup.ready {
                 let queue = setup.build(&self.mem, event_idx).ok_or(ActivateError::QueueInvalid(index))?;
-                Some(Ring::new(queue, kick.try_clone()?, interrupt.clone()))
+                Some(Ring::new(index, queue, kick.try_clone()?, interrupt.clone()))
             } else {
                 None
             });
