@@ -14,6 +14,12 @@ const LEVEL: u32 = 4;
 const PHANDLE_GIC: u32 = 1;
 const PHANDLE_CLOCK: u32 = 2;
 const PHANDLE_GPIO: u32 = 3;
+const PHANDLE_ITS: u32 = 4;
+/// Memory of 32 bits, not prefetchable, as a PCI address begins (IEEE Std 1275-1994, PCI bus
+/// binding 2.2.1.1).
+const PCI_MEMORY_32: u32 = 0x0200_0000;
+/// All devices of a bus, as numbers of functions.
+const PCI_FUNCTIONS: u32 = 0x1_0000;
 /// KEY_POWER (linux/input-event-codes.h).
 const KEY_POWER: u32 = 116;
 /// Architected timer PPIs: secure physical, physical, virtual, hypervisor (as PPI numbers, so INTID minus 16).
@@ -30,8 +36,10 @@ pub struct Machine<'a> {
     pub cmdline: &'a str,
     /// The initial RAM disk: first byte and size.
     pub initrd: Option<(u64, u64)>,
-    /// Number of virtio devices; see [`layout::virtio`].
+    /// Number of virtio devices that have a window; see [`layout::virtio`].
     pub virtio: usize,
+    /// Whether there is a PCI bus, on which devices are found by asking.
+    pub pci: bool,
     /// Random bytes for the kernel's address space layout.
     pub kaslr_seed: u64,
     /// Random bytes for the kernel's generator.
@@ -64,6 +72,9 @@ pub fn build(machine: &Machine) -> FdtWriterResult<Vec<u8>> {
     for n in 0..machine.virtio {
         virtio(&mut fdt, n)?;
     }
+    if machine.pci {
+        pci(&mut fdt)?;
+    }
     fdt.end_node(root)?;
     fdt.finish()
 }
@@ -84,6 +95,10 @@ fn chosen(fdt: &mut FdtWriter, machine: &Machine) -> FdtWriterResult<()> {
     }
     fdt.property_u64("kaslr-seed", machine.kaslr_seed)?;
     fdt.property("rng-seed", &machine.rng_seed)?;
+    if machine.pci {
+        // BARs are where they are to be.
+        fdt.property_u32("linux,pci-probe-only", 1)?;
+    }
     fdt.end_node(node)
 }
 
@@ -139,6 +154,20 @@ fn gic(fdt: &mut FdtWriter, machine: &Machine) -> FdtWriterResult<()> {
     // The maintenance interrupt, which a hypervisor inside the guest would use.
     fdt.property_array_u32("interrupts", &[PPI, 9, LEVEL])?;
     fdt.property_phandle(PHANDLE_GIC)?;
+    if machine.pci {
+        fdt.property_null("ranges")?;
+        its(fdt)?;
+    }
+    fdt.end_node(node)
+}
+
+fn its(fdt: &mut FdtWriter) -> FdtWriterResult<()> {
+    let node = fdt.begin_node(&format!("its@{:x}", layout::GITS.0))?;
+    fdt.property_string("compatible", "arm,gic-v3-its")?;
+    fdt.property_null("msi-controller")?;
+    fdt.property_u32("#msi-cells", 1)?;
+    fdt.property_array_u64("reg", &[layout::GITS.0, layout::GITS.1])?;
+    fdt.property_phandle(PHANDLE_ITS)?;
     fdt.end_node(node)
 }
 
@@ -211,6 +240,26 @@ fn virtio(fdt: &mut FdtWriter, n: usize) -> FdtWriterResult<()> {
     fdt.end_node(node)
 }
 
+fn pci(fdt: &mut FdtWriter) -> FdtWriterResult<()> {
+    let (base, size) = layout::PCI_MEMORY;
+    let halves = |value: u64| [(value >> 32) as u32, value as u32];
+    let node = fdt.begin_node(&format!("pcie@{:x}", layout::ECAM.0))?;
+    fdt.property_string("compatible", "pci-host-ecam-generic")?;
+    fdt.property_string("device_type", "pci")?;
+    fdt.property_array_u64("reg", &[layout::ECAM.0, layout::ECAM.1])?;
+    fdt.property_u32("#address-cells", 3)?;
+    fdt.property_u32("#size-cells", 2)?;
+    fdt.property_array_u32("bus-range", &[0, 0])?;
+    fdt.property_u32("linux,pci-domain", 0)?;
+    // The same address on the bus as for a CPU.
+    let ranges = [&[PCI_MEMORY_32][..], &halves(base), &halves(base), &halves(size)].concat();
+    fdt.property_array_u32("ranges", &ranges)?;
+    // The ITS knows a device by its function's number.
+    fdt.property_array_u32("msi-map", &[0, PHANDLE_ITS, 0, PCI_FUNCTIONS])?;
+    fdt.property_null("dma-coherent")?;
+    fdt.end_node(node)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +267,10 @@ mod tests {
     use ::fdt::Fdt;
 
     fn tree(cpus: usize, virtio: usize) -> Vec<u8> {
+        tree_of(cpus, virtio, false)
+    }
+
+    fn tree_of(cpus: usize, virtio: usize, pci: bool) -> Vec<u8> {
         let mpidrs: Vec<u64> = (0..cpus as u64).map(|i| 0x8000_0000 | (i & 0xf) | ((i >> 4) << 8)).collect();
         build(&Machine {
             mpidrs: &mpidrs,
@@ -225,6 +278,7 @@ mod tests {
             cmdline: "console=ttyS0 quiet",
             initrd: Some((0x8400_0000, 0x1234)),
             virtio,
+            pci,
             kaslr_seed: 0x0123_4567_89ab_cdef,
             rng_seed: [7; 64],
         })
@@ -280,6 +334,28 @@ mod tests {
             .collect();
         assert_eq!(nodes.len(), 5);
         assert_eq!(nodes[4], (vec![0, 0x0a00_4000, 0, 0x200], vec![0, 20, 1]));
+    }
+
+    #[test]
+    fn a_pci_bus_sends_its_messages_to_the_its() {
+        let blob = tree_of(2, 0, true);
+        let fdt = Fdt::new(&blob).unwrap();
+        let its = fdt.find_compatible(&["arm,gic-v3-its"]).unwrap();
+        assert_eq!(cells(&its, "reg"), [0, 0x0808_0000, 0, 0x2_0000]);
+        assert_eq!(cells(&its, "#msi-cells"), [1]);
+        // It is the interrupt controller's, in whose addresses its own are.
+        let gic = fdt.find_compatible(&["arm,gic-v3"]).unwrap();
+        assert!(gic.children().any(|child| child.name == its.name) && gic.property("ranges").is_some());
+        let pci = fdt.find_compatible(&["pci-host-ecam-generic"]).unwrap();
+        assert_eq!(cells(&pci, "reg"), [0, 0x3000_0000, 0, 0x10_0000]);
+        assert_eq!(cells(&pci, "ranges"), [0x0200_0000, 0, 0x4000_0000, 0, 0x4000_0000, 0, 0x0100_0000]);
+        assert_eq!(cells(&pci, "msi-map"), [0, cells(&its, "phandle")[0], 0, 0x1_0000]);
+        assert_eq!(cells(&fdt.find_node("/chosen").unwrap(), "linux,pci-probe-only"), [1]);
+        // And without one there is none of that.
+        let blob = tree(2, 1);
+        let fdt = Fdt::new(&blob).unwrap();
+        assert!(fdt.find_compatible(&["arm,gic-v3-its", "pci-host-ecam-generic"]).is_none());
+        assert!(fdt.find_node("/chosen").unwrap().property("linux,pci-probe-only").is_none());
     }
 
     #[test]

@@ -3,17 +3,21 @@
 //!
 //! ```text
 //! 0x0800_0000  GICv3 distributor, 64 KiB
-//! 0x0808_0000  (kept free for an ITS)
+//! 0x0808_0000  GICv3 ITS, 128 KiB                     where there is PCI
 //! 0x0900_0000  16550 serial port          SPI 0
 //! 0x0901_0000  PL031 clock
 //! 0x0902_0000  PL061 with the power button             SPI 1
 //! 0x0a00_0000  virtio-mmio windows, 4 KiB apart     SPI 16 + n
 //! 0x1000_0000  GICv3 redistributors, 128 KiB for each vCPU
+//! 0x3000_0000  PCI configuration spaces (ECAM), 1 MiB
+//! 0x4000_0000  PCI memory, 32 KiB for each device
 //! 0x8000_0000  RAM: kernel, initial RAM disk, ..., device tree in the last 2 MiB
 //! ```
 
 /// GICv3 distributor: address and size in bytes.
 pub const GICD: (u64, u64) = (0x0800_0000, 0x1_0000);
+/// GICv3 ITS: address and size in bytes.
+pub const GITS: (u64, u64) = (0x0808_0000, 0x2_0000);
 /// The first GICv3 redistributor.
 pub const GICR_BASE: u64 = 0x1000_0000;
 /// Bytes that each vCPU's redistributor takes.
@@ -36,6 +40,12 @@ pub const VIRTIO_BASE: u64 = 0x0a00_0000;
 pub const VIRTIO_STRIDE: u64 = 0x1000;
 /// The first virtio device's shared peripheral interrupt.
 pub const VIRTIO_SPI: u32 = 16;
+/// The configuration spaces of a PCI bus: address and size in bytes.
+pub const ECAM: (u64, u64) = (0x3000_0000, 0x10_0000);
+/// The memory of PCI devices: address and size in bytes.
+pub const PCI_MEMORY: (u64, u64) = (0x4000_0000, 0x0100_0000);
+/// Bytes that each PCI device has there: two BARs of half of that each.
+pub const PCI_STRIDE: u64 = 0x8000;
 /// More virtio devices than this are refused.
 pub const MAX_VIRTIO: usize = 240;
 /// More vCPUs than this are refused.
@@ -49,7 +59,8 @@ pub const MIN_MEMORY: u64 = 64 << 20;
 
 const ALIGN: u64 = 2 << 20;
 
-/// The interrupts that the GIC is configured with (SGIs, PPIs and SPIs) for `virtio` devices: a multiple of 32.
+/// The interrupts that the GIC is configured with (SGIs, PPIs and SPIs) for `virtio` devices that
+/// have one: a multiple of 32.
 pub fn gic_irqs(virtio: usize) -> u32 {
     (32 + VIRTIO_SPI + virtio as u32).next_multiple_of(32)
 }
@@ -91,9 +102,17 @@ pub fn virtio(n: usize) -> (u64, u32) {
     (VIRTIO_BASE + n as u64 * VIRTIO_STRIDE, VIRTIO_SPI + n as u32)
 }
 
+/// Where the two BARs of PCI device `n` are.
+pub fn pci(n: usize) -> [u64; 2] {
+    let first = PCI_MEMORY.0 + n as u64 * PCI_STRIDE;
+    [first, first + PCI_STRIDE / 2]
+}
+
 const _: () = {
+    assert!(GICD.0 + GICD.1 <= GITS.0 && GITS.0 + GITS.1 <= UART.0);
+    assert!(GICR_BASE + MAX_VCPUS as u64 * GICR_STRIDE <= ECAM.0 && ECAM.0 + ECAM.1 <= PCI_MEMORY.0);
+    assert!(PCI_MEMORY.0 + PCI_MEMORY.1 <= RAM_BASE && MAX_VIRTIO as u64 * PCI_STRIDE <= PCI_MEMORY.1);
     assert!(VIRTIO_BASE + MAX_VIRTIO as u64 * VIRTIO_STRIDE <= GICR_BASE);
-    assert!(GICR_BASE + MAX_VCPUS as u64 * GICR_STRIDE <= RAM_BASE);
     assert!(32 + VIRTIO_SPI as usize + MAX_VIRTIO <= 1020);
 };
 

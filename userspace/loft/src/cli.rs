@@ -219,6 +219,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "CID")]
     pub vsock: Option<u32>,
 
+    /// Where the guest finds its virtio devices: each in a window of its own, or on a PCI bus,
+    /// where each of a device's queues has an interrupt of its own. A kernel needs drivers for it:
+    /// virtio_mmio, or pci_host_generic and virtio_pci
+    #[arg(long, value_name = "KIND", value_enum, default_value = "mmio")]
+    pub transport: TransportKind,
+
     /// The guest's main console: the virtio one (hvc0), or the serial port (ttyS0), which needs no module
     #[arg(long, value_name = "KIND", value_enum)]
     pub console: Option<ConsoleKind>,
@@ -289,6 +295,15 @@ pub enum ConsoleKind {
     Hvc0,
     /// The 16550.
     Serial,
+}
+
+/// Where the guest finds its virtio devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TransportKind {
+    /// Windows that the device tree names (virtio-mmio).
+    Mmio,
+    /// A PCI bus.
+    Pci,
 }
 
 /// What a reboot of the guest does.

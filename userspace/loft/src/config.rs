@@ -184,6 +184,7 @@ mod tests {
             "append" => ("['-x \"y\"', 'z']", vec!["-p", "-x \"y\"", "-p", "z"]),
             "modules" => ("'/m'", vec!["--modules", "/m"]),
             "device" => ("'/dev/kvm'", vec!["--device", "/dev/kvm"]),
+            "transport" => ("'pci'", vec!["--transport", "pci"]),
             "vsock" => ("5", vec!["--vsock", "5"]),
             "console" => ("'serial'", vec!["--console", "serial"]),
             "console-log" => ("'c.log,limit=1M'", vec!["--console-log", "c.log,limit=1M"]),

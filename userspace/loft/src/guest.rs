@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The initial RAM disk that makes loft the guest's first process.
 
+use crate::cli::TransportKind;
 use anyhow::{anyhow, Context, Result};
 use loft_agent::task::{self, Root, Task};
 use loft_boot::cpio::Cpio;
@@ -9,8 +10,12 @@ use loft_boot::modules::Tree;
 use std::path::{Path, PathBuf};
 
 /// The drivers for what a guest has, in the order in which they are loaded: the bus, the console, and the devices.
-pub fn drivers(disks: bool, net: bool, vsock: bool, balloon: bool) -> Vec<&'static str> {
-    let mut names = vec!["virtio_mmio", "virtio_console", "virtio_rng"];
+pub fn drivers(bus: TransportKind, disks: bool, net: bool, vsock: bool, balloon: bool) -> Vec<&'static str> {
+    let mut names = match bus {
+        TransportKind::Mmio => vec!["virtio_mmio"],
+        TransportKind::Pci => vec!["pci_host_generic", "virtio_pci"],
+    };
+    names.extend(["virtio_console", "virtio_rng"]);
     for (wanted, name) in
         [(disks, "virtio_blk"), (net, "virtio_net"), (vsock, "vmw_vsock_virtio_transport"), (balloon, "virtio_balloon")]
     {
@@ -104,7 +109,8 @@ mod tests {
         let action = Action::Init { console: "/dev/hvc0".into(), env: vec![("TERM".into(), b"vt100".to_vec())] };
         let share = task::Share { tag: "src".into(), target: "/mnt/src".into(), read_only: true };
         let given = Task { modules: Vec::new(), root: Some(root), shares: vec![share], network: None, action };
-        let bytes = archive(Some(&tree), &drivers(true, false, true, false), given.clone()).unwrap();
+        let bytes =
+            archive(Some(&tree), &drivers(TransportKind::Mmio, true, false, true, false), given.clone()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
 
         let find = |needle: &[u8]| bytes.windows(needle.len()).position(|w| w == needle);

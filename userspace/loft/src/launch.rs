@@ -311,6 +311,7 @@ fn once(
             shared: !shares.is_empty(),
             vcpus: args.cpus,
             devices,
+            transport: args.transport,
             serial_output: Box::new(serial),
             gate,
         },

@@ -68,7 +68,13 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
             _ => shares.first().filter(|_| host_root).map(|share| Root::Host { tag: share.tag.clone() }),
         };
         let modules = guest::find_modules(args.modules.as_deref(), &kernel, &kernel_path)?;
-        let mut drivers = guest::drivers(!args.disks.is_empty(), !nets.is_empty(), args.vsock.is_some(), args.balloon);
+        let mut drivers = guest::drivers(
+            args.transport,
+            !args.disks.is_empty(),
+            !nets.is_empty(),
+            args.vsock.is_some(),
+            args.balloon,
+        );
         if !shares.is_empty() {
             drivers.push(SHARE_FILE_SYSTEM);
         }

@@ -75,6 +75,9 @@ const DRIVER: u64 = 0xff00;
 const VHOST: u64 = 0xaf << 8;
 /// KVM_RUN (linux/kvm.h).
 const KVM_RUN: u64 = 0xae80;
+/// KVM_IRQFD and KVM_SET_GSI_ROUTING (linux/kvm.h).
+const KVM_IRQFD: u64 = 0x4020_ae76;
+const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
 /// KVM_GET_ONE_REG, KVM_SET_ONE_REG and KVM_SET_GUEST_DEBUG (linux/kvm.h).
 const KVM_GET_ONE_REG: u64 = 0x4010_aeab;
 const KVM_SET_ONE_REG: u64 = 0x4010_aeac;
@@ -162,7 +165,9 @@ const DEVICES: &[Call] = &[
     when(libc::SYS_ioctl, &[(1, DRIVER, VHOST), (1, ALL, TUNSETOFFLOAD)]),
 ];
 
-const VCPU: &[Call] = &[when(libc::SYS_ioctl, &[(1, ALL, KVM_RUN)])];
+/// Also to connect the messages of a device on PCI to the guest's interrupt controller.
+const VCPU: &[Call] =
+    &[when(libc::SYS_ioctl, &[(1, ALL, KVM_RUN), (1, ALL, KVM_IRQFD), (1, ALL, KVM_SET_GSI_ROUTING)])];
 
 const SESSION: &[Call] = &[
     any(libc::SYS_pread64),
@@ -454,6 +459,15 @@ mod tests {
         };
         goes_on(Kind::Vcpu, kvm_run);
         is_ended(Kind::Disk, kvm_run);
+        let route = || {
+            let nothing = [0u64; 4];
+            for request in [0x4020_ae76, 0x4008_ae6a] {
+                // SAFETY: an ioctl that reads the array, on a descriptor that knows none such.
+                unsafe { libc::ioctl(2, request, &nothing) };
+            }
+        };
+        goes_on(Kind::Vcpu, route);
+        is_ended(Kind::Session, route);
         let one_reg = || {
             let register = [0u64; 2];
             // SAFETY: an ioctl that reads the array, on a descriptor that knows none such.

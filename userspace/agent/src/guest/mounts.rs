@@ -176,7 +176,7 @@ fn wait_for(device: &str) -> Result<()> {
     while !Path::new(device).exists() {
         if Instant::now() > deadline {
             return Err(format!(
-                "{device} did not appear; the kernel has no driver for it (virtio_mmio, virtio_blk): give its modules with --modules"
+                "{device} did not appear; the kernel has no driver for it (virtio_mmio or virtio_pci, virtio_blk): give its modules with --modules"
             ));
         }
         std::thread::sleep(Duration::from_millis(2));

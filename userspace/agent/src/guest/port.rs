@@ -22,7 +22,7 @@ pub fn open(name: &str) -> Result<File> {
         }
         if Instant::now() > deadline {
             return Err(format!(
-                "the port {name} did not appear; the kernel has no driver for it (virtio_mmio, virtio_console): give its modules with --modules"
+                "the port {name} did not appear; the kernel has no driver for it (virtio_mmio or virtio_pci, virtio_console): give its modules with --modules"
             ));
         }
         std::thread::sleep(Duration::from_millis(2));

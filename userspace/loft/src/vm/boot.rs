@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Putting the kernel, the initial RAM disk and the device tree into the guest's memory.
 
+use crate::cli::TransportKind;
 use crate::vm::machine::Setup;
 use anyhow::{anyhow, Context, Result};
 use loft_boot::image::{Content, Kernel};
@@ -33,6 +34,7 @@ pub fn load(memory: &GuestMemoryMmap<()>, setup: &mut Setup, mpidrs: &[u64], vir
         cmdline: &setup.cmdline,
         initrd: (initrd_size > 0).then_some((place.initrd, initrd_size)),
         virtio,
+        pci: setup.transport == TransportKind::Pci,
         kaslr_seed: u64::from_le_bytes(random()?),
         rng_seed: random()?,
     })

@@ -3,8 +3,9 @@
 
 use anyhow::{Context, Result};
 use kvm_bindings::{
-    kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, KVM_DEV_ARM_VGIC_CTRL_INIT,
-    KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, KVM_VGIC_V3_ADDR_TYPE_DIST,
+    kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS,
+    kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR,
+    KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, KVM_VGIC_ITS_ADDR_TYPE, KVM_VGIC_V3_ADDR_TYPE_DIST,
     KVM_VGIC_V3_ADDR_TYPE_REDIST, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION,
 };
 use kvm_ioctls::{DeviceFd, VmFd};
@@ -66,8 +67,31 @@ impl Gic {
     }
 
     fn set<T>(&self, group: u32, attribute: u64, value: &T) -> Result<(), kvm_ioctls::Error> {
-        self.0.set_device_attr(&attr(group, attribute, std::ptr::from_ref(value) as u64))
+        set(&self.0, group, attribute, value)
     }
+}
+
+/// The ITS, which takes messages of devices (Documentation/virt/kvm/devices/arm-vgic-its.rst); the
+/// VM keeps it alive.
+pub struct Its(#[expect(dead_code, reason = "it is kept open")] DeviceFd);
+
+impl Its {
+    /// Creates the ITS of `vm`, whose GICv3 is complete.
+    pub fn create(vm: &VmFd) -> Result<Self> {
+        let mut device = kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS, fd: 0, flags: 0 };
+        let its = vm
+            .create_device(&mut device)
+            .context("the hypervisor has no ITS for guests, which --transport pci needs; give --transport mmio")?;
+        set(&its, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE.into(), &layout::GITS.0)
+            .context("the hypervisor refused the ITS's address")?;
+        its.set_device_attr(&attr(KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT.into(), 0))
+            .context("the hypervisor could not set up the ITS")?;
+        Ok(Self(its))
+    }
+}
+
+fn set<T>(device: &DeviceFd, group: u32, attribute: u64, value: &T) -> Result<(), kvm_ioctls::Error> {
+    device.set_device_attr(&attr(group, attribute, std::ptr::from_ref(value) as u64))
 }
 
 fn attr(group: u32, attr: u64, addr: u64) -> kvm_device_attr {

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole machine: built from a [`Setup`], started once, ended once.
 
-use super::{boot, gic::Gic, kick, memory, stats::Counters, vcpu, Registers};
+use super::{attach, boot, gic, kick, memory, stats::Counters, vcpu, Registers};
+use crate::cli::TransportKind;
 use crate::control::Gate;
 use crate::ending::Ending;
 use crate::gdb::{self, Hits};
 use crate::sandbox::{self, Kind};
 use anyhow::{anyhow, bail, Context, Result};
 use kvm_bindings::{KVM_CAP_GUEST_DEBUG_HW_BPS, KVM_CAP_GUEST_DEBUG_HW_WPS, KVM_CAP_SET_GUEST_DEBUG};
-use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use loft_boot::image::Kernel;
 use loft_boot::{layout, size};
-use loft_devices::bus::{Bus, MmioDevice};
+use loft_devices::bus::Bus;
 use loft_devices::{gpio::Pl061, rtc::Pl031, serial::Uart};
-use loft_virtio::{Device, MmioTransport};
+use loft_virtio::{Device, Transport};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -32,8 +33,9 @@ const JOIN_LIMIT: Duration = Duration::from_secs(2);
 const FILES: u64 = 128;
 /// The vCPU, its counters, and what a debugger has.
 const FILES_OF_A_VCPU: u64 = 3;
-/// The most that a device has: what is behind it, an interrupt, and for each queue a doorbell and what the host's driver has.
-const FILES_OF_A_DEVICE: u64 = 48;
+/// The most that a device has: what is behind it, an interrupt, and for each queue a doorbell, a
+/// message and what the host's driver has.
+const FILES_OF_A_DEVICE: u64 = 56;
 
 /// What a machine is made of.
 pub struct Setup {
@@ -51,8 +53,10 @@ pub struct Setup {
     pub shared: bool,
     /// Number of vCPUs.
     pub vcpus: u32,
-    /// virtio devices, in the order of their windows.
+    /// virtio devices, in the order of their windows or functions.
     pub devices: Vec<Box<dyn Device>>,
+    /// What they are behind.
+    pub transport: TransportKind,
     /// Where the serial port writes.
     pub serial_output: Box<dyn Write + Send>,
     /// Where the vCPUs wait while the guest is paused.
@@ -63,14 +67,15 @@ pub struct Setup {
 pub struct Machine {
     // The order of the fields is the order of their end: first the device threads, which use the memory; the VM, whose
     // slot points into the memory; the memory.
-    transports: Vec<Arc<MmioTransport>>,
+    transports: Vec<Arc<dyn Transport>>,
     bus: Arc<Bus>,
     waiting: Vec<VcpuFd>,
     threads: Vec<JoinHandle<(VcpuFd, vcpu::Exits)>>,
-    _gic: Gic,
+    _gic: gic::Gic,
+    _its: Option<gic::Its>,
     /// The hypervisor's counters. Their files keep the VM as well.
     pub counters: Arc<Counters>,
-    vm: VmFd,
+    vm: Arc<VmFd>,
     memory: GuestMemoryMmap<()>,
     /// The serial port, for input.
     pub uart: Arc<Uart>,
@@ -90,14 +95,18 @@ impl Machine {
     pub fn new(kvm: &Kvm, mut setup: Setup) -> Result<Self> {
         kick::install()?;
         check_limits(kvm, &setup)?;
-        let vm = create_vm(kvm, setup.memory)?;
+        let vm = Arc::new(create_vm(kvm, setup.memory)?);
         let memory = memory::create(&vm, setup.memory, setup.huge, setup.shared)?;
 
         let devices = std::mem::take(&mut setup.devices);
-        let irqs = layout::gic_irqs(devices.len());
+        let pci = setup.transport == TransportKind::Pci;
+        // Windows are as many as devices that are not found by asking.
+        let windows = if pci { 0 } else { devices.len() };
+        let irqs = layout::gic_irqs(windows);
         let vcpus = (0..setup.vcpus).map(|id| vcpu::create(&vm, id)).collect::<Result<Vec<_>>>()?;
-        let gic = Gic::create(&vm, vcpus.len(), irqs)?;
+        let gic = gic::Gic::create(&vm, vcpus.len(), irqs)?;
         gic.init()?;
+        let its = pci.then(|| gic::Its::create(&vm)).transpose()?;
 
         let mut bus = Bus::new();
         let uart_irq = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).context("cannot make an eventfd")?;
@@ -112,11 +121,13 @@ impl Machine {
         let gpio = Arc::new(Pl061::new(gpio_irq));
         bus.insert(layout::GPIO.0, layout::GPIO.1, gpio.clone())?;
 
-        let count = devices.len();
-        let transports = attach(&vm, &memory, &mut bus, devices)?;
+        let transports = match setup.transport {
+            TransportKind::Mmio => attach::windows(&vm, &memory, &mut bus, devices)?,
+            TransportKind::Pci => attach::functions(&vm, &memory, &mut bus, devices)?,
+        };
 
         let mpidrs = vcpus.iter().map(vcpu::mpidr).collect::<Result<Vec<_>>>()?;
-        let place = boot::load(&memory, &mut setup, &mpidrs, count)?;
+        let place = boot::load(&memory, &mut setup, &mpidrs, windows)?;
         let first = vcpus.first().context("a machine without vCPUs")?;
         vcpu::set_entry(first, place.kernel, place.fdt)?;
 
@@ -128,6 +139,7 @@ impl Machine {
             waiting: vcpus,
             threads: Vec::new(),
             _gic: gic,
+            _its: its,
             counters,
             vm,
             memory,
@@ -263,39 +275,4 @@ fn create_vm(kvm: &Kvm, memory: u64) -> Result<VmFd> {
     let bits = needed.max(40).min(limit);
     let vm = if bits == 40 { kvm.create_vm() } else { kvm.create_vm_with_ipa_size(bits) };
     vm.map_err(|e| anyhow!("the hypervisor could not create a virtual machine: {e}"))
-}
-
-/// A virtio-mmio transport on the bus.
-struct Window(Arc<MmioTransport>);
-
-impl MmioDevice for Window {
-    fn read(&self, offset: u64, data: &mut [u8]) {
-        self.0.read(offset, data);
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) {
-        self.0.write(offset, data);
-    }
-}
-
-fn attach(
-    vm: &VmFd,
-    memory: &GuestMemoryMmap<()>,
-    bus: &mut Bus,
-    devices: Vec<Box<dyn Device>>,
-) -> Result<Vec<Arc<MmioTransport>>> {
-    let mut transports = Vec::with_capacity(devices.len());
-    for (n, device) in devices.into_iter().enumerate() {
-        let (base, spi) = layout::virtio(n);
-        let transport = Arc::new(MmioTransport::new(device, memory.clone()).context("cannot make a virtio device")?);
-        vm.register_irqfd(transport.irq(), spi)
-            .with_context(|| format!("the hypervisor refused the interrupt of virtio device {n}"))?;
-        for (queue, kick) in transport.kicks().iter().enumerate() {
-            vm.register_ioevent(kick, &IoEventAddress::Mmio(base + MmioTransport::NOTIFY), queue as u32)
-                .with_context(|| format!("the hypervisor refused the doorbell of virtio device {n}"))?;
-        }
-        bus.insert(base, MmioTransport::SIZE, Arc::new(Window(transport.clone())))?;
-        transports.push(transport);
-    }
-    Ok(transports)
 }
