@@ -25,7 +25,7 @@ DEVICE = {"loft": "/dev/loft", "beside": "/dev/loft", "kvm": "/dev/kvm"}[HYP]
 # LPA2 makes the emulator slow, and the debug kernel's checks are slow enough.
 CPU = os.environ.get("CPU") or ("max,lpa2=off" if DEBUG else "max")
 SLOW = 8 if DEBUG else 1
-# A kernel that looks for mistakes is slow: .ci/run has it run a part of the kselftests, another one with each commit.
+# What takes long is in one of these parts: .ci/run runs one, another one with each commit.
 PARTS = 3
 
 
@@ -40,7 +40,7 @@ def shown(path):
 
 
 def part():
-    """The part of kselftest and boot that is run, counted from 0, if not all is: PART is its number, or `commit` chooses."""
+    """The part that is run of what takes long, counted from 0, if not all is: PART is its number, or `commit` chooses."""
     wanted = os.environ.get("PART", "")
     if not wanted:
         return None
@@ -54,6 +54,16 @@ def part():
 def of_part(rows):
     """Those of `rows` that are in the part that is run."""
     return rows if (number := part()) is None else rows[number::PARTS]
+
+
+def without_other_parts(suite, files):
+    """Those of `files` that are run: a head with `# part: N` says that it takes long, and is in part N."""
+    if (number := part()) is None:
+        return files
+    others = [f for f in files if (match := re.search(r"^# part: (\d+)", f.read_text(), re.M)) and int(match[1]) != number + 1]
+    if others:
+        say(f"loft: part {number + 1} of {PARTS} of {suite}: left to the others: {' '.join(file.stem for file in others)}")
+    return [file for file in files if file not in others]
 
 
 def script(*words):
@@ -203,7 +213,7 @@ class Scripts(Commands):
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", TOP / "tests/runner/pytest.ini", TOP / "tests/runner/test_runner.py"],
             capture_output=True,
             text=True,
-            env={name: value for name, value in os.environ.items() if name not in ("TEST", "RERUN", "DEBUG", "BOOT_LIMIT")},
+            env={name: value for name, value in os.environ.items() if name not in ("TEST", "RERUN", "DEBUG", "PART", "BOOT_LIMIT")},
         )
         (LOGS / "scripts.runner.log").write_text(done.stdout + done.stderr)
         return f"see {shown(LOGS / 'scripts.runner.log')}" if done.returncode else None
@@ -427,8 +437,7 @@ class Kselftest(Served):
     """Programs against the ioctls, which report in KTAP."""
 
     parts = ("module", "kselftest")
-    # What is lost while the module is there, and with it. What nothing points to is looked for twice, since it counts only
-    # when it has not changed for a while.
+    # What nothing points to is looked for twice, since it counts only when it has not changed for a while.
     LEAKS = r"""
 for i in 1 2; do
     sleep 6
@@ -441,7 +450,7 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
     def programs(self):
         long = "LOFT_LONG=1 " if LONG else ""
         rows = [words[:2] for words in table(TOP / "tests/kselftest/list")]
-        if (number := part()) is not None:
+        if DEBUG and (number := part()) is not None:
             rows = of_part(rows)
             say(f"loft: part {number + 1} of {PARTS} of the kselftests: {' '.join(name for name, _ in rows)}")
         for name, seconds in rows:
@@ -457,19 +466,19 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
     def whole_module(self):
         """Loading and unloading."""
         times = 100 if LONG else 100 // SLOW
-        address = "cat /sys/module/loft/sections/.text >/tmp/text"
-        if DEBUG == "1":
-            yield Program("leaks", 600, f"{address}; sh /kselftest/leaks")
-        yield Program("rmmod", 20 * SLOW, "rmmod loft && test ! -e /dev/loft")
+        # Where it was, for the names of what it lost.
+        rmmod = 'echo "@@text $(cat /sys/module/loft/sections/.text)" >>/tmp/text; rmmod loft'
+        gone = f"[ ! -e /sys/module/loft ] || {{ {rmmod}; }}"
+        yield Program("rmmod", 20 * SLOW, f"{rmmod} && test ! -e /dev/loft")
         # Once in all parts.
-        if part() not in (None, PARTS - 1):
-            return
-        cycle = f"insmod /loft.ko && /kselftest/hello {DEVICE} >/tmp/hello && {address} && rmmod loft"
-        yield Program(
-            "reload", 100 * SLOW, f"rmmod loft 2>/dev/null; n=0; while [ $n -lt {times} ]; do {cycle} || exit 1; n=$((n + 1)); done"
-        )
+        if not DEBUG or part() in (None, PARTS - 1):
+            cycle = f"insmod /loft.ko && /kselftest/hello {DEVICE} >/tmp/hello && {{ {rmmod}; }}"
+            yield Program(
+                "reload", 100 * SLOW, f"{gone}; n=0; while [ $n -lt {times} ]; do {cycle} || exit 1; n=$((n + 1)); done"
+            )
+        # When it is gone: what was lost before is lost now, and what only the module knew.
         if DEBUG == "1":
-            yield Program("leaks_of_unloading", 600, 'echo "@@text $(cat /tmp/text)"; sh /kselftest/leaks')
+            yield Program("leaks", 600, f"{gone}; cat /tmp/text; sh /kselftest/leaks")
 
     def items(self):
         # A pattern may be of cases only, whose names nobody knows before.
@@ -492,7 +501,7 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
     def judge(self, item, ended, log):
         cases = ktap(log.read_text(errors="replace").splitlines() if log.exists() else [], item, shown(log), ended.steps)
         yield from cases
-        if ended.status == "0" and ended.name in ("rmmod", "reload", "leaks", "leaks_of_unloading"):
+        if ended.status == "0" and ended.name in ("rmmod", "reload", "leaks"):
             yield Result("pass", item, "", ended.seconds)
         elif ended.status not in ("0", "1", "4"):
             yield Result("fail", item, f"{ended.status}; see {shown(log)}", ended.seconds)
@@ -535,7 +544,7 @@ class Boot(Served):
         # The other tests of the launcher take long on a kernel that checks itself, and do nothing else to the module.
         if DEBUG and not LONG and not TEST:
             files = [file for file in files if file.stem in ("debian_7_2", "unload")]
-        for file in of_part(files):
+        for file in of_part(files) if DEBUG else without_other_parts(self.name, files):
             yield Program(file.stem, seconds_of(file, 120) * SLOW, f"DEVICE={DEVICE} sh /boot/{file.name}")
 
     def boot(self, programs):
@@ -659,7 +668,7 @@ class Vmm(Served):
     side_by_side = 1 if DEBUG else 2
 
     def programs(self):
-        for file in sorted((TOP / "tests/vmm").glob("*.sh")):
+        for file in without_other_parts(self.name, sorted((TOP / "tests/vmm").glob("*.sh"))):
             yield Program(file.stem, seconds_of(file, 300) * SLOW, f"sh /vmm/{file.name}")
 
     def boot(self, programs):
@@ -701,8 +710,10 @@ class KvmSelftests(Served):
         return {name for name, _, words, _ in self.rows() if "icount" in words}
 
     def is_left_out(self, name):
-        """Whether a test waits for LONG=1, or for being named."""
-        return not LONG and not TEST and any("long" in words for row, _, words, _ in self.rows() if row == name)
+        """Whether a test waits for LONG=1, for its part, or for being named."""
+        words = next(words for row, _, words, _ in self.rows() if row == name)
+        mine = (number := part()) is not None and f"part={number + 1}" in words
+        return "long" in words and not (LONG or TEST or mine)
 
     def boot(self, programs):
         tests = script("selftests")

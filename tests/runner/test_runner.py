@@ -212,3 +212,22 @@ def test_servers_side_by_side(monkeypatch, tmp_path):
     monkeypatch.setattr(Batch, "start", lambda self, after=None: started.append(self) or self.ended.put(None))
     list(suite.run("two/a"))
     assert len(set(started)) == 2
+
+
+def test_each_part_has_its_own(monkeypatch, tmp_path):
+    """What takes long is run in exactly one of the parts, and without parts."""
+    for name, head in {"a": "# part: 1\n", "b": "# part: 3\n", "c": ""}.items():
+        (tmp_path / f"{name}.sh").write_text(head)
+    files = sorted(tmp_path.iterdir())
+    run = {}
+    for wanted in ("", "1", "2", "3"):
+        monkeypatch.setenv("PART", wanted)
+        run[wanted] = "".join(file.stem for file in suites.without_other_parts("boot", files))
+    assert run == {"": "abc", "1": "ac", "2": "c", "3": "bc"}
+
+
+def test_every_long_one_is_in_a_part():
+    """A number that no part has would never be run."""
+    heads = [file.read_text() for folder in ("boot", "vmm") for file in (suites.TOP / "tests" / folder).glob("*.sh")]
+    numbers = [int(number) for head in heads for number in suites.re.findall(r"^# part: (\d+)", head, suites.re.M)]
+    assert set(numbers) <= set(range(1, suites.PARTS + 1))
