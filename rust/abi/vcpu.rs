@@ -157,7 +157,7 @@ fn init(vcpu: &Vcpu, request: kvm_vcpu_init) -> Result<isize> {
             Some(_) => {}
             None => {
                 config.vcpu_features = Some(lasting);
-                config.set_pointer_auth(vcpu.vm.ipa_bits, lasting.pointer_auth);
+                config.set_pointer_auth(lasting.pointer_auth);
                 let version = if lasting.psci_0_2 {
                     psci::Version::LATEST
                 } else {

@@ -4,9 +4,11 @@
 //! the counters' offset; and what it may ask about it: KVM_ARM_GET_REG_WRITABLE_MASKS.
 
 use super::user;
+use crate::arch::cpu;
 use crate::host::ffi::*;
 use crate::model::smccc::filter::{FilterAction, FilterError};
 use crate::model::sysreg::idregs::IdReg;
+use crate::model::sysreg::regs::ID_AA64PFR0_EL1;
 use crate::model::sysreg::{lookup, Encoding};
 use crate::vm::{ManualDirtyLog, Vm};
 use core::sync::atomic::Ordering::Relaxed;
@@ -135,7 +137,9 @@ pub(super) fn writable_masks(request: reg_mask_range) -> Result<isize> {
 }
 
 fn writable_mask(encoding: Encoding) -> u64 {
-    let id = IdReg::new(encoding).filter(|id| !id.is_aarch32());
+    let el0 = ID_AA64PFR0_EL1::EL0.get(cpu::sanitised(ID_AA64PFR0_EL1::ENCODING));
+    let has_aarch32 = el0 == ID_AA64PFR0_EL1::EL0_AARCH32;
+    let id = IdReg::new(encoding).filter(|id| !id.is_aarch32() || has_aarch32);
     id.filter(|_| lookup(encoding).is_some())
         .map_or(0, |id| id.writable())
 }

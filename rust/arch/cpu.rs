@@ -59,6 +59,14 @@ pub(crate) struct CpuFeatures {
     pub(crate) fgt2: bool,
     /// FEAT_HCX: HCRX_EL2 exists.
     pub(crate) hcx: bool,
+    /// FEAT_TCR2: TCR2_EL1 exists.
+    pub(crate) tcr2: bool,
+    /// FEAT_SCTLR2: SCTLR2_EL1 exists.
+    pub(crate) sctlr2: bool,
+    /// FEAT_S1PIE, permission indirection: PIR_EL1 and PIRE0_EL1 exist.
+    pub(crate) indirection: bool,
+    /// FEAT_FPMR: FPMR exists.
+    pub(crate) fpmr: bool,
     /// FEAT_DIT.
     pub(crate) dit: bool,
     /// FEAT_EVT: HCR_EL2.TID4 and its like.
@@ -126,6 +134,10 @@ static FEATURES: Probed = Probed(UnsafeCell::new(CpuFeatures {
     fgt: false,
     fgt2: false,
     hcx: false,
+    tcr2: false,
+    sctlr2: false,
+    indirection: false,
+    fpmr: false,
     dit: false,
     evt: false,
     wfxt: false,
@@ -280,6 +292,7 @@ pub(crate) fn probe(pretended: u32) -> Result {
     let mmfr0 = sanitised(ID_AA64MMFR0_EL1::ENCODING);
     let mmfr1 = sanitised(ID_AA64MMFR1_EL1::ENCODING);
     let mmfr2 = sanitised(ID_AA64MMFR2_EL1::ENCODING);
+    let mmfr3 = sanitised(ID_AA64MMFR3_EL1::ENCODING);
     if ID_AA64MMFR0_EL1::TGRAN4_2.get(mmfr0) == ID_AA64MMFR0_EL1::TGRAN4_2_NI {
         pr_err!("the CPU has no 4 KiB pages at stage 2\n");
         return Err(eopnotsupp());
@@ -311,6 +324,10 @@ pub(crate) fn probe(pretended: u32) -> Result {
         fgt: fgt != 0,
         fgt2: fgt >= ID_AA64MMFR0_EL1::FGT_FGT2,
         hcx: ID_AA64MMFR1_EL1::HCX.get(mmfr1) != 0,
+        tcr2: ID_AA64MMFR3_EL1::TCRX.get(mmfr3) != 0,
+        sctlr2: ID_AA64MMFR3_EL1::SCTLRX.get(mmfr3) != 0,
+        indirection: ID_AA64MMFR3_EL1::S1PIE.get(mmfr3) != 0,
+        fpmr: ID_AA64PFR2_EL1::FPMR.get(sanitised(ID_AA64PFR2_EL1::ENCODING)) != 0,
         dit: ID_AA64PFR0_EL1::DIT.get(pfr0) != 0,
         evt: ID_AA64MMFR2_EL1::EVT.get(mmfr2) >= ID_AA64MMFR2_EL1::EVT_IMP,
         wfxt: ID_AA64ISAR2_EL1::WFxT.get(sanitised(ID_AA64ISAR2_EL1::ENCODING))

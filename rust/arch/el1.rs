@@ -105,6 +105,21 @@ pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
                 load!(exchanged $name);
             }
         };
+        (tcr2 $name:ident) => {
+            if features().tcr2 {
+                load!(el12 $name);
+            }
+        };
+        (sctlr2 $name:ident) => {
+            if features().sctlr2 {
+                load!(el12 $name);
+            }
+        };
+        (indirection $name:ident) => {
+            if features().indirection {
+                load!(el12 $name);
+            }
+        };
         (own PAR_EL1) => { write_sysreg!(PAR_EL1, saved.get(Reg::PAR_EL1)) };
         (own DISR_EL1) => {
             if ras {
@@ -134,6 +149,21 @@ pub(crate) fn save(saved: &mut El1Context, host: &HostUser, pauth: bool, ras: bo
         (key $name:ident) => {
             if pauth {
                 save!(exchanged $name);
+            }
+        };
+        (tcr2 $name:ident) => {
+            if features().tcr2 {
+                save!(el12 $name);
+            }
+        };
+        (sctlr2 $name:ident) => {
+            if features().sctlr2 {
+                save!(el12 $name);
+            }
+        };
+        (indirection $name:ident) => {
+            if features().indirection {
+                save!(el12 $name);
             }
         };
         (own PAR_EL1) => { saved.set(Reg::PAR_EL1, read_par()) };
@@ -170,6 +200,15 @@ impl InCpu<'_> {
             };
             (key $name:ident) => {
                 features().pauth.then(|| read_sysreg!($name))
+            };
+            (tcr2 $name:ident) => {
+                features().tcr2.then(|| read_sysreg_el12!($name))
+            };
+            (sctlr2 $name:ident) => {
+                features().sctlr2.then(|| read_sysreg_el12!($name))
+            };
+            (indirection $name:ident) => {
+                features().indirection.then(|| read_sysreg_el12!($name))
             };
             (own PAR_EL1) => {
                 Some(read_par())
@@ -212,6 +251,24 @@ impl InCpu<'_> {
             (key $name:ident) => {
                 features().pauth && {
                     write_sysreg!($name, value);
+                    true
+                }
+            };
+            (tcr2 $name:ident) => {
+                features().tcr2 && {
+                    write_sysreg_el12!($name, value);
+                    true
+                }
+            };
+            (sctlr2 $name:ident) => {
+                features().sctlr2 && {
+                    write_sysreg_el12!($name, value);
+                    true
+                }
+            };
+            (indirection $name:ident) => {
+                features().indirection && {
+                    write_sysreg_el12!($name, value);
                     true
                 }
             };

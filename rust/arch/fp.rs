@@ -6,13 +6,14 @@ use super::cpu::features;
 use crate::host::fpsimd::FpOwned;
 use core::arch::asm;
 
-/// V0 to V31, FPSR and FPCR.
+/// V0 to V31, FPSR and FPCR, and FPMR where the CPU has it.
 #[repr(C, align(16))]
 #[derive(Clone)]
 pub(crate) struct Fp {
     pub(crate) v: [u128; 32],
     pub(crate) fpsr: u64,
     pub(crate) fpcr: u64,
+    pub(crate) fpmr: u64,
     /// They are in the CPU, and stale here.
     loaded: bool,
 }
@@ -23,6 +24,7 @@ impl Fp {
             v: [0; 32],
             fpsr: 0,
             fpcr: 0,
+            fpmr: 0,
             loaded: false,
         }
     }
@@ -44,6 +46,9 @@ impl Fp {
     /// Puts them into the CPU.
     pub(crate) fn load(&mut self, _fp: FpOwned<'_>) {
         self.loaded = true;
+        if features().fpmr {
+            write_sysreg!(FPMR, self.fpmr);
+        }
         // SAFETY: Reads 512 bytes of `self`. The registers are not the compiler's: the kernel is
         // built without FP.
         unsafe {
@@ -77,6 +82,9 @@ impl Fp {
                 p = in(reg) self.v.as_mut_ptr(), s = out(reg) s, c = out(reg) c,
                 options(nostack, preserves_flags),
             );
+        }
+        if features().fpmr {
+            self.fpmr = read_sysreg!(FPMR);
         }
         self.fpsr = s;
         self.fpcr = c;

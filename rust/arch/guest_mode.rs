@@ -23,6 +23,7 @@ use crate::host::ffi;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::ScheduledIn;
 use crate::model::inject::{step_pstate, PER_INSTRUCTION};
+use crate::model::sysreg::table::{GuestFeatures, When};
 use crate::model::sysreg::{regs::*, Field, Reg};
 use core::marker::PhantomData;
 use kernel::types::NotThreadSafe;
@@ -419,6 +420,8 @@ pub(crate) struct Control {
     pub(crate) midr: u64,
     /// HCRX_EL2, where there is one ([`guest_hcrx`]).
     pub(crate) hcrx: u64,
+    /// Of HFGRTR_EL2 and HFGWTR_EL2, where there are, what does not trap ([`untrapped`]).
+    pub(crate) untrapped: u64,
 }
 
 /// What the host had where a loaded vCPU is.
@@ -485,20 +488,33 @@ pub(crate) fn pointer_auth_hcr() -> u64 {
     HCR_EL2::API.mask() | HCR_EL2::APK.mask()
 }
 
-/// Returns the value of HCRX_EL2 to run a guest with. `mops`: it has FEAT_MOPS.
+/// Returns the value of HCRX_EL2 for a guest with these features. `mops`: with FEAT_MOPS.
 ///
 /// Without MSCEn the instructions of FEAT_MOPS are UNDEFINED at EL1 and EL0. With MCE2 a copy that
 /// began on a CPU with the other layout of its registers is an exit, not an exception of the
-/// guest's, which need not know that its vCPU has moved. Nothing else that the register enables is
+/// guest's, which need not know that its vCPU has moved. Without TCR2En, SCTLR2En and EnFPM the
+/// registers that they are about are taken for zero. Nothing else that the register enables is
 /// virtualised. The VMM's own programs, which run with this while the vCPU stays loaded, do not
 /// feel it: with HCR_EL2.{E2H, TGE} = {1, 1} SCTLR_EL2 decides about EL0 (DDI 0487, HCRX_EL2).
-pub(crate) fn guest_hcrx(mops: bool) -> u64 {
-    if mops {
-        HCRX_EL2::MSCEn.mask() | HCRX_EL2::MCE2.mask()
-    } else {
-        0
-    }
+pub(crate) fn guest_hcrx(guest: GuestFeatures, mops: bool) -> u64 {
+    HCRX_EL2::MSCEn.of(mops.into())
+        | HCRX_EL2::MCE2.of(mops.into())
+        | HCRX_EL2::TCR2En.of(guest.has(When::Tcr2).into())
+        | HCRX_EL2::SCTLR2En.of(guest.has(When::Sctlr2).into())
+        | HCRX_EL2::EnFPM.of(guest.has(When::Fpmr).into())
 }
+
+/// Returns which of the fine-grained traps with an `n` are off for a guest with these features.
+pub(crate) fn untrapped(guest: GuestFeatures) -> u64 {
+    let indirection = guest.has(When::PermissionIndirection);
+    HFGRTR_EL2::nPIR_EL1.of(indirection.into()) | HFGRTR_EL2::nPIRE0_EL1.of(indirection.into())
+}
+
+// HFGWTR_EL2 has these bits in the same places.
+const _: () = assert!(
+    HFGRTR_EL2::nPIR_EL1.mask() == HFGWTR_EL2::nPIR_EL1.mask()
+        && HFGRTR_EL2::nPIRE0_EL1.mask() == HFGWTR_EL2::nPIRE0_EL1.mask()
+);
 
 /// Puts the guest into this CPU: see [`GuestState::load`].
 fn load(
@@ -544,8 +560,9 @@ fn load(
     if cpu.fgt {
         // Zero traps nothing that is older than the fine-grained traps, and all that came after
         // (the `n` bits).
-        write_sysreg!(HFGRTR_EL2, 0);
-        write_sysreg!(HFGWTR_EL2, HFGWTR_EL2::TCR_EL1.of(cpu.hidden_hafdbs.into()));
+        write_sysreg!(HFGRTR_EL2, control.untrapped);
+        let hidden_hafdbs = HFGWTR_EL2::TCR_EL1.of(cpu.hidden_hafdbs.into());
+        write_sysreg!(HFGWTR_EL2, control.untrapped | hidden_hafdbs);
         write_sysreg!(HFGITR_EL2, 0);
         write_sysreg!(HDFGRTR_EL2, 0);
         write_sysreg!(HDFGWTR_EL2, 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Taking an exception to a guest's EL1, from its AArch64 EL0 or EL1: what the CPU does by itself
-//! when it takes one, done by hand (DDI 0487, D1.3 and AArch64.TakeException in chapter J1).
+//! Taking an exception to a guest's EL1, from EL0 or from EL1: what the CPU does by itself when it
+//! takes one, done by hand (DDI 0487, D1.3 and AArch64.TakeException in chapter J1).
 
 use super::sysreg::regs::{SCTLR_EL1, SPSR_EL1 as P, VBAR_EL1};
 
@@ -68,6 +68,7 @@ const SET: u64 = P::D.mask() | P::A.mask() | P::I.mask() | P::F.mask() | P::M_EL
 /// Takes an exception to EL1.
 pub const fn enter_el1(before: &Before, vector: Vector) -> ExceptionEntry {
     let group = match P::M.get(before.pstate) {
+        _ if P::nRW.is_set(before.pstate) => 0x600,
         P::M_EL1t => 0x000,
         P::M_EL1h => 0x200,
         _ => 0x400,

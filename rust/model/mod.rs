@@ -13,6 +13,7 @@
 // them only.
 #![allow(unreachable_pub)]
 
+pub mod aarch32;
 pub mod bitset;
 pub mod esr;
 pub mod inject;

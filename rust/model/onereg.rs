@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The registers of a vCPU that userspace can read and write one by one.
 
+use super::aarch32;
 use super::smccc::firmware::FwReg;
 use super::sysreg::{regs, Encoding};
 
@@ -46,9 +47,13 @@ pub enum CoreReg {
     Fpcr,
 }
 
-/// Returns whether userspace may set the PSTATE core register to `value`: AArch64 EL0 or EL1.
-pub const fn pstate_is_valid(value: u64) -> bool {
+/// Returns whether userspace may set the PSTATE core register to `value`: AArch64 EL0 or EL1, and
+/// AArch32's user mode if the vCPU has that (`aarch32`).
+pub const fn pstate_is_valid(value: u64, aarch32: bool) -> bool {
     // SPSR's M field and the bit above it, nRW.
     use regs::SPSR_EL1 as P;
-    !P::nRW.is_set(value) && matches!(P::M.get(value), P::M_EL0t | P::M_EL1t | P::M_EL1h)
+    if P::nRW.is_set(value) {
+        return aarch32 && aarch32::is_user(value);
+    }
+    matches!(P::M.get(value), P::M_EL0t | P::M_EL1t | P::M_EL1h)
 }

@@ -6,11 +6,13 @@
 use super::sysreg::regs::{TCR_EL1, TTBR0_EL1};
 use super::types::Ipa;
 
-/// The address of a table in a descriptor; no guest has more than 48 bits of addresses.
+/// The address in a descriptor, where it has 48 bits.
 const TABLE: u64 = 0xffff_ffff_f000;
 /// Bits 1:0 of a descriptor that leads to a table.
 const IS_TABLE: u64 = 0b11;
 const LAST: i8 = 3;
+/// TCR_EL1.IPS: addresses have 52 bits.
+const OUTPUT_52: u64 = 0b110;
 
 /// A walk that is about to read a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +24,19 @@ pub struct Walk {
     rest: u64,
     /// The granule, as a number of bits.
     granule: u32,
+    /// Descriptors have addresses of 52 bits.
+    wide: bool,
+}
+
+/// Returns the address in a descriptor (DDI 0487, D8.3): of 52 bits the upper four are in bits that
+/// smaller granules have no use for with FEAT_LPA, and with FEAT_LPA2 the upper two are in those of
+/// the shareability, which TCR_EL1 says instead.
+const fn address(descriptor: u64, granule: u32, wide: bool) -> u64 {
+    match (wide, granule) {
+        (false, _) => descriptor & TABLE,
+        (true, 16) => descriptor & 0xffff_ffff_0000 | (descriptor >> 12 & 0xf) << 48,
+        (true, _) => descriptor & 0x3_ffff_ffff_f000 | (descriptor >> 8 & 3) << 50,
+    }
 }
 
 impl Walk {
@@ -50,9 +65,12 @@ impl Walk {
         if disabled {
             return None;
         }
-        // 52 bits (FEAT_LVA) with the largest granule only. What is out of bounds may be taken for
-        // the bound.
-        let most = if granule == 16 { 52 } else { 48 };
+        // 52 bits with the largest granule (FEAT_LVA), or where TCR_EL1.DS says so (FEAT_LPA2).
+        // What is out of bounds may be taken for the bound.
+        let large = granule == 16;
+        let descriptors_52 = TCR_EL1::DS.is_set(tcr) && !large;
+        let most = if large || descriptors_52 { 52 } else { 48 };
+        let wide = descriptors_52 || large && TCR_EL1::IPS.get(tcr) == OUTPUT_52;
         let bits = match 64 - size as u32 {
             bits if bits > most => most,
             bits if bits <= granule => granule + 1,
@@ -64,12 +82,19 @@ impl Walk {
             table: 0,
             rest: va & ((1 << bits) - 1),
             granule,
+            wide,
         };
         // The first table has as many descriptors as there are bits left for it, and is aligned to
         // its size, at least 64 bytes.
         let index_bits = bits - walk.shift();
         let size = if index_bits < 3 { 64 } else { 8 << index_bits };
-        let table = ttbr & TTBR0_EL1::BADDR.mask() & !(size - 1);
+        let low = ttbr & TTBR0_EL1::BADDR.mask() & !(size - 1);
+        let table = if wide {
+            // Bits 5:2 are the upper four of the address.
+            low & !0x3f | (ttbr >> 2 & 0xf) << 48
+        } else {
+            low
+        };
         Some(Self { table, ..walk })
     }
 
@@ -96,7 +121,8 @@ impl Walk {
             return None;
         }
         let offset = (1 << self.shift()) - 1;
-        Some(Ipa::new(descriptor & TABLE & !offset | self.rest & offset))
+        let base = address(descriptor, self.granule, self.wide);
+        Some(Ipa::new(base & !offset | self.rest & offset))
     }
 
     /// Returns the walk at the next level, if `descriptor`, which has been read, leads to a table.
@@ -106,9 +132,9 @@ impl Walk {
         }
         Some(Self {
             level: self.level + 1,
-            table: descriptor & TABLE & !((1 << self.granule) - 1),
+            table: address(descriptor, self.granule, self.wide) & !((1 << self.granule) - 1),
             rest: self.rest & ((1 << self.shift()) - 1),
-            granule: self.granule,
+            ..self
         })
     }
 }

@@ -25,6 +25,7 @@ use crate::host::percpu_irq;
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::{Resident, ScheduledIn};
 use crate::host::sched;
+use crate::model::aarch32;
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::inject::{self, Before, Vector};
 use crate::model::mops::MemoryOperation;
@@ -262,6 +263,7 @@ impl StoppedVcpu {
                 physical_offset: 0,
                 midr: 0,
                 hcrx: 0,
+                untrapped: 0,
             }),
             id,
             vm,
@@ -357,8 +359,18 @@ impl StoppedVcpu {
 
     /// Moves past the instruction that trapped.
     pub(crate) fn skip(&mut self) {
+        if SPSR_EL1::nRW.is_set(self.guest.frame.pstate) {
+            return self.skip_aarch32();
+        }
         self.guest.frame.pc = self.guest.frame.pc.wrapping_add(4);
         self.guest.frame.pstate = inject::step_pstate(self.guest.frame.pstate);
+    }
+
+    #[cold]
+    fn skip_aarch32(&mut self) {
+        let frame = &mut self.0.guest.frame;
+        let is_32bit = Esr::new(frame.syndrome.esr).is_32bit();
+        (frame.pc, frame.pstate) = aarch32::skip(frame.pc, frame.pstate, is_32bit);
     }
 
     /// Makes the guest take an exception to EL1. `far` where the syndrome has an address.
@@ -393,7 +405,8 @@ impl StoppedVcpu {
 
     /// Makes the instruction that trapped UNDEFINED.
     pub(crate) fn inject_undefined(&mut self) {
-        self.inject(Esr::undefined(), None);
+        let is_32bit = Esr::new(self.guest.frame.syndrome.esr).is_32bit();
+        self.inject(Esr::undefined(is_32bit), None);
     }
 
     /// Takes over what others may have changed about the VM: when the vCPU is loaded, and when it
@@ -429,9 +442,12 @@ impl StoppedVcpu {
 
     /// Sets what does not change once the VM runs.
     pub(crate) fn start(&mut self) {
+        self.frozen = Frozen::of(&self.vm, self.id, self.fast);
+        let features = self.frozen.features();
         let control = Control {
             midr: self.vm.midr(),
-            hcrx: guest_mode::guest_hcrx(self.vm.with_ids(IdRegs::has_mops)),
+            hcrx: guest_mode::guest_hcrx(features, self.vm.with_ids(IdRegs::has_mops)),
+            untrapped: guest_mode::untrapped(features),
             ..*self.guest.control()
         };
         self.guest.set_control(control);
@@ -449,7 +465,6 @@ impl StoppedVcpu {
         self.watch_caches(!cpu::features().fwb && !caches_on);
         let ppis = self.vm.timers.as_ref().copied();
         self.timers.set_ppis(ppis.unwrap_or(TimerPpis::NEW));
-        self.frozen = Frozen::of(&self.vm, self.id, self.fast);
         (self.firmware, self.firmware_changes) = self.vm.firmware();
     }
 

@@ -69,7 +69,7 @@ impl Vcpu {
         value: u128,
     ) -> Result {
         match reg {
-            OneReg::Core(reg) => set_core(state.context(), reg, value),
+            OneReg::Core(reg) => set_core(state.context(), features, reg, value),
             OneReg::Firmware(reg) => set_firmware(self, state, reg, value as u64),
             OneReg::Sysreg(encoding) => {
                 set_sysreg(self, state.context(), features, encoding, value as u64)
@@ -130,14 +130,19 @@ fn get_core(context: &mut StoppedVcpu, reg: CoreReg) -> Result<u128> {
     })
 }
 
-fn set_core(context: &mut StoppedVcpu, reg: CoreReg, value: u128) -> Result {
+fn set_core(
+    context: &mut StoppedVcpu,
+    features: GuestFeatures,
+    reg: CoreReg,
+    value: u128,
+) -> Result {
     let word = value as u64;
     match reg {
         CoreReg::X(n) => context.set_x(n, word),
         CoreReg::Sp => context.frame_mut().sp_el0 = word,
         CoreReg::Pc => context.frame_mut().pc = word,
         CoreReg::Pstate => {
-            if !onereg::pstate_is_valid(word) {
+            if !onereg::pstate_is_valid(word, features.aarch32()) {
                 return Err(EINVAL);
             }
             context.frame_mut().pstate = word;
@@ -172,6 +177,7 @@ fn get_sysreg(
         Storage::Id(id) => vcpu.vm.with_ids(|ids| ids.get(id)),
         Storage::Timer(reg) => context.read_timer(reg),
         Storage::Const(value) => value,
+        Storage::Fpmr => context.fp().fpmr,
         Storage::CacheGeometry | Storage::Gic(_) | Storage::OsLock | Storage::SetWay => {
             return Err(ENOENT)
         }
@@ -215,6 +221,7 @@ fn set_sysreg(
             context.set(Reg::CLIDR_EL1, value);
         }
         (_, Storage::Timer(reg)) => set_timer(vcpu, context, reg, value),
+        (_, Storage::Fpmr) => context.fp_mut().fpmr = value,
         _ => match row.context() {
             Some(reg) => {
                 context.set(reg, value);

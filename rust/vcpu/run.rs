@@ -302,7 +302,10 @@ fn run_until_host(
     handle: &VcpuHandle,
 ) -> DeferredWork {
     loop {
-        if !onereg::pstate_is_valid(vcpu.frame().pstate) {
+        let pstate = vcpu.frame().pstate;
+        if !onereg::pstate_is_valid(pstate, false)
+            && !onereg::pstate_is_valid(pstate, vcpu.frozen.features().aarch32())
+        {
             // Whatever it is, it must not reach the ERET.
             return DeferredWork::Stop(Exit::FailEntry.into());
         }

@@ -42,7 +42,6 @@ pub(crate) struct Vm {
     /// Its memory, while the VMM's address space is followed.
     pub(crate) memory: Arc<GuestMemory>,
     _notifier: Pin<KBox<Registration<GuestMemory>>>,
-    pub(crate) ipa_bits: u32,
     /// Held while a vCPU is made, so that one is at a time.
     #[pin]
     pub(crate) making_vcpu: Mutex<()>,
@@ -163,8 +162,8 @@ pub(crate) struct ManualDirtyLog {
 }
 
 impl VmConfig {
-    fn new(ipa_bits: u32) -> Self {
-        let limit = guest_ids(ipa_bits, false);
+    fn new() -> Self {
+        let limit = guest_ids(false);
         Self {
             ids: limit.clone(),
             limit,
@@ -188,22 +187,24 @@ impl VmConfig {
     }
 
     /// Settles whether the vCPUs have pointer authentication.
-    pub(crate) fn set_pointer_auth(&mut self, ipa_bits: u32, pointer_auth: bool) {
-        self.limit = guest_ids(ipa_bits, pointer_auth);
+    pub(crate) fn set_pointer_auth(&mut self, pointer_auth: bool) {
+        self.limit = guest_ids(pointer_auth);
         self.ids = self.limit.clone();
     }
 }
 
 /// Returns what a guest's identification registers can be at most on this host.
-fn guest_ids(ipa_bits: u32, pointer_auth: bool) -> IdRegs {
+fn guest_ids(pointer_auth: bool) -> IdRegs {
     let mut host = IdRegs::new();
     for id in HOST_SOURCES {
         host.assign(id, cpu::id_register(id.encoding()));
     }
+    for id in IdReg::aarch32_features() {
+        host.assign(id, cpu::sanitised(id.encoding()));
+    }
     let config = IdConfig {
         pointer_auth,
         gic: true,
-        ipa_bits: ipa_bits as u8,
         spectre_v2_unaffected: !Flaws::of_machine().branch_target(),
         meltdown_unaffected: meltdown::is_unaffected(),
     };
@@ -271,9 +272,8 @@ impl Vm {
             try_pin_init!(Self {
                 memory,
                 _notifier: notifier,
-                ipa_bits,
                 making_vcpu <- new_mutex!((), "loft::Vm::making_vcpu"),
-                config <- new_mutex!(VmConfig::new(*ipa_bits), "loft::Vm::config"),
+                config <- new_mutex!(VmConfig::new(), "loft::Vm::config"),
                 vcpus <- RawSpinLock::new(no_vcpus, c"loft::Vm::vcpus", static_lock_class!()),
                 gic <- gic::VmGic::new(),
                 its <- its::ItsList::new(),

@@ -2,7 +2,7 @@
 /* The guest runtime: messages to the host, exception dispatch, and the three library calls that compilers emit. */
 #include "guest.h"
 
-guest_handler guest_sync_handlers[64], guest_irq_handler, guest_fiq_handler, guest_serror_handler;
+guest_handler guest_sync_handlers[64], guest_irq_handler, guest_fiq_handler, guest_serror_handler, guest_aarch32_handler;
 u64 guest_page_table[512] __attribute__((aligned(4096)));
 
 void guest_call(u64 command, const char *file, u64 line, const char *text, u64 a, u64 b)
@@ -34,7 +34,7 @@ void guest_exception(struct guest_regs *regs, u64 vector)
 		regs->pc += 4;
 		return;
 	}
-	/* Vectors 8 and up are the same four, taken from EL0. */
+	/* Vectors 8 to 11 are the same four, taken from EL0 in AArch64, 12 to 15 in AArch32. */
 	switch (vector) {
 	case VECTOR_SYNC:
 	case VECTOR_SYNC + 8:
@@ -42,7 +42,11 @@ void guest_exception(struct guest_regs *regs, u64 vector)
 		break;
 	case VECTOR_IRQ:
 	case VECTOR_IRQ + 8:
+	case VECTOR_IRQ + 12:
 		handler = guest_irq_handler;
+		break;
+	case VECTOR_SYNC + 12:
+		handler = guest_aarch32_handler;
 		break;
 	case VECTOR_FIQ:
 	case VECTOR_FIQ + 8:

@@ -80,6 +80,7 @@ enum guest_vector { VECTOR_SYNC, VECTOR_IRQ, VECTOR_FIQ, VECTOR_SERROR };
 
 /* Handlers; anything without one fails the test. Set them before the exception can come. */
 extern guest_handler guest_sync_handlers[64], guest_irq_handler, guest_fiq_handler, guest_serror_handler;
+extern guest_handler guest_aarch32_handler; /* synchronous, from EL0 in AArch32 */
 extern u64 guest_page_table[512];
 void guest_boot(void);
 

@@ -454,8 +454,8 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
             rows = of_part(rows)
             say(f"loft: part {number + 1} of {PARTS} of the kselftests: {' '.join(name for name, _ in rows)}")
         for name, seconds in rows:
-            if name == "beside_kvm" and HYP != "beside":
-                continue  # machine/beside runs it
+            if name in ("beside_kvm", "migrate_kvm") and HYP != "beside":
+                continue  # machine/beside_kvm runs them
             if self.selection.wants_program(f"{self.name}/{name}"):
                 yield Program(name, int(seconds) * SLOW, f"LOFT_SLOW={SLOW} {long}/kselftest/{name} {DEVICE}")
         if HYP != "kvm":
@@ -579,7 +579,7 @@ class Machine(Served):
                     yield Program(machine, 120, f"sh /kselftest/dax.sh /mnt && {kinds} && {case} /tmp/kinds")
             elif machine == "beside_kvm":
                 guests = f"DEVICE={DEVICE} sh /boot/debian_7_2.sh && DEVICE=/dev/kvm sh /boot/debian_7_2.sh"
-                yield Program(machine, 360 * SLOW, f"{guests} && /kselftest/beside_kvm {DEVICE}")
+                yield Program(machine, 360 * SLOW, f"{guests} && /kselftest/beside_kvm {DEVICE} && /kselftest/migrate_kvm {DEVICE}")
             # The debug kernels have no ACPI.
             elif not DEBUG or machine != "acpi":
                 on = "taskset 0xe " if machine == "nohz_full" else ""
@@ -596,7 +596,7 @@ class Machine(Served):
                 "acpi": ["--acpi"],
                 # KVM is on only while it has a VM, and offers guests that are hypervisors.
                 "beside_kvm": ["--kvm", "--cpu", "max,lpa2=off", "--append", "kvm.enable_virt_at_load=0 kvm-arm.mode=nested"]
-                + ["--file", f"{OUT}/kselftest/beside_kvm=/kselftest/beside_kvm"],
+                + [word for name in ("beside_kvm", "migrate_kvm") for word in ("--file", f"{OUT}/kselftest/{name}=/kselftest/{name}")],
                 # Only ACPI's tables describe an NVDIMM here.
                 "dax": ["--acpi", "--mem", "2G,slots=1,maxmem=3G", "--module", "nfit", "--module", "nd_pmem", "--module", "ext4"]
                 + [word for argument in nvdimm for word in ("--qemu-arg", argument)]
@@ -614,7 +614,7 @@ class Parity(Served):
     # Program: what it runs on a hypervisor's device, and what of it is compared.
     COMPARED = {
         "cpu_features": ("DEVICE={} sh /parity/cpu_features.sh", r"CPU features: detected: (.*)"),
-        "id_registers": ("/kselftest/id_registers {}", r"^# (S3_0_C0_C[4-7]_\d \d+:\d+ \w+)$"),
+        "id_registers": ("/kselftest/id_registers {}", r"^# (S3_0_C0_C[1-7]_\d \d+:\d+ \w+)$"),
     }
 
     def programs(self):
@@ -662,14 +662,23 @@ class Parity(Served):
 
 
 class Vmm(Served):
-    """VMMs of others, unmodified: programs in tests/vmm."""
+    """VMMs of others, unmodified: programs in tests/vmm. One whose head says `# kvm: CPU` has a server of its own, with that CPU and
+    with KVM on, where /dev/kvm is KVM's."""
 
     parts = ("module", "userspace")
     side_by_side = 1 if DEBUG else 2
 
     def programs(self):
         for file in without_other_parts(self.name, sorted((TOP / "tests/vmm").glob("*.sh"))):
-            yield Program(file.stem, seconds_of(file, 300) * SLOW, f"sh /vmm/{file.name}")
+            if not self.cpu_beside_kvm(file.stem):
+                yield Program(file.stem, seconds_of(file, 300) * SLOW, f"sh /vmm/{file.name}")
+            elif HYP == "loft":
+                yield Program(file.stem, seconds_of(file, 300) * SLOW * (5 if LONG else 1), f"LOFT_LONG={LONG} sh /vmm/{file.name}")
+
+    def cpu_beside_kvm(self, name):
+        """The CPU of a program's own server, if it is to have one."""
+        match = re.search(r"^# kvm: (\S+)", (TOP / "tests/vmm" / f"{name}.sh").read_text(), re.M)
+        return match and match[1]
 
     def boot(self, programs):
         prelude, options = self.with_guests("6.12", "7.2")
@@ -677,8 +686,12 @@ class Vmm(Served):
         options += ["--file", f"{script('guest', '7.2')}/initrd=/guest/7.2/initrd", "--file", f"{TOP}/tests/vmm=/vmm"]
         options += ["--module", "virtio_blk", "--module", "ext4"]
         options += ["--qemu-arg", "-drive", "--qemu-arg", f"file={image},format=raw,if=virtio,readonly=on"]
+        own = [program for program in programs if self.cpu_beside_kvm(program.name)]
         # They open /dev/kvm.
-        self.serve_in_turn(programs, prelude.replace("loft.ko", "loft.ko kvm_node=1"), options)
+        if others := [program for program in programs if program not in own]:
+            self.serve_in_turn(others, prelude.replace("loft.ko", "loft.ko kvm_node=1"), options)
+        for program in own:
+            self.serve([program], prelude, [*options, "--kvm", "--cpu", self.cpu_beside_kvm(program.name)])
 
 
 class KvmSelftests(Served):

@@ -165,6 +165,13 @@ impl Abort {
         self.0 as u32 & BITS == ISV | TRANSLATION
     }
 
+    /// Returns whether it is a load or a store that the syndrome describes, and not a table walk's
+    /// nor a cache maintenance instruction's; for an abort that is not an instruction fetch's.
+    #[inline(always)]
+    pub const fn is_plain_access(self) -> bool {
+        self.0 as u32 & (ISV | S1PTW | CM) == ISV
+    }
+
     /// Returns how many bytes are accessed: 1, 2, 4 or 8 (SAS).
     pub const fn size(self) -> u8 {
         1 << ((self.0 >> 22) & 3)

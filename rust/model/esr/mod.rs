@@ -23,13 +23,17 @@ pub enum ErrorExtent {
     Uncontained,
 }
 
-/// What kind of exception it was. AArch32-only classes are `Other`: no guest has AArch32.
+/// What kind of exception it was. AArch32-only classes are `Other` where nothing is emulated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExceptionClass {
     /// No class of its own: an UNDEFINED instruction, mostly.
     Unknown,
     /// WFI, WFE, WFIT or WFET trapped.
     Wfx,
+    /// MCR or MRC of coprocessor 15, in AArch32.
+    Cp15,
+    /// MCRR or MRRC of coprocessor 15, in AArch32.
+    Cp15Double,
     /// SIMD and floating point access trapped.
     FpAccess,
     /// Pointer authentication instruction or key register trapped.
@@ -76,6 +80,8 @@ pub enum ExceptionClass {
     SoftwareStepLower,
     /// Watchpoint, from a lower level.
     WatchpointLower,
+    /// BKPT, in AArch32.
+    Bkpt,
     /// BRK.
     Brk,
     /// Any other, by its number.
@@ -89,6 +95,8 @@ impl ExceptionClass {
         match ec {
             0x00 => Self::Unknown,
             0x01 => Self::Wfx,
+            0x03 => Self::Cp15,
+            0x04 => Self::Cp15Double,
             0x07 => Self::FpAccess,
             0x09 => Self::PointerAuth,
             0x0d => Self::BranchTarget,
@@ -112,6 +120,7 @@ impl ExceptionClass {
             0x30 => Self::BreakpointLower,
             0x32 => Self::SoftwareStepLower,
             0x34 => Self::WatchpointLower,
+            0x38 => Self::Bkpt,
             0x3c => Self::Brk,
             other => Self::Other(other),
         }
@@ -122,6 +131,8 @@ impl ExceptionClass {
         match self {
             Self::Unknown => 0x00,
             Self::Wfx => 0x01,
+            Self::Cp15 => 0x03,
+            Self::Cp15Double => 0x04,
             Self::FpAccess => 0x07,
             Self::PointerAuth => 0x09,
             Self::BranchTarget => 0x0d,
@@ -145,6 +156,7 @@ impl ExceptionClass {
             Self::BreakpointLower => 0x30,
             Self::SoftwareStepLower => 0x32,
             Self::WatchpointLower => 0x34,
+            Self::Bkpt => 0x38,
             Self::Brk => 0x3c,
             Self::Other(ec) => ec,
         }
@@ -232,9 +244,10 @@ impl Esr {
         Abort::new(self.0)
     }
 
-    /// Returns the syndrome that an UNDEFINED instruction gives.
-    pub const fn undefined() -> Self {
-        Self::build(ExceptionClass::Unknown, 0)
+    /// Returns the syndrome that an UNDEFINED instruction gives, of 32 bits or of 16 (T32's).
+    pub const fn undefined(is_32bit: bool) -> Self {
+        let undefined = Self::build(ExceptionClass::Unknown, 0);
+        Self(ESR_ELx::IL.with(undefined.0, is_32bit as u64))
     }
 
     /// Returns what a trapped access (`self`) to a register that the guest does not have gives:
@@ -245,7 +258,7 @@ impl Esr {
         if idst && access.is_read() && access.encoding().is_feature_id() {
             Self::build(ExceptionClass::Sysreg, self.iss())
         } else {
-            Self::undefined()
+            Self::undefined(true)
         }
     }
 
@@ -291,6 +304,19 @@ impl Esr {
 pub struct SysregAccess(u32);
 
 impl SysregAccess {
+    /// Makes the access of general purpose register `rt` to `register`.
+    pub const fn new(register: Encoding, rt: u8, read: bool) -> Self {
+        Self(
+            (register.op0() as u32) << 20
+                | (register.op2() as u32) << 17
+                | (register.op1() as u32) << 14
+                | (register.crn() as u32) << 10
+                | (rt as u32 & 31) << 5
+                | (register.crm() as u32) << 1
+                | read as u32,
+        )
+    }
+
     /// Returns which register is accessed.
     pub const fn encoding(self) -> Encoding {
         // ISS: op0 21:20, op2 19:17, op1 16:14, CRn 13:10, Rt 9:5, CRm 4:1, direction 0.

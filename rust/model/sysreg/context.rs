@@ -55,6 +55,19 @@ macro_rules! context_registers {
                 APGAKEYLO_EL1.when(When::PointerAuth),
                 APGAKEYHI_EL1.when(When::PointerAuth),
             }
+            // As the first group, where the CPU has FEAT_TCR2.
+            tcr2 {
+                TCR2_EL1.when(When::Tcr2),
+            }
+            // The same, FEAT_SCTLR2.
+            sctlr2 {
+                SCTLR2_EL1.when(When::Sctlr2),
+            }
+            // The same, FEAT_S1PIE.
+            indirection {
+                PIRE0_EL1.when(When::PermissionIndirection),
+                PIR_EL1.when(When::PermissionIndirection),
+            }
             // In the CPU while the vCPU is loaded, each in a way of its own.
             own {
                 PAR_EL1,

@@ -5,10 +5,16 @@
 //! until somebody decides. `Fixed(0)` is zero too, but says that the field is one of those which
 //! KVM lets userspace write: it is in the mask of KVM_ARM_GET_REG_WRITABLE_MASKS. A feature is
 //! hidden or works. These stay hidden although the host may have them, with what they wait for:
-//! SVE, SME, FP8 (FPMR), MTE, GCS (state to save); LS64, CMOW (HCRX_EL2); SCTLR2, TCR2, permission
-//! indirection and overlays, DoubleFault2, THE (EL1 registers to save and HCRX_EL2); PMU, SPE,
-//! TRBE, BRBE, trace, AMU, MPAM (not virtualised); LPA2 and 52-bit addresses (stage 2 has 48); EL2,
-//! EL3, VHE, nesting, stage-2 features and AArch32 (a guest has AArch64 EL1 and EL0).
+//! SVE, SME, MTE, GCS (state to save); LS64, CMOW (HCRX_EL2); permission overlays, DoubleFault2,
+//! THE (EL1 registers to save and HCRX_EL2); PMU, SPE, TRBE, BRBE, trace, AMU, MPAM (not
+//! virtualised).
+//!
+//! What says something of EL2, EL3 or the Secure state alone is the host's: a guest, which is at
+//! EL1 and cannot leave it upwards, has no use for it and cannot tell. KVM shows it, and where it
+//! is not writable takes nothing else, so that otherwise no VM could go from one to the other. The
+//! same holds for AArch32 at EL1, which is chosen with KVM_ARM_VCPU_INIT, for external debuggers,
+//! and for PARANGE, which says nothing about the size that KVM_CREATE_VM was given
+//! (Documentation/virt/kvm/api.rst, KVM_CAP_ARM_VM_IPA_SIZE).
 
 use super::regs;
 use super::{Encoding, Field};
@@ -45,8 +51,6 @@ pub(super) enum Take {
     Csv2,
     /// See `csv`.
     Csv3,
-    /// The host's value, or the VM's address range if that is less.
-    PhysicalRange,
 }
 
 impl Take {
@@ -104,21 +108,21 @@ macro_rules! rules {
     };
 }
 
-use Take::{AtMost, Csv2, Csv3, Fixed, Gic, Host, PhysicalRange, PointerAuth};
+use Take::{AtMost, Csv2, Csv3, Fixed, Gic, Host, PointerAuth};
 
 /// All rules.
 pub(super) const RULES: &[FieldRule] = rules! {
     ID_AA64PFR0_EL1 {
-        EL0: AtMost(regs::ID_AA64PFR0_EL1::EL0_IMP) => at_least(1);
-        EL1: AtMost(regs::ID_AA64PFR0_EL1::EL1_IMP) => at_least(1);
-        EL2: Fixed(0);
-        EL3: Fixed(0);
+        EL0: Host => at_least(1);
+        EL1: Host => at_least(1);
+        EL2: Host;
+        EL3: Host;
         FP: Host => read_only;
         AdvSIMD: Host => read_only;
         GIC: Gic;
-        // RASv1p1 adds registers; ERR* of version 1 read as zero.
-        RAS: AtMost(regs::ID_AA64PFR0_EL1::RAS_IMP);
-        SEL2: Fixed(0);
+        // Registers of error records read as zero, those that version 1.1 has added as well.
+        RAS: AtMost(regs::ID_AA64PFR0_EL1::RAS_V1P1);
+        SEL2: Host;
         DIT: Host;
         CSV2: Csv2;
         CSV3: Csv3;
@@ -126,9 +130,23 @@ pub(super) const RULES: &[FieldRule] = rules! {
     ID_AA64PFR1_EL1 {
         BT: Host;
         SSBS: Host;
-        RAS_frac: Fixed(0);
+        RAS_frac: AtMost(regs::ID_AA64PFR1_EL1::RAS_frac_RASv1p1);
         CSV2_frac: AtMost(regs::ID_AA64PFR1_EL1::CSV2_frac_CSV2_1p1);
         DF2: Fixed(0);
+    }
+    ID_AA64PFR2_EL1 {
+        FPMR: AtMost(regs::ID_AA64PFR2_EL1::FPMR_IMP);
+    }
+    ID_AA64FPFR0_EL1 {
+        F8CVT: Host;
+        F8FMA: Host;
+        F8DP4: Host;
+        F8DP2: Host;
+        F8MM8: Host;
+        F8MM4: Host;
+        F16MM2: Host;
+        F8E4M3: Host;
+        F8E5M2: Host;
     }
     ID_AA64ZFR0_EL1 {
         SVEver: Fixed(0);
@@ -142,12 +160,14 @@ pub(super) const RULES: &[FieldRule] = rules! {
         F64MM: Fixed(0);
     }
     ID_AA64DFR0_EL1 {
-        DebugVer: AtMost(regs::ID_AA64DFR0_EL1::DebugVer_IMP) => at_least(regs::ID_AA64DFR0_EL1::DebugVer_IMP as i8);
+        // What comes between the two is for external debuggers.
+        DebugVer: AtMost(regs::ID_AA64DFR0_EL1::DebugVer_V8P8) => at_least(regs::ID_AA64DFR0_EL1::DebugVer_IMP as i8);
         PMUVer: Fixed(0);
         BRPs: Host => read_only;
         WRPs: Host;
         CTX_CMPs: Host => read_only;
-        DoubleLock: Fixed(regs::ID_AA64DFR0_EL1::DoubleLock_NI);
+        // The lock cannot be closed: OSDLR_EL1 reads as zero, as KVM's.
+        DoubleLock: Host;
     }
     ID_AA64ISAR0_EL1 {
         AES: Host;
@@ -190,7 +210,7 @@ pub(super) const RULES: &[FieldRule] = rules! {
         APA3: PointerAuth => read_only;
         MOPS: Host;
         BC: Host;
-        PAC_frac: PointerAuth => read_only;
+        PAC_frac: Host;
         CLRBHB: Host;
         RPRFM: Host;
         CSSC: Host;
@@ -204,24 +224,28 @@ pub(super) const RULES: &[FieldRule] = rules! {
         FPRCVT: Host;
     }
     ID_AA64MMFR0_EL1 {
-        PARANGE: PhysicalRange;
+        PARANGE: Host;
         ASIDBITS: Host => read_only;
         BIGEND: Host;
-        SNSMEM: Fixed(0);
+        SNSMEM: Host;
         BIGENDEL0: Host;
-        TGRAN16: AtMost(regs::ID_AA64MMFR0_EL1::TGRAN16_IMP);
+        // Addresses of 52 bits are stage 1's own; behind stage 2's 48 there is nothing.
+        TGRAN16: Host;
         TGRAN64: Host;
-        TGRAN4: AtMost(regs::ID_AA64MMFR0_EL1::TGRAN4_IMP);
-        TGRAN16_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN16_2_NI) => safe(Safe::Exactly(1));
-        TGRAN64_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN64_2_NI) => safe(Safe::Exactly(1));
-        TGRAN4_2: Fixed(regs::ID_AA64MMFR0_EL1::TGRAN4_2_NI) => safe(Safe::Exactly(1));
+        TGRAN4: Host;
+        TGRAN16_2: Host => safe(Safe::Exactly(1));
+        TGRAN64_2: Host => safe(Safe::Exactly(1));
+        TGRAN4_2: Host => safe(Safe::Exactly(1));
         EXS: Host;
+        FGT: Host;
         // 2 adds a register of EL2's, but KVM shows it, so a guest that moves here may have it.
         ECV: Host;
     }
     ID_AA64MMFR1_EL1 {
-        // 2 is access flag and dirty state; 3 needs TCR2_EL1.
-        HAFDBS: AtMost(regs::ID_AA64MMFR1_EL1::HAFDBS_DBM);
+        // What comes after the access flag of tables (TCR2_EL1.HAFT) is EL2's.
+        HAFDBS: AtMost(regs::ID_AA64MMFR1_EL1::HAFDBS_HAFT);
+        VMIDBits: Host => read_only;
+        VH: Host => read_only;
         HPDS: Host;
         LO: Host;
         PAN: Host;
@@ -229,7 +253,7 @@ pub(super) const RULES: &[FieldRule] = rules! {
         XNX: Host => read_only;
         TWED: Host;
         ETS: Host;
-        HCX: Fixed(0);
+        HCX: Host;
         AFP: Host;
         TIDCP1: Host;
         ECBHB: Host;
@@ -243,15 +267,21 @@ pub(super) const RULES: &[FieldRule] = rules! {
         ST: Host;
         AT: Host;
         IDS: Host => read_only;
+        FWB: Host => read_only;
         TTL: Host;
         BBM: Host;
+        EVT: Host => read_only;
         E0PD: Host;
     }
     ID_AA64MMFR3_EL1 {
-        TCRX: Fixed(0);
-        SCTLRX: Fixed(0);
-        S1PIE: Fixed(0);
+        TCRX: AtMost(regs::ID_AA64MMFR3_EL1::TCRX_IMP);
+        SCTLRX: AtMost(regs::ID_AA64MMFR3_EL1::SCTLRX_IMP);
+        S1PIE: AtMost(regs::ID_AA64MMFR3_EL1::S1PIE_IMP);
         S1POE: Fixed(0);
+    }
+    ID_AA64MMFR4_EL1 {
+        E2H0: Host => read_only;
+        NV_frac: Host;
     }
     CTR_EL0 {
         IminLine: Host;

@@ -85,9 +85,9 @@ impl IdReg {
         self.0 < 24
     }
 
-    /// Returns whether userspace's writes are ignored: those of AArch32, without the hidden
-    /// (ID_AFR0, ID_DFR1) and unallocated ones among them, which take zero only.
-    const fn ignores_writes(self) -> bool {
+    /// Returns whether it is one of those of AArch32 that a VM has, where the host has AArch32 at
+    /// EL0: not the hidden (ID_AFR0, ID_DFR1) and unallocated ones, which take zero only.
+    const fn is_aarch32_feature(self) -> bool {
         const AFR0: u8 = 3;
         const UNALLOCATED: u8 = 19;
         const DFR1: u8 = 21;
@@ -101,6 +101,11 @@ impl IdReg {
         self.0 as usize > GROUP
     }
 
+    /// Returns those of AArch32 that a VM may have.
+    pub fn aarch32_features() -> impl Iterator<Item = Self> {
+        (0..24).map(Self).filter(|id| id.is_aarch32_feature())
+    }
+
     fn rules(self) -> impl Iterator<Item = &'static FieldRule> {
         RULES
             .iter()
@@ -112,6 +117,7 @@ impl IdReg {
         match self.encoding() {
             regs::MIDR_EL1::ENCODING => u64::from(u32::MAX),
             regs::REVIDR_EL1::ENCODING | regs::AIDR_EL1::ENCODING => u64::MAX,
+            _ if self.is_aarch32_feature() => u64::from(u32::MAX),
             _ => self
                 .rules()
                 .filter(|rule| rule.writable)
@@ -121,11 +127,13 @@ impl IdReg {
 }
 
 /// The registers whose value on the host [`IdRegs::for_guest`] uses: the only ones that the caller
-/// must fill in. MIDR, REVIDR and AIDR are the boot CPU's, the others what `read_sanitised_ftr_reg`
-/// says.
-pub const HOST_SOURCES: [IdReg; 14] = [
+/// must fill in, with [`IdReg::aarch32_features`]. MIDR, REVIDR and AIDR are the boot CPU's, the
+/// others what `read_sanitised_ftr_reg` says.
+pub const HOST_SOURCES: [IdReg; 18] = [
     IdReg::known(regs::ID_AA64PFR0_EL1::ENCODING),
     IdReg::known(regs::ID_AA64PFR1_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64PFR2_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64FPFR0_EL1::ENCODING),
     IdReg::known(regs::ID_AA64DFR0_EL1::ENCODING),
     IdReg::known(regs::ID_AA64ISAR0_EL1::ENCODING),
     IdReg::known(regs::ID_AA64ISAR1_EL1::ENCODING),
@@ -134,6 +142,8 @@ pub const HOST_SOURCES: [IdReg; 14] = [
     IdReg::known(regs::ID_AA64MMFR0_EL1::ENCODING),
     IdReg::known(regs::ID_AA64MMFR1_EL1::ENCODING),
     IdReg::known(regs::ID_AA64MMFR2_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64MMFR3_EL1::ENCODING),
+    IdReg::known(regs::ID_AA64MMFR4_EL1::ENCODING),
     IdReg::known(regs::CTR_EL0::ENCODING),
     IdReg::known(regs::MIDR_EL1::ENCODING),
     IdReg::known(regs::REVIDR_EL1::ENCODING),
@@ -173,8 +183,6 @@ pub struct IdConfig {
     pub pointer_auth: bool,
     /// The host has a GICv3, so that a VM may have one.
     pub gic: bool,
-    /// Bits of the VM's intermediate physical addresses.
-    pub ipa_bits: u8,
     /// No CPU of the host is affected by Spectre variant 2: the guest may see CSV2 although the CPU
     /// does not say so.
     pub spectre_v2_unaffected: bool,
@@ -238,6 +246,12 @@ impl IdRegs {
         self.get(IdReg::AA64ISAR1) & one != 0 || self.get(IdReg::AA64ISAR2) & two != 0
     }
 
+    /// Returns whether AArch32 is there, at EL0.
+    pub fn has_aarch32(&self) -> bool {
+        use regs::ID_AA64PFR0_EL1 as P;
+        P::EL0.get(self.get(IdReg::AA64PFR0)) == P::EL0_AARCH32
+    }
+
     /// Returns whether FEAT_MOPS is there.
     pub fn has_mops(&self) -> bool {
         use regs::ID_AA64ISAR2_EL1 as I2;
@@ -254,6 +268,11 @@ impl IdRegs {
             }
         }
         guest.assign(IdReg::CTR, guest.get(IdReg::CTR) | regs::CTR_EL0::RES1);
+        if host.has_aarch32() {
+            for id in IdReg::aarch32_features() {
+                guest.assign(id, aarch32::of_host(id, host.get(id)));
+            }
+        }
         for encoding in OTHERS {
             if let Some(id) = IdReg::new(encoding).filter(|id| id.is_implementation()) {
                 guest.assign(id, host.get(id));
@@ -266,9 +285,10 @@ impl IdRegs {
     /// `limit` is what [`Self::for_guest`] gave.
     ///
     /// A field that userspace may change takes the limit's value or a safer one; all others only
-    /// the limit's. Most AArch32 registers take anything and keep nothing.
+    /// the limit's. Where the host has no AArch32, most of its registers take anything and keep
+    /// nothing.
     pub fn set(&mut self, limit: &Self, id: IdReg, value: u64, ran: bool) -> Result<(), IdError> {
-        if id.ignores_writes() {
+        if id.is_aarch32_feature() && !limit.has_aarch32() {
             return Ok(());
         }
         if ran {
@@ -280,6 +300,9 @@ impl IdRegs {
         }
         let value = forgive(id, value);
         let most = limit.get(id);
+        if id.is_aarch32_feature() && !aarch32::allows(id, most, value) {
+            return Err(IdError::Invalid);
+        }
         if value & !id.writable() != most & !id.writable() {
             return Err(IdError::Invalid);
         }
@@ -328,12 +351,63 @@ impl IdRegs {
 
 /// Takes a PMU that is not PMUv3 for none: it has always been shown as such by mistake.
 fn forgive(id: IdReg, value: u64) -> u64 {
-    use regs::ID_AA64DFR0_EL1 as D;
-    if id.encoding() == D::ENCODING && D::PMUVer.get(value) == D::PMUVer_IMP_DEF {
-        D::PMUVer.with(value, D::PMUVer_NI)
-    } else {
-        value
+    use regs::{ID_AA64DFR0_EL1 as D, ID_DFR0_EL1 as D32};
+    match id.encoding() {
+        D::ENCODING if D::PMUVer.get(value) == D::PMUVer_IMP_DEF => {
+            D::PMUVer.with(value, D::PMUVer_NI)
+        }
+        D32::ENCODING if D32::PerfMon.get(value) == D32::PerfMon_IMPDEF => {
+            D32::PerfMon.with(value, 0)
+        }
+        _ => value,
     }
+}
+
+/// The registers of AArch32. Whether a guest has any of it is in ID_AA64PFR0_EL1.EL0; what else
+/// there is to hide is little, so that they have no rules: a VM has the host's.
+mod aarch32 {
+    use super::IdReg;
+    use crate::model::sysreg::{regs, Field};
+    use regs::{ID_DFR0_EL1 as D, ID_MMFR0_EL1 as M0, ID_MMFR4_EL1 as M4};
+
+    /// Returns what a new VM has where the host has `host`.
+    pub(super) fn of_host(id: IdReg, host: u64) -> u64 {
+        match id.encoding() {
+            // No PMU, and what comes after the one for self-hosted debug is for others.
+            D::ENCODING => {
+                let debug = D::CopDbg.get(host).min(D::CopDbg_Debugv8p8);
+                D::CopDbg.with(D::PerfMon.with(host, 0), debug)
+            }
+            // Cache geometry has the older format.
+            M4::ENCODING => M4::CCIDX.with(host, 0),
+            _ => host,
+        }
+    }
+
+    /// Returns whether userspace may set `value`, where `most` is there: no field is to be more,
+    /// as a number.
+    pub(super) fn allows(id: IdReg, most: u64, value: u64) -> bool {
+        value <= u64::from(u32::MAX)
+            && (0..8).all(|at| {
+                let field = Field::new(4 * at, 4);
+                let (had, has) = (field.get(most), field.get(value));
+                had == has
+                    || match (id.encoding(), field.shift()) {
+                        (D::ENCODING, CP_DEBUG) => has >= D::CopDbg_Armv8 && has < had,
+                        (D::ENCODING, PERFMON) => has == 0,
+                        (M4::ENCODING, SPEC_SEI) => has > had,
+                        (M0::ENCODING, INNER | OUTER) => (has + 8 & 15) < (had + 8 & 15),
+                        _ => has < had,
+                    }
+            })
+    }
+
+    const CP_DEBUG: u32 = D::CopDbg.shift();
+    const PERFMON: u32 = D::PerfMon.shift();
+    const SPEC_SEI: u32 = M4::SpecSEI.shift();
+    /// Numbers with a sign: "ignored" is -1.
+    const INNER: u32 = M0::InnerShr.shift();
+    const OUTER: u32 = M0::OuterShr.shift();
 }
 
 impl FieldRule {
@@ -360,7 +434,6 @@ impl FieldRule {
             Take::Gic => config.gic.into(),
             Take::Csv2 => csv(raw, config.spectre_v2_unaffected),
             Take::Csv3 => csv(raw, config.meltdown_unaffected),
-            Take::PhysicalRange => raw.min(range_of(config.ipa_bits)),
         }
     }
 
@@ -382,17 +455,4 @@ impl FieldRule {
 /// better than the CPU.
 fn csv(host: u64, unaffected: bool) -> u64 {
     u64::from(unaffected || host != 0)
-}
-
-/// Returns ID_AA64MMFR0_EL1.PARANGE for this many bits, rounded down; 32 at least.
-const fn range_of(bits: u8) -> u64 {
-    match bits {
-        0..=35 => 0,
-        36..=39 => 1,
-        40..=41 => 2,
-        42..=43 => 3,
-        44..=47 => 4,
-        // 52 and more need LPA2 or 64 KiB granules at stage 2.
-        48.. => 5,
-    }
 }

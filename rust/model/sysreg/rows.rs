@@ -108,6 +108,8 @@ const OTHERS: &[Row] = &[
     unallocated!(7, 5),
     unallocated!(7, 6),
     unallocated!(7, 7),
+    // With the FP registers.
+    reg!(new FPMR, Storage::Fpmr, Guest::Undefined, User::Plain).when(When::Fpmr),
     // Error records: none.
     reg!(raz_wi ERRIDR_EL1).when(When::Ras),
     reg!(raz_wi ERRSELR_EL1).when(When::Ras),
@@ -117,6 +119,11 @@ const OTHERS: &[Row] = &[
     reg!(raz_wi ERXADDR_EL1).when(When::Ras),
     reg!(raz_wi ERXMISC0_EL1).when(When::Ras),
     reg!(raz_wi ERXMISC1_EL1).when(When::Ras),
+    reg!(raz_wi ERXPFGF_EL1).when(When::RasV1p1),
+    reg!(raz_wi ERXPFGCTL_EL1).when(When::RasV1p1),
+    reg!(raz_wi ERXPFGCDN_EL1).when(When::RasV1p1),
+    reg!(raz_wi ERXMISC2_EL1).when(When::RasV1p1),
+    reg!(raz_wi ERXMISC3_EL1).when(When::RasV1p1),
     // Limited ordering regions: none.
     reg!(raz_wi LORSA_EL1).when(When::Lor),
     reg!(raz_wi LOREA_EL1).when(When::Lor),
@@ -148,6 +155,9 @@ macro_rules! context_row {
     (plain $name:ident) => { context_row!(@ $name, Loaded) };
     (exchanged $name:ident) => { context_row!(@ $name, Loaded) };
     (key $name:ident) => { context_row!(@ $name, Loaded) };
+    (tcr2 $name:ident) => { context_row!(@ $name, Loaded) };
+    (sctlr2 $name:ident) => { context_row!(@ $name, Loaded) };
+    (indirection $name:ident) => { context_row!(@ $name, Loaded) };
     (own $name:ident) => { context_row!(@ $name, Loaded) };
     (entry $name:ident) => { context_row!(@ $name, SwitchedAtEntry) };
     (debug $name:ident) => { context_row!(@ $name, Debug) };

@@ -5,8 +5,8 @@
 //! The row drives everything: what a trapped access does, where the value is, what reset makes of
 //! it, whether ONE_REG and GET_REG_LIST have it. A register without a row is UNDEFINED for the
 //! guest and unknown to userspace: that is how whatever loft does not virtualise is hidden (PMU,
-//! SVE, SME, MTE, trace, activity monitors, MPAM, SCTLR2, TCR2, permission indirection and
-//! overlays, SCXTNUM, everything implementation defined, EL2).
+//! SVE, SME, MTE, trace, activity monitors, MPAM, permission overlays, SCXTNUM, everything
+//! implementation defined, EL2).
 
 use super::context::Reg;
 use super::idregs::{IdReg, IdRegs};
@@ -59,6 +59,8 @@ pub enum Storage {
     OsLock,
     /// Data cache maintenance by set/way.
     SetWay,
+    /// FPMR, which is with the FP registers.
+    Fpmr,
     /// Always this value.
     Const(u64),
 }
@@ -170,15 +172,25 @@ pub enum When {
     Gic,
     /// FEAT_ECV is.
     SelfSynchronised,
+    /// FEAT_RASv1p1 is.
+    RasV1p1,
+    /// FEAT_TCR2 is.
+    Tcr2,
+    /// FEAT_SCTLR2 is.
+    Sctlr2,
+    /// FEAT_S1PIE is.
+    PermissionIndirection,
+    /// FEAT_FPMR is.
+    Fpmr,
 }
 
 /// What of [`When`] holds for a VM. Made once, when its identification registers can no longer
 /// change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct GuestFeatures(u8);
+pub struct GuestFeatures(u16);
 
 // The bits of `When` are below the two that are none of it.
-const _: () = assert!(GuestFeatures::bit(When::SelfSynchronised) < GuestFeatures::WFXT);
+const _: () = assert!(GuestFeatures::bit(When::Fpmr) < GuestFeatures::WFXT);
 
 impl GuestFeatures {
     /// Reads the features from the guest's identification registers; `gic`: whether the VM has an
@@ -188,14 +200,48 @@ impl GuestFeatures {
         if ids.has_pointer_auth() {
             bits |= Self::bit(When::PointerAuth);
         }
-        if ids.field(regs::ID_AA64PFR0_EL1::ENCODING, regs::ID_AA64PFR0_EL1::RAS) != 0 {
+        let ras = ids.field(regs::ID_AA64PFR0_EL1::ENCODING, regs::ID_AA64PFR0_EL1::RAS);
+        let ras_frac = ids.field(
+            regs::ID_AA64PFR1_EL1::ENCODING,
+            regs::ID_AA64PFR1_EL1::RAS_frac,
+        );
+        if ras != 0 {
             bits |= Self::bit(When::Ras);
+        }
+        if ras >= regs::ID_AA64PFR0_EL1::RAS_V1P1 || ras != 0 && ras_frac != 0 {
+            bits |= Self::bit(When::RasV1p1);
         }
         if ids.field(regs::ID_AA64MMFR1_EL1::ENCODING, regs::ID_AA64MMFR1_EL1::LO) != 0 {
             bits |= Self::bit(When::Lor);
         }
         if gic {
             bits |= Self::bit(When::Gic);
+        }
+        for (when, register, field) in [
+            (
+                When::Tcr2,
+                regs::ID_AA64MMFR3_EL1::ENCODING,
+                regs::ID_AA64MMFR3_EL1::TCRX,
+            ),
+            (
+                When::Sctlr2,
+                regs::ID_AA64MMFR3_EL1::ENCODING,
+                regs::ID_AA64MMFR3_EL1::SCTLRX,
+            ),
+            (
+                When::PermissionIndirection,
+                regs::ID_AA64MMFR3_EL1::ENCODING,
+                regs::ID_AA64MMFR3_EL1::S1PIE,
+            ),
+            (
+                When::Fpmr,
+                regs::ID_AA64PFR2_EL1::ENCODING,
+                regs::ID_AA64PFR2_EL1::FPMR,
+            ),
+        ] {
+            if ids.field(register, field) != 0 {
+                bits |= Self::bit(when);
+            }
         }
         if ids.field(
             regs::ID_AA64MMFR0_EL1::ENCODING,
@@ -218,20 +264,29 @@ impl GuestFeatures {
         {
             bits |= Self::IDST;
         }
+        if ids.has_aarch32() {
+            bits |= Self::AARCH32;
+        }
         Self(bits)
     }
 
-    const IDST: u8 = 1 << 7;
-    const WFXT: u8 = 1 << 6;
+    const AARCH32: u16 = 1 << 13;
+    const IDST: u16 = 1 << 12;
+    const WFXT: u16 = 1 << 11;
 
-    const fn bit(when: When) -> u8 {
-        1 << when as u8
+    const fn bit(when: When) -> u16 {
+        1 << when as u16
     }
 
     /// Returns whether the guest has FEAT_IDST: how a read of a missing identification register is
     /// reported ([`crate::model::esr::Esr::undefined_sysreg`]).
     pub const fn idst(self) -> bool {
         self.0 & Self::IDST != 0
+    }
+
+    /// Returns whether the guest has AArch32 at EL0.
+    pub const fn aarch32(self) -> bool {
+        self.0 & Self::AARCH32 != 0
     }
 
     /// Returns whether the guest has FEAT_WFxT: WFIT and WFET.

@@ -360,6 +360,10 @@ fn gic_write(
 fn wfx(vcpu: &mut VcpuContext, live: Live<'_>, rcu: InGuest<'_>, esr: Esr) -> Verdict {
     let wfx = esr.wfx();
     vcpu.count(if wfx.is_wfe() { Count::Wfe } else { Count::Wfi });
+    // Instructions of AArch32 may be shorter, and may have a condition.
+    if SPSR_EL1::nRW.is_set(live.pstate()) {
+        return SYNC;
+    }
     if !vcpu.fast || wfx.is_timed() && !vcpu.frozen.features().timed_waits() {
         return SYNC;
     }

@@ -6,6 +6,7 @@ use super::{Answer, DeviceNext, Exit, GicAccess, ItsAccess, Load, MemoryFault, S
 use crate::host::preempt::PreemptDisabled;
 use crate::host::preempt_notifier::Loaded;
 use crate::host::trace::{self, Mmio};
+use crate::model::aarch32;
 use crate::model::esr::{Abort, Esr, FaultStatus};
 use crate::model::sysreg::regs::{SCTLR_EL1, SPSR_EL1};
 use crate::model::sysreg::Reg;
@@ -21,21 +22,10 @@ pub(super) fn device_access(
     fault: MemoryFault,
 ) -> DeviceNext {
     let abort = fault.abort;
-    if fault.exec || abort.is_on_walk() {
-        return nothing_there(vcpu, abort, fault.ipa, fault.far);
-    }
-    if abort.is_cache_maintenance() {
-        vcpu.skip();
-        return DeviceNext::Resume;
+    if fault.exec || !abort.is_plain_access() {
+        return other_access(vcpu, fault);
     }
     let ipa = fault.ipa;
-    if !abort.is_described() {
-        if vcpu.vm.tells_undescribed() {
-            let iss = abort.undescribed_iss();
-            return DeviceNext::Stop(Exit::NoSyndrome { iss, ipa }.into());
-        }
-        return DeviceNext::Stop(crate::host::errno::enosys().into());
-    }
     if trace::is_on() {
         tell(vcpu, abort, ipa);
     }
@@ -84,6 +74,24 @@ pub(super) fn device_access(
         );
         DeviceNext::Stop(Stop { exit, answer })
     }
+}
+
+/// Handles an access to what is not memory that is not a plain load or store.
+#[cold]
+fn other_access(vcpu: &mut StoppedVcpu, fault: MemoryFault) -> DeviceNext {
+    let (abort, ipa) = (fault.abort, fault.ipa);
+    if fault.exec || abort.is_on_walk() {
+        return nothing_there(vcpu, abort, ipa, fault.far);
+    }
+    if abort.is_cache_maintenance() {
+        vcpu.skip();
+        return DeviceNext::Resume;
+    }
+    if vcpu.vm.tells_undescribed() {
+        let iss = abort.undescribed_iss();
+        return DeviceNext::Stop(Exit::NoSyndrome { iss, ipa }.into());
+    }
+    DeviceNext::Stop(crate::host::errno::enosys().into())
 }
 
 /// Tells a tracer of an access to a device: a store, or a load whose value is to come.
@@ -186,7 +194,10 @@ fn unused_bits(abort: &Abort) -> u32 {
 /// Returns whether the guest accesses memory with the most significant byte first.
 pub(super) fn is_big_endian(vcpu: &mut StoppedVcpu) -> bool {
     let sctlr = vcpu.get(Reg::SCTLR_EL1);
-    if SPSR_EL1::M.get(vcpu.frame().pstate) == SPSR_EL1::M_EL0t {
+    let pstate = vcpu.frame().pstate;
+    if aarch32::is_user(pstate) {
+        aarch32::is_big_endian(pstate)
+    } else if SPSR_EL1::M.get(pstate) == SPSR_EL1::M_EL0t {
         SCTLR_EL1::E0E.is_set(sctlr)
     } else {
         SCTLR_EL1::EE.is_set(sctlr)

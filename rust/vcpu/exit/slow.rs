@@ -6,7 +6,8 @@ use super::{abort, leave, smccc, sysreg, DeferredWork, Exit, GicAccess, Next, Ou
 use crate::arch::cpu;
 use crate::arch::guest_mode::Leave;
 use crate::host::preempt::PreemptDisabled;
-use crate::model::esr::{ErrorExtent, Esr, ExceptionClass};
+use crate::model::aarch32::{self, Coprocessor};
+use crate::model::esr::{ErrorExtent, Esr, ExceptionClass, SysregAccess};
 use crate::model::smccc::NOT_SUPPORTED;
 use crate::model::sysreg::regs::SPSR_EL1;
 use crate::vcpu::context::StoppedVcpu;
@@ -20,11 +21,10 @@ pub(in crate::vcpu) fn handle(
 ) -> Next {
     let esr = Esr::new(vcpu.frame().syndrome.esr);
     if SPSR_EL1::nRW.is_set(vcpu.frame().pstate) {
-        count_other(vcpu, esr.class());
-        // The guest went to AArch32, which its identification registers say it does not have, but
-        // the CPU has. Nothing here knows how to go on from there; it runs again when userspace has
-        // set a PSTATE that it can run.
-        return leave(Exit::FailEntry);
+        if let Some(next) = aarch32(vcpu, esr) {
+            count_other(vcpu, esr.class());
+            return next;
+        }
     }
     match esr.class() {
         ExceptionClass::Hvc => smccc::call(vcpu),
@@ -50,6 +50,57 @@ pub(in crate::vcpu) fn handle(
             other(vcpu, esr)
         }
     }
+}
+
+/// Handles what is another thing in AArch32; `None`: the exit is handled as one of AArch64.
+#[cold]
+fn aarch32(vcpu: &mut StoppedVcpu, esr: Esr) -> Option<Next> {
+    let pstate = vcpu.frame().pstate;
+    if !aarch32::is_user(pstate) || !vcpu.frozen.features().aarch32() {
+        // The guest went where its identification registers say it cannot go, but the CPU can. It
+        // runs again when userspace has set a PSTATE that it can run.
+        return Some(leave(Exit::FailEntry));
+    }
+    if !aarch32::runs(esr, pstate) {
+        vcpu.skip();
+        return Some(Next::Resume);
+    }
+    if !matches!(
+        esr.class(),
+        ExceptionClass::Cp15 | ExceptionClass::Cp15Double
+    ) {
+        return None;
+    }
+    let done = Coprocessor::new(esr).is_some_and(|access| coprocessor(vcpu, access));
+    if done {
+        vcpu.skip();
+    } else {
+        vcpu.inject_undefined();
+    }
+    Some(Next::Resume)
+}
+
+/// Accesses a register that AArch64 has as well. False: there is none.
+fn coprocessor(vcpu: &mut StoppedVcpu, access: Coprocessor) -> bool {
+    const LOW: u64 = u32::MAX as u64;
+    let low = vcpu.x(access.rt) & LOW;
+    let value = match access.rt2 {
+        Some(rt2) => vcpu.x(rt2) << 32 | low,
+        None => low,
+    };
+    // What the register gets or gives goes by way of the first of the two.
+    vcpu.set_x(access.rt, value);
+    let as_sysreg = SysregAccess::new(access.register, access.rt, access.read);
+    let done = matches!(
+        sysreg::access(vcpu, None, as_sysreg),
+        Outcome::Done | Outcome::Reload
+    );
+    let value = vcpu.x(access.rt);
+    vcpu.set_x(access.rt, value & LOW);
+    if let Some(rt2) = access.rt2.filter(|_| access.read && done) {
+        vcpu.set_x(rt2, value >> 32);
+    }
+    done
 }
 
 /// Counts an exit of a kind that the vector has not counted, since it may answer none of it.
@@ -81,6 +132,7 @@ fn other(vcpu: &mut StoppedVcpu, esr: Esr) -> Next {
         ExceptionClass::BreakpointLower
         | ExceptionClass::WatchpointLower
         | ExceptionClass::SoftwareStepLower
+        | ExceptionClass::Bkpt
         | ExceptionClass::Brk
             if vcpu.debugger.is_some() =>
         {

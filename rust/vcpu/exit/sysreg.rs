@@ -60,7 +60,7 @@ fn fetch(vcpu: &mut VcpuContext, storage: Storage) -> u64 {
         Storage::Id(id) => id_register(vcpu, id),
         Storage::Timer(reg) => vcpu.read_timer(reg),
         Storage::Gic(GicReg::Sre) => CpuIf::SRE,
-        Storage::Gic(_) | Storage::OsLock | Storage::SetWay => 0,
+        Storage::Gic(_) | Storage::OsLock | Storage::SetWay | Storage::Fpmr => 0,
         Storage::CacheGeometry => {
             let ctr = id_register(vcpu, IdReg::CTR);
             let csselr = vcpu.get(Reg::CSSELR_EL1);
@@ -94,7 +94,7 @@ fn store(vcpu: &mut VcpuContext, live: Option<Live<'_>>, storage: Storage, value
         // or were to be switched off: the memory is cleaned when they are switched.
         Storage::SetWay if cpu::features().fwb || vcpu.watches_caches() => {}
         Storage::SetWay => return Outcome::NeedsClean,
-        Storage::Id(_) | Storage::CacheGeometry | Storage::Const(_) => {}
+        Storage::Id(_) | Storage::CacheGeometry | Storage::Const(_) | Storage::Fpmr => {}
     }
     Outcome::Done
 }

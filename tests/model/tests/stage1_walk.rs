@@ -43,6 +43,51 @@ fn four_levels_of_4_kib() {
     );
 }
 
+/// With FEAT_LPA2: a level more for 52 bits with 4 KiB, and addresses of 52 bits.
+#[test]
+fn five_levels_of_4_kib() {
+    const DS: u64 = 1 << 59;
+    let va = 9 << 48 | 5 << 39 | 6 << 30 | 7 << 21 | 8 << 12 | 0x123;
+    let ttbr = 0x4000_0000 | 0b1010 << 2 | 1;
+    // 51:50 are in 9:8.
+    let far = 2 << 8 | 1 << 49 | 0x5000_0000;
+    let walk = Walk::new(tcr((12, 0), (12, 2)) | DS, [ttbr, 0], va);
+    assert_eq!(
+        path(walk, &[far, 0x6000_0000, 0x7000_0000, 0x8000_0000, 0]),
+        [
+            (-1, 0xa << 48 | 0x4000_0048),
+            (0, 0xa << 48 | 0x5000_0028),
+            (1, 0x6000_0030),
+            (2, 0x7000_0038),
+            (3, 0x8000_0040)
+        ]
+    );
+    // Without it the same bits are attributes, and there are four levels.
+    let walk = Walk::new(tcr((16, 0), (16, 2)), [0x4000_0000, 0], va).expect("a walk");
+    let next = walk.next(3 << 8 | 0x5000_0003).expect("a table");
+    assert_eq!(next.descriptor().raw(), 0x5000_0030);
+    // 16 KiB: four levels; a block of level 2 ends it.
+    let walk = Walk::new(tcr((12, 2), (12, 1)) | DS, [0x4000_0000, 0], 0x123_4567).expect("a walk");
+    assert_eq!(walk.level(), 0);
+    let block = walk.next(3).and_then(|walk| walk.next(3)).expect("a walk");
+    assert_eq!(block.level(), 2);
+    let end = block.end(1 << 8 | 0x4000_0001).expect("a block");
+    assert_eq!(end.raw(), 1 << 50 | 0x4123_4567);
+}
+
+/// With FEAT_LPA: addresses of 52 bits with 64 KiB, where TCR_EL1.IPS says so.
+#[test]
+fn wide_addresses_with_64_kib() {
+    const IPS_52: u64 = 6 << 32;
+    let start = |ips| Walk::new(tcr((12, 1), (12, 3)) | ips, [0x4000_0000 | 3 << 2, 0], 0);
+    let wide = start(IPS_52).expect("a walk");
+    assert_eq!(wide.descriptor().raw(), 3 << 48 | 0x4000_0000);
+    let next = wide.next(0xf_5000_0000 | 0xa << 12 | 3).expect("a table");
+    assert_eq!(next.descriptor().raw(), 0xa << 48 | 0xf_5000_0000);
+    let narrow = start(5 << 32).expect("a walk");
+    assert_eq!(narrow.descriptor().raw(), 0x4000_0000);
+}
+
 #[test]
 fn where_a_walk_begins() {
     // Granule, TxSZ: the level, and where the first descriptor of the last address of the lower half is.
@@ -124,9 +169,9 @@ fn where_an_address_leads() {
 proptest! {
     /// Whatever the registers hold, a walk ends, at level 3 at the latest.
     #[test]
-    fn any_walk_ends(tcr: u64, lower: u64, upper: u64, va: u64, tables: [u64; 5]) {
+    fn any_walk_ends(tcr: u64, lower: u64, upper: u64, va: u64, tables: [u64; 6]) {
         let read = path(Walk::new(tcr, [lower, upper], va), &tables);
-        prop_assert!(read.len() <= 4);
+        prop_assert!(read.len() <= 5);
         for pair in read.windows(2) {
             prop_assert_eq!(pair[0].0 + 1, pair[1].0);
         }

@@ -115,13 +115,13 @@ fn an_id_register_read() {
     );
     // Without the register: a read is reported as such with FEAT_IDST, all else is UNDEFINED.
     assert_eq!(esr.undefined_sysreg(true), esr);
-    assert_eq!(esr.undefined_sysreg(false), Esr::undefined());
+    assert_eq!(esr.undefined_sysreg(false), Esr::undefined(true));
     assert_eq!(
         Esr::new(esr.raw() & !1).undefined_sysreg(true),
-        Esr::undefined()
+        Esr::undefined(true)
     );
     let timer = Esr::build(ExceptionClass::Sysreg, 3 << 20 | 3 << 14 | 14 << 10 | 1);
-    assert_eq!(timer.undefined_sysreg(true), Esr::undefined());
+    assert_eq!(timer.undefined_sysreg(true), Esr::undefined(true));
 }
 
 #[test]
@@ -147,7 +147,8 @@ fn waiting() {
 
 #[test]
 fn what_a_guest_is_told() {
-    assert_eq!(Esr::undefined().raw(), 0x0200_0000);
+    assert_eq!(Esr::undefined(true).raw(), 0x0200_0000);
+    assert_eq!(Esr::undefined(false).raw(), 0);
     let (el0, el1) = (0x3c0, 0x3c5);
     assert_eq!(
         Esr::inject_abort(false, el1, FaultStatus::External).raw(),
@@ -238,14 +239,14 @@ proptest! {
     }
 
     #[test]
-    fn taking_an_exception(mode in prop_oneof![Just(0u64), Just(4), Just(5)], flags: u64, pc: u64, vbar: u64, sctlr: u64, vector in 0usize..4) {
+    fn taking_an_exception(mode in prop_oneof![Just(0u64), Just(4), Just(5), Just(0x10)], flags: u64, pc: u64, vbar: u64, sctlr: u64, vector in 0usize..4) {
         let vectors = [Vector::Sync, Vector::Irq, Vector::Fiq, Vector::SError];
         let pstate = flags & 0xffff_ffe0 | mode;
         let after = enter_el1(&Before { pc, pstate, vbar, sctlr }, vectors[vector]);
         prop_assert_eq!(after.elr, pc);
         prop_assert_eq!(after.spsr, pstate);
         // D1.3.1.5: current EL with SP_EL0, current EL with SP_ELx, lower EL.
-        let group = match mode { 4 => 0, 5 => 0x200, _ => 0x400 };
+        let group = match mode { 4 => 0, 5 => 0x200, 0x10 => 0x600, _ => 0x400 };
         prop_assert_eq!(after.pc, (vbar & !0x7ff) + group + 0x80 * vector as u64);
         let bit = |value: u64, n: u32| value >> n & 1;
         // NZCV 31:28 and DIT 24 stay, DAIF 9:6 are set, EL1h.

@@ -8,7 +8,6 @@ use proptest::prelude::*;
 const CONFIG: IdConfig = IdConfig {
     pointer_auth: true,
     gic: true,
-    ipa_bits: 40,
     spectre_v2_unaffected: false,
     meltdown_unaffected: false,
 };
@@ -32,6 +31,7 @@ fn is_signed(register: Encoding, at: u32) -> bool {
         regs::ID_AA64PFR0_EL1::ENCODING => at == 4 || at == 5,
         regs::ID_AA64MMFR0_EL1::ENCODING => at == 6 || at == 7,
         regs::ID_AA64DFR0_EL1::ENCODING => at == 9,
+        regs::ID_AA64MMFR4_EL1::ENCODING => at == 6,
         _ => false,
     }
 }
@@ -81,6 +81,8 @@ fn is_special(register: Encoding, at: u32) -> bool {
         regs::ID_AA64PFR0_EL1::ENCODING => at == 6,
         // TGRAN16_2, TGRAN64_2, TGRAN4_2: 1 is "no".
         regs::ID_AA64MMFR0_EL1::ENCODING => (8..=10).contains(&at),
+        // Fields of one bit each.
+        regs::ID_AA64FPFR0_EL1::ENCODING => true,
         // SpecSEI: higher promises less.
         regs::ID_AA64MMFR1_EL1::ENCODING => at == 6,
         _ => false,
@@ -89,8 +91,8 @@ fn is_special(register: Encoding, at: u32) -> bool {
 
 proptest! {
     #[test]
-    fn a_guest_never_has_more_than_the_host(host in hosts(), pointer_auth: bool, gic: bool, ipa_bits in 32u8..=52) {
-        let guest = IdRegs::for_guest(&host, &IdConfig { pointer_auth, gic, ipa_bits, ..CONFIG });
+    fn a_guest_never_has_more_than_the_host(host in hosts(), pointer_auth: bool, gic: bool) {
+        let guest = IdRegs::for_guest(&host, &IdConfig { pointer_auth, gic, ..CONFIG });
         for reg in feature_registers() {
             for at in 0..16 {
                 let (have, seen) = (nibble(host.get(reg), at), nibble(guest.get(reg), at));
@@ -101,11 +103,6 @@ proptest! {
                         "{:?} bits {}: host {}, guest {}", register, 4 * at, have, seen
                     );
                 }
-            }
-        }
-        for crm in 1..4 {
-            for op2 in 0..8 {
-                prop_assert_eq!(guest.get(id(Encoding::new(3, 0, 0, crm, op2))), 0);
             }
         }
     }
@@ -188,15 +185,13 @@ fn a_neoverse_n1() {
     }
     let guest = IdRegs::for_guest(&host, &CONFIG);
     let seen = |encoding| guest.get(id(encoding));
-    assert_eq!(seen(regs::ID_AA64PFR0_EL1::ENCODING), 0x1100_0000_1111_0011);
+    assert_eq!(seen(regs::ID_AA64PFR0_EL1::ENCODING), 0x1100_0000_1111_1112);
     assert_eq!(seen(regs::ID_AA64PFR1_EL1::ENCODING), 0x20);
-    assert_eq!(seen(regs::ID_AA64DFR0_EL1::ENCODING), 0xf0_1030_5006);
+    assert_eq!(seen(regs::ID_AA64DFR0_EL1::ENCODING), 0x1030_5008);
     assert_eq!(seen(regs::ID_AA64ISAR0_EL1::ENCODING), 0x1000_1021_1120);
     assert_eq!(seen(regs::ID_AA64ISAR1_EL1::ENCODING), 0x10_0001);
-    // 40 bits of address; EL2's granules: none; SNSMEM is EL3's.
-    assert_eq!(seen(regs::ID_AA64MMFR0_EL1::ENCODING), 0x111_0010_0122);
-    // VHE and VMIDBits are EL2's.
-    assert_eq!(seen(regs::ID_AA64MMFR1_EL1::ENCODING), 0x1021_2002);
+    assert_eq!(seen(regs::ID_AA64MMFR0_EL1::ENCODING), 0x10_1125);
+    assert_eq!(seen(regs::ID_AA64MMFR1_EL1::ENCODING), 0x1021_2122);
     assert_eq!(seen(regs::ID_AA64MMFR2_EL1::ENCODING), 0x1011);
     assert_eq!(seen(regs::CTR_EL0::ENCODING), 0x8444_c004);
     assert_eq!(seen(regs::MIDR_EL1::ENCODING), 0x414f_d0c1);
@@ -252,30 +247,6 @@ fn configuration() {
         }
     )
     .has_pointer_auth());
-    for (bits, range) in [
-        (32, 0),
-        (36, 1),
-        (39, 1),
-        (40, 2),
-        (42, 3),
-        (44, 4),
-        (47, 4),
-        (48, 5),
-        (52, 5),
-    ] {
-        let guest = IdRegs::for_guest(
-            &all,
-            &IdConfig {
-                ipa_bits: bits,
-                ..CONFIG
-            },
-        );
-        assert_eq!(
-            guest.get(id(regs::ID_AA64MMFR0_EL1::ENCODING)) & 15,
-            range,
-            "{bits} bits"
-        );
-    }
 }
 
 #[test]
@@ -284,8 +255,6 @@ fn features_that_are_not_virtualised_are_hidden() {
     let guest = IdRegs::for_guest(&host(&[0x7777_7777_7777_7777; HOST_SOURCES.len()]), &CONFIG);
     let hidden = [
         (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::SVE),
-        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL2),
-        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL3),
         (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::AMU),
         (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::MPAM),
         (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::SME),
@@ -296,13 +265,9 @@ fn features_that_are_not_virtualised_are_hidden() {
         (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::PMSVer),
         (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::TraceBuffer),
         (ID_AA64ISAR1_EL1::ENCODING, ID_AA64ISAR1_EL1::LS64),
-        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::FGT),
-        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::VH),
-        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::HCX),
         (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::NV),
         (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::CCIDX),
-        (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::FWB),
-        (ID_AA64MMFR3_EL1::ENCODING, ID_AA64MMFR3_EL1::S1PIE),
+        (ID_AA64MMFR3_EL1::ENCODING, ID_AA64MMFR3_EL1::S1POE),
     ];
     for (encoding, field) in hidden {
         assert_eq!(
@@ -312,14 +277,6 @@ fn features_that_are_not_virtualised_are_hidden() {
             field.shift()
         );
     }
-    assert_eq!(
-        guest.field(ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::DoubleLock),
-        15
-    );
-    assert_eq!(
-        guest.field(ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::DebugVer),
-        6
-    );
     assert_eq!(
         guest.field(ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::CSV2),
         1
@@ -335,8 +292,55 @@ fn features_that_are_the_hosts() {
         (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::ECV),
         (ID_AA64ISAR2_EL1::ENCODING, ID_AA64ISAR2_EL1::WFxT),
         (ID_AA64ISAR2_EL1::ENCODING, ID_AA64ISAR2_EL1::MOPS),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN4),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN16),
     ] {
         assert_eq!(guest.field(encoding, field), 2, "{encoding:?}");
+    }
+}
+
+/// What is of EL2, EL3 or an external debugger alone is as the host has it, and as KVM shows it.
+/// Where it is not writable KVM takes nothing else of a VM that comes.
+#[test]
+fn what_is_not_of_el1_is_the_hosts() {
+    use regs::*;
+    let guest = IdRegs::for_guest(&host(&[0x2222_2222_2222_2222; HOST_SOURCES.len()]), &CONFIG);
+    for (encoding, field, writable) in [
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL0, true),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL1, true),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL2, true),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL3, true),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::SEL2, true),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::PARANGE, true),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::SNSMEM, true),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN4_2, true),
+        (
+            ID_AA64MMFR0_EL1::ENCODING,
+            ID_AA64MMFR0_EL1::TGRAN16_2,
+            true,
+        ),
+        (
+            ID_AA64MMFR0_EL1::ENCODING,
+            ID_AA64MMFR0_EL1::TGRAN64_2,
+            true,
+        ),
+        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::FGT, true),
+        (
+            ID_AA64MMFR1_EL1::ENCODING,
+            ID_AA64MMFR1_EL1::VMIDBits,
+            false,
+        ),
+        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::VH, false),
+        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::HCX, true),
+        (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::FWB, false),
+        (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::EVT, false),
+        (ID_AA64MMFR4_EL1::ENCODING, ID_AA64MMFR4_EL1::E2H0, false),
+        (ID_AA64MMFR4_EL1::ENCODING, ID_AA64MMFR4_EL1::NV_frac, true),
+    ] {
+        let name = format!("{encoding:?} bit {}", field.shift());
+        assert_eq!(guest.field(encoding, field), 2, "{name}");
+        let mask = field.mask();
+        assert_eq!(id(encoding).writable() & mask == mask, writable, "{name}");
     }
 }
 
@@ -345,19 +349,18 @@ fn features_that_stop_at_a_version() {
     use regs::*;
     let guest = IdRegs::for_guest(&host(&[0x7777_7777_7777_7777; HOST_SOURCES.len()]), &CONFIG);
     for (encoding, field, most) in [
-        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL0, 1),
-        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::EL1, 1),
-        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::RAS, 1),
+        (ID_AA64PFR0_EL1::ENCODING, ID_AA64PFR0_EL1::RAS, 2),
+        (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::RAS_frac, 1),
+        (ID_AA64DFR0_EL1::ENCODING, ID_AA64DFR0_EL1::DebugVer, 7),
         (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::CSV2_frac, 1),
         (ID_AA64PFR1_EL1::ENCODING, ID_AA64PFR1_EL1::SSBS, 7),
-        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN4, 0),
-        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN16, 1),
-        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN4_2, 1),
-        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN16_2, 1),
-        (ID_AA64MMFR0_EL1::ENCODING, ID_AA64MMFR0_EL1::TGRAN64_2, 1),
-        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::HAFDBS, 2),
+        (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::HAFDBS, 3),
         (ID_AA64MMFR1_EL1::ENCODING, ID_AA64MMFR1_EL1::PAN, 7),
         (ID_AA64MMFR2_EL1::ENCODING, ID_AA64MMFR2_EL1::VARange, 1),
+        (ID_AA64MMFR3_EL1::ENCODING, ID_AA64MMFR3_EL1::TCRX, 1),
+        (ID_AA64MMFR3_EL1::ENCODING, ID_AA64MMFR3_EL1::SCTLRX, 1),
+        (ID_AA64MMFR3_EL1::ENCODING, ID_AA64MMFR3_EL1::S1PIE, 1),
+        (ID_AA64PFR2_EL1::ENCODING, ID_AA64PFR2_EL1::FPMR, 1),
     ] {
         assert_eq!(
             guest.field(encoding, field),
@@ -384,10 +387,11 @@ fn lower_is_not_always_safer() {
         [4, 5, 6, 15].map(|v| set(M1::ENCODING, M1::SpecSEI, v)),
         [false, true, true, true]
     );
+    // 0 is "as at stage 1", 1 is none, the others say how far.
     for field in [M0::TGRAN4_2, M0::TGRAN16_2, M0::TGRAN64_2] {
         assert_eq!(
-            [0, 1, 2, 3].map(|v| set(M0::ENCODING, field, v)),
-            [false, true, false, false]
+            [0, 1, 2, 3, 5].map(|v| set(M0::ENCODING, field, v)),
+            [false, true, false, false, true]
         );
     }
 }
@@ -452,8 +456,9 @@ fn the_interrupt_controller_is_settled_last() {
 }
 
 #[test]
-fn aarch32_registers_take_anything_and_keep_nothing() {
-    let limit = IdRegs::for_guest(&host(&[u64::MAX; HOST_SOURCES.len()]), &CONFIG);
+fn without_aarch32_its_registers_take_anything_and_keep_nothing() {
+    // EL0 is 1.
+    let limit = IdRegs::for_guest(&host(&[0; HOST_SOURCES.len()]), &CONFIG);
     let mut ids = limit.clone();
     for crm in 1..4 {
         for op2 in 0..8 {
@@ -467,9 +472,63 @@ fn aarch32_registers_take_anything_and_keep_nothing() {
                 "{crm} {op2}"
             );
             assert_eq!(ids.set(&limit, reg, 0, false), Ok(()));
-            assert_eq!((ids.get(reg), reg.writable()), (0, 0));
+            assert_eq!(ids.get(reg), 0);
+            assert_eq!(reg.writable(), if zero { 0 } else { u64::from(u32::MAX) });
         }
     }
+}
+
+#[test]
+fn with_aarch32_its_registers_are_the_hosts() {
+    use regs::{ID_AA64PFR0_EL1 as P, ID_DFR0_EL1 as D, ID_MMFR0_EL1 as M0, ID_MMFR4_EL1 as M4};
+    let mut host = host(&[0; HOST_SOURCES.len()]);
+    let pfr0 = id(P::ENCODING);
+    host.assign(pfr0, P::EL0.with(host.get(pfr0), P::EL0_AARCH32));
+    for reg in IdReg::aarch32_features() {
+        host.assign(reg, 0x3333_3333);
+    }
+    host.assign(id(D::ENCODING), 0x333_333b);
+    host.assign(id(M0::ENCODING), 0xf333_3f33);
+    let limit = IdRegs::for_guest(&host, &CONFIG);
+    assert!(limit.has_aarch32());
+    let set = |encoding, value| {
+        limit
+            .clone()
+            .set(&limit, id(encoding), value, false)
+            .is_ok()
+    };
+    let ordinary = IdReg::aarch32_features()
+        .filter(|reg| ![D::ENCODING, M0::ENCODING, M4::ENCODING].contains(&reg.encoding()));
+    let mut count = 0;
+    for reg in ordinary {
+        assert_eq!(limit.get(reg), 0x3333_3333);
+        for at in (0..32).step_by(4) {
+            let (more, less) = (1 << at, 3 << at);
+            assert!(!set(reg.encoding(), 0x3333_3333 + more), "{reg:?}");
+            assert!(set(reg.encoding(), 0x3333_3333 - less), "{reg:?}");
+        }
+        assert!(!set(reg.encoding(), 0x1_3333_3333));
+        count += 1;
+    }
+    assert_eq!(count, 17);
+    // No PMU, and self-hosted debug no later than Armv8.8's and no earlier than Armv8's; a PMU of
+    // another kind is none.
+    assert_eq!(limit.get(id(D::ENCODING)), 0x033_333a);
+    for (value, fine) in [
+        (0x033_333a, true),
+        (0x033_3336, true),
+        (0x033_3335, false),
+        (0x033_333b, false),
+        (0xf33_333a, true),
+        (0x333_333a, false),
+    ] {
+        assert_eq!(set(D::ENCODING, value), fine, "{value:#x}");
+    }
+    // Shareability is a number with a sign; SError by speculation may be there at any time.
+    assert!(set(M0::ENCODING, 0xf333_3f33) && !set(M0::ENCODING, 0x0333_3f33));
+    assert!(set(M0::ENCODING, 0xe333_3e33) && !set(M0::ENCODING, 0xf333_3033));
+    assert_eq!(limit.get(id(M4::ENCODING)), 0x3033_3333);
+    assert!(set(M4::ENCODING, 0x3033_3334) && !set(M4::ENCODING, 0x3033_3332));
 }
 
 #[test]

@@ -205,9 +205,7 @@ fn rows_make_sense() {
 fn what_loft_does_not_virtualise_has_no_row() {
     use regs::*;
     let hidden = [
-        TCR2_EL1::ENCODING,
-        SCTLR2_EL1::ENCODING,
-        PIR_EL1::ENCODING,
+        POR_EL1::ENCODING,
         POR_EL0::ENCODING,
         ZCR_EL1::ENCODING,
         SMCR_EL1::ENCODING,
@@ -251,10 +249,11 @@ fn features_decide_what_exists() {
     let key = lookup(regs::APIAKEYLO_EL1::ENCODING).expect("a row");
     let sgi = lookup(regs::ICC_SGI1R_EL1::ENCODING).expect("a row");
     let ras = lookup(regs::ERRIDR_EL1::ENCODING).expect("a row");
+    let injection = lookup(regs::ERXPFGF_EL1::ENCODING).expect("a row");
     let lor = lookup(regs::LORC_EL1::ENCODING).expect("a row");
     let counter = lookup(regs::CNTPCTSS_EL0::ENCODING).expect("a row");
     let nothing = GuestFeatures::new(&IdRegs::new(), false);
-    for row in [key, sgi, ras, lor, counter] {
+    for row in [key, sgi, ras, injection, lor, counter] {
         assert!(
             !row.exists(nothing) && !row.is_listed(nothing),
             "{}",
@@ -289,8 +288,50 @@ fn features_decide_what_exists() {
         regs::ID_AA64ISAR2_EL1::ENCODING,
         regs::ID_AA64ISAR2_EL1::WFxT.of(2),
     );
+    // Version 1.1 of FEAT_RAS is in either of two fields.
+    assert!(!injection.exists(GuestFeatures::new(&ids, true)));
+    let mut frac = ids.clone();
+    frac.assign(IdReg::AA64PFR1, regs::ID_AA64PFR1_EL1::RAS_frac.of(1));
+    assert!(injection.exists(GuestFeatures::new(&frac, true)));
+    ids.assign(IdReg::AA64PFR0, regs::ID_AA64PFR0_EL1::RAS.of(2));
+    for (row, register, field) in [
+        (
+            regs::TCR2_EL1::ENCODING,
+            regs::ID_AA64MMFR3_EL1::ENCODING,
+            regs::ID_AA64MMFR3_EL1::TCRX,
+        ),
+        (
+            regs::SCTLR2_EL1::ENCODING,
+            regs::ID_AA64MMFR3_EL1::ENCODING,
+            regs::ID_AA64MMFR3_EL1::SCTLRX,
+        ),
+        (
+            regs::PIR_EL1::ENCODING,
+            regs::ID_AA64MMFR3_EL1::ENCODING,
+            regs::ID_AA64MMFR3_EL1::S1PIE,
+        ),
+        (
+            regs::FPMR::ENCODING,
+            regs::ID_AA64PFR2_EL1::ENCODING,
+            regs::ID_AA64PFR2_EL1::FPMR,
+        ),
+    ] {
+        let row = lookup(row).expect("a row");
+        assert!(
+            !row.is_listed(GuestFeatures::new(&ids, true)),
+            "{}",
+            row.name
+        );
+        let mut with = ids.clone();
+        with.assign(IdReg::new(register).expect("an ID register"), field.of(1));
+        assert!(
+            row.is_listed(GuestFeatures::new(&with, true)),
+            "{}",
+            row.name
+        );
+    }
     let all = GuestFeatures::new(&ids, true);
-    for row in [key, sgi, ras, lor, counter] {
+    for row in [key, sgi, ras, injection, lor, counter] {
         assert!(row.exists(all), "{}", row.name);
     }
     assert!(all.idst() && all.timed_waits());
