@@ -371,23 +371,32 @@ fn enter(vcpu: &mut StoppedVcpu, handle: &VcpuHandle, irq: &mut IrqSection) -> O
     let mut guest = GuestContext::enter(irq.token());
     let leave = loop {
         let leave = entered.run(guest.token());
-        // A store that an ioeventfd waits for takes the shortest way that leads through the host's
-        // world, since somebody is woken: nothing of the guest's is taken out of the CPU.
-        if leave != Leave::Store || entered.frame().has_error() {
+        // A store that an ioeventfd waits for, and an interrupt for a vCPU that sleeps, take the
+        // shortest way that leads through the host's world, since somebody is woken: nothing of the
+        // guest's is taken out of the CPU.
+        if !matches!(leave, Leave::Store | Leave::Interrupt) || entered.frame().has_error() {
             break leave;
         }
         if trace::is_on() {
-            break Leave::Sync;
+            break match leave {
+                Leave::Store => Leave::Sync,
+                _ => leave,
+            };
         }
-        let signalled = {
+        let told = {
             let stopped = entered.between_runs();
             let _watched = RcuActive::new(guest.token());
-            mmio::store(stopped, irq.token().preempt())
+            match leave {
+                Leave::Store => mmio::store(stopped, irq.token().preempt()),
+                _ => stopped.wake_few(),
+            }
         };
-        if !signalled {
+        if !told {
             break leave;
         }
-        entered.count(Count::Ioeventfd);
+        if leave == Leave::Store {
+            entered.count(Count::Ioeventfd);
+        }
         if entry_virt::work_pending() || handle.has_requests() {
             break Leave::Interrupt;
         }

@@ -252,6 +252,11 @@ impl After {
     pub(crate) fn is_empty(&self) -> bool {
         self.kicks.is_empty() && !self.any_deactivated && self.lpis.is_none()
     }
+
+    /// Returns whether vCPUs are to be told of interrupts, and nothing else is to be done.
+    pub(crate) fn is_only_kicks(&self) -> bool {
+        !self.kicks.is_empty() && !self.any_deactivated && self.lpis.is_none()
+    }
 }
 
 impl Notify for After {

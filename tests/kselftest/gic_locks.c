@@ -194,3 +194,57 @@ TEST_SECONDS(one_to_all_of_many, 60)
 		CHECK_EQ(pending, 1 << 2);
 	}
 }
+
+#define SGIS 16
+
+/* SGIs to vCPUs that do not run, and with each of them one to itself, which comes at once and not only with its next exit. */
+static u64 targets;
+
+static void guest_to_sleepers(u64 cpu)
+{
+	set_up(cpu);
+	for (u32 n = 0; n < SGIS; n++)
+		gic_enable(n);
+	GUEST_SYNC(1);
+	for (u32 n = 0; n < SGIS; n++) {
+		gic_sgi(n, READ_ONCE(targets));
+		for (u32 i = 0; i < 1000 && READ_ONCE(sgis[0]) == n; i++)
+			;
+		GUEST_CHECK_EQ(READ_ONCE(sgis[0]), n + 1);
+	}
+	GUEST_SYNC(2);
+}
+
+/* Returns how often the sender was left for an interrupt, one for somebody else included. */
+static u64 left_for_sleepers(u32 sleepers)
+{
+	struct vm *vm = vm_create(.main = guest_to_sleepers, .gic = true, .bystanders = sleepers);
+	int fd = stats_of(vm->vcpus[0].fd);
+	u64 left;
+
+	VM_GLOBAL(vm, targets) = (2UL << sleepers) - 1;
+	vcpu_sync(&vm->vcpus[0], 1);
+	left = counter(fd, "irq_exits_left");
+	vcpu_sync(&vm->vcpus[0], 2);
+	left = counter(fd, "irq_exits_left") - left;
+	vcpu_done(&vm->vcpus[0]);
+	for (u32 i = 1; i <= sleepers; i++) {
+		u32 pending;
+
+		CHECK_OK(attr_get(vm->gic, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, (u64)i << KVM_DEV_ARM_VGIC_V3_MPIDR_SHIFT | GICR_ISPENDR0,
+				  &pending));
+		CHECK_EQ(pending, (1 << SGIS) - 1);
+	}
+	return left;
+}
+
+/* Who has to be woken up by the host is woken while the sender's interrupts and timers stay in the CPU, if they are few. */
+TEST(sleepers_are_told_at_once)
+{
+	const u64 few = left_for_sleepers(4), many = left_for_sleepers(5);
+
+	ktap_note("%d SGIs: left %lu times for 4, %lu times for 5", SGIS, few, many);
+	/* The host's own ticks are among them. */
+	if (!ktap_on_kvm())
+		CHECK(few < SGIS && many >= SGIS);
+}

@@ -33,19 +33,17 @@ impl VcpuContext {
     }
 
     /// Puts what is new into the list registers at once, in a fast exit. True if the guest may go
-    /// on.
+    /// on; false if others have to be told of something first. The list registers are right in any
+    /// case.
     pub(crate) fn refresh_lists(&mut self) -> bool {
         if self.frozen.gic().is_none() {
             return false;
         }
         self.take_lists(Ctls::read().lines());
         self.after.kicks.remove(self.id);
-        if !self.after.is_empty() {
-            return false;
-        }
         self.fill_lists();
         self.interface.write();
-        true
+        self.after.is_empty()
     }
 
     /// Gives the list registers' contents back to the model, in a fast exit.
@@ -77,6 +75,26 @@ impl VcpuContext {
 }
 
 impl StoppedVcpu {
+    /// Wakes up the vCPUs that a fast exit could not tell of their interrupts, between two runs.
+    /// False, and nothing done, if that is not all that is left to be done, or if they are many:
+    /// interrupts are off.
+    pub(crate) fn wake_few(&mut self) -> bool {
+        const FEW: usize = 4;
+        let this = &mut self.0;
+        let after = &mut this.after;
+        let Some(peers) = this.frozen.peers() else {
+            return false;
+        };
+        if !after.is_only_kicks() || after.kicks.contains(this.id) || after.kicks.len() > FEW {
+            return false;
+        }
+        for peer in after.kicks.iter().filter_map(|id| peers.get(id.index())) {
+            peer.interrupt();
+        }
+        after.kicks = Default::default();
+        true
+    }
+
     /// Takes the CPU interface along as KVM_RUN begins, with what userspace has set.
     pub(crate) fn take_interface(&mut self) {
         if let Some(interface) = self.handle.take_interface() {
