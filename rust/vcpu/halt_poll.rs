@@ -66,41 +66,45 @@ impl HaltPoll {
         loaded: &mut Loaded<'_, StoppedVcpu>,
         end: Option<u64>,
     ) -> Result {
-        let left = end.map(|end| loaded.with(|vcpu| vcpu.ticks_until(end)));
-        if left == Some(0) || handle.has_requests() || loaded.with(StoppedVcpu::has_interrupt) {
+        // The VMM may have lowered it.
+        let most = i64::try_from(vm.max_poll_ns()).unwrap_or(i64::MAX);
+        self.ns = self.ns.min(most);
+        let polls = self.polls();
+        let (left, timer) = loaded.with(|vcpu| {
+            let left = end.map(|end| vcpu.ticks_until(end));
+            (left, vcpu.next_timer())
+        });
+        // Who does not poll asks for an interrupt on its way to sleep.
+        if left == Some(0)
+            || handle.has_requests()
+            || polls && loaded.with(StoppedVcpu::has_interrupt)
+        {
             if trace::is_on() {
                 trace::kvm_vcpu_wakeup(0, false);
             }
             return Ok(());
         }
+        let begun = time::monotonic_ns();
         let deadline = {
-            let timer = loaded.with(|vcpu| vcpu.next_timer());
             let ticks = [left, timer].into_iter().flatten().min();
             let hz = Frequency::new(features().counter_hz);
             match (ticks, hz) {
-                (Some(ticks), Some(hz)) => {
-                    time::monotonic_ns().saturating_add_unsigned(hz.to_ns(ticks))
-                }
+                (Some(ticks), Some(hz)) => begun.saturating_add_unsigned(hz.to_ns(ticks)),
                 _ => rcuwait::NEVER,
             }
         };
         let stats = &handle.stats;
-        let most = i64::try_from(vm.max_poll_ns()).unwrap_or(i64::MAX);
-        // The VMM may have lowered it.
-        self.ns = self.ns.min(most);
-        let begun = time::monotonic_ns();
-        let found = self.poll(handle, begun, deadline);
-        let looked = if self.polls() {
-            time::monotonic_ns().saturating_sub(begun)
-        } else {
-            0
-        };
-        if found {
-            stats.polled(looked.unsigned_abs(), true);
-            if trace::is_on() {
-                trace::kvm_vcpu_wakeup(looked.unsigned_abs(), false);
+        let mut looked = 0;
+        if polls {
+            let found = self.poll(handle, begun, deadline);
+            looked = time::monotonic_ns().saturating_sub(begun);
+            if found {
+                stats.polled(looked.unsigned_abs(), true);
+                if trace::is_on() {
+                    trace::kvm_vcpu_wakeup(looked.unsigned_abs(), false);
+                }
+                return Ok(());
             }
-            return Ok(());
         }
         let (mut questions, mut done) = (0_u32, false);
         stats.waits(true);
@@ -110,10 +114,14 @@ impl HaltPoll {
             done
         });
         stats.waits(false);
-        let waited = time::monotonic_ns().saturating_sub(begun);
         // Not if there was something, or a signal, when it was first asked for.
         let slept = questions > 1 || !done && result.is_ok();
-        if self.polls() {
+        let waited = if slept || polls {
+            time::monotonic_ns().saturating_sub(begun)
+        } else {
+            0
+        };
+        if polls {
             stats.polled(looked.unsigned_abs(), !slept);
         }
         if slept {
@@ -123,7 +131,11 @@ impl HaltPoll {
         if trace::is_on() {
             trace::kvm_vcpu_wakeup(waited.unsigned_abs(), slept);
         }
-        *self = self.after(waited, most);
+        if slept || polls {
+            *self = self.after(waited, most);
+        }
+        // The way into the guest looks at the interrupts, so it need not be asked to.
+        handle.take_interrupt();
         result
     }
 }
