@@ -484,7 +484,7 @@ impl StoppedVcpu {
                 guest_mode::set_serror_syndrome(syndrome);
             }
         }
-        self.fill_lists();
+        self.fill_lists_at_entry();
         self.interface.write();
     }
 

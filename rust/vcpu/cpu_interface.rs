@@ -80,6 +80,19 @@ impl CpuInterface {
         self.lists.linked
     }
 
+    /// Does what [`CpuInterface::fill`] does where the model has nothing for the vCPU; false, and
+    /// nothing done, where it has.
+    #[inline(always)]
+    pub(super) fn fill_with_nothing(&mut self, gic: &GicModel, id: VcpuId) -> bool {
+        // As in `fill`.
+        let nothing = !gic.has_work(id);
+        if nothing {
+            self.filled = false;
+            self.lists.flush_nothing();
+        }
+        nothing
+    }
+
     /// Writes the list registers, from their image.
     pub(super) fn write(&self) {
         gic::write_lists(&self.lists);

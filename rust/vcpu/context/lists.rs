@@ -20,6 +20,18 @@ impl VcpuContext {
         self.timers.wake_idle(linked);
     }
 
+    /// Does what [`VcpuContext::fill_lists`] does, on the way into the guest, where there is mostly
+    /// nothing.
+    #[inline(always)]
+    pub(super) fn fill_lists_at_entry(&mut self) {
+        let gic = self.frozen.gic();
+        if gic.is_some_and(|gic| self.interface.fill_with_nothing(gic, self.id)) {
+            self.timers.wake_idle(TimerSet::NONE);
+        } else {
+            self.fill_lists();
+        }
+    }
+
     /// Folds the list registers back into the model. `lines`: the timers whose lines are up.
     pub(super) fn take_lists(&mut self, lines: TimerSet) {
         self.set_timer_lines(lines);
