@@ -248,3 +248,41 @@ TEST(sleepers_are_told_at_once)
 	if (!ktap_on_kvm())
 		CHECK(few < SGIS && many >= SGIS);
 }
+
+#define WAKE_UPS 8
+
+/* The other one sleeps, with nothing but the SGI to wake it up. */
+static void guest_wakes(u64 cpu)
+{
+	set_up(cpu);
+	if (cpu) {
+		while (!READ_ONCE(stop))
+			wfi();
+		return;
+	}
+	while (READ_ONCE(ready) < 2)
+		;
+	for (u64 n = 1; n <= WAKE_UPS; n++) {
+		GUEST_SYNC(n);
+		if (n == WAKE_UPS)
+			WRITE_ONCE(stop, 1);
+		gic_sgi(2, 1 << 1);
+		while (READ_ONCE(sgis[1]) != n)
+			;
+	}
+}
+
+TEST(sleepers_wake_up)
+{
+	struct vm *vm = vm_create(.main = guest_wakes, .gic = true, .vcpus = 2);
+	int fd = stats_of(vm->vcpus[1].fd);
+
+	vcpu_start(&vm->vcpus[1]);
+	for (u64 n = 1; n <= WAKE_UPS; n++) {
+		vcpu_sync(&vm->vcpus[0], n);
+		while (!stats_counter(fd, "blocking"))
+			sleep_us(1000);
+	}
+	vcpu_done(&vm->vcpus[0]);
+	vcpu_join(&vm->vcpus[1]);
+}
