@@ -430,12 +430,22 @@ impl StoppedVcpu {
     fn renew_control(&mut self) -> bool {
         let (vmid, translation) = self.vm.memory.translation();
         let offsets = &self.vm.offsets;
+        let virtual_offset = offsets.virtual_.load(Relaxed);
+        let physical_offset = offsets.physical.load(Relaxed);
+        let now = self.guest.control();
+        // Mostly, each time that the vCPU is loaded.
+        if (now.vmid, now.virtual_offset, now.physical_offset)
+            == (vmid, virtual_offset, physical_offset)
+            && now.translation == translation
+        {
+            return false;
+        }
         let new = Control {
             translation,
             vmid,
-            virtual_offset: offsets.virtual_.load(Relaxed),
-            physical_offset: offsets.physical.load(Relaxed),
-            ..*self.guest.control()
+            virtual_offset,
+            physical_offset,
+            ..*now
         };
         self.guest.set_control(new)
     }
