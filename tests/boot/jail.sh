@@ -34,7 +34,7 @@ for file in "/proc/$pid"/fd/*; do [ ! -d "$file" ] || fail "it has the directory
 group=/loft/held-$pid.guest
 [ "$(cat "/proc/$pid/cgroup")" = "0::$group" ] || fail "it is in the cgroup $(cat "/proc/$pid/cgroup")"
 [ "$(cat "/sys/fs/cgroup$group/memory.max")" = $(((512 + 128 + 4) << 20)) ] || fail "its memory has no bound"
-[ "$(cat "/sys/fs/cgroup$group/pids.max")" = 258 ] || fail "its threads have no bound"
+[ "$(cat "/sys/fs/cgroup$group/pids.max")" = 259 ] || fail "its threads have no bound"
 [ "$before" = "$(ls /proc/1/root)" ] || fail "others see other files"
 
 said=$(timeout 100 loft exec held -- sh -c 'modprobe virtio_net 2>/dev/null; ifconfig eth0 up && echo written >/root/jailed && sync && echo synced' </dev/null)

@@ -108,7 +108,8 @@ Network:
       machine, if no ADDRESS is given. It is the default where passt is installed; what nobody has asked for does not
       lead to this machine's loopback interface, and is left out with a note where passt does not work.
   tap=NAME[,mac=MAC]
-      A tap device, which has to be there (ip tuntap add NAME mode tap), with the host's vhost-net if it has that.
+      A tap device, which has to be there (ip tuntap add NAME mode tap), with the host's vhost-net if it has that. On one
+      that was made with multi_queue (... mode tap multi_queue) the card has a pair of queues for each vCPU, up to 8.
   none
       No network card.
 

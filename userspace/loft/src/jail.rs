@@ -32,7 +32,7 @@ const BESIDE: u64 = 128 << 20;
 /// The part of the guest's memory that its page tables may need beside: the process's and stage 2
 /// have 8 bytes each for a page of 4 KiB, and this is twice as much.
 const TABLES: u64 = 128;
-/// Threads beside those of vCPUs and of disks.
+/// Threads beside those of vCPUs, of disks and of cards.
 const THREADS: u32 = 256;
 
 /// Who the launcher becomes.

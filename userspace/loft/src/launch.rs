@@ -100,7 +100,8 @@ pub fn main(args: &RunArgs, begun: Instant) -> Result<u8> {
     let go_in = jail.map(|jail| {
         move || {
             let queues = args.cpus.min(u32::from(MAX_QUEUES));
-            let threads = args.cpus.saturating_add((args.disks.len() as u32).saturating_mul(queues));
+            let devices = args.disks.len() + args.nets.len();
+            let threads = args.cpus.saturating_add((devices as u32).saturating_mul(queues));
             jail.enter(&guests::directory(), args.memory, threads)?;
             start_threads()
         }
@@ -437,13 +438,15 @@ fn devices(
     name: &str,
 ) -> Result<Vec<Box<dyn Device>>> {
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    // Of a disk, and pairs of them of a card: one for each vCPU, as far as there can be as many.
+    let queues = u16::try_from(args.cpus).unwrap_or(u16::MAX);
     for (n, disk) in args.disks.iter().enumerate() {
         let serial = disk.serial.clone().unwrap_or_else(|| format!("loft-{n}"));
         let space = disk.stop.then(|| space(gate, name));
         let options = BlockOptions {
             read_only: disk.read_only,
             snapshot: disk.snapshot,
-            queues: u16::try_from(args.cpus).unwrap_or(u16::MAX),
+            queues,
             keep_space: disk.keep_space,
             serial: Some(serial),
             space,
@@ -453,10 +456,11 @@ fn devices(
     for net in nets {
         devices.push(Box::new(match net {
             NetArg::None => continue,
-            NetArg::Tap(tap) => Net::open(&tap.name, &NetOptions { mac: tap.mac, vhost: true })?,
+            NetArg::Tap(tap) => Net::open(&tap.name, &NetOptions { mac: tap.mac, vhost: true, pairs: queues })?,
             NetArg::User(user) => {
                 let socket = socket.take().context("a network has not been started")?;
-                Net::over(socket, passt::PROGRAM, &NetOptions { mac: Some(passt::mac(user)), vhost: false })?
+                let mac = Some(passt::mac(user));
+                Net::over(socket, passt::PROGRAM, &NetOptions { mac, ..NetOptions::default() })?
             }
         }));
     }

@@ -82,8 +82,11 @@ const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
 const KVM_GET_ONE_REG: u64 = 0x4010_aeab;
 const KVM_SET_ONE_REG: u64 = 0x4010_aeac;
 const KVM_SET_GUEST_DEBUG: u64 = 0x4208_ae9b;
-/// TUNSETOFFLOAD (linux/if_tun.h).
+/// VHOST_NET_SET_BACKEND (linux/vhost.h).
+const VHOST_NET_SET_BACKEND: u64 = 0x4008_af30;
+/// TUNSETOFFLOAD and TUNSETQUEUE (linux/if_tun.h).
 const TUNSETOFFLOAD: u64 = 0x4004_54d0;
+const TUNSETQUEUE: u64 = 0x4004_54d9;
 const NOT_EXECUTABLE: &[(u8, u64, u64)] = &[(2, libc::PROT_EXEC as u64, 0)];
 
 /// The signals of a crash, as an argument.
@@ -165,6 +168,14 @@ const DEVICES: &[Call] = &[
     when(libc::SYS_ioctl, &[(1, DRIVER, VHOST), (1, ALL, TUNSETOFFLOAD)]),
 ];
 
+/// To take pairs of a card's queues into use and out of it, and to have their threads started.
+const NET: &[Call] = &[
+    any(libc::SYS_eventfd2),
+    any(libc::SYS_dup),
+    when(libc::SYS_fcntl, &[(1, ALL, libc::F_DUPFD_CLOEXEC as u64)]),
+    when(libc::SYS_ioctl, &[(1, ALL, TUNSETQUEUE), (1, ALL, VHOST_NET_SET_BACKEND)]),
+];
+
 /// Also to connect the messages of a device on PCI to the guest's interrupt controller.
 const VCPU: &[Call] =
     &[when(libc::SYS_ioctl, &[(1, ALL, KVM_RUN), (1, ALL, KVM_IRQFD), (1, ALL, KVM_SET_GSI_ROUTING)])];
@@ -238,9 +249,9 @@ impl Kind {
             Self::Session => &[SESSION, SOCKET, DEVICES, KICK],
             Self::Control => &[CONTROL, SOCKET, START, KICK],
             Self::Vcpu => &[VCPU, DEVICES, KICK],
-            Self::Starter => &[START, ENTER, DISK, SOCKET, MESSAGES, KICK],
+            Self::Starter => &[START, ENTER, DISK, NET, SOCKET, MESSAGES, KICK],
             Self::Disk => &[DISK, KICK],
-            Self::Net => &[SOCKET],
+            Self::Net => &[NET, SOCKET],
             Self::Fs => &[MESSAGES],
             Self::Device => &[],
             Self::Gdb => &[GDB, KICK],
@@ -468,6 +479,20 @@ mod tests {
         };
         goes_on(Kind::Vcpu, route);
         is_ended(Kind::Session, route);
+        let pairs = || {
+            let nothing = [0u64; 5];
+            for request in [0x4004_54d9, 0x4008_af30] {
+                // SAFETY: an ioctl that reads the array, on a descriptor that knows none such.
+                unsafe { libc::ioctl(2, request, &nothing) };
+            }
+        };
+        goes_on(Kind::Net, pairs);
+        is_ended(Kind::Vcpu, pairs);
+        is_ended(Kind::Disk, pairs);
+        is_ended(Kind::Net, || {
+            // SAFETY: VHOST_SET_OWNER has no argument, and the descriptor knows none such.
+            unsafe { libc::ioctl(2, 0xaf01, 0) };
+        });
         let one_reg = || {
             let register = [0u64; 2];
             // SAFETY: an ioctl that reads the array, on a descriptor that knows none such.

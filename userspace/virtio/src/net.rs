@@ -6,32 +6,38 @@
 //! Either way a packet carries the header of 5.1.6 from the guest to the tap and back as it is
 //! (IFF_VNET_HDR), so checksums and segmentation that one side has left undone are done by whoever
 //! needs them done.
+//!
+//! On a tap with several queues the card has several pairs of queues, each served on its own, of
+//! which a driver uses as many as it says.
 
 pub(crate) mod cable;
+mod pairs;
 pub(crate) mod pump;
-mod tap;
+pub(crate) mod tap;
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use ::vhost::net::VhostNet;
-use ::vhost::vhost_kern::net::Net as Backend;
-use ::vhost::VhostBackend;
 use rustix::rand::{getrandom, GetRandomFlags};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net as net;
+use vmm_sys_util::eventfd::EventFd;
 
 pub use tap::NetError;
 
 use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
-use crate::ring::Ring;
-use crate::vhost::{prepare, LateMemory};
 use crate::worker::Worker;
 use crate::{bit, read_bytes};
 use cable::{Cable, Stream};
-use tap::Tap;
+use pairs::{Pair, Pairs, Vhost};
+use tap::{Tap, Wire};
 
-/// Receive, transmit.
-const QUEUE_SIZES: [u16; 2] = [256, 256];
+/// The size of a queue for receiving or transmitting.
+const QUEUE_SIZE: u16 = 256;
+/// The size of the control queue.
+const CONTROL_SIZE: u16 = 64;
+/// The most pairs of queues of a card.
+const MAX_PAIRS: u16 = 8;
 
 /// The offloads: what a side may leave undone because the tap passes it on.
 const OFFLOADS: u64 = bit(net::VIRTIO_NET_F_CSUM)
@@ -50,11 +56,14 @@ pub struct NetOptions {
     pub mac: Option<[u8; 6]>,
     /// Use the host's vhost-net where it is there.
     pub vhost: bool,
+    /// How many pairs of queues it has where the tap interface can have several: 1 to 8; more or
+    /// fewer are as many.
+    pub pairs: u16,
 }
 
 impl Default for NetOptions {
     fn default() -> Self {
-        Self { mac: None, vhost: true }
+        Self { mac: None, vhost: true, pairs: 1 }
     }
 }
 
@@ -62,35 +71,58 @@ impl Default for NetOptions {
 pub struct Net {
     link: Link,
     mac: [u8; 6],
-    worker: Option<Worker>,
+    queue_sizes: Vec<u16>,
+    work: Option<Work>,
 }
 
 /// The host's end.
 enum Link {
-    Tap(Tap, Option<Vhost>),
+    /// For each pair of queues one of the tap's, of which only the first is attached while no
+    /// driver works, and vhost-net, if that is there.
+    Taps(Vec<Arc<dyn Wire>>, Vec<Arc<Vhost>>),
     Stream(Stream),
 }
 
-struct Vhost {
-    backend: Backend<LateMemory>,
-    mem: LateMemory,
-    features: u64,
+/// A card at work. Dropping it stops it.
+#[expect(dead_code, reason = "it is only kept")]
+enum Work {
+    /// There is nothing to watch and nothing to be told.
+    Alone(Pairs),
+    /// The thread that has the pairs.
+    Watched(Worker),
 }
 
 impl Net {
     /// Attaches to the tap interface `name`, which must exist.
     pub fn open(name: &str, options: &NetOptions) -> Result<Self, NetError> {
-        let tap = Tap::open(name)?;
+        let taps = Tap::open(name, options.pairs.clamp(1, MAX_PAIRS))?;
+        let vhost = || taps.iter().map(|_| Vhost::open().map(Arc::new)).collect();
         // No vhost-net is no error: it only is slower without.
-        let vhost = if options.vhost { Vhost::open() } else { None };
-        Ok(Self { link: Link::Tap(tap, vhost), mac: mac(options)?, worker: None })
+        let vhosts: Option<Vec<_>> = if options.vhost { vhost() } else { None };
+        let wires = taps.into_iter().map(|tap| Arc::new(tap) as Arc<dyn Wire>).collect();
+        Self::new(Link::Taps(wires, vhosts.unwrap_or_default()), options)
+    }
+
+    /// Uses `wires`, at least one, of which the first is attached.
+    #[cfg(test)]
+    pub(crate) fn on(wires: Vec<Arc<dyn Wire>>, options: &NetOptions) -> Result<Self, NetError> {
+        Self::new(Link::Taps(wires, Vec::new()), options)
     }
 
     /// Connects to a program that speaks as passt(1) does: each frame after its length, 4 bytes,
     /// big-endian. `program` is what the user calls it.
     pub fn over(socket: UnixStream, program: &'static str, options: &NetOptions) -> Result<Self, NetError> {
         let stream = Stream::new(socket, program).map_err(NetError::Socket)?;
-        Ok(Self { link: Link::Stream(stream), mac: mac(options)?, worker: None })
+        Self::new(Link::Stream(stream), options)
+    }
+
+    fn new(link: Link, options: &NetOptions) -> Result<Self, NetError> {
+        let mut card = Self { link, mac: mac(options)?, queue_sizes: Vec::new(), work: None };
+        card.queue_sizes = vec![QUEUE_SIZE; 2 * card.pairs()];
+        if card.pairs() > 1 {
+            card.queue_sizes.push(CONTROL_SIZE);
+        }
+        Ok(card)
     }
 
     /// The guest's address.
@@ -103,20 +135,19 @@ impl Net {
         self.vhost().is_some()
     }
 
-    fn vhost(&self) -> Option<&Vhost> {
+    /// How many pairs of queues there are.
+    fn pairs(&self) -> usize {
         match &self.link {
-            Link::Tap(_, vhost) => vhost.as_ref(),
-            Link::Stream(_) => None,
+            Link::Taps(wires, _) => wires.len(),
+            Link::Stream(_) => 1,
         }
     }
-}
 
-impl Vhost {
-    fn open() -> Option<Self> {
-        let mem = LateMemory::default();
-        let backend = Backend::new(mem.clone()).ok()?;
-        let features = backend.get_features().ok()?;
-        Some(Self { backend, mem, features })
+    fn vhost(&self) -> Option<&Vhost> {
+        match &self.link {
+            Link::Taps(_, vhosts) => vhosts.first().map(|vhost| &**vhost),
+            Link::Stream(_) => None,
+        }
     }
 }
 
@@ -128,55 +159,69 @@ impl Device for Net {
     fn features(&self) -> u64 {
         // What concerns the rings is vhost's to offer, if it serves them.
         let rings = RING_FEATURES | bit(net::VIRTIO_NET_F_MRG_RXBUF);
-        let rings = rings & self.vhost().map_or(u64::MAX, |vhost| vhost.features);
+        let rings = rings & self.vhost().map_or(u64::MAX, Vhost::features);
         // A stream has no header in which to say what was left undone.
-        let offloads = if matches!(self.link, Link::Tap(..)) { OFFLOADS } else { 0 };
-        rings | bit(net::VIRTIO_NET_F_MAC) | offloads
+        let offloads = if matches!(self.link, Link::Taps(..)) { OFFLOADS } else { 0 };
+        let several = if self.pairs() > 1 { bit(net::VIRTIO_NET_F_MQ) | bit(net::VIRTIO_NET_F_CTRL_VQ) } else { 0 };
+        rings | bit(net::VIRTIO_NET_F_MAC) | offloads | several
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        &self.queue_sizes
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        // Of struct virtio_net_config (5.1.4) only the address is offered.
-        read_bytes(&self.mac, offset, data);
+        // struct virtio_net_config (5.1.4): the address, no status, how many pairs there can be.
+        let pairs = if self.pairs() > 1 { self.pairs() as u16 } else { 0 };
+        let ([a, b, c, d, e, f], [low, high]) = (self.mac, pairs.to_le_bytes());
+        read_bytes(&[a, b, c, d, e, f, 0, 0, low, high], offset, data);
     }
 
     fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
-        let rings: [Ring; 2] = [activation.ring(0)?, activation.ring(1)?];
+        let has = |feature| activation.features & bit(feature) != 0;
+        let (several, control) = (has(net::VIRTIO_NET_F_MQ), has(net::VIRTIO_NET_F_CTRL_VQ));
+        let most = if several { self.pairs() } else { 1 };
+        let mut rings = vec![[activation.ring(0)?, activation.ring(1)?]];
+        // A driver may leave other pairs alone. Behind all of them is the control queue (5.1.2).
+        for pair in 1..most {
+            let (Ok(rx), Ok(tx)) = (activation.ring(2 * pair), activation.ring(2 * pair + 1)) else { break };
+            rings.push([rx, tx]);
+        }
+        let control = if control { activation.ring(2 * most).ok() } else { None };
         let Activation { mem, features, interrupt, .. } = activation;
-        let cable = match &self.link {
-            Link::Tap(tap, None) => {
-                tap.set_offloads(features)?;
-                Cable::Tap(tap.try_clone()?)
-            }
-            Link::Tap(tap, Some(vhost)) => {
-                tap.set_offloads(features)?;
-                vhost.mem.set(&mem);
-                let worker = prepare(&vhost.backend, "virtio-net", features, &mem, &interrupt, &rings)?;
-                for index in 0..rings.len() {
-                    vhost.backend.set_backend(index, Some(tap.file()))?;
+
+        let (mut pairs, mut failures) = (Vec::new(), Vec::new());
+        match &self.link {
+            Link::Taps(wires, vhosts) => {
+                wires.first().map_or(Ok(()), |wire| wire.set_offloads(features))?;
+                for (index, (wire, rings)) in wires.iter().zip(rings).enumerate() {
+                    let pair = if let Some(vhost) = vhosts.get(index) {
+                        failures.extend(vhost.prepare(features, &mem, &interrupt, &rings)?);
+                        Pair::with_vhost(vhost.clone(), wire.clone(), rings)
+                    } else {
+                        let cable = Cable::Tap(wire.file().try_clone()?);
+                        Pair::pumped(cable, &mem, features, rings, &interrupt)
+                    };
+                    pairs.push(if index == 0 { pair } else { pair.attached_while_used(wire.clone()) });
                 }
-                self.worker = Some(worker);
-                return Ok(());
             }
-            Link::Stream(stream) => Cable::Stream(stream.clone()),
-        };
-        let [rx, tx] = rings;
-        let mut pump = pump::Pump::new(cable, mem, features, rx, tx);
-        self.worker = Some(Worker::spawn("virtio-net", interrupt, move |stop| pump.run(stop))?);
+            Link::Stream(stream) => {
+                let pumped = |rings| Pair::pumped(Cable::Stream(stream.clone()), &mem, features, rings, &interrupt);
+                pairs.extend(rings.into_iter().map(pumped));
+            }
+        }
+        let mut pairs = Pairs::start(pairs)?;
+        self.work = Some(if failures.is_empty() && control.is_none() {
+            Work::Alone(pairs)
+        } else {
+            let body = move |stop: &EventFd| pairs.watch(stop, &failures, control, several, &mem);
+            Work::Watched(Worker::spawn("virtio-net", interrupt, body)?)
+        });
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(vhost) = self.vhost() {
-            for index in 0..QUEUE_SIZES.len() {
-                // It waits until the kernel's worker has let go of the ring. An error means that it never had it.
-                let _ = vhost.backend.set_backend(index, None);
-            }
-        }
-        self.worker = None;
+        self.work = None;
     }
 }
 

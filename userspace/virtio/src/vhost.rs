@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::{EventFd, EFD_NONBLOCK};
 use crate::device::ActivateError;
 use crate::interrupt::Interrupt;
 use crate::ring::{Ring, RingError};
-use crate::worker::{fd, wait_for, Worker};
+use crate::worker::{fd, wait_for};
 use crate::Memory;
 
 /// The guest's memory for a vhost handle that is opened before there is one: no memory until it is set.
@@ -42,15 +42,14 @@ impl GuestAddressSpace for LateMemory {
 /// namespaces of the thread that asks for it, and a launcher may have become somebody else before
 /// its guest runs.
 ///
-/// Returns the thread that waits for the kernel to give a ring up.
+/// Returns what the kernel signals when it gives a ring up, for each of them.
 pub fn prepare<B: VhostBackend>(
     backend: &B,
-    name: &str,
     features: u64,
     mem: &Memory,
     interrupt: &Interrupt,
     rings: &[Ring],
-) -> Result<Worker, ActivateError> {
+) -> Result<Vec<EventFd>, ActivateError> {
     match backend.set_owner() {
         // It is the owner from the last time.
         Err(Error::IoctlError(error)) if error.kind() == ErrorKind::ResourceBusy => {}
@@ -74,7 +73,7 @@ pub fn prepare<B: VhostBackend>(
     backend.set_mem_table(&regions)?;
     let failures = failures(rings.len())?;
     hand_over(backend, mem, interrupt, rings, &failures)?;
-    Ok(Worker::spawn(name, interrupt.clone(), move |stop| watch(stop, &failures))?)
+    Ok(failures)
 }
 
 /// Makes an eventfd for each of `count` rings, by which whoever has it says that it is unusable.
@@ -131,7 +130,8 @@ fn set_ring<B: VhostBackend>(backend: &B, index: usize, ring: &Ring, mem: &Memor
     Ok(())
 }
 
-fn watch(stop: &EventFd, failures: &[EventFd]) -> Result<(), RingError> {
+/// Waits for `stop`, or for a ring that is given up.
+pub fn watch(stop: &EventFd, failures: &[EventFd]) -> Result<(), RingError> {
     let all = || std::iter::once(stop).chain(failures);
     let mut polled: Vec<_> = all().map(|event| PollFd::from_borrowed_fd(fd(event), PollFlags::IN)).collect();
     wait_for(&mut polled)?;

@@ -10,7 +10,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
 use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
 use crate::ring::Ring;
-use crate::vhost::{prepare, LateMemory};
+use crate::vhost::{prepare, watch, LateMemory};
 use crate::worker::Worker;
 use crate::{bit, read_bytes};
 
@@ -104,7 +104,8 @@ impl Device for Vsock {
         let rings: [Ring; 2] = [activation.ring(0)?, activation.ring(1)?];
         let Activation { mem, features, interrupt, .. } = activation;
         self.mem.set(&mem);
-        self.worker = Some(prepare(&self.backend, "virtio-vsock", features, &mem, &interrupt, &rings)?);
+        let failures = prepare(&self.backend, features, &mem, &interrupt, &rings)?;
+        self.worker = Some(Worker::spawn("virtio-vsock", interrupt, move |stop| watch(stop, &failures))?);
         Ok(self.backend.start()?)
     }
 

@@ -33,9 +33,9 @@ const JOIN_LIMIT: Duration = Duration::from_secs(2);
 const FILES: u64 = 128;
 /// The vCPU, its counters, and what a debugger has.
 const FILES_OF_A_VCPU: u64 = 3;
-/// The most that a device has: what is behind it, an interrupt, and for each queue a doorbell, a
-/// message and what the host's driver has.
-const FILES_OF_A_DEVICE: u64 = 56;
+/// The most that a device has, a card of 8 pairs of queues: an interrupt, for each pair the tap's
+/// queue and the host's driver, for each queue a doorbell, a message and what tells of its end.
+const FILES_OF_A_DEVICE: u64 = 92;
 
 /// What a machine is made of.
 pub struct Setup {

@@ -8,6 +8,7 @@ use virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_CONFIG;
 use vmm_sys_util::tempfile::TempFile;
 
 use super::driver::*;
+use super::net::several;
 use crate::{Balloon, Block, BlockOptions, Console, ConsoleOptions, Device, Net, NetOptions, PortIo, Ports, Rng};
 
 fn breaks(setup: impl Fn(&mut Guest)) {
@@ -226,7 +227,7 @@ fn ports() -> Ports {
 fn card() -> Net {
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     std::thread::spawn(move || std::io::copy(&mut theirs, &mut std::io::sink()));
-    Net::over(ours, "the test", &NetOptions { mac: None, vhost: false }).unwrap()
+    Net::over(ours, "the test", &NetOptions::default()).unwrap()
 }
 
 /// What is done to a device's registers: where, and what is written there, or how many bytes are read.
@@ -345,6 +346,13 @@ fn a_card_survives_anything() {
 }
 
 #[test]
+fn a_card_with_several_pairs_survives_anything() {
+    let (device, _far, _) = several(2, None);
+    // The same of each pair, and the other queue of one that is not used.
+    survives(400, device, &[0, 2, 3]);
+}
+
+#[test]
 fn a_balloon_survives_anything() {
     // Any page may be one that is given back.
     survives_and(400, Balloon::new().0, &[], |_, _| ());
@@ -357,5 +365,7 @@ fn devices_survive_any_access() {
     survives_accesses(console(), 1);
     survives_accesses(ports(), 3);
     survives_accesses(card(), 1);
+    let (device, _far, _) = several(2, None);
+    survives_accesses(device, 4);
     survives_accesses(Balloon::new().0, 1);
 }

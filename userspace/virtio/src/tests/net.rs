@@ -2,9 +2,10 @@
 //! The packet pump, with a socket in the place of the tap: one packet for each read and write, as there.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::{Arc, Mutex};
 
 use virtio_bindings::virtio_net::*;
 
@@ -12,6 +13,7 @@ use super::driver::*;
 use crate::device::{ActivateError, Activation, Device, RING_FEATURES};
 use crate::net::cable::Cable;
 use crate::net::pump::Pump;
+use crate::net::tap::Wire;
 use crate::worker::Worker;
 use crate::{bit, Net, NetError, NetOptions};
 
@@ -191,7 +193,7 @@ fn a_flood_does_not_keep_the_card_from_stopping() {
 
 #[test]
 fn taps_that_are_none() {
-    let options = NetOptions { mac: None, vhost: false };
+    let options = NetOptions::default();
     for name in ["", "a/b", "..", "sixteen-bytes-xx"] {
         assert!(matches!(Net::open(name, &options), Err(NetError::BadName(_))), "{name}");
     }
@@ -205,8 +207,9 @@ fn taps_that_are_none() {
 fn streamed() -> (Guest, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     far.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-    let mut guest =
-        Guest::new(Net::over(near, "it", &NetOptions { mac: Some([2, 0, 0, 0, 0, 1]), vhost: false }).unwrap());
+    let mut guest = Guest::new(
+        Net::over(near, "it", &NetOptions { mac: Some([2, 0, 0, 0, 0, 1]), ..NetOptions::default() }).unwrap(),
+    );
     guest.start(u64::MAX);
     (guest, far)
 }
@@ -303,4 +306,277 @@ fn what_is_sent_to_a_network_that_has_ended_is_lost() {
         guest.run(TX, &[readable(BUFFERS, sent.len() as u32)]);
     }
     assert!(!guest.needs_reset());
+}
+
+/// What queues of a tap were told: which, and whether it is to be attached.
+type Told = Arc<Mutex<Vec<(usize, bool)>>>;
+
+/// A queue of a tap, with a socket in its place.
+struct TapQueue {
+    number: usize,
+    file: File,
+    told: Told,
+    refuses: bool,
+}
+
+impl Wire for TapQueue {
+    fn file(&self) -> &File {
+        &self.file
+    }
+    fn set_offloads(&self, _features: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn attach(&self, attach: bool) -> io::Result<()> {
+        if attach && self.refuses {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        self.told.lock().unwrap().push((self.number, attach));
+        Ok(())
+    }
+}
+
+/// A card with several pairs of queues, which its driver has not started, and the other ends of its
+/// wires.
+pub struct Several {
+    pub guest: Guest,
+    far: Vec<UnixDatagram>,
+    told: Told,
+}
+
+impl Several {
+    /// With `pairs` of them, of which that with the number `refusing` cannot be attached.
+    pub fn new(pairs: usize, refusing: Option<usize>) -> Self {
+        let (card, far, told) = several(pairs, refusing);
+        Self { guest: Guest::new(card), far, told }
+    }
+
+    /// What the wires were told since the last time.
+    fn told(&self) -> Vec<(usize, bool)> {
+        std::mem::take(&mut self.told.lock().unwrap())
+    }
+
+    /// The answer to a command in the queue `control`.
+    fn command(&mut self, control: usize, command: &[u8]) -> u8 {
+        self.guest.put(BUFFERS, command);
+        self.guest.put(BUFFERS + 0x1000, &[0xee]);
+        let chain = [readable(BUFFERS, command.len() as u32), writable(BUFFERS + 0x1000, 1)];
+        assert_eq!(self.guest.run(control, &chain), 1);
+        self.guest.get(BUFFERS + 0x1000, 1)[0]
+    }
+
+    /// The answer to the driver's wish to use `count` pairs.
+    fn set(&mut self, count: u16) -> u8 {
+        let [low, high] = count.to_le_bytes();
+        self.command(2 * self.far.len(), &[4, 0, low, high])
+    }
+
+    /// A packet goes each way through the pair `pair`.
+    fn works(&mut self, pair: usize) {
+        let sent = packet(60 + pair);
+        self.guest.put(BUFFERS + 0x2000, &sent);
+        self.guest.run(2 * pair + 1, &[readable(BUFFERS + 0x2000, sent.len() as u32)]);
+        let mut got = vec![0; 200];
+        assert_eq!(self.far[pair].recv(&mut got).unwrap(), sent.len());
+        assert_eq!(got[..sent.len()], sent);
+        self.guest.add(2 * pair, &[writable(BUFFERS + 0x3000, 200)]);
+        self.guest.kick(2 * pair);
+        self.far[pair].send(&sent).unwrap();
+        assert_eq!(self.guest.wait_used(2 * pair).1, sent.len() as u32);
+    }
+
+    /// No packet goes through it, whatever is there.
+    fn rests(&mut self, pair: usize) {
+        let used = |guest: &Guest| (guest.used(2 * pair), guest.used(2 * pair + 1));
+        let before = used(&self.guest);
+        self.guest.add(2 * pair, &[writable(BUFFERS + 0x3000, 200)]);
+        self.guest.add(2 * pair + 1, &[readable(BUFFERS + 0x2000, 72)]);
+        for queue in [2 * pair, 2 * pair + 1] {
+            self.guest.kick(queue);
+        }
+        self.far[pair].send(&packet(60)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(used(&self.guest), before);
+    }
+}
+
+/// A card, the other ends of its wires, and what those were told.
+pub fn several(pairs: usize, refusing: Option<usize>) -> (Net, Vec<UnixDatagram>, Told) {
+    let told = Told::default();
+    let (mut wires, mut far) = (Vec::new(), Vec::new());
+    for number in 0..pairs {
+        let (near, theirs) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        theirs.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let file = File::from(OwnedFd::from(near));
+        let wire = TapQueue { number, file, told: told.clone(), refuses: refusing == Some(number) };
+        wires.push(Arc::new(wire) as Arc<dyn Wire>);
+        far.push(theirs);
+    }
+    (Net::on(wires, &NetOptions::default()).unwrap(), far, told)
+}
+
+#[test]
+fn a_card_has_a_pair_for_each_queue_of_its_tap() {
+    let both = bit(VIRTIO_NET_F_MQ) | bit(VIRTIO_NET_F_CTRL_VQ);
+    for (pairs, queues, offered, shown) in [(1, 2, 0, 0), (2, 5, both, 2u16), (8, 17, both, 8)] {
+        let card = Several::new(pairs, None);
+        assert_eq!(card.guest.transport.kicks().len(), queues);
+        assert_eq!(card.guest.offered() & both, offered);
+        assert_eq!(card.guest.config(8), shown.to_le_bytes());
+        assert_eq!((card.guest.config(6), card.guest.config(10)), ([0; 2], [0; 4]));
+    }
+}
+
+#[test]
+fn a_driver_uses_as_many_pairs_as_it_says() {
+    let mut card = Several::new(3, None);
+    card.guest.start(u64::MAX);
+    card.works(0);
+    card.rests(1);
+    card.rests(2);
+    assert_eq!(card.told(), []);
+    assert_eq!(card.set(2), 0);
+    assert_eq!(card.told(), [(1, true)]);
+    // What has waited goes its way without another word.
+    card.guest.wait_used(2);
+    card.guest.wait_used(3);
+    card.far[1].recv(&mut [0; 200]).unwrap();
+    for pair in [0, 1] {
+        card.works(pair);
+    }
+    assert_eq!(card.guest.used(5), 0);
+    assert_eq!(card.set(1), 0);
+    assert_eq!(card.told(), [(1, false)]);
+    card.rests(1);
+    card.works(0);
+    assert_eq!(card.set(3), 0);
+    assert_eq!(card.told(), [(1, true), (2, true)]);
+    for pair in [1, 2] {
+        card.guest.wait_used(2 * pair);
+        card.guest.wait_used(2 * pair + 1);
+        card.far[pair].recv(&mut [0; 200]).unwrap();
+    }
+    for pair in [2, 0, 1] {
+        card.works(pair);
+    }
+    // As it is already.
+    assert_eq!(card.set(3), 0);
+    assert_eq!(card.told(), []);
+    assert_eq!(card.set(1), 0);
+    assert_eq!(card.told(), [(2, false), (1, false)]);
+}
+
+#[test]
+fn commands_that_make_no_sense_are_refused() {
+    let mut card = Several::new(3, None);
+    card.guest.start(u64::MAX);
+    assert_eq!(card.set(2), 0);
+    card.told();
+    for count in [0, 4, 0x102, 0x8001, u16::MAX] {
+        assert_eq!(card.set(count), 1, "{count}");
+    }
+    for command in [
+        &[4, 0, 3][..],
+        &[4, 0],
+        &[4],
+        &[4, 0, 3, 0, 0],
+        &[4, 1, 3, 0],
+        &[4, 2, 3, 0],
+        &[0, 0, 1],
+        &[1, 1, 2, 0, 0, 0, 0, 1],
+        &[2, 0, 1, 0],
+        &[3, 0],
+        &[5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0xff; 100],
+    ] {
+        assert_eq!(card.command(6, command), 1, "{command:?}");
+    }
+    // Without a place for the answer nothing is done; a large one has one byte of answer.
+    card.guest.put(BUFFERS, &[4, 0, 3, 0]);
+    assert_eq!(card.guest.run(6, &[readable(BUFFERS, 4)]), 0);
+    assert_eq!(card.guest.run(6, &[readable(BUFFERS, 4), writable(BUFFERS + 0x1000, 0)]), 0);
+    assert_eq!(card.guest.run(6, &[writable(BUFFERS + 0x1000, 64)]), 1);
+    assert_eq!(card.told(), []);
+    for pair in [0, 1] {
+        card.works(pair);
+    }
+    assert!(!card.guest.needs_reset());
+    // However it is cut.
+    let chain = [readable(BUFFERS, 1), readable(BUFFERS + 1, 2), readable(BUFFERS + 3, 1), writable(BUFFERS, 1)];
+    card.guest.put(BUFFERS, &[4, 0, 3, 0]);
+    assert_eq!(card.guest.run(6, &chain), 1);
+    assert_eq!((card.guest.get(BUFFERS, 1), card.told()), (vec![0], vec![(2, true)]));
+}
+
+#[test]
+fn a_reset_goes_back_to_one_pair() {
+    let mut card = Several::new(3, None);
+    card.guest.start(u64::MAX);
+    assert_eq!(card.set(3), 0);
+    card.told();
+    card.guest.write(STATUS, 0);
+    assert_eq!(card.told(), [(2, false), (1, false)]);
+    card.guest.start(u64::MAX);
+    card.works(0);
+    card.rests(1);
+    assert_eq!(card.set(2), 0);
+    assert_eq!(card.told(), [(1, true)]);
+}
+
+#[test]
+fn a_driver_without_the_feature_has_one_pair() {
+    // Its control queue is the third (5.1.2), and has nothing to say of pairs.
+    let mut card = Several::new(3, None);
+    card.guest.start(!bit(VIRTIO_NET_F_MQ));
+    for count in [1, 2] {
+        assert_eq!(card.command(2, &[4, 0, count, 0]), 1);
+    }
+    card.works(0);
+    // Without that queue nobody is asked.
+    card.guest.start(!bit(VIRTIO_NET_F_CTRL_VQ));
+    card.works(0);
+    card.guest.add(6, &[readable(BUFFERS, 4), writable(BUFFERS + 0x1000, 1)]);
+    card.guest.kick(6);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!((card.guest.used(6), card.told()), (0, vec![]));
+}
+
+#[test]
+fn a_pair_that_is_not_set_up_cannot_be_used() {
+    let mut card = Several::new(3, None);
+    card.guest.prepare(u64::MAX);
+    card.guest.write(0x30, 5);
+    card.guest.write(0x44, 0);
+    card.guest.write(STATUS, DRIVER_OK);
+    assert_eq!((card.set(3), card.set(2)), (1, 0));
+    assert_eq!(card.told(), [(1, true)]);
+    card.works(1);
+    // Nor one behind it.
+    card.guest.prepare(u64::MAX);
+    card.guest.write(0x30, 2);
+    card.guest.write(0x44, 0);
+    card.guest.write(STATUS, DRIVER_OK);
+    card.told();
+    assert_eq!((card.set(3), card.set(2), card.set(1)), (1, 1, 0));
+    assert_eq!(card.told(), []);
+    card.works(0);
+    // Nor can a card without the first.
+    card.guest.prepare(u64::MAX);
+    card.guest.write(0x30, 1);
+    card.guest.write(0x44, 0);
+    card.guest.write(STATUS, DRIVER_OK);
+    assert!(card.guest.needs_reset());
+}
+
+#[test]
+fn pairs_that_the_host_refuses_are_not_used() {
+    let mut card = Several::new(4, Some(2));
+    card.guest.start(u64::MAX);
+    assert_eq!(card.set(4), 1);
+    assert_eq!(card.told(), [(1, true), (1, false)], "it has what it had before");
+    card.works(0);
+    assert_eq!(card.set(2), 0);
+    assert_eq!((card.set(3), card.told()), (1, vec![(1, true)]));
+    card.works(1);
+    assert!(!card.guest.needs_reset());
 }
