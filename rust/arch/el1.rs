@@ -91,7 +91,9 @@ context_registers!(host_user);
 
 /// Puts the guest's registers into the CPU, on the CPU that the thread will run on; returns what
 /// they replace.
-pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
+pub(crate) fn load(saved: &El1Context) -> HostUser {
+    // A copy: to the compiler each MSR may change what is in memory.
+    let cpu = *features();
     let mut host = HostUser::default();
     macro_rules! load {
         (el12 $name:ident) => { write_sysreg_el12!($name, saved.get(Reg::$name)) };
@@ -101,28 +103,13 @@ pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
             write_sysreg!($name, saved.get(Reg::$name));
         };
         (key $name:ident) => {
-            if pauth {
+            if cpu.pauth {
                 load!(exchanged $name);
-            }
-        };
-        (tcr2 $name:ident) => {
-            if features().tcr2 {
-                load!(el12 $name);
-            }
-        };
-        (sctlr2 $name:ident) => {
-            if features().sctlr2 {
-                load!(el12 $name);
-            }
-        };
-        (indirection $name:ident) => {
-            if features().indirection {
-                load!(el12 $name);
             }
         };
         (own PAR_EL1) => { write_sysreg!(PAR_EL1, saved.get(Reg::PAR_EL1)) };
         (own DISR_EL1) => {
-            if ras {
+            if cpu.ras {
                 write_sysreg!(VDISR_EL2, saved.get(Reg::DISR_EL1));
             }
         };
@@ -130,6 +117,12 @@ pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
         (entry $name:ident) => {};
         (debug $name:ident) => {};
         (memory $name:ident) => {};
+        // A group of a feature's, by the name that `CpuFeatures` has for it.
+        ($feature:ident $name:ident) => {
+            if cpu.$feature {
+                load!(el12 $name);
+            }
+        };
     }
     context_registers!(each, load);
     // No ISB: the next use of any of these is after an ERET, or through `InCpu`, whose MSR and MRS
@@ -138,7 +131,9 @@ pub(crate) fn load(saved: &El1Context, pauth: bool, ras: bool) -> HostUser {
 }
 
 /// Takes the guest's registers from the CPU and gives the host's thread its own back.
-pub(crate) fn save(saved: &mut El1Context, host: &HostUser, pauth: bool, ras: bool) {
+pub(crate) fn save(saved: &mut El1Context, host: &HostUser) {
+    // A copy, as in `load`.
+    let cpu = *features();
     macro_rules! save {
         (el12 $name:ident) => { saved.set(Reg::$name, read_sysreg_el12!($name)) };
         (plain $name:ident) => { saved.set(Reg::$name, read_sysreg!($name)) };
@@ -147,28 +142,13 @@ pub(crate) fn save(saved: &mut El1Context, host: &HostUser, pauth: bool, ras: bo
             write_sysreg!($name, host.$name);
         };
         (key $name:ident) => {
-            if pauth {
+            if cpu.pauth {
                 save!(exchanged $name);
-            }
-        };
-        (tcr2 $name:ident) => {
-            if features().tcr2 {
-                save!(el12 $name);
-            }
-        };
-        (sctlr2 $name:ident) => {
-            if features().sctlr2 {
-                save!(el12 $name);
-            }
-        };
-        (indirection $name:ident) => {
-            if features().indirection {
-                save!(el12 $name);
             }
         };
         (own PAR_EL1) => { saved.set(Reg::PAR_EL1, read_par()) };
         (own DISR_EL1) => {
-            if ras {
+            if cpu.ras {
                 saved.set(Reg::DISR_EL1, read_sysreg!(VDISR_EL2));
             }
         };
@@ -177,6 +157,12 @@ pub(crate) fn save(saved: &mut El1Context, host: &HostUser, pauth: bool, ras: bo
         (entry $name:ident) => {};
         (debug $name:ident) => {};
         (memory $name:ident) => {};
+        // A group of a feature's, by the name that `CpuFeatures` has for it.
+        ($feature:ident $name:ident) => {
+            if cpu.$feature {
+                save!(el12 $name);
+            }
+        };
     }
     context_registers!(each, save);
 }
@@ -201,15 +187,6 @@ impl InCpu<'_> {
             (key $name:ident) => {
                 features().pauth.then(|| read_sysreg!($name))
             };
-            (tcr2 $name:ident) => {
-                features().tcr2.then(|| read_sysreg_el12!($name))
-            };
-            (sctlr2 $name:ident) => {
-                features().sctlr2.then(|| read_sysreg_el12!($name))
-            };
-            (indirection $name:ident) => {
-                features().indirection.then(|| read_sysreg_el12!($name))
-            };
             (own PAR_EL1) => {
                 Some(read_par())
             };
@@ -228,6 +205,9 @@ impl InCpu<'_> {
             };
             (memory $name:ident) => {
                 None
+            };
+            ($feature:ident $name:ident) => {
+                features().$feature.then(|| read_sysreg_el12!($name))
             };
         }
         context_registers!(one, reg, get)
@@ -254,24 +234,6 @@ impl InCpu<'_> {
                     true
                 }
             };
-            (tcr2 $name:ident) => {
-                features().tcr2 && {
-                    write_sysreg_el12!($name, value);
-                    true
-                }
-            };
-            (sctlr2 $name:ident) => {
-                features().sctlr2 && {
-                    write_sysreg_el12!($name, value);
-                    true
-                }
-            };
-            (indirection $name:ident) => {
-                features().indirection && {
-                    write_sysreg_el12!($name, value);
-                    true
-                }
-            };
             (own PAR_EL1) => {{
                 write_sysreg!(PAR_EL1, value);
                 true
@@ -294,6 +256,12 @@ impl InCpu<'_> {
             };
             (memory $name:ident) => {
                 false
+            };
+            ($feature:ident $name:ident) => {
+                features().$feature && {
+                    write_sysreg_el12!($name, value);
+                    true
+                }
             };
         }
         context_registers!(one, reg, set)

@@ -525,7 +525,7 @@ fn load(
 ) -> HostState {
     let cpu = features();
     let mut host = HostState {
-        user: el1::load(saved, cpu.pauth, cpu.ras),
+        user: el1::load(saved),
         mdcr: read_sysreg!(MDCR_EL2),
         sre: read_sysreg!(ICC_SRE_EL2),
         hcrx: 0,
@@ -583,7 +583,7 @@ fn load(
 /// Takes the guest out of this CPU: see [`GuestState::put`].
 fn put(saved: &mut El1Context, host: &HostState) {
     let cpu = features();
-    el1::save(saved, &host.user, cpu.pauth, cpu.ras);
+    el1::save(saved, &host.user);
     // As the host has it: with E2H and TGE the bits have no effect, Linux leaves them set.
     timer::trap_physical(false);
     write_sysreg!(MDCR_EL2, host.mdcr);

@@ -411,12 +411,20 @@ impl StoppedVcpu {
 
     /// Takes over what others may have changed about the VM: when the vCPU is loaded, and when it
     /// was told so.
+    #[inline]
     pub(crate) fn refresh(&mut self) {
-        // Before the offset changes what is in the CPU.
-        let physical = self.timer(TimerId::Physical);
-        let offset = self.guest.control().physical_offset;
-        if self.renew_control() && self.guest.control().physical_offset != offset {
-            self.set_timer(TimerId::Physical, physical);
+        let (vmid, translation) = self.vm.memory.translation();
+        let offsets = &self.vm.offsets;
+        let now = self.guest.control();
+        let new = Control {
+            translation,
+            vmid,
+            virtual_offset: offsets.virtual_.load(Relaxed),
+            physical_offset: offsets.physical.load(Relaxed),
+            ..*now
+        };
+        if new != *now {
+            self.renew_control(new);
         }
         self.renew_hcr();
     }
@@ -426,28 +434,15 @@ impl StoppedVcpu {
         self.vm.memory.may_run_as(self.guest.control().vmid)
     }
 
-    /// Takes over what all the VM's vCPUs share. Returns whether that changes what is in the CPU.
-    fn renew_control(&mut self) -> bool {
-        let (vmid, translation) = self.vm.memory.translation();
-        let offsets = &self.vm.offsets;
-        let virtual_offset = offsets.virtual_.load(Relaxed);
-        let physical_offset = offsets.physical.load(Relaxed);
-        let now = self.guest.control();
-        // Mostly, each time that the vCPU is loaded.
-        if (now.vmid, now.virtual_offset, now.physical_offset)
-            == (vmid, virtual_offset, physical_offset)
-            && now.translation == translation
-        {
-            return false;
+    /// Takes over what all the VM's vCPUs share, which seldom changes.
+    #[cold]
+    fn renew_control(&mut self, new: Control) {
+        // Before the offset changes what is in the CPU.
+        let physical = self.timer(TimerId::Physical);
+        let offset = self.guest.control().physical_offset;
+        if self.guest.set_control(new) && new.physical_offset != offset {
+            self.set_timer(TimerId::Physical, physical);
         }
-        let new = Control {
-            translation,
-            vmid,
-            virtual_offset,
-            physical_offset,
-            ..*now
-        };
-        self.guest.set_control(new)
     }
 
     /// Sets what does not change once the VM runs.

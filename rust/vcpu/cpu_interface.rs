@@ -69,13 +69,9 @@ impl CpuInterface {
     /// Moves what is pending into the image of the list registers. `active`: the timers whose
     /// physical interrupts are. Returns those of which a list register has the interrupt.
     pub(super) fn fill(&mut self, gic: &GicModel, id: VcpuId, active: TimerSet) -> TimerSet {
-        // Seen after the vCPU has said that it is on its way: what is new after this look comes
-        // with a kick.
-        self.filled = gic.has_work(id);
-        if self.filled {
+        if !self.fill_with_nothing(gic, id) {
+            self.filled = true;
             gic.flush(id, &mut self.lists, active);
-        } else {
-            self.lists.flush_nothing();
         }
         self.lists.linked
     }
@@ -84,7 +80,8 @@ impl CpuInterface {
     /// nothing done, where it has.
     #[inline(always)]
     pub(super) fn fill_with_nothing(&mut self, gic: &GicModel, id: VcpuId) -> bool {
-        // As in `fill`.
+        // Seen after the vCPU has said that it is on its way: what is new after this look comes
+        // with a kick.
         let nothing = !gic.has_work(id);
         if nothing {
             self.filled = false;

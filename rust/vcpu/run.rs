@@ -302,10 +302,8 @@ fn run_until_host(
     handle: &VcpuHandle,
 ) -> DeferredWork {
     loop {
-        let pstate = vcpu.frame().pstate;
-        if !onereg::pstate_is_valid(pstate, false)
-            && !onereg::pstate_is_valid(pstate, vcpu.frozen.features().aarch32())
-        {
+        let aarch32 = vcpu.frozen.features().aarch32();
+        if !onereg::pstate_is_valid(vcpu.frame().pstate, aarch32) {
             // Whatever it is, it must not reach the ERET.
             return DeferredWork::Stop(Exit::FailEntry.into());
         }

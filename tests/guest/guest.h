@@ -164,6 +164,8 @@ DEFINE_MMIO(64, "x", "")
 		self_->probe_esr;                                       \
 	})
 #define ESR_EC(esr) ((esr) >> 26 & 0x3f)
+/* Four bits of an identification register. */
+#define FIELD(v, shift) ((v) >> (shift) & 0xf)
 
 /* SMCCC call by HVC: x0-x3 in, x0-x3 out. */
 struct smccc_result {

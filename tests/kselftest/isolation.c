@@ -322,6 +322,77 @@ TEST(keys_not_given)
 		CHECK_EQ(now[k], mine[k]);
 }
 
+static u64 late_word;
+
+/*
+ * Registers of features that came late: each guest keeps its own, and they do what they are for. The permission of one mapping is read
+ * only for one guest, writable for the other, by PIR_EL1 alone, which TCR2_EL1.PIE makes the CPU look at.
+ */
+static void guest_late_features(u64 seed)
+{
+	u64 mmfr3 = read_sysreg(S3_0_C0_C7_3), pfr2 = read_sysreg(S3_0_C0_C4_2);
+	bool tcr2 = FIELD(mmfr3, 0), sctlr2 = FIELD(mmfr3, 4), pie = FIELD(mmfr3, 8), fpmr = FIELD(pfr2, 32);
+	u64 *other = (u64 *)((300UL << 30) + ((u64)&late_word & ((1UL << 30) - 1)));
+	u64 has_sctlr2 = 0, has_fpmr = 0, pir = seed & 1 ? 0xeeeeeeeeeeeeee8e : 0xeeeeeeeeeeeeeece;
+
+	if (pie) {
+		/* The guest's memory once more, with another index of a permission: 1 (AP[1]) for 0. */
+		guest_page_table[300] = guest_page_table[1] | 1 << 6;
+		write_sysreg(pir, S3_0_C10_C2_3); /* PIR_EL1 */
+		write_sysreg(seed * 0x1010101010101, S3_0_C10_C2_2); /* PIRE0_EL1, of no effect at EL1 */
+		write_sysreg(1UL << 1, S3_0_C2_C0_3); /* TCR2_EL1.PIE */
+		dsb(ish);
+		__asm__ volatile("isb; tlbi vmalle1; dsb nsh; isb");
+	}
+	/* Which of their bits the CPU has is its own matter. */
+	if (sctlr2) {
+		write_sysreg(seed & 1 ? 1UL << 5 : 1UL << 4, S3_0_C1_C0_3); /* SCTLR2_EL1: EASE or ENADERR */
+		isb();
+		has_sctlr2 = read_sysreg(S3_0_C1_C0_3);
+	}
+	if (fpmr) {
+		write_sysreg(seed & 1 ? 0x49 : 0x12, S3_3_C4_C4_2); /* FPMR: F8S1, F8S2, F8D */
+		isb();
+		has_fpmr = read_sysreg(S3_3_C4_C4_2);
+	}
+	for (u64 i = 0; i < 30; i++) {
+		if (i % 3 == 0)
+			GUEST_SYNC(1);
+		else if (i % 3 == 1)
+			guest_hvc(0x80000000, 0, 0, 0);
+		else
+			guest_delay_us(200);
+		if (pie) {
+			u64 esr = GUEST_PROBE("str xzr, [%0]", : : "r"(other) : "memory");
+
+			GUEST_CHECK_EQ(ESR_EC(esr), seed & 1 ? EC_DABT_CUR : 0);
+			GUEST_CHECK_EQ(GUEST_PROBE("ldr x9, [%0]", : : "r"(other) : "x9"), 0);
+			GUEST_CHECK_EQ(read_sysreg(S3_0_C10_C2_3), pir);
+			GUEST_CHECK_EQ(read_sysreg(S3_0_C10_C2_2), seed * 0x1010101010101);
+		}
+		if (tcr2)
+			GUEST_CHECK_EQ(read_sysreg(S3_0_C2_C0_3), pie ? 1UL << 1 : 0);
+		if (sctlr2)
+			GUEST_CHECK_EQ(read_sysreg(S3_0_C1_C0_3), has_sctlr2);
+		if (fpmr)
+			GUEST_CHECK_EQ(read_sysreg(S3_3_C4_C4_2), has_fpmr);
+	}
+}
+
+TEST(late_features_between_guests)
+{
+	pthread_t threads[4];
+
+	for (u64 i = 0; i < 4; i++) {
+		struct vm *vm = vm_create(.main = guest_late_features);
+
+		set_arg(&vm->vcpus[0], 0x40 + i);
+		CHECK(pthread_create(&threads[i], NULL, hold_thread, &vm->vcpus[0]) == 0);
+	}
+	for (u64 i = 0; i < 4; i++)
+		CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
 /* ---- EL1 and EL0 state that the next guest on the CPU must not find ---- */
 
 static u64 leftovers[16];

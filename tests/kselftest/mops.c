@@ -4,7 +4,6 @@
 
 #define ID_AA64ISAR2 ARM64_SYS_REG(3, 0, 0, 6, 2)
 #define MOPS_SHIFT 16
-#define FIELD(v, shift) ((v) >> (shift) & 0xf)
 
 #define MEMORY 0x60000000UL
 #define SIZE 0x100000UL

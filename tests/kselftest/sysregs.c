@@ -3,7 +3,6 @@
 #include "gic.h"
 #include "vm.h"
 
-#define FIELD(v, shift) ((v) >> (shift) & 0xf)
 #define READS(reg) GUEST_PROBE("mrs x9, " STRINGIFY(reg), : : : "x9")
 #define WRITES(reg) GUEST_PROBE("msr " STRINGIFY(reg) ", xzr")
 

@@ -55,15 +55,16 @@ macro_rules! context_registers {
                 APGAKEYLO_EL1.when(When::PointerAuth),
                 APGAKEYHI_EL1.when(When::PointerAuth),
             }
-            // As the first group, where the CPU has FEAT_TCR2.
+            // As the first group, where the CPU has the feature after which a group is called in
+            // `CpuFeatures`. FEAT_TCR2:
             tcr2 {
                 TCR2_EL1.when(When::Tcr2),
             }
-            // The same, FEAT_SCTLR2.
+            // FEAT_SCTLR2:
             sctlr2 {
                 SCTLR2_EL1.when(When::Sctlr2),
             }
-            // The same, FEAT_S1PIE.
+            // FEAT_S1PIE:
             indirection {
                 PIRE0_EL1.when(When::PermissionIndirection),
                 PIR_EL1.when(When::PermissionIndirection),

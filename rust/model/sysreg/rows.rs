@@ -155,13 +155,12 @@ macro_rules! context_row {
     (plain $name:ident) => { context_row!(@ $name, Loaded) };
     (exchanged $name:ident) => { context_row!(@ $name, Loaded) };
     (key $name:ident) => { context_row!(@ $name, Loaded) };
-    (tcr2 $name:ident) => { context_row!(@ $name, Loaded) };
-    (sctlr2 $name:ident) => { context_row!(@ $name, Loaded) };
-    (indirection $name:ident) => { context_row!(@ $name, Loaded) };
     (own $name:ident) => { context_row!(@ $name, Loaded) };
     (entry $name:ident) => { context_row!(@ $name, SwitchedAtEntry) };
     (debug $name:ident) => { context_row!(@ $name, Debug) };
     (memory $name:ident) => { context_row!(@ $name, Memory) };
+    // A group of a feature's.
+    ($feature:ident $name:ident) => { context_row!(@ $name, Loaded) };
     (@ $name:ident, $storage:ident) => { reg!(stored $name, Storage::$storage(Reg::$name)) };
 }
 

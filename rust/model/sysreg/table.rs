@@ -189,80 +189,49 @@ pub enum When {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GuestFeatures(u16);
 
-// The bits of `When` are below the two that are none of it.
+// The bits of `When` are below the three that are none of it.
 const _: () = assert!(GuestFeatures::bit(When::Fpmr) < GuestFeatures::WFXT);
 
 impl GuestFeatures {
     /// Reads the features from the guest's identification registers; `gic`: whether the VM has an
     /// in-kernel GICv3.
     pub fn new(ids: &IdRegs, gic: bool) -> Self {
+        use regs::{
+            ID_AA64ISAR2_EL1 as I2, ID_AA64MMFR0_EL1 as M0, ID_AA64MMFR1_EL1 as M1,
+            ID_AA64MMFR2_EL1 as M2, ID_AA64MMFR3_EL1 as M3, ID_AA64PFR0_EL1 as P0,
+            ID_AA64PFR1_EL1 as P1, ID_AA64PFR2_EL1 as P2,
+        };
         let mut bits = Self::bit(When::Always);
+        // Whatever is not zero has it.
+        for (bit, register, field) in [
+            (Self::bit(When::Ras), P0::ENCODING, P0::RAS),
+            (Self::bit(When::Lor), M1::ENCODING, M1::LO),
+            (Self::bit(When::SelfSynchronised), M0::ENCODING, M0::ECV),
+            (Self::bit(When::Tcr2), M3::ENCODING, M3::TCRX),
+            (Self::bit(When::Sctlr2), M3::ENCODING, M3::SCTLRX),
+            (
+                Self::bit(When::PermissionIndirection),
+                M3::ENCODING,
+                M3::S1PIE,
+            ),
+            (Self::bit(When::Fpmr), P2::ENCODING, P2::FPMR),
+            (Self::WFXT, I2::ENCODING, I2::WFxT),
+            (Self::IDST, M2::ENCODING, M2::IDS),
+        ] {
+            if ids.field(register, field) != 0 {
+                bits |= bit;
+            }
+        }
+        // Version 1.1 is known by either of two fields (DDI 0487, ID_AA64PFR1_EL1.RAS_frac).
+        let ras = ids.field(P0::ENCODING, P0::RAS);
+        if ras >= P0::RAS_V1P1 || ras != 0 && ids.field(P1::ENCODING, P1::RAS_frac) != 0 {
+            bits |= Self::bit(When::RasV1p1);
+        }
         if ids.has_pointer_auth() {
             bits |= Self::bit(When::PointerAuth);
         }
-        let ras = ids.field(regs::ID_AA64PFR0_EL1::ENCODING, regs::ID_AA64PFR0_EL1::RAS);
-        let ras_frac = ids.field(
-            regs::ID_AA64PFR1_EL1::ENCODING,
-            regs::ID_AA64PFR1_EL1::RAS_frac,
-        );
-        if ras != 0 {
-            bits |= Self::bit(When::Ras);
-        }
-        if ras >= regs::ID_AA64PFR0_EL1::RAS_V1P1 || ras != 0 && ras_frac != 0 {
-            bits |= Self::bit(When::RasV1p1);
-        }
-        if ids.field(regs::ID_AA64MMFR1_EL1::ENCODING, regs::ID_AA64MMFR1_EL1::LO) != 0 {
-            bits |= Self::bit(When::Lor);
-        }
         if gic {
             bits |= Self::bit(When::Gic);
-        }
-        for (when, register, field) in [
-            (
-                When::Tcr2,
-                regs::ID_AA64MMFR3_EL1::ENCODING,
-                regs::ID_AA64MMFR3_EL1::TCRX,
-            ),
-            (
-                When::Sctlr2,
-                regs::ID_AA64MMFR3_EL1::ENCODING,
-                regs::ID_AA64MMFR3_EL1::SCTLRX,
-            ),
-            (
-                When::PermissionIndirection,
-                regs::ID_AA64MMFR3_EL1::ENCODING,
-                regs::ID_AA64MMFR3_EL1::S1PIE,
-            ),
-            (
-                When::Fpmr,
-                regs::ID_AA64PFR2_EL1::ENCODING,
-                regs::ID_AA64PFR2_EL1::FPMR,
-            ),
-        ] {
-            if ids.field(register, field) != 0 {
-                bits |= Self::bit(when);
-            }
-        }
-        if ids.field(
-            regs::ID_AA64MMFR0_EL1::ENCODING,
-            regs::ID_AA64MMFR0_EL1::ECV,
-        ) != 0
-        {
-            bits |= Self::bit(When::SelfSynchronised);
-        }
-        if ids.field(
-            regs::ID_AA64ISAR2_EL1::ENCODING,
-            regs::ID_AA64ISAR2_EL1::WFxT,
-        ) != 0
-        {
-            bits |= Self::WFXT;
-        }
-        if ids.field(
-            regs::ID_AA64MMFR2_EL1::ENCODING,
-            regs::ID_AA64MMFR2_EL1::IDS,
-        ) != 0
-        {
-            bits |= Self::IDST;
         }
         if ids.has_aarch32() {
             bits |= Self::AARCH32;
