@@ -8,6 +8,7 @@ use crate::arch::debug::{External, Points};
 use crate::host::ffi::*;
 use crate::host::file::FileObject;
 use crate::host::sigmask::SignalMask;
+use crate::host::trace;
 use crate::model::psci;
 use crate::vcpu::debug::Debugger;
 use crate::vcpu::Vcpu;
@@ -119,6 +120,9 @@ fn set_guest_debug(vcpu: &Vcpu, request: kvm_guest_debug) -> Result<isize> {
         None
     };
     vcpu.state.lock()?.context().set_debugger(debugger);
+    if trace::is_on() {
+        trace::kvm_set_guest_debug(vcpu, request.control);
+    }
     Ok(0)
 }
 

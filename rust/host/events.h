@@ -169,6 +169,26 @@ LOFT_EVENT(kvm_timer_update_irq, (unsigned long vcpu_id, __u32 irq, int level), 
 	("VCPU: %ld, IRQ %d, level %d", __entry->vcpu_id, __entry->irq, __entry->level)
 );
 
+LOFT_EVENT(kvm_mmio_nisv, (unsigned long vcpu_pc, unsigned long esr, unsigned long far, unsigned long ipa), (vcpu_pc, esr, far, ipa),
+	(__field(unsigned long, vcpu_pc) __field(unsigned long, esr) __field(unsigned long, far) __field(unsigned long, ipa)),
+	(
+		__entry->vcpu_pc = vcpu_pc;
+		__entry->esr = esr;
+		__entry->far = far;
+		__entry->ipa = ipa;
+	),
+	("ipa 0x%016lx, esr 0x%016lx, far 0x%016lx, pc 0x%016lx", __entry->ipa, __entry->esr, __entry->far, __entry->vcpu_pc)
+);
+
+LOFT_EVENT(kvm_set_guest_debug, (const void *vcpu, __u32 guest_debug), (vcpu, guest_debug),
+	(__field(const void *, vcpu) __field(__u32, guest_debug)),
+	(
+		__entry->vcpu = vcpu;
+		__entry->guest_debug = guest_debug;
+	),
+	("vcpu: %p, flags: 0x%08x", __entry->vcpu, __entry->guest_debug)
+);
+
 LOFT_EVENT(kvm_vcpu_wakeup, (__u64 ns, bool waited, bool valid), (ns, waited, valid),
 	(__field(__u64, ns) __field(bool, waited) __field(bool, valid)),
 	(

@@ -208,6 +208,35 @@ TEST(events)
 	CHECK(all_off());
 }
 
+static void guest_pair(u64 arg)
+{
+	__asm__ volatile("stp xzr, xzr, [%0]" : : "r"(DEVICE + 16) : "memory");
+}
+
+/* What is seldom: an access that has no description, and a debugger's request. */
+TEST(events_of_what_is_seldom)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW };
+	char text[64];
+	struct vcpu *vcpu;
+	struct vm *vm;
+
+	need_tracing();
+	vm = vm_create(.main = guest_pair);
+	vcpu = &vm->vcpus[0];
+	CHECK(put(TRACING "trace", ""));
+	CHECK(put(TRACING "events/loft/enable", "1"));
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_GUEST_DEBUG, &debug));
+	CHECK_EQ(vcpu_run(vcpu), -ENOSYS);
+	CHECK(put(TRACING "events/loft/enable", "0"));
+	EXPECT_EQ(events_with("kvm_set_guest_debug: vcpu: ", "flags: 0x00020001"), 1);
+	EXPECT_EQ(events_with("kvm_mmio_nisv: ipa 0x000000000a000010, esr 0x", "far 0x000000000a000010, "), 1);
+	snprintf(text, sizeof(text), ", pc 0x%016lx", reg_get(vcpu, CORE_REG(regs.pc)));
+	EXPECT_EQ(events_with("kvm_mmio_nisv: ", text), 1);
+	vm_destroy(vm);
+	CHECK(all_off());
+}
+
 static u64 calls;
 
 static void guest_calls(u64 arg)

@@ -85,6 +85,16 @@ void loft_trace_kvm_timer_update_irq(u64 vcpu, u32 intid, int level)
 	trace_kvm_timer_update_irq(vcpu, intid, level);
 }
 
+void loft_trace_kvm_mmio_nisv(u64 pc, u64 esr, u64 far, u64 ipa)
+{
+	trace_kvm_mmio_nisv(pc, esr, far, ipa);
+}
+
+void loft_trace_kvm_set_guest_debug(const void *vcpu, u32 guest_debug)
+{
+	trace_kvm_set_guest_debug(vcpu, guest_debug);
+}
+
 void loft_trace_kvm_vcpu_wakeup(u64 ns, bool waited)
 {
 	trace_kvm_vcpu_wakeup(ns, waited, true);

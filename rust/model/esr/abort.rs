@@ -246,6 +246,11 @@ impl Abort {
         self.0 & (regs::ESR_ELx::EC.mask() | regs::ESR_ELx::IL.mask() | iss as u64)
     }
 
+    /// Returns the value of ESR_ELx.
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
     /// Returns what the syndrome says where it does not describe the instruction, for userspace to
     /// make out the access by itself: kind and direction (CM, WnR) and the fault. Of the other bits
     /// some mean nothing then, and some are about the host.

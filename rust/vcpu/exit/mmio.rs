@@ -87,6 +87,9 @@ fn other_access(vcpu: &mut StoppedVcpu, fault: MemoryFault) -> DeviceNext {
         vcpu.skip();
         return DeviceNext::Resume;
     }
+    if trace::is_on() {
+        trace::kvm_mmio_nisv(vcpu.frame().pc, abort.raw(), fault.far, ipa);
+    }
     if vcpu.vm.tells_undescribed() {
         let iss = abort.undescribed_iss();
         return DeviceNext::Stop(Exit::NoSyndrome { iss, ipa }.into());
