@@ -723,10 +723,9 @@ class KvmSelftests(Served):
         return {name for name, _, words, _ in self.rows() if "icount" in words}
 
     def is_left_out(self, name):
-        """Whether a test waits for LONG=1, for its part, or for being named."""
+        """Whether a test waits for LONG=1, or for being named."""
         words = next(words for row, _, words, _ in self.rows() if row == name)
-        mine = (number := part()) is not None and f"part={number + 1}" in words
-        return "long" in words and not (LONG or TEST or mine)
+        return "long" in words and not (LONG or TEST)
 
     def boot(self, programs):
         tests = script("selftests")
