@@ -71,6 +71,9 @@ bench-boot: ## what booting a guest costs: loft's launcher on loft and on KVM, a
 kvm-selftests: ## run Linux's own KVM selftests against loft, into out/kvm-selftests.json; HYP=kvm for KVM itself
 	@scripts/kvm-selftests
 
+deb: ## make Debian packages for arm64 in out/deb: loft-dkms (the module, built by DKMS) and loft (the launcher)
+	@scripts/deb
+
 load: ## on an arm64 server: build for the running kernel and load the module
 	@scripts/load
 
@@ -84,4 +87,4 @@ help: ## this list
 	@echo "make [KERNEL=7.2|7.3] TARGET"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all module userspace run test test-all debug-kernel check quick fmt hooks doc rust-analyzer bench bench-anatomy bench-apps bench-boot kvm-selftests load update clean help
+.PHONY: all module userspace run test test-all debug-kernel check quick fmt hooks doc rust-analyzer bench bench-anatomy bench-apps bench-boot kvm-selftests deb load update clean help

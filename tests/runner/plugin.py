@@ -20,7 +20,7 @@ from suites import LOGS, SUITES, say
 
 FAILED = LOGS / "failed"
 # Beside these the suite kvm-selftests runs.
-BESIDE = ("server", "kselftest", "cost", "run", "boot", "machine", "parity", "vmm", "kvm-selftests")
+BESIDE = ("server", "kselftest", "cost", "run", "boot", "machine", "parity", "vmm", "packages", "kvm-selftests")
 
 
 def pytest_addoption(parser):

@@ -694,6 +694,38 @@ class Vmm(Served):
             self.serve([program], prelude, [*options, "--kvm", "--cpu", self.cpu_beside_kvm(program.name)])
 
 
+class Packages(Served):
+    """Debian's packages, which `make deb` makes, in a Debian: tests/packages. DKMS has built the module before, with the package's commands."""
+
+    parts = ()
+
+    def programs(self):
+        if HYP == "loft" and not DEBUG:
+            for file in without_other_parts(self.name, [TOP / "tests/packages/debian.sh"]):
+                yield Program(file.stem, seconds_of(file, 300), "sh /packages/server.sh")
+
+    def prepare(self, items):
+        log = LOGS / f"{self.name}.build.log"
+        with open(log, "w") as out:
+            if subprocess.call([TOP / "scripts/deb-module", KERNEL], stdout=out, stderr=subprocess.STDOUT):
+                say("\n".join(log.read_text(errors="replace").splitlines()[-20:]))
+                return [Result("fail", f"{self.name}/build", f"see {shown(log)}")]
+        return super().prepare(items)
+
+    def boot(self, programs):
+        files = script("guest", "7.2")
+        # What it looks at is the same on every CPU: one that is fast to emulate.
+        cpu = os.environ.get("CPU") or "neoverse-n1"
+        options = ["--cpu", cpu, "--mem", "3G", "--module", "virtio_blk", "--module", "ext4"]
+        for file in [*(TOP / "tests/packages").iterdir(), *(OUT / "deb").glob("*.deb"), OUT / "deb/loft.ko"]:
+            options += ["--file", f"{file}=/packages/{file.name}"]
+        for name in ("Image", "modules", "disk.img"):
+            options += ["--file", f"{files}/{name}=/guest/7.2/{name}"]
+        image = script("deb-image").replace(str(CACHE), "/cache", 1)
+        options += ["--qemu-arg", "-drive", "--qemu-arg", f"file={image},format=raw,if=virtio,snapshot=on"]
+        self.serve(programs, ":", options)
+
+
 class KvmSelftests(Served):
     """Linux's own KVM selftests, unchanged, each in a mount namespace in which /dev/kvm is /dev/loft. They take long and are
     in no hurry: they begin before the suites with guests, and run beside those."""
@@ -773,5 +805,6 @@ SUITES = {
     "machine": Machine,
     "parity": Parity,
     "vmm": Vmm,
+    "packages": Packages,
     "kvm-selftests": KvmSelftests,
 }

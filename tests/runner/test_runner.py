@@ -228,6 +228,6 @@ def test_each_part_has_its_own(monkeypatch, tmp_path):
 
 def test_every_long_one_is_in_a_part():
     """A number that no part has would never be run."""
-    heads = [file.read_text() for folder in ("boot", "vmm") for file in (suites.TOP / "tests" / folder).glob("*.sh")]
+    heads = [file.read_text() for folder in ("boot", "vmm", "packages") for file in (suites.TOP / "tests" / folder).glob("*.sh")]
     numbers = [int(number) for head in heads for number in suites.re.findall(r"^# part: (\d+)", head, suites.re.M)]
     assert set(numbers) <= set(range(1, suites.PARTS + 1))
