@@ -86,6 +86,17 @@ static u64 differs(const struct vectors *a, const struct vectors *b)
 	return 0;
 }
 
+/* Leaves the guest, and comes back: an exit to userspace, one that the kernel answers, or a plain interruption. */
+static void leave(u64 i)
+{
+	if (i % 3 == 0)
+		GUEST_SYNC(1);
+	else if (i % 3 == 1)
+		guest_hvc(0x80000000, 0, 0, 0);
+	else
+		guest_delay_us(200);
+}
+
 /* Holds its vectors through userspace exits, exits answered in the kernel, and plain interruptions. */
 static void guest_hold(u64 seed)
 {
@@ -96,20 +107,10 @@ static void guest_hold(u64 seed)
 	for (u64 i = 0; i < 40; i++) {
 		u64 wrong;
 
-		switch (i % 4) {
-		case 0:
-			GUEST_SYNC(1);
-			break;
-		case 1:
-			guest_hvc(0x80000000, 0, 0, 0);
-			break;
-		case 2:
+		if (i % 4 == 3)
 			(void)*(volatile u8 *)(GUEST_RAM + 0x200000 + i * 4096); /* a page of its own: a stage-2 fault */
-			break;
-		case 3:
-			guest_delay_us(200);
-			break;
-		}
+		else
+			leave(i % 4);
 		vectors_store(out);
 		wrong = differs(in, out);
 		if (wrong)
@@ -173,18 +174,27 @@ static void *hold_thread(void *arg)
 	return NULL;
 }
 
-TEST(vectors_between_guests)
+/* Each guest to its end in a thread of its own, all on one CPU. */
+static void run_beside(struct vm **vm, u64 n)
 {
 	pthread_t threads[4];
 
-	for (u64 i = 0; i < 4; i++) {
-		struct vm *vm = vm_create(.main = guest_hold);
-
-		set_arg(&vm->vcpus[0], 0x40 + i);
-		CHECK(pthread_create(&threads[i], NULL, hold_thread, &vm->vcpus[0]) == 0);
-	}
-	for (u64 i = 0; i < 4; i++)
+	CHECK(n <= 4);
+	for (u64 i = 0; i < n; i++)
+		CHECK(pthread_create(&threads[i], NULL, hold_thread, &vm[i]->vcpus[0]) == 0);
+	for (u64 i = 0; i < n; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+TEST(vectors_between_guests)
+{
+	struct vm *vm[4];
+
+	for (u64 i = 0; i < 4; i++) {
+		vm[i] = vm_create(.main = guest_hold);
+		set_arg(&vm[i]->vcpus[0], 0x40 + i);
+	}
+	run_beside(vm, 4);
 }
 
 /* A fresh vCPU starts with zeros, whatever was in the CPU before. */
@@ -238,12 +248,7 @@ static void guest_keys(u64 base)
 	pauth_enable();
 	SIGN(signatures);
 	for (u64 i = 0; i < 30; i++) {
-		if (i % 3 == 0)
-			GUEST_SYNC(1);
-		else if (i % 3 == 1)
-			guest_hvc(0x80000000, 0, 0, 0);
-		else
-			guest_delay_us(200);
+		leave(i);
 		ALL_KEYS(CHECK_KEY, base);
 		SIGN(now);
 		for (u32 k = 0; k < 5; k++)
@@ -279,7 +284,6 @@ TEST(keys_guest_and_host)
 
 TEST(keys_between_guests)
 {
-	pthread_t threads[3];
 	struct vm *vm[3];
 
 	if (!host_has_pauth())
@@ -287,10 +291,8 @@ TEST(keys_between_guests)
 	for (u64 i = 0; i < 3; i++) {
 		vm[i] = vm_create(.main = guest_keys, .features = PTRAUTH);
 		set_arg(&vm[i]->vcpus[0], 0x1111111111110000 * (i + 1));
-		CHECK(pthread_create(&threads[i], NULL, hold_thread, &vm[i]->vcpus[0]) == 0);
 	}
-	for (u64 i = 0; i < 3; i++)
-		CHECK(pthread_join(threads[i], NULL) == 0);
+	run_beside(vm, 3);
 	for (u32 k = 0; k < 5; k++)
 		CHECK(VM_GLOBAL(vm[0], signatures[k]) != VM_GLOBAL(vm[1], signatures[k]));
 }
@@ -337,11 +339,15 @@ static void guest_late_features(u64 seed)
 
 	if (pie) {
 		/* The guest's memory once more, with another index of a permission: 1 (AP[1]) for 0. */
+		guest_page_table[300] = 0;
+		dsb(ish);
+		__asm__ volatile("tlbi vmalle1; dsb nsh; isb");
 		guest_page_table[300] = guest_page_table[1] | 1 << 6;
+		dsb(ish);
 		write_sysreg(pir, S3_0_C10_C2_3); /* PIR_EL1 */
 		write_sysreg(seed * 0x1010101010101, S3_0_C10_C2_2); /* PIRE0_EL1, of no effect at EL1 */
+		isb(); /* what PIE makes the CPU look at is there before */
 		write_sysreg(1UL << 1, S3_0_C2_C0_3); /* TCR2_EL1.PIE */
-		dsb(ish);
 		__asm__ volatile("isb; tlbi vmalle1; dsb nsh; isb");
 	}
 	/* Which of their bits the CPU has is its own matter. */
@@ -356,12 +362,7 @@ static void guest_late_features(u64 seed)
 		has_fpmr = read_sysreg(S3_3_C4_C4_2);
 	}
 	for (u64 i = 0; i < 30; i++) {
-		if (i % 3 == 0)
-			GUEST_SYNC(1);
-		else if (i % 3 == 1)
-			guest_hvc(0x80000000, 0, 0, 0);
-		else
-			guest_delay_us(200);
+		leave(i);
 		if (pie) {
 			u64 esr = GUEST_PROBE("str xzr, [%0]", : : "r"(other) : "memory");
 
@@ -381,19 +382,96 @@ static void guest_late_features(u64 seed)
 
 TEST(late_features_between_guests)
 {
-	pthread_t threads[4];
+	struct vm *vm[4];
 
 	for (u64 i = 0; i < 4; i++) {
-		struct vm *vm = vm_create(.main = guest_late_features);
-
-		set_arg(&vm->vcpus[0], 0x40 + i);
-		CHECK(pthread_create(&threads[i], NULL, hold_thread, &vm->vcpus[0]) == 0);
+		vm[i] = vm_create(.main = guest_late_features);
+		set_arg(&vm[i]->vcpus[0], 0x40 + i);
 	}
-	for (u64 i = 0; i < 4; i++)
-		CHECK(pthread_join(threads[i], NULL) == 0);
+	run_beside(vm, 4);
 }
 
 /* ---- EL1 and EL0 state that the next guest on the CPU must not find ---- */
+
+/* Registers that a guest can fill, and the bits of them that it does without what this guest lives on. */
+#define FILLED(X)                          \
+	X(tpidr_el0, ~0UL)                 \
+	X(tpidrro_el0, ~0UL)               \
+	X(sp_el0, ~0UL)                    \
+	X(contextidr_el1, 0xffffffff)      \
+	X(far_el1, ~0UL)                   \
+	X(esr_el1, 0xffffffff)             \
+	X(elr_el1, ~0UL)                   \
+	X(spsr_el1, 0xf0000000)            \
+	X(afsr0_el1, 0xffffffff)           \
+	X(afsr1_el1, 0xffffffff)           \
+	X(amair_el1, ~0UL)                 \
+	X(mair_el1, 0xffUL << 56)          \
+	X(tcr_el1, 0x3fUL << 24 | 1UL << 38) /* of TTBR1, which is off */ \
+	X(ttbr1_el1, 0xffff0000fffff000)   \
+	X(sctlr_el1, 1 << 14 | 1 << 15 | 1 << 26) /* DZE, UCT, UCI: for EL0 */ \
+	X(par_el1, 0x0000fffffffff000)     \
+	X(csselr_el1, 3 << 1)              \
+	X(cntkctl_el1, 0x3f3)              \
+	X(cntv_cval_el0, ~0UL)             \
+	X(cntp_cval_el0, ~0UL)             \
+	X(cntv_ctl_el0, 2)                 \
+	X(cntp_ctl_el0, 2)                 \
+	X(mdscr_el1, 1 << 12)              \
+	X(dbgbvr0_el1, 0x00007ffffffffffc) \
+	X(dbgbvr1_el1, 0x00007ffffffffffc) \
+	X(dbgwvr0_el1, 0x00007ffffffffffc) \
+	X(dbgwvr1_el1, 0x00007ffffffffffc) \
+	X(dbgbcr0_el1, 3 << 1)             \
+	X(dbgwcr0_el1, 3 << 3)
+
+/* Fills each by its seed, which differs in each of its four bits from others', and looks again after each way out of the guest. */
+static void guest_registers(u64 seed)
+{
+#define COUNT(name, mask) +1
+	u64 has[0 FILLED(COUNT)], n = 0;
+
+#define FILL(name, mask)                                                                        \
+	write_sysreg((read_sysreg(name) & ~(mask)) | (seed * 0x1111111111111111 & (mask)), name); \
+	isb();                                                                                  \
+	has[n++] = read_sysreg(name) & (mask);
+	FILLED(FILL)
+	for (u64 i = 0; i < 30; i++) {
+		leave(i);
+		n = 0;
+#define LOOK(name, mask) GUEST_CHECK_EQ(read_sysreg(name) & (mask), has[n++]);
+		FILLED(LOOK)
+	}
+	/* Most are as wide as the mask says on every CPU: nothing was compared with nothing. */
+	GUEST_CHECK_EQ(read_sysreg(tpidr_el0), seed * 0x1111111111111111);
+	GUEST_CHECK_EQ(read_sysreg(elr_el1), seed * 0x1111111111111111);
+	GUEST_CHECK_EQ(read_sysreg(spsr_el1) & 0xf0000000, seed << 28);
+	GUEST_CHECK_EQ(read_sysreg(cntv_cval_el0), seed * 0x1111111111111111);
+}
+
+TEST(registers_between_guests)
+{
+	for (int beside = 0; beside < 2; beside++) {
+		struct vm *vm[4];
+		bool done[4] = { 0 };
+
+		for (u64 i = 0; i < 4; i++) {
+			vm[i] = vm_create(.main = guest_registers, .gic = true);
+			set_arg(&vm[i]->vcpus[0], i + 1);
+		}
+		if (beside) {
+			run_beside(vm, 4);
+		} else {
+			/* In turn, by one thread. */
+			pin_to_cpu(0);
+			for (u64 i = 0; !done[0] || !done[1] || !done[2] || !done[3]; i++)
+				if (!done[i % 4])
+					done[i % 4] = vcpu_next(&vm[i % 4]->vcpus[0]).command == GUEST_CMD_DONE;
+		}
+		for (u64 i = 0; i < 4; i++)
+			vm_destroy(vm[i]);
+	}
+}
 
 static u64 leftovers[16];
 
