@@ -93,6 +93,9 @@ pub(super) const DEBUG_OPTIONS: u32 =
     KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW;
 
 fn set_guest_debug(vcpu: &Vcpu, request: kvm_guest_debug) -> Result<isize> {
+    if trace::is_on() {
+        trace::kvm_set_guest_debug(core::ptr::from_ref(vcpu).cast(), request.control);
+    }
     let is = |option| request.control & option != 0;
     if is(!DEBUG_OPTIONS) {
         return Err(EINVAL);
@@ -120,9 +123,6 @@ fn set_guest_debug(vcpu: &Vcpu, request: kvm_guest_debug) -> Result<isize> {
         None
     };
     vcpu.state.lock()?.context().set_debugger(debugger);
-    if trace::is_on() {
-        trace::kvm_set_guest_debug(vcpu, request.control);
-    }
     Ok(0)
 }
 

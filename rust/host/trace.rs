@@ -21,6 +21,7 @@
 //! ```
 
 use super::ffi;
+use core::ffi::c_void;
 use kernel::bindings::static_key_false;
 use kernel::jump_label::static_branch_unlikely;
 
@@ -47,8 +48,8 @@ macro_rules! events {
         $(#[$doc])*
         #[cold]
         pub(crate) fn $name($($arg: $type),*) {
-            // SAFETY: Numbers are all that it is given. It may be called with a spinlock held and
-            // interrupts off.
+            // SAFETY: It is given numbers, and addresses that it takes for such. It may be called
+            // with a spinlock held and interrupts off.
             unsafe { ffi::$event($($arg),*) };
         }
     )*};
@@ -94,6 +95,8 @@ events! {
     kvm_timer_update_irq(vcpu: u64, intid: u32, level: i32) = loft_trace_kvm_timer_update_irq;
     /// Tells of an access to what is not memory that the abort does not describe.
     kvm_mmio_nisv(pc: u64, esr: u64, far: u64, ipa: u64) = loft_trace_kvm_mmio_nisv;
+    /// Tells of a KVM_SET_GUEST_DEBUG with these flags. The vCPU's address tells it from others.
+    kvm_set_guest_debug(vcpu: *const c_void, flags: u32) = loft_trace_kvm_set_guest_debug;
     /// Tells that a vCPU has waited. `slept`: not only polled.
     kvm_vcpu_wakeup(ns: u64, slept: bool) = loft_trace_kvm_vcpu_wakeup;
     /// Tells that the host takes back a range of the VMM's memory.
@@ -109,13 +112,6 @@ events! {
 pub(crate) fn kvm_exit(ret: Ret, class: u8, pc: u64, fast: bool) {
     // SAFETY: As above.
     unsafe { ffi::loft_trace_kvm_exit(ret as i32, class.into(), pc, fast) };
-}
-
-/// Tells of a KVM_SET_GUEST_DEBUG with these flags. The vCPU is told from others by its address.
-#[cold]
-pub(crate) fn kvm_set_guest_debug<T>(vcpu: &T, flags: u32) {
-    // SAFETY: As above; the address is looked at as a number.
-    unsafe { ffi::loft_trace_kvm_set_guest_debug(core::ptr::from_ref(vcpu).cast(), flags) };
 }
 
 /// Tells of an access of `size` bytes to a device.

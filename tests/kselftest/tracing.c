@@ -216,7 +216,7 @@ static void guest_pair(u64 arg)
 /* What is seldom: an access that has no description, and a debugger's request. */
 TEST(events_of_what_is_seldom)
 {
-	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW };
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW }, refused = { .control = 1U << 31 };
 	char text[64];
 	struct vcpu *vcpu;
 	struct vm *vm;
@@ -227,9 +227,11 @@ TEST(events_of_what_is_seldom)
 	CHECK(put(TRACING "trace", ""));
 	CHECK(put(TRACING "events/loft/enable", "1"));
 	CHECK_OK(ioctl(vcpu->fd, KVM_SET_GUEST_DEBUG, &debug));
+	EXPECT_ERRNO(ioctl(vcpu->fd, KVM_SET_GUEST_DEBUG, &refused), EINVAL);
 	CHECK_EQ(vcpu_run(vcpu), -ENOSYS);
 	CHECK(put(TRACING "events/loft/enable", "0"));
 	EXPECT_EQ(events_with("kvm_set_guest_debug: vcpu: ", "flags: 0x00020001"), 1);
+	EXPECT_EQ(events_with("kvm_set_guest_debug: vcpu: ", "flags: 0x80000000"), 1);
 	EXPECT_EQ(events_with("kvm_mmio_nisv: ipa 0x000000000a000010, esr 0x", "far 0x000000000a000010, "), 1);
 	snprintf(text, sizeof(text), ", pc 0x%016lx", reg_get(vcpu, CORE_REG(regs.pc)));
 	EXPECT_EQ(events_with("kvm_mmio_nisv: ", text), 1);
