@@ -142,12 +142,7 @@ first=
 : >out
 guest "" 'while nslookup host.example | grep 192.0.2.7; do sleep 1; done; ip -4 addr show eth0' &
 guest=$!
-i=0
-until grep -q '192.0.2.7' out; do
-    sleep 0.5
-    i=$((i + 1))
-    [ $i -lt 240 ] || { cat out err; fail "the network does not come up"; }
-done
+comes_up '192.0.2.7' 120
 kill "$(pidof passt passt.avx2)"
 wait $guest || { cat out err; fail "exit code $?"; }
 contains 'inet 10.0.2.15/24'

@@ -73,12 +73,7 @@ contains '^rx-0 tx-0$'
 # Whose is a tap that several processes could attach to.
 guest 'echo up; sleep 1000' -c 2 -n tap=tap8 --name first &
 guest=$!
-i=0
-until grep -q up out; do
-    sleep 0.5
-    i=$((i + 1))
-    [ $i -lt 120 ] || { cat out err; fail "the guest does not come up"; }
-done
+comes_up up 60
 timeout 60 loft run -k Image -i initrd --device $device -n tap=tap8 >out2 2>err2 </dev/null && fail "two guests have a tap"
 contains "the tap interface 'tap8' is in use" err2
 loft stop -f -t 1 first

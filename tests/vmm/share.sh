@@ -129,12 +129,7 @@ who=user
 running() {
     guest "$dir" "-n none -- sh -c 'echo up; sleep 100'" &
     guest=$!
-    i=0
-    until grep -q up out; do
-        sleep 0.5
-        i=$((i + 1))
-        [ $i -lt 240 ] || { cat out err; fail "the guest does not come up"; }
-    done
+    comes_up up 120
 }
 
 # The end of virtiofsd is the guest's. Who gets at the guest's memory cannot cut it off.
