@@ -9,7 +9,6 @@ booted again, since lockdep reports only once.
 
 import os
 import pathlib
-import queue
 import selectors
 import shlex
 import shutil
@@ -17,9 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
+
+from jobs import Job
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(
@@ -82,47 +82,23 @@ class Ended:
     steps: list = field(default_factory=list)
 
 
-class Batch:
-    """The programs in their server. It runs in a thread of its own, so that several can run side by side."""
-
-    running = []
+class Batch(Job):
+    """The programs in their server. It tells an `Ended` as each ends; one named `(start)` says that the server or the prelude failed."""
 
     def __init__(self, logs, programs, prelude, options):
+        super().__init__()
         self.logs, self.programs, self.prelude, self.options = pathlib.Path(logs), list(programs), prelude, list(options)
-        self.ended = queue.Queue()
         self.server = None
-        self.stopped = False
-        self.thread = None
 
-    def start(self, after=None):
-        """Boots the server, if that has not been done; when the batch `after` has ended, if there is one."""
-        if not self.thread:
-            self.thread = threading.Thread(target=self._run, args=(after,), daemon=True)
-            Batch.running.append(self)
-            self.thread.start()
-
-    def results(self):
-        """Yields an `Ended` as each program ends; one named `(start)` says that the server or the prelude failed."""
-        self.start()
-        while (ended := self.ended.get()) is not None:
-            yield ended
-
-    @classmethod
-    def stop_all(cls):
-        """Ends all servers and removes what they had."""
-        for batch in cls.running:
-            batch.stopped = True
-            if batch.server and batch.server.poll() is None:
-                batch.server.terminate()
-        for batch in cls.running:
-            batch.thread.join(20)
+    def stop(self):
+        super().stop()
+        if self.server and self.server.poll() is None:
+            self.server.terminate()
 
     def log_of(self, name):
         return self.logs / (name.replace("/", ".") + ".log")
 
-    def _run(self, after):
-        if after:
-            after.thread.join()
+    def work(self):
         self.logs.mkdir(parents=True, exist_ok=True)
         (CACHE / "run").mkdir(parents=True, exist_ok=True)
         work = pathlib.Path(tempfile.mkdtemp(prefix="batch.", dir=CACHE / "run"))
@@ -136,11 +112,10 @@ class Batch:
                 if lost == 2:
                     self._story(work, self.log_of("(start)"))
                     sys.stderr.write(self.log_of("(start)").read_text()[-4000:])
-                    self.ended.put(Ended("(start)", "crash"))
+                    self.tell(Ended("(start)", "crash"))
                     break
         finally:
             shutil.rmtree(work, ignore_errors=True)
-            self.ended.put(None)
 
     def _story(self, work, log):
         """The server's end is part of the story."""
@@ -183,7 +158,7 @@ class Batch:
             elif word == "@@end":
                 ended.status, ended.seconds = rest, time.monotonic() - started
                 log.close()
-                self.ended.put(ended)
+                self.tell(ended)
                 left.remove(now)
                 now = None
             elif word == "@@again":
@@ -192,7 +167,7 @@ class Batch:
                 prelude_failed = True
                 sys.stderr.write("".join(said))
                 self.log_of("(start)").write_text("".join(said))
-                self.ended.put(Ended("(start)", rest))
+                self.tell(Ended("(start)", rest))
             elif now:
                 log.write(line + "\n")
                 if word in ("ok", "not"):
@@ -209,7 +184,7 @@ class Batch:
             log.close()
             self._story(work, self.log_of(now.name))
             ended.seconds = time.monotonic() - started
-            self.ended.put(ended)
+            self.tell(ended)
             left.remove(now)
             return left, False
         return left, bool(left) and not again

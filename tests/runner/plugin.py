@@ -8,19 +8,19 @@ pytest has for those works: -k (of programs), -x, --junitxml, the exit code.
 import os
 import pathlib
 import signal
-import subprocess
 import sys
+import threading
 import time
 
 import pytest
-from batch import Batch
+from jobs import Job
 from results import Result
 from selection import Selection
 from suites import LOGS, SUITES, say
 
 FAILED = LOGS / "failed"
-# Beside these the suite kvm-selftests runs.
-BESIDE = ("server", "kselftest", "cost", "run", "boot", "machine", "parity", "vmm", "packages", "kvm-selftests")
+# What begins first: those that have no server, and kvm-selftests, whose servers take longest. The others follow in their order.
+FIRST = ("model", "userspace", "scripts", "kvm-selftests")
 
 
 def pytest_addoption(parser):
@@ -60,32 +60,47 @@ def pytest_collect_file(file_path, parent):
 
 
 class Runner:
-    """Runs the items, suite by suite."""
+    """Has all suites prepared and run as jobs, in one order, and shows their results in another, in that of the items."""
 
     def __init__(self, session):
         self.session = session
-        self.prepared = {}  # a suite: whether it can be run
+        self.thread = None
+        self.ending = False
+        self.ready = {}  # a suite: set when it has been prepared
+        self.failed = {}  # a suite: why it cannot be run
+        self.told = set()
 
-    def items_of(self, suite):
-        return [item.name for item in self.session.items if item.suite is suite]
+    def begin(self):
+        """Has a thread prepare the suites, whose jobs begin as soon as there is a place for them."""
+        items = {}
+        for item in self.session.items:
+            items.setdefault(item.suite, []).append(item.name)
+        self.ready = {suite: threading.Event() for suite in items}
+        order = sorted(items, key=lambda suite: FIRST.index(suite.name) if suite.name in FIRST else len(FIRST))
+
+        def prepare():
+            for suite in order:
+                if not self.ending:
+                    try:
+                        self.failed[suite] = suite.prepare(items[suite])
+                    # Of any kind: nobody would wait for less.
+                    except Exception as error:  # pylint: disable=broad-exception-caught
+                        self.failed[suite] = [Result("fail", f"{suite.name}/build", str(error) or repr(error))]
+                    self.ready[suite].set()
+
+        self.thread = threading.Thread(target=prepare, daemon=True)
+        self.thread.start()
 
     def results(self, item):
         """Everything that an item has to tell."""
-        beside = next((i.suite for i in self.session.items if i.suite.name == "kvm-selftests"), None)
-        if item.suite.name in BESIDE and beside and beside not in self.prepared:
-            yield from self.prepare(beside, beside.begin)
-        if item.suite not in self.prepared:
-            yield from self.prepare(item.suite, item.suite.prepare)
-        if self.prepared[item.suite]:
+        if not self.thread:
+            self.begin()
+        self.ready[item.suite].wait()
+        if failed := self.failed[item.suite]:
+            yield from failed if item.suite not in self.told else []
+            self.told.add(item.suite)
+        else:
             yield from item.suite.run(item.name)
-
-    def prepare(self, suite, how):
-        try:
-            failed = how(self.items_of(suite))
-        except (OSError, subprocess.CalledProcessError) as error:
-            failed = [Result("fail", f"{suite.name}/build", str(error))]
-        self.prepared[suite] = not failed
-        return failed
 
     @pytest.hookimpl
     def pytest_runtest_protocol(self, item, nextitem):
@@ -113,8 +128,9 @@ class Runner:
     @pytest.hookimpl
     def pytest_sessionfinish(self):
         """Leaves nothing behind, however the session ends."""
-        Batch.stop_all()
-        for suite in self.prepared:
+        self.ending = True
+        Job.stop_all()
+        for suite in self.ready:
             if hasattr(suite, "close"):
                 suite.close()
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 
 from batch import CACHE, TOP, Batch, Program
+from jobs import Job
 from results import Result, cargo, failures_said, ktap
 
 OUT = TOP / "out"
@@ -137,7 +138,53 @@ class Suite:
         raise NotImplementedError
 
 
-class Cargo(Suite):
+class Direct(Suite):
+    """What is run on this machine itself: all of it is one job."""
+
+    class Work(Job):
+        """Tells pairs of an item and a result, and the item alone when it has ended."""
+
+        def __init__(self, suite, items):
+            super().__init__()
+            self.suite, self.items, self.processes = suite, items, []
+
+        def work(self):
+            for item in self.items:
+                if not self.stopped:
+                    for result in self.suite.run_item(item):
+                        self.tell((item, result))
+                    self.tell((item, None))
+
+        def stop(self):
+            super().stop()
+            for process in self.processes:
+                process.terminate()
+
+    def prepare(self, items):
+        self.job = self.Work(self, items)
+        self.coming = self.job.results()
+        self.job.start()
+        return super().prepare(items)
+
+    def process(self, command, **more):
+        """Starts a process of the job's, which is ended with it."""
+        process = subprocess.Popen(command, text=True, errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **more)
+        self.job.processes = [process]
+        return process
+
+    def run(self, item):
+        for about, result in self.coming:
+            if (about, result) == (item, None):
+                return
+            yield result
+        yield Result("fail", item, "it was not run")
+
+    def run_item(self, item):
+        """Yields an item's results; text among them is for the reader."""
+        raise NotImplementedError
+
+
+class Cargo(Direct):
     """The tests of a Cargo package or workspace, run on this machine's own architecture."""
 
     def __init__(self, name, selection, folder):
@@ -147,13 +194,13 @@ class Cargo(Suite):
     def items(self):
         return [f"{self.name}/cargo"]
 
-    def run(self, item):
+    def run_item(self, item):
         log = LOGS / f"{self.name}.log"
         any_ran = any_failed = False
         # All crates are tested even where one fails.
         command = [TOP / "scripts/enter", "env", "CARGO_TERM_COLOR=never", "scripts/inside/cargo", self.folder, "test"]
         command += ["--locked", "--workspace", "--no-fail-fast"]
-        with open(log, "w") as out, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        with open(log, "w") as out, self.process(command, stderr=subprocess.STDOUT) as process:
 
             def lines():
                 for line in process.stdout:
@@ -175,7 +222,7 @@ class Cargo(Suite):
             yield Result("fail", f"{self.name}/build", f"cargo test ended with status {status}; see {shown(log)}")
 
 
-class Commands(Suite):
+class Commands(Direct):
     """Scripts as a user calls them: what they print, and how they end."""
 
     def items(self):
@@ -185,10 +232,24 @@ class Commands(Suite):
         """Name: what run_one is called with."""
         raise NotImplementedError
 
-    def run(self, item):
+    def run_one(self, name, *words):
+        """Runs one, and returns what is wrong, if anything is."""
+        raise NotImplementedError
+
+    def run_item(self, item):
         started = time.monotonic()
         fault = self.run_one(item.partition("/")[2], *self.commands()[item.partition("/")[2]])
         yield Result("fail" if fault else "pass", item, fault or "", time.monotonic() - started)
+
+    def call(self, command, seconds=None, **more):
+        """Runs a command: its exit code, what it said, and that with errors. TimeoutExpired after so many seconds."""
+        with self.process(command, stderr=subprocess.PIPE, **more) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return process.returncode, out, err
 
 
 class Scripts(Commands):
@@ -209,24 +270,20 @@ class Scripts(Commands):
 
     def own_tests(self):
         """The runner's own tests."""
-        done = subprocess.run(
+        status, out, err = self.call(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", TOP / "tests/runner/pytest.ini", TOP / "tests/runner/test_runner.py"],
-            capture_output=True,
-            text=True,
-            env={name: value for name, value in os.environ.items() if name not in ("TEST", "RERUN", "DEBUG", "PART", "BOOT_LIMIT")},
+            env={name: value for name, value in os.environ.items() if name not in ("TEST", "RERUN", "DEBUG", "PART", "BOOT_LIMIT", "JOBS")},
         )
-        (LOGS / "scripts.runner.log").write_text(done.stdout + done.stderr)
-        return f"see {shown(LOGS / 'scripts.runner.log')}" if done.returncode else None
+        (LOGS / "scripts.runner.log").write_text(out + err)
+        return f"see {shown(LOGS / 'scripts.runner.log')}" if status else None
 
     def refuses(self, message, name, variables, *words):
         try:
-            done = subprocess.run(
-                [TOP / "scripts" / name, *words], env={**os.environ, "TEST": "", **variables}, capture_output=True, text=True, timeout=10
-            )
+            status, out, err = self.call([TOP / "scripts" / name, *words], 10, env={**os.environ, "TEST": "", **variables})
         except subprocess.TimeoutExpired:
             return f"scripts/{name} did not refuse this within 10 s"
-        said = done.stdout + done.stderr
-        if done.returncode == 0:
+        said = out + err
+        if status == 0:
             return f"scripts/{name} did not fail"
         return None if message in said else f"scripts/{name} said '{said.strip()}', not '{message}'"
 
@@ -246,15 +303,13 @@ class Server(Commands):
         }
 
     def run_one(self, name, printed, status, *words):
-        done = subprocess.run(
-            [TOP / "scripts/server", "--log", LOGS / f"server.{name}.log", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
-        (LOGS / f"server.{name}.err").write_text(done.stderr)
-        if name == "exit_code" and "the server died" in done.stderr:
+        ended, out, err = self.call([TOP / "scripts/server", "--log", LOGS / f"server.{name}.log", *words])
+        (LOGS / f"server.{name}.err").write_text(err)
+        if name == "exit_code" and "the server died" in err:
             return "it is said to have died"
-        if (done.returncode, done.stdout.strip()) == (status, printed):
+        if (ended, out.strip()) == (status, printed):
             return None
-        return f"exit code {done.returncode} for {status}; printed '{done.stdout.strip()}' for '{printed}'"
+        return f"exit code {ended} for {status}; printed '{out.strip()}' for '{printed}'"
 
 
 class Run(Commands):
@@ -281,13 +336,13 @@ class Run(Commands):
         return {**mine, "HYP": "kvm" if HYP == "kvm" else "loft", **more}
 
     def ends(self, name, status, printed, said, more):
-        done = subprocess.run([TOP / "scripts/run"], env=self.environment(more), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        (LOGS / f"run.{name}.log").write_text(done.stdout + done.stderr)
-        if "the server died" in done.stderr:
+        ended, out, err = self.call([TOP / "scripts/run"], env=self.environment(more))
+        (LOGS / f"run.{name}.log").write_text(out + err)
+        if "the server died" in err:
             return "the server is said to have died"
-        if done.returncode != status:
-            return f"exit code {done.returncode} for {status}; see {shown(LOGS / f'run.{name}.log')}"
-        if not re.search(printed, done.stdout, re.M) or not re.search(said, done.stderr, re.M):
+        if ended != status:
+            return f"exit code {ended} for {status}; see {shown(LOGS / f'run.{name}.log')}"
+        if not re.search(printed, out, re.M) or not re.search(said, err, re.M):
             return f"no '{printed or said}'; see {shown(LOGS / f'run.{name}.log')}"
         return None
 
@@ -297,7 +352,7 @@ class Run(Commands):
         pid, terminal = pty.fork()
         if pid == 0:
             os.execve(TOP / "scripts/run", ["run"], self.environment({"TERM": "vt100"}))
-        while time.monotonic() < started + 300:
+        while time.monotonic() < started + 300 and not self.job.stopped:
             if not select.select([terminal], [], [], 1)[0]:
                 continue
             try:
@@ -325,8 +380,8 @@ class Served(Suite):
     """Programs in emulated servers."""
 
     parts = ("module",)
-    # So many servers at a time: one keeps a CPU busy.
-    side_by_side = 1
+    # So many servers have its programs, in turn.
+    servers = 1
 
     def __init__(self, name, selection):
         super().__init__(name, selection)
@@ -349,21 +404,26 @@ class Served(Suite):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="test.", dir=CACHE / "run"))
         shutil.rmtree(LOGS / self.name, ignore_errors=True)
         self.boot([self.list[item] for item in items])
+        self.begin()
         return []
+
+    def begin(self):
+        """Has the servers booted, each when its turn has come."""
+        for batch in self.results:
+            batch.start()
 
     def boot(self, programs):
         """Puts the programs into servers."""
         raise NotImplementedError
 
     def serve_in_turn(self, programs, prelude, options):
-        """Puts programs into as many servers as there are at a time, in turn."""
-        servers = min(self.side_by_side, len(programs))
-        # They are waited for in their order, so the servers are booted in it.
-        batches = [self.serve(programs[n::servers], prelude, options) for n in range(servers)]
-        self.batches = {program.name: batches[n % servers] for n, program in enumerate(programs)}
+        """Puts programs into as many servers as there are, in turn."""
+        servers = min(self.servers, len(programs))
+        for n in range(servers):
+            self.serve(programs[n::servers], prelude, options)
 
     def serve(self, programs, prelude, options, logs=None):
-        """Puts programs into one server, which is not booted before the first is waited for."""
+        """Puts programs into one server."""
         batch = Batch(logs or LOGS / self.name, programs, prelude, options)
         self.batches.update({program.name: batch for program in programs})
         self.results[batch] = ({}, batch.results())
@@ -399,10 +459,6 @@ class Served(Suite):
 
     def run(self, item):
         program = self.list[item]
-        names = list(self.batches)
-        at = names.index(program.name)
-        for name in names[at : at + self.side_by_side]:
-            self.batches[name].start()
         batch = self.batches[program.name]
         ended, coming = self.results[batch]
         while program.name not in ended:
@@ -537,7 +593,7 @@ class Boot(Served):
     """Programs in tests/boot, each with the launcher, a guest and the module at hand; exit code 4 is a skip."""
 
     parts = ("module", "userspace")
-    side_by_side = 1 if DEBUG else 2
+    servers = 1 if DEBUG else 2
 
     def programs(self):
         files = sorted((TOP / "tests/boot").glob("*.sh"))
@@ -567,7 +623,6 @@ class Machine(Served):
     interrupts; and in KVM, which is on beside loft."""
 
     parts = ("module", "userspace", "kselftest")
-    side_by_side = 2
     MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full beside_kvm dax".split()
 
     def programs(self):
@@ -666,7 +721,7 @@ class Vmm(Served):
     with KVM on, where /dev/kvm is KVM's."""
 
     parts = ("module", "userspace")
-    side_by_side = 1 if DEBUG else 2
+    servers = 1 if DEBUG else 2
 
     def programs(self):
         for file in without_other_parts(self.name, sorted((TOP / "tests/vmm").glob("*.sh"))):
@@ -728,7 +783,7 @@ class Packages(Served):
 
 class KvmSelftests(Served):
     """Linux's own KVM selftests, unchanged, each in a mount namespace in which /dev/kvm is /dev/loft. They take long and are
-    in no hurry: they begin before the suites with guests, and run beside those."""
+    in no hurry: they begin before other servers, and run beside those."""
 
     def rows(self):
         """(name, seconds, words, arguments) of those that have to pass."""
@@ -778,13 +833,10 @@ class KvmSelftests(Served):
             if chosen := [program for program in programs if (program.name in counted) == group]:
                 self.order.append(self.serve(chosen, prelude, options + more))
 
-    def begin(self, items):
-        """Prepares them and boots their servers, one after the other."""
-        failed = self.prepare(items)
-        if not failed:
-            for batch, before in zip(self.order, [None, *self.order]):
-                batch.start(before)
-        return failed
+    def begin(self):
+        """Has one server booted after the other: a place is left to others."""
+        for batch, before in zip(self.order, [None, *self.order]):
+            batch.start(before)
 
     def run(self, item):
         if self.is_left_out(self.list[item].name):

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """Tests of the runner itself: nothing that goes wrong may look like a success. `scripts/test scripts` runs them."""
 
+import threading
 import time
 
 import batch
 import pytest
 import suites
 from batch import Batch, Ended, Program
+from jobs import Job
 from results import Result, cargo, ktap
 from selection import Selection
 
@@ -156,13 +158,17 @@ def test_what_is_interrupted_leaves_nothing(monkeypatch, tmp_path):
     server.chmod(0o755)
     monkeypatch.setattr(batch, "TOP", tmp_path)
     monkeypatch.setattr(batch, "CACHE", tmp_path)
-    one = Batch(tmp_path / "logs", [Program("a", 60, "true"), Program("b", 60, "true")], "true", [])
+    monkeypatch.setattr(Job, "_closed", False)
+    monkeypatch.setenv("JOBS", "1")
+    one, other = (Batch(tmp_path / "logs", [Program("a", 60, "true"), Program("b", 60, "true")], "true", []) for _ in range(2))
     one.start()
+    other.start()
     while not (tmp_path / "logs/a.log").exists():
         time.sleep(0.01)
     Batch.stop_all()
     assert (tmp_path / "cleaned").exists() and not list((tmp_path / "run").iterdir())
-    assert list(one.results()) == []
+    late = Batch(tmp_path / "logs", [Program("a", 60, "true")], "true", [])
+    assert [list(job.results()) for job in (one, other, late)] == [[], [], []]
 
 
 def test_a_guest_has_no_less_than_on_kvm(tmp_path, monkeypatch):
@@ -196,22 +202,86 @@ def test_batches_one_after_the_other(monkeypatch, tmp_path):
     assert served == ["a", "b"]
 
 
-def test_servers_side_by_side(monkeypatch, tmp_path):
+class Waits(Job):
+    """Says when it runs, and goes on when it may."""
+
+    running, order = [], []
+
+    def __init__(self, name, fails=False):
+        super().__init__()
+        self.name, self.fails, self.may_end = name, fails, threading.Event()
+
+    def work(self):
+        Waits.order.append(self.name)
+        Waits.running.append(self.name)
+        self.tell(self.name)
+        self.may_end.wait(10)
+        Waits.running.remove(self.name)
+        if self.fails:
+            raise ValueError(self.name)
+
+
+def test_jobs_have_places(monkeypatch):
+    """So many run at a time, in the order in which they were started, whoever asks for their results first."""
+    monkeypatch.setenv("JOBS", "2")
+    monkeypatch.setattr(Waits, "running", [])
+    monkeypatch.setattr(Waits, "order", [])
+    jobs = [Waits(name) for name in "abcd"]
+    for job in jobs:
+        job.start()
+    assert next(jobs[1].results()) == "b"
+    time.sleep(0.1)
+    assert sorted(Waits.running) == ["a", "b"]
+    jobs[1].may_end.set()
+    assert next(jobs[2].results()) == "c"
+    for job in jobs:
+        job.may_end.set()
+    assert list(jobs[3].results()) == ["d"]
+    assert sorted(Waits.order[:2]) + Waits.order[2:] == ["a", "b", "c", "d"]
+
+
+def test_what_goes_wrong_in_a_job_is_seen(monkeypatch):
+    job = Waits("a", fails=True)
+    job.may_end.set()
+    with pytest.raises(ValueError):
+        list(job.results())
+
+
+def test_programs_in_servers(monkeypatch, tmp_path):
     class Two(suites.Served):
-        side_by_side = 2
+        servers = 2
 
         def programs(self):
             return [Program(name, 1, "true") for name in "abc"]
 
     monkeypatch.setenv("TEST", "")
     suite = Two("two", Selection(tmp_path / "failed"))
-    suite.items()
     suite.serve_in_turn(suite.programs(), "true", [])
     assert [[program.name for program in b.programs] for b in suite.results] == [["a", "c"], ["b"]]
-    started = []
-    monkeypatch.setattr(Batch, "start", lambda self, after=None: started.append(self) or self.ended.put(None))
-    list(suite.run("two/a"))
-    assert len(set(started)) == 2
+    assert [[program.name for program in suite.batches[name].programs] for name in "abc"] == [["a", "c"], ["b"], ["a", "c"]]
+
+
+def test_commands_are_a_job(monkeypatch, tmp_path):
+    """Each has a result; what is left when it is ended has one, too."""
+
+    class Three(suites.Commands):
+        def commands(self):
+            return {"a": (0,), "b": (1,), "c": (0,)}
+
+        def run_one(self, name, status):
+            if name == "c":
+                self.job.stop()
+            return None if self.call(["sh", "-c", f"exit {status}"])[0] == 0 else "it failed"
+
+    suite = Three("three", None)
+    items = [*suite.items(), "three/d"]
+    assert suite.prepare(items) == []
+    assert outcomes(result for item in items for result in suite.run(item)) == [
+        ("pass", "three/a"),
+        ("fail", "three/b"),
+        ("pass", "three/c"),
+        ("fail", "three/d"),
+    ]
 
 
 def test_each_part_has_its_own(monkeypatch, tmp_path):
