@@ -9,6 +9,7 @@
 #if !defined(LOFT_EVENTS_H) || defined(TRACE_HEADER_MULTI_READ)
 #define LOFT_EVENTS_H
 
+#include <linux/string_choices.h>
 #include <linux/tracepoint.h>
 #include <asm/esr.h>
 
@@ -167,6 +168,45 @@ LOFT_EVENT(kvm_timer_update_irq, (unsigned long vcpu_id, __u32 irq, int level), 
 		__entry->level = level;
 	),
 	("VCPU: %ld, IRQ %d, level %d", __entry->vcpu_id, __entry->irq, __entry->level)
+);
+
+LOFT_EVENT(kvm_timer_save_state, (unsigned long ctl, __u64 cval, int timer_idx), (ctl, cval, timer_idx),
+	(__field(unsigned long, ctl) __field(__u64, cval) __field(int, timer_idx)),
+	(
+		__entry->ctl = ctl;
+		__entry->cval = cval;
+		__entry->timer_idx = timer_idx;
+	),
+	("CTL: %#08lx CVAL: %#16llx arch_timer_ctx_index: %d", __entry->ctl, __entry->cval, __entry->timer_idx)
+);
+
+LOFT_EVENT(kvm_timer_restore_state, (unsigned long ctl, __u64 cval, int timer_idx), (ctl, cval, timer_idx),
+	(__field(unsigned long, ctl) __field(__u64, cval) __field(int, timer_idx)),
+	(
+		__entry->ctl = ctl;
+		__entry->cval = cval;
+		__entry->timer_idx = timer_idx;
+	),
+	("CTL: %#08lx CVAL: %#16llx arch_timer_ctx_index: %d", __entry->ctl, __entry->cval, __entry->timer_idx)
+);
+
+LOFT_EVENT(kvm_set_way_flush, (unsigned long vcpu_pc, bool cache), (vcpu_pc, cache),
+	(__field(unsigned long, vcpu_pc) __field(bool, cache)),
+	(
+		__entry->vcpu_pc = vcpu_pc;
+		__entry->cache = cache;
+	),
+	("S/W flush at 0x%016lx (cache %s)", __entry->vcpu_pc, str_on_off(__entry->cache))
+);
+
+LOFT_EVENT(kvm_toggle_cache, (unsigned long vcpu_pc, bool was, bool now), (vcpu_pc, was, now),
+	(__field(unsigned long, vcpu_pc) __field(bool, was) __field(bool, now)),
+	(
+		__entry->vcpu_pc = vcpu_pc;
+		__entry->was = was;
+		__entry->now = now;
+	),
+	("VM op at 0x%016lx (cache was %s, now %s)", __entry->vcpu_pc, str_on_off(__entry->was), str_on_off(__entry->now))
 );
 
 LOFT_EVENT(kvm_mmio_nisv, (unsigned long vcpu_pc, unsigned long esr, unsigned long far, unsigned long ipa), (vcpu_pc, esr, far, ipa),

@@ -93,6 +93,14 @@ events! {
     vgic_update_irq_pending(vcpu: u64, intid: u32, level: bool) = loft_trace_vgic_update_irq_pending;
     /// Tells that a timer's line has changed.
     kvm_timer_update_irq(vcpu: u64, intid: u32, level: i32) = loft_trace_kvm_timer_update_irq;
+    /// Tells that the vCPU loses the CPU and its timer with it: CTL, CVAL, 0 (CNTV) or 1 (CNTP).
+    kvm_timer_save_state(ctl: u64, cval: u64, timer: i32) = loft_trace_kvm_timer_save_state;
+    /// Tells that the vCPU gets a CPU, and its timer with it.
+    kvm_timer_restore_state(ctl: u64, cval: u64, timer: i32) = loft_trace_kvm_timer_restore_state;
+    /// Tells of maintenance by set and way, for which the guest's memory is cleaned.
+    kvm_set_way_flush(pc: u64, caches_on: bool) = loft_trace_kvm_set_way_flush;
+    /// Tells that the guest switches its caches, and its memory is cleaned.
+    kvm_toggle_cache(pc: u64, was_on: bool, is_on: bool) = loft_trace_kvm_toggle_cache;
     /// Tells of an access to what is not memory that the abort does not describe.
     kvm_mmio_nisv(pc: u64, esr: u64, far: u64, ipa: u64) = loft_trace_kvm_mmio_nisv;
     /// Tells of a KVM_SET_GUEST_DEBUG with these flags. The vCPU's address tells it from others.

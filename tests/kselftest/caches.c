@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "abi.h"
+#include "tracefs.h"
 
 #define SCTLR_C (1UL << 2)
 #define WRITES 10
@@ -103,6 +104,9 @@ TEST(switched_off_and_on)
 
 	if (ktap_on_kvm())
 		SKIP("KVM has no such counters");
+	CHECK(have_trace());
+	CHECK(put(TRACING "trace", ""));
+	CHECK(put(TRACING "events/loft/enable", "1"));
 	stats = stats_of(vcpu->fd);
 	passed = to(vcpu, stats, 1);
 	EXPECT_EQ(passed.sysregs, fwb ? 0 : 4); /* MAIR, TCR, TTBR0, SCTLR: it has set its MMU up */
@@ -130,6 +134,11 @@ TEST(switched_off_and_on)
 	EXPECT_EQ(passed.sysregs, 0);
 	EXPECT_EQ(passed.faults, 0);
 	vcpu_done(vcpu);
+	CHECK(put(TRACING "events/loft/enable", "0"));
+	EXPECT_EQ(events_with("kvm_set_way_flush: S/W flush at 0x", "(cache on)"), fwb ? 0 : 2);
+	EXPECT_EQ(events_with("kvm_set_way_flush: ", ""), fwb ? 0 : 2);
+	EXPECT_EQ(events_with("kvm_toggle_cache: VM op at 0x", "(cache was off, now on)"), fwb ? 0 : 2);
+	EXPECT_EQ(events_with("kvm_toggle_cache: VM op at 0x", "(cache was on, now off)"), fwb ? 0 : 1);
 }
 
 /* Restored with its caches on: userspace has set SCTLR_EL1, and there is nothing to wait for. */

@@ -4,35 +4,22 @@
 #include <linux/perf_event.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "abi.h"
 #include "gic.h"
 #include "timer.h"
+#include "tracefs.h"
 #include "vm.h"
 
-#define TRACING "/sys/kernel/tracing/"
 #define DEVICE 0x0a000000UL
-
-static bool put(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC);
-	bool done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
 
 static void need_tracing(void)
 {
 	if (ktap_on_kvm())
 		SKIP("about loft alone");
-	if (access(TRACING "trace", R_OK))
-		mount("tracefs", TRACING, "tracefs", 0, NULL);
-	if (access(TRACING "set_ftrace_filter", W_OK) || access(TRACING "kprobe_events", W_OK))
+	if (!have_trace() || access(TRACING "set_ftrace_filter", W_OK) || access(TRACING "kprobe_events", W_OK))
 		SKIP("this kernel traces no functions");
 }
 
@@ -148,20 +135,6 @@ static bool all_off(void)
 	return put(TRACING "kprobe_events", "") && done;
 }
 
-/* How many lines of the trace are of an event and hold a text. */
-static u32 events_with(const char *event, const char *text)
-{
-	char line[512];
-	u32 lines = 0;
-	FILE *file = fopen(TRACING "trace", "r");
-
-	CHECK(file);
-	while (fgets(line, sizeof(line), file))
-		lines += strstr(line, event) && strstr(line, text);
-	fclose(file);
-	return lines;
-}
-
 /* Each kind of exit, and what comes to a VM from outside, is told under KVM's names. */
 TEST(events)
 {
@@ -195,6 +168,11 @@ TEST(events)
 	EXPECT(events_with("kvm_timer_update_irq: VCPU: 0, IRQ 27, ", "level 1") >= 20);
 	EXPECT(events_with("kvm_timer_update_irq: VCPU: 0, IRQ 30, ", "level 0") >= 20);
 	EXPECT(events_with("vgic_update_irq_pending: VCPU: 0, IRQ 27, ", "level: 1") >= 20);
+	/* Of each timer, when a thread gets a CPU for its vCPU. */
+	EXPECT(events_with("kvm_timer_restore_state: CTL: ", " arch_timer_ctx_index: 0") >= 2);
+	EXPECT_EQ(events_with("kvm_timer_restore_state: ", "index: 1"), events_with("kvm_timer_restore_state: ", "index: 0"));
+	EXPECT_EQ(events_with("kvm_timer_save_state: CTL: ", "index: 0"), events_with("kvm_timer_restore_state: ", "index: 0"));
+	EXPECT_EQ(events_with("kvm_timer_save_state: ", "index: 1"), events_with("kvm_timer_save_state: ", "index: 0"));
 	/* And what it does not. */
 	EXPECT_EQ(events_with("kvm_mmio: mmio write", " gpa 0xa000000 "), 20);
 	EXPECT_EQ(events_with("kvm_mmio: ", "mmio write len 4 gpa 0xa000000 val 0x13\n"), 1);

@@ -85,6 +85,26 @@ void loft_trace_kvm_timer_update_irq(u64 vcpu, u32 intid, int level)
 	trace_kvm_timer_update_irq(vcpu, intid, level);
 }
 
+void loft_trace_kvm_timer_save_state(u64 ctl, u64 cval, int timer)
+{
+	trace_kvm_timer_save_state(ctl, cval, timer);
+}
+
+void loft_trace_kvm_timer_restore_state(u64 ctl, u64 cval, int timer)
+{
+	trace_kvm_timer_restore_state(ctl, cval, timer);
+}
+
+void loft_trace_kvm_set_way_flush(u64 pc, bool cache)
+{
+	trace_kvm_set_way_flush(pc, cache);
+}
+
+void loft_trace_kvm_toggle_cache(u64 pc, bool was, bool now)
+{
+	trace_kvm_toggle_cache(pc, was, now);
+}
+
 void loft_trace_kvm_mmio_nisv(u64 pc, u64 esr, u64 far, u64 ipa)
 {
 	trace_kvm_mmio_nisv(pc, esr, far, ipa);

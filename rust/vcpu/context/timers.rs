@@ -174,6 +174,9 @@ impl StoppedVcpu {
         for timer in TimerId::ALL {
             self.timers.load(timer, self.loaded_cval(timer));
         }
+        if trace::is_on() {
+            self.tell_saved_timers(trace::kvm_timer_restore_state);
+        }
     }
 
     /// Takes the timers' registers out of the CPU, which the guest is about to lose.
@@ -181,6 +184,18 @@ impl StoppedVcpu {
         for timer in TimerId::ALL {
             let cval = self.loaded_cval(timer);
             self.timers.save(timer, cval);
+        }
+        if trace::is_on() {
+            self.tell_saved_timers(trace::kvm_timer_save_state);
+        }
+    }
+
+    /// Tells of each timer as it is in memory, while the timers are off.
+    #[cold]
+    fn tell_saved_timers(&self, event: fn(u64, u64, i32)) {
+        for (timer, index) in TimerId::ALL.into_iter().zip(0..) {
+            let value = self.timers.get(timer, Cval::Memory);
+            event(value.ctl(), value.cval(), index);
         }
     }
 }

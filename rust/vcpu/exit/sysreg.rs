@@ -6,12 +6,13 @@
 use super::{gic, Outcome};
 use crate::arch::cpu;
 use crate::arch::guest_mode::Live;
+use crate::host::trace;
 use crate::model::esr::SysregAccess;
 use crate::model::sysreg::table::{GicReg, Guest, Storage, TimerReg};
 use crate::model::sysreg::{lookup, regs, IdReg, Reg};
 use crate::model::timer::TimerId;
 use crate::model::vgic::{CpuIf, SgiReg};
-use crate::vcpu::context::{caches_are_on, VcpuContext};
+use crate::vcpu::context::{caches_are_on, StoppedVcpu, VcpuContext};
 
 /// Does the access. `live`: there if this is a fast exit.
 #[inline(always)]
@@ -126,16 +127,26 @@ fn store_watched(vcpu: &mut VcpuContext, reg: Reg, value: u64) -> Outcome {
 
 /// Does the access that [`Outcome::NeedsClean`] was said of. What remains is to clean the guest's
 /// memory.
-pub(super) fn before_clean(vcpu: &mut VcpuContext, access: SysregAccess) {
+pub(super) fn before_clean(vcpu: &mut StoppedVcpu, access: SysregAccess) {
+    let pc = vcpu.frame().pc;
+    let was_on = caches_are_on(vcpu.get(Reg::SCTLR_EL1));
     match lookup(access.encoding()).map(|row| row.storage) {
         Some(Storage::Loaded(reg)) => {
             let value = vcpu.x(access.rt());
             vcpu.set(reg, value);
             let on = caches_are_on(vcpu.get(Reg::SCTLR_EL1));
             vcpu.watch_caches(!on);
+            if trace::is_on() {
+                trace::kvm_toggle_cache(pc, was_on, on);
+            }
         }
         // By set and way: the caches are about to be switched off, or have been.
-        _ => vcpu.watch_caches(true),
+        _ => {
+            vcpu.watch_caches(true);
+            if trace::is_on() {
+                trace::kvm_set_way_flush(pc, was_on);
+            }
+        }
     }
 }
 
