@@ -38,7 +38,31 @@ pub struct Apps {
     /// Draw the picture here
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Fail where a bar is not met
+    #[arg(long)]
+    bars: bool,
 }
+
+/// The most that a workload may cost on loft, as a part of what it costs natively: those that hardly leave the guest, and those
+/// that wait for each other and for the network. None may cost more than on KVM.
+const BARS: [(&str, f64); 14] = [
+    ("hackbench", 1.05),
+    ("fork", 1.05),
+    ("exec", 1.05),
+    ("switch", 1.05),
+    ("wake", 1.2),
+    ("pipe", 1.2),
+    ("kernbench", 1.05),
+    ("netperf_rr", 1.8),
+    ("netperf_stream", 1.8),
+    ("netperf_maerts", 1.8),
+    ("memcached", 1.4),
+    ("apache", 1.15),
+    ("mariadb", 1.05),
+    ("fio", 1.05),
+];
+/// The most of KVM's that loft's may be, as the geometric mean of all workloads.
+const MEAN: f64 = 0.85;
 
 /// Counters by name.
 type Counters = BTreeMap<String, u64>;
@@ -50,6 +74,8 @@ struct Line {
     name: String,
     work: String,
     rounds: Vec<Round>,
+    /// How many of them the figure is of, the last ones: they agree, or are all.
+    agree: usize,
     /// The hypervisor's counters before the first round.
     before: Counters,
     /// And after the last one.
@@ -83,14 +109,16 @@ struct Figure {
 
 impl Figure {
     fn new(line: &Line) -> Result<Self> {
-        ensure!(!line.rounds.is_empty(), "{}: there is no round", line.name);
+        let used = line.rounds.len().checked_sub(line.agree).and_then(|first| line.rounds.get(first..));
+        let used =
+            used.filter(|rounds| !rounds.is_empty()).with_context(|| format!("{}: there is no round", line.name))?;
         let sorted = |value: fn(&Round) -> u64| {
-            let mut values: Vec<u64> = line.rounds.iter().map(value).collect();
+            let mut values: Vec<u64> = used.iter().map(value).collect();
             values.sort_unstable();
             values
         };
         let (instructions, elapsed) = (sorted(|round| round.instructions), sorted(|round| round.elapsed));
-        let middle = (line.rounds.len() - 1) / 2;
+        let middle = (used.len() - 1) / 2;
         let exits = line
             .after
             .iter()
@@ -164,6 +192,11 @@ pub fn main(arguments: &Apps) -> Result<()> {
     if let Some(path) = &arguments.svg {
         write(path, &report.chart().svg())?;
     }
+    let missed = report.missed();
+    for bar in &missed {
+        println!("bar not met: {bar}");
+    }
+    ensure!(!arguments.bars || missed.is_empty(), "{} bars are not met", missed.len());
     Ok(())
 }
 
@@ -202,6 +235,30 @@ impl Report {
         Ok(Self { kernel: kernel.into(), unit: "instructions", workloads })
     }
 
+    /// loft's as a part of KVM's: the geometric mean.
+    fn mean(&self) -> f64 {
+        let logarithms: f64 = self.workloads.iter().map(|w| (w.loft.median as f64 / w.kvm.median as f64).ln()).sum();
+        (logarithms / self.workloads.len() as f64).exp()
+    }
+
+    /// What is dearer than it may be.
+    fn missed(&self) -> Vec<String> {
+        let mut missed = Vec::new();
+        for w in &self.workloads {
+            if w.ratio > 1.0 {
+                missed.push(format!("{}: {:.3} of KVM's, at most 1", w.name, w.ratio));
+            }
+            if let Some((_, bar)) = BARS.iter().find(|(name, bar)| *name == w.name && w.loft_overhead > *bar) {
+                missed.push(format!("{}: {:.3} of the native work's, at most {bar}", w.name, w.loft_overhead));
+            }
+        }
+        // Of a few workloads it would say nothing.
+        if self.workloads.len() == BARS.len() && self.mean() > MEAN {
+            missed.push(format!("geometric mean: {:.3} of KVM's, at most {MEAN}", self.mean()));
+        }
+        missed
+    }
+
     /// For a terminal.
     fn table(&self) -> String {
         let width = self.workloads.iter().map(|w| w.name.len()).max().unwrap_or(0).max("workload".len());
@@ -216,7 +273,7 @@ impl Report {
             let _ = writeln!(text, "{}", line.to_string().trim_end());
         };
         line(format_args!(
-            "Millions of instructions until the work is done, of all CPUs; median of the rounds. Linux {}.",
+            "Millions of instructions until the work is done, of all CPUs; median of the rounds that agree, or of all. Linux {}.",
             self.kernel
         ));
         line(format_args!(
@@ -235,6 +292,7 @@ impl Report {
                 w.ratio
             ));
         }
+        line(format_args!("loft/KVM as geometric mean: {:.3}", self.mean()));
         line(format_args!("Exits of a round, by the hypervisor's own counters:"));
         for w in &self.workloads {
             for (side, figure) in [("KVM", &w.kvm), ("loft", &w.loft)] {
@@ -275,8 +333,9 @@ mod tests {
         let rounds: Vec<String> =
             rounds.iter().map(|n| format!("{{\"instructions\":{n},\"elapsed\":{}}}", n + 1)).collect();
         format!(
-            "{{\"name\":\"{name}\",\"work\":\"w\",\"rounds\":[{}],\"before\":{{\"exits\":10,\"wfi\":1}},\"after\":{{\"exits\":{},\"wfi\":1}}}}\n",
+            "{{\"name\":\"{name}\",\"work\":\"w\",\"rounds\":[{}],\"agree\":{},\"before\":{{\"exits\":10,\"wfi\":1}},\"after\":{{\"exits\":{},\"wfi\":1}}}}\n",
             rounds.join(","),
+            rounds.len().min(3),
             10 + exits
         )
     }
@@ -285,7 +344,7 @@ mod tests {
     fn the_sides_are_compared() {
         let report = Report::new(
             "7.2.0",
-            &line("a", &[100, 300, 200], 0),
+            &line("a", &[900, 100, 300, 200], 0),
             &line("a", &[400], 40),
             &line("a", &[500, 300, 301], 30),
         )
@@ -297,6 +356,27 @@ mod tests {
         assert!(a.loft.reasons().is_empty());
         assert!(report.table().contains("0.753"));
         assert!(report.chart().svg().contains("1.50"));
+        assert!(report.missed().is_empty());
+    }
+
+    #[test]
+    fn bars() {
+        let report =
+            Report::new("7.2.0", &line("fork", &[100], 0), &line("fork", &[105], 0), &line("fork", &[106], 0)).unwrap();
+        assert_eq!(
+            report.missed(),
+            ["fork: 1.010 of KVM's, at most 1".to_string(), "fork: 1.060 of the native work's, at most 1.05".into()]
+        );
+        let all = |median: u64| -> String { BARS.iter().map(|(name, _)| line(name, &[median], 0)).collect() };
+        assert!(Report::new("7.2.0", &all(100), &all(120), &all(102)).unwrap().missed().is_empty());
+        let report = Report::new("7.2.0", &all(100), &all(110), &all(102)).unwrap();
+        assert_eq!(report.missed(), ["geometric mean: 0.927 of KVM's, at most 0.85"]);
+    }
+
+    #[test]
+    fn rounds_that_are_not_there_are_an_error() {
+        let broken = line("a", &[1, 2], 0).replace("\"agree\":2", "\"agree\":3");
+        assert!(Report::new("7.2.0", &broken, &broken, &broken).is_err());
     }
 
     #[test]
