@@ -6,7 +6,7 @@ import fnmatch
 import os
 import re
 
-SUITES = ("model", "userspace", "scripts", "server", "run", "kselftest", "cost", "boot", "machine", "parity", "vmm", "packages", "kvm-selftests")
+SUITES = ("model", "userspace", "scripts", "server", "run", "bench", "kselftest", "cost", "boot", "machine", "parity", "vmm", "packages", "kvm-selftests")
 
 
 class Selection:

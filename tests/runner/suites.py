@@ -312,6 +312,28 @@ class Server(Commands):
         return f"exit code {ended} for {status}; printed '{out.strip()}' for '{printed}'"
 
 
+class Bench(Commands):
+    """A benchmark that takes too long to be run whole: that it runs, and makes its table."""
+
+    # What makes it long is that there are three servers.
+    PART = 2
+
+    def commands(self):
+        if HYP != "loft" or part() not in (None, self.PART - 1):
+            return {}
+        return {"apps": ("--only", "fork")}
+
+    def run_one(self, name, *words):
+        log = LOGS / f"{self.name}.{name}.log"
+        mine = {key: value for key, value in os.environ.items() if key not in ("BARS", "ONLY")}
+        status, out, err = self.call([TOP / f"scripts/bench-{name}", *words], env=mine)
+        log.write_text(out + err)
+        if status:
+            return f"exit code {status}; see {shown(log)}"
+        figures = r"( +[\d,.]+ ± *[\d.]+%){3}( +[\d.]+){3}"
+        return None if re.search(rf"^fork{figures}$", out, re.M) else f"no row with all sides; see {shown(log)}"
+
+
 class Run(Commands):
     """scripts/run, which boots a server and a guest in it: the guest's exit codes are its own, loft's errors are shown as such,
     and the server has the CPUs and the memory for the guest."""
@@ -853,6 +875,7 @@ SUITES = {
     "kselftest": Kselftest,
     "cost": Cost,
     "run": Run,
+    "bench": Bench,
     "boot": Boot,
     "machine": Machine,
     "parity": Parity,
