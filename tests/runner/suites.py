@@ -158,7 +158,8 @@ class Direct(Suite):
         def stop(self):
             super().stop()
             for process in self.processes:
-                process.terminate()
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGTERM)
 
     def prepare(self, items):
         self.job = self.Work(self, items)
@@ -167,8 +168,9 @@ class Direct(Suite):
         return super().prepare(items)
 
     def process(self, command, **more):
-        """Starts a process of the job's, which is ended with it."""
-        process = subprocess.Popen(command, text=True, errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **more)
+        """Starts a process of the job's, which is ended with it, and with all that it has started."""
+        more |= {"text": True, "errors": "replace", "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "start_new_session": True}
+        process = subprocess.Popen(command, **more)
         self.job.processes = [process]
         return process
 

@@ -247,6 +247,24 @@ def test_what_goes_wrong_in_a_job_is_seen(monkeypatch):
         list(job.results())
 
 
+def test_commands_that_are_interrupted_leave_nothing(monkeypatch, tmp_path):
+    class One(suites.Commands):
+        def commands(self):
+            return {"a": ()}
+
+        def run_one(self, name):
+            inner = f"trap 'touch {tmp_path}/cleaned; exit' TERM; touch {tmp_path}/begun; sleep 60 & wait"
+            return str(self.call(["bash", "-c", f'bash -c "{inner}"; true']))
+
+    suite = One("one", None)
+    suite.prepare(suite.items())
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    suite.job.stop()
+    suite.job.thread.join(10)
+    assert (tmp_path / "cleaned").exists()
+
+
 def test_programs_in_servers(monkeypatch, tmp_path):
     class Two(suites.Served):
         servers = 2
