@@ -84,12 +84,17 @@ def seconds_of(path, usual):
     return int(match[1]) if match else usual
 
 
+# What has been built. Once is enough, and is not for nothing: the kernel's build system compiles a module each time.
+BUILT = set()
+
+
 def built(suite, *parts):
-    """Builds; a failure is a result."""
-    parts = [part for part in parts if part != "module" or HYP != "kvm"]
+    """Builds what has not been built yet; a failure is a result."""
+    parts = [part for part in parts if (part != "module" or HYP != "kvm") and part not in BUILT]
     log = LOGS / f"{suite}.build.log"
     with open(log, "w") as out:
         if not parts or subprocess.call([TOP / "scripts/build", *parts], stdout=out, stderr=subprocess.STDOUT) == 0:
+            BUILT.update(parts)
             return []
     text = log.read_text(errors="replace")
     found = re.findall(r"^(?:error|.*Error ).*(?:\n.*){0,4}", text, re.M)
@@ -164,8 +169,10 @@ class Direct(Suite):
     def prepare(self, items):
         self.job = self.Work(self, items)
         self.coming = self.job.results()
+        if failed := super().prepare(items):
+            return failed
         self.job.start()
-        return super().prepare(items)
+        return []
 
     def process(self, command, **more):
         """Starts a process of the job's, which is ended with it, and with all that it has started."""
@@ -317,6 +324,7 @@ class Server(Commands):
 class Bench(Commands):
     """A benchmark that takes too long to be run whole: that it runs, and makes its table."""
 
+    parts = ("module", "userspace", "apps")
     # What makes it long is that there are three servers.
     PART = 2
 
@@ -327,7 +335,7 @@ class Bench(Commands):
 
     def run_one(self, name, *words):
         log = LOGS / f"{self.name}.{name}.log"
-        mine = {key: value for key, value in os.environ.items() if key not in ("BARS", "ONLY")}
+        mine = {key: value for key, value in os.environ.items() if key not in ("BARS", "ONLY")} | {"PREBUILT": "1"}
         status, out, err = self.call([TOP / f"scripts/bench-{name}", *words], env=mine)
         log.write_text(out + err)
         if status:
@@ -348,6 +356,7 @@ class Run(Commands):
             "terminal": (),
         }
 
+    parts = ("module", "userspace")
     # A command that tells how large its guest is, and ends with 3.
     SIZE = r"""awk -v n=$(nproc) '$1 == "MemTotal:" { print n " cpus, " int($2 / 1024) " MiB"; exit 3 }' /proc/meminfo"""
 
@@ -357,7 +366,7 @@ class Run(Commands):
     def environment(self, more):
         """This program's own without what scripts/run goes by, and `more`."""
         mine = {key: value for key, value in os.environ.items() if key not in ("CMD", "CPUS", "MEM", "HOST", "GUEST", "TIMEOUT")}
-        return {**mine, "HYP": "kvm" if HYP == "kvm" else "loft", **more}
+        return {**mine, "HYP": "kvm" if HYP == "kvm" else "loft", "PREBUILT": "1", **more}
 
     def ends(self, name, status, printed, said, more):
         ended, out, err = self.call([TOP / "scripts/run"], env=self.environment(more))

@@ -265,6 +265,21 @@ def test_commands_that_are_interrupted_leave_nothing(monkeypatch, tmp_path):
     assert (tmp_path / "cleaned").exists()
 
 
+def test_nothing_is_built_twice(monkeypatch, tmp_path):
+    """But for what could not be built."""
+    (tmp_path / "scripts").mkdir()
+    build = tmp_path / "scripts/build"
+    build.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/built; [ ! -e {tmp_path}/broken ]\n')
+    build.chmod(0o755)
+    for name, value in {"TOP": tmp_path, "LOGS": tmp_path, "BUILT": set(), "HYP": "loft"}.items():
+        monkeypatch.setattr(suites, name, value)
+    (tmp_path / "broken").touch()
+    assert outcomes(suites.built("one", "module", "userspace")) == [("fail", "one/build")]
+    (tmp_path / "broken").unlink()
+    assert [suites.built("two", *parts) for parts in (("module",), ("module", "userspace"), ("userspace",))] == [[], [], []]
+    assert (tmp_path / "built").read_text() == "module userspace\nmodule\nuserspace\n"
+
+
 def test_programs_in_servers(monkeypatch, tmp_path):
     class Two(suites.Served):
         servers = 2
