@@ -170,25 +170,19 @@ LOFT_EVENT(kvm_timer_update_irq, (unsigned long vcpu_id, __u32 irq, int level), 
 	("VCPU: %ld, IRQ %d, level %d", __entry->vcpu_id, __entry->irq, __entry->level)
 );
 
-LOFT_EVENT(kvm_timer_save_state, (unsigned long ctl, __u64 cval, int timer_idx), (ctl, cval, timer_idx),
-	(__field(unsigned long, ctl) __field(__u64, cval) __field(int, timer_idx)),
-	(
+DECLARE_EVENT_CLASS(loft_timer_state, TP_PROTO(unsigned long ctl, __u64 cval, int timer_idx), TP_ARGS(ctl, cval, timer_idx),
+	TP_STRUCT__entry(__field(unsigned long, ctl) __field(__u64, cval) __field(int, timer_idx)),
+	TP_fast_assign(
 		__entry->ctl = ctl;
 		__entry->cval = cval;
 		__entry->timer_idx = timer_idx;
 	),
-	("CTL: %#08lx CVAL: %#16llx arch_timer_ctx_index: %d", __entry->ctl, __entry->cval, __entry->timer_idx)
+	TP_printk("CTL: %#08lx CVAL: %#16llx arch_timer_ctx_index: %d", __entry->ctl, __entry->cval, __entry->timer_idx)
 );
-
-LOFT_EVENT(kvm_timer_restore_state, (unsigned long ctl, __u64 cval, int timer_idx), (ctl, cval, timer_idx),
-	(__field(unsigned long, ctl) __field(__u64, cval) __field(int, timer_idx)),
-	(
-		__entry->ctl = ctl;
-		__entry->cval = cval;
-		__entry->timer_idx = timer_idx;
-	),
-	("CTL: %#08lx CVAL: %#16llx arch_timer_ctx_index: %d", __entry->ctl, __entry->cval, __entry->timer_idx)
-);
+DEFINE_EVENT_FN(loft_timer_state, kvm_timer_save_state, TP_PROTO(unsigned long ctl, __u64 cval, int timer_idx),
+		TP_ARGS(ctl, cval, timer_idx), loft_trace_begins, loft_trace_ends);
+DEFINE_EVENT_FN(loft_timer_state, kvm_timer_restore_state, TP_PROTO(unsigned long ctl, __u64 cval, int timer_idx),
+		TP_ARGS(ctl, cval, timer_idx), loft_trace_begins, loft_trace_ends);
 
 LOFT_EVENT(kvm_set_way_flush, (unsigned long vcpu_pc, bool cache), (vcpu_pc, cache),
 	(__field(unsigned long, vcpu_pc) __field(bool, cache)),
