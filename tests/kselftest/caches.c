@@ -104,9 +104,6 @@ TEST(switched_off_and_on)
 
 	if (ktap_on_kvm())
 		SKIP("KVM has no such counters");
-	CHECK(have_trace());
-	CHECK(put(TRACING "trace", ""));
-	CHECK(put(TRACING "events/loft/enable", "1"));
 	stats = stats_of(vcpu->fd);
 	passed = to(vcpu, stats, 1);
 	EXPECT_EQ(passed.sysregs, fwb ? 0 : 4); /* MAIR, TCR, TTBR0, SCTLR: it has set its MMU up */
@@ -134,7 +131,25 @@ TEST(switched_off_and_on)
 	EXPECT_EQ(passed.sysregs, 0);
 	EXPECT_EQ(passed.faults, 0);
 	vcpu_done(vcpu);
+}
+
+/* The trace has each time that the guest's memory is cleaned for it. */
+TEST(switches_are_traced)
+{
+	bool fwb = has_fwb();
+	struct vm *vm;
+
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	if (!have_trace())
+		SKIP("this kernel traces nothing");
+	vm = vm_create(.main = guest_switches);
+	CHECK(put(TRACING "trace", ""));
+	CHECK(put(TRACING "events/loft/enable", "1"));
+	for (u64 step = 1; step <= 9; step++)
+		vcpu_sync(&vm->vcpus[0], step);
 	CHECK(put(TRACING "events/loft/enable", "0"));
+	vcpu_done(&vm->vcpus[0]);
 	EXPECT_EQ(events_with("kvm_set_way_flush: S/W flush at 0x", "(cache on)"), fwb ? 0 : 2);
 	EXPECT_EQ(events_with("kvm_set_way_flush: ", ""), fwb ? 0 : 2);
 	EXPECT_EQ(events_with("kvm_toggle_cache: VM op at 0x", "(cache was off, now on)"), fwb ? 0 : 2);
