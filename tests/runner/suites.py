@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The suites: what each runs, where, and how it tells its results. `scripts/test` says what they are for."""
 
+import contextlib
 import os
 import pathlib
 import pty
@@ -163,8 +164,10 @@ class Direct(Suite):
         def stop(self):
             super().stop()
             for process in self.processes:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGTERM)
+                # It may be about to end by itself.
+                with contextlib.suppress(ProcessLookupError):
+                    if process.poll() is None:
+                        os.killpg(process.pid, signal.SIGTERM)
 
     def prepare(self, items):
         self.job = self.Work(self, items)
