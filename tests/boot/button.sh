@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A guest in which loft has no agent is asked to switch itself off by its power button.
 # seconds: 200
+# part: 2
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"
 # Switches off when the key of that code has been pressed, with struct input_event's type 1, code 116 and value 1.

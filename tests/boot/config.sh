@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Options from a file: they are those of the command line, which has the last word, and what is printed is such a file.
 # seconds: 200
+# part: 4
 . /boot/lib
 cat >"$dir/config" <<END
 # A guest.

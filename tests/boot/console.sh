@@ -2,6 +2,7 @@
 # A guest without a command: its console is ready without the kernel's log, which is all there when the kernel dies. What it prints
 # is in a file as well, of limited size.
 # seconds: 400
+# part: 6
 . /boot/lib
 mkfifo "$dir/in"
 # boots ARGUMENT...: until the guest's shell is there, which then reads what is written to descriptor 5.

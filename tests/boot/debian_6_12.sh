@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The kernel of Debian 13 itself.
 # seconds: 200
+# part: 2
 . /boot/lib
 GUEST=6.12 guest -c 2 -- sh -c 'uname -r; nproc; mount | grep " / "'
 expect_code 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The host has no space for what a guest writes: the guest is told, or with werror=stop paused until it is resumed.
 # seconds: 600
-# part: 2
+# part: 3
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"
 guest=

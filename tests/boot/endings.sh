@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Power-off, reboot and crash of the guest are three different endings.
 # seconds: 300
+# part: 5
 . /boot/lib
 guest -- sh -c 'poweroff -f; sleep 60'
 expect_code 103

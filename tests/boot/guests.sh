@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Guests that run in the background, reached by their names.
 # seconds: 600
+# part: 4
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"
 # start NAME ARGUMENT...

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A launcher in a jail: nobody, nowhere, with bounds; its guest does not notice, and nothing is left of it.
 # seconds: 300
+# part: 5
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"
 grep -q cgroup2 /proc/mounts || {

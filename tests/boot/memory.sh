@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A guest with little memory boots, or is refused before it starts, and then boots with what the refusal names.
 # seconds: 300
-# part: 3
+# part: 4
 . /boot/lib
 # boots SIZE
 boots() {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The README's examples of `loft run` do what it says, word for word.
 # seconds: 400
-# part: 2
+# part: 3
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"
 cd "$dir" || exit 1

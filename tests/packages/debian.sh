@@ -3,7 +3,7 @@
 # the compiler are stand-ins: what is built is loft.ko, which DKMS has built with the package's own commands before (scripts/inside/dkms),
 # or nothing while /test/broken is there.
 # seconds: 600
-# part: 1
+# part: 2
 set -u
 cd /test || exit 1
 release=$(uname -r) series=$(uname -r | cut -d. -f1,2)

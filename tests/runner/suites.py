@@ -28,7 +28,11 @@ DEVICE = {"loft": "/dev/loft", "beside": "/dev/loft", "kvm": "/dev/kvm"}[HYP]
 CPU = os.environ.get("CPU") or ("max,lpa2=off" if DEBUG else "max")
 SLOW = 8 if DEBUG else 1
 # What takes long is in one of these parts: .ci/run runs one, another one with each commit.
-PARTS = 3
+PARTS = 6
+
+
+# What is left to the other parts.
+LEFT = set()
 
 
 def say(text):
@@ -58,14 +62,20 @@ def of_part(rows):
     return rows if (number := part()) is None else rows[number::PARTS]
 
 
-def without_other_parts(suite, files):
-    """Those of `files` that are run: a head with `# part: N` says that it takes long, and is in part N."""
+def part_of_file(file):
+    """The part that a program is in, if it takes long: its head says `# part: N`."""
+    match = re.search(r"^# part: (\d+)", file.read_text(), re.M)
+    return int(match[1]) if match else None
+
+
+def without_other_parts(suite, rows, part_of=part_of_file, name=lambda file: file.stem):
+    """Those of `rows` that are run: not what is in a part that is not."""
     if (number := part()) is None:
-        return files
-    others = [f for f in files if (match := re.search(r"^# part: (\d+)", f.read_text(), re.M)) and int(match[1]) != number + 1]
-    if others:
-        say(f"loft: part {number + 1} of {PARTS} of {suite}: left to the others: {' '.join(file.stem for file in others)}")
-    return [file for file in files if file not in others]
+        return rows
+    if others := [row for row in rows if part_of(row) not in (None, number + 1)]:
+        LEFT.update(f"{suite}/{name(row)}" for row in others)
+        say(f"loft: part {number + 1} of {PARTS} of {suite}: left to the others: {' '.join(map(name, others))}")
+    return [row for row in rows if row not in others]
 
 
 def script(*words):
@@ -329,7 +339,7 @@ class Bench(Commands):
 
     parts = ("module", "userspace", "apps")
     # What makes it long is that there are three servers.
-    PART = 2
+    PART = 6
 
     def commands(self):
         if HYP != "loft" or part() not in (None, self.PART - 1):
@@ -542,9 +552,11 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
     def programs(self):
         long = "LOFT_LONG=1 " if LONG else ""
         rows = [words[:2] for words in table(TOP / "tests/kselftest/list")]
-        if DEBUG and (number := part()) is not None:
-            rows = of_part(rows)
-            say(f"loft: part {number + 1} of {PARTS} of the kselftests: {' '.join(name for name, _ in rows)}")
+        if (number := part()) is not None:
+            checked = of_part(rows)
+            say(f"loft: part {number + 1} of {PARTS} of the kselftests: on the debug kernel: {' '.join(name for name, _ in checked)}")
+            # The others are run on the kernel that users have.
+            rows = checked if DEBUG else [row for row in rows if row not in checked]
         for name, seconds in rows:
             if name in ("beside_kvm", "migrate_kvm") and HYP != "beside":
                 continue  # machine/beside_kvm runs them
@@ -661,8 +673,12 @@ class Machine(Served):
     parts = ("module", "userspace", "kselftest")
     MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full beside_kvm dax".split()
 
+    def part_of(self, machine):
+        """Two with each commit, beside those from which most can be learned."""
+        return None if machine in ("max", "beside_kvm") else self.MACHINES.index(machine) % PARTS + 1
+
     def programs(self):
-        for machine in self.MACHINES:
+        for machine in without_other_parts(self.name, self.MACHINES, self.part_of, str):
             if machine == "dax":
                 if not DEBUG:
                     case = "grep -q '^ok [0-9]* file_on_dax$'"
@@ -834,7 +850,12 @@ class KvmSelftests(Served):
         return f"unshare -m sh -c '{mount}exec /selftests/{' '.join([name, *arguments.split()])}'"
 
     def programs(self):
-        return self.in_order([Program(name, seconds, self.command(name, arguments)) for name, seconds, _, arguments in self.rows()])
+        rows = without_other_parts(self.name, list(self.rows()), self.part_of, lambda row: row[0])
+        return self.in_order([Program(name, seconds, self.command(name, arguments)) for name, seconds, _, arguments in rows])
+
+    def part_of(self, row):
+        """The part that a test is in, if it takes long: its line says `part:N`."""
+        return next((int(word.removeprefix("part:")) for word in row[2] if word.startswith("part:")), None)
 
     def in_order(self, programs):
         """Those first that are in the first server."""

@@ -331,6 +331,24 @@ def test_each_part_has_its_own(monkeypatch, tmp_path):
 
 def test_every_long_one_is_in_a_part():
     """A number that no part has would never be run."""
-    heads = [file.read_text() for folder in ("boot", "vmm", "packages") for file in (suites.TOP / "tests" / folder).glob("*.sh")]
-    numbers = [int(number) for head in heads for number in suites.re.findall(r"^# part: (\d+)", head, suites.re.M)]
-    assert set(numbers) <= set(range(1, suites.PARTS + 1))
+    files = [file for folder in ("boot", "vmm", "packages") for file in (suites.TOP / "tests" / folder).glob("*.sh")]
+    tests = suites.KvmSelftests("kvm-selftests", None)
+    machines = suites.Machine("machine", None)
+    numbers = {suites.part_of_file(file) for file in files} | {tests.part_of(row) for row in tests.rows()}
+    numbers |= {machines.part_of(machine) for machine in machines.MACHINES}
+    assert numbers == {None, *range(1, suites.PARTS + 1)}
+
+
+def test_each_kselftest_is_on_one_kernel(monkeypatch, tmp_path):
+    """In a part: those that the debug kernel has are not on the other."""
+    monkeypatch.setenv("TEST", "")
+    suite = suites.Kselftest("kselftest", Selection(tmp_path / "failed"))
+
+    def names(debug, part):
+        monkeypatch.setattr(suites, "DEBUG", debug)
+        monkeypatch.setenv("PART", part)
+        return {program.name for program in suite.programs()} - {"rmmod", "reload", "leaks"}
+
+    checked = [names("1", str(number + 1)) for number in range(suites.PARTS)]
+    assert set.union(*checked) == names("1", "") == names("", "") and sum(map(len, checked)) == len(names("", ""))
+    assert all(names("", str(number + 1)) == names("", "") - programs for number, programs in enumerate(checked))

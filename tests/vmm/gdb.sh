@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Debian's gdb on a guest of loft's own launcher: from its first instruction on, and in its kernel, at which it is not to notice anything.
 # seconds: 600
-# part: 3
+# part: 6
 . /vmm/lib
 device=/dev/loft
 [ -e $device ] || device=/dev/kvm

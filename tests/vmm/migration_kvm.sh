@@ -2,7 +2,7 @@
 # QEMU on KVM boots a stock Debian kernel and hands the guest over to a QEMU on loft while it works, and that one back; LOFT_LONG=1: ten
 # times. What a guest on KVM must not have, README says: "From KVM to loft and back".
 # seconds: 400
-# part: 1
+# part: 5
 # kvm: neoverse-n1
 # What is in single quotes is for the guest.
 # shellcheck disable=SC2016

@@ -2,7 +2,7 @@
 # A guest of loft's own launcher on a network that passt makes of it, without root. Debian's passt wants a root file system that is one:
 # in a namespace of its own the disk's is moved there.
 # seconds: 600
-# part: 3
+# part: 6
 . /vmm/lib
 device=/dev/loft
 [ -e $device ] || device=/dev/kvm

@@ -2,7 +2,7 @@
 # The host's directories in a guest of loft's own launcher, by Debian's virtiofsd, as an ordinary user: the host's root as the
 # guest's, and shares. In a namespace of its own the disk's root file system is the host's.
 # seconds: 600
-# part: 2
+# part: 6
 . /vmm/lib
 device=/dev/loft
 [ -e $device ] || device=/dev/kvm

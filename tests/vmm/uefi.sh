@@ -2,6 +2,7 @@
 # QEMU with UEFI, whose flash is memory that the guest can read and commands that it writes; a stock Debian kernel that knows its
 # machine from ACPI.
 # seconds: 300
+# part: 3
 # What is in single quotes is for the guest.
 # shellcheck disable=SC2016
 . /vmm/lib
