@@ -118,25 +118,36 @@ impl Kernel {
     /// The kernel's release as `uname -r` prints it, found by its banner; `None` where there is no banner.
     /// It looks through the image: call it only when it is needed.
     pub fn release(&self) -> Result<Option<String>, ImageError> {
-        let read = |error| ImageError::Read { path: self.path.clone(), error };
-        match &self.content {
-            Content::Memory(bytes) => Ok(find_release(bytes)),
-            Content::File(file) => {
-                let mut bytes = vec![0; LOOKED_AT];
-                let mut at = 0;
-                while at < self.stored_size {
-                    let length = (self.stored_size - at).min(LOOKED_AT as u64);
-                    let part = &mut bytes[..length as usize];
-                    file.read_exact_at(part, at).map_err(read)?;
-                    if let Some(release) = find_release(part) {
-                        return Ok(Some(release));
-                    }
-                    // A banner over the end of this part is in the next one.
-                    at += (LOOKED_AT - BANNER.len() - MAX_RELEASE) as u64;
-                }
-                Ok(None)
+        self.find(BANNER.len() + MAX_RELEASE, find_release)
+    }
+
+    /// Whether `text` is anywhere in the kernel, as a driver's name is that is built in.
+    /// It looks through the image: call it only when it is needed.
+    pub fn contains(&self, text: &[u8]) -> Result<bool, ImageError> {
+        let finder = memmem::Finder::new(text);
+        Ok(self.find(text.len(), |part| finder.find(part))?.is_some())
+    }
+
+    /// What `find` finds, which is at most `longest` bytes, a part of the image at a time.
+    fn find<T>(&self, longest: usize, find: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>, ImageError> {
+        let file = match &self.content {
+            Content::Memory(bytes) => return Ok(find(bytes)),
+            Content::File(file) => file,
+        };
+        let mut bytes = vec![0; LOOKED_AT];
+        let mut at = 0;
+        while at < self.stored_size {
+            let length = (self.stored_size - at).min(LOOKED_AT as u64);
+            let part = &mut bytes[..length as usize];
+            file.read_exact_at(part, at).map_err(|error| ImageError::Read { path: self.path.clone(), error })?;
+            let found = find(part);
+            if found.is_some() {
+                return Ok(found);
             }
+            // What is over the end of this part is in the next one.
+            at += (LOOKED_AT - longest) as u64;
         }
+        Ok(None)
     }
 }
 

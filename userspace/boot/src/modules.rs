@@ -127,6 +127,11 @@ impl Tree {
         self.release.as_deref()
     }
 
+    /// Whether `name` is a module that can be loaded: it is not built in, and not left out.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.contains_key(&normalise(name))
+    }
+
     /// The files to load for the modules `names`, dependencies first, each once. Names that the tree has not got are
     /// left out: the kernel has them built in, or nobody has.
     pub fn select(&self, names: &[&str]) -> Vec<PathBuf> {

@@ -222,9 +222,10 @@ pub struct RunArgs {
 
     /// Where the guest finds its virtio devices: each in a window of its own, or on a PCI bus,
     /// where each of a device's queues has an interrupt of its own. A kernel needs drivers for it:
-    /// virtio_mmio, or pci_host_generic and virtio_pci
-    #[arg(long, value_name = "KIND", value_enum, default_value = "mmio")]
-    pub transport: TransportKind,
+    /// virtio_mmio, or pci_host_generic and virtio_pci. The default is a PCI bus where loft brings
+    /// up the guest and finds these in its kernel or its modules; with -i it is windows
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub transport: Option<TransportKind>,
 
     /// The guest's main console: the virtio one (hvc0), or the serial port (ttyS0), which needs no module
     #[arg(long, value_name = "KIND", value_enum)]

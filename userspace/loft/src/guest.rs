@@ -9,11 +9,26 @@ use loft_boot::image::Kernel;
 use loft_boot::modules::Tree;
 use std::path::{Path, PathBuf};
 
+/// What finds devices on a PCI bus and drives them: the modules, and the names that these drivers have in a kernel that has
+/// them built in.
+const PCI_DRIVERS: [(&str, &[u8]); 2] =
+    [("pci_host_generic", b"pci-host-ecam-generic\0"), ("virtio_pci", b"virtio-pci\0")];
+
+/// Where a guest finds its devices, if nobody has said it: on a PCI bus where its kernel has the drivers for that.
+pub fn transport(kernel: &Kernel, modules: Option<&Tree>) -> Result<TransportKind> {
+    for (module, name) in PCI_DRIVERS {
+        if !modules.is_some_and(|tree| tree.has(module)) && !kernel.contains(name)? {
+            return Ok(TransportKind::Mmio);
+        }
+    }
+    Ok(TransportKind::Pci)
+}
+
 /// The drivers for what a guest has, in the order in which they are loaded: the bus, the console, and the devices.
 pub fn drivers(bus: TransportKind, disks: bool, net: bool, vsock: bool, balloon: bool) -> Vec<&'static str> {
     let mut names = match bus {
         TransportKind::Mmio => vec!["virtio_mmio"],
-        TransportKind::Pci => vec!["pci_host_generic", "virtio_pci"],
+        TransportKind::Pci => PCI_DRIVERS.map(|(module, _)| module).to_vec(),
     };
     names.extend(["virtio_console", "virtio_rng"]);
     for (wanted, name) in
@@ -129,5 +144,43 @@ mod tests {
         let task = tasks.next().unwrap().unwrap();
         assert_eq!(task.modules, ["virtio_blk.ko", "jbd2.ko.xz", "ext4.ko.xz"]);
         assert_eq!(task, Task { modules: task.modules.clone(), ..given });
+    }
+    #[test]
+    fn a_bus_is_there_where_the_kernel_has_both_drivers() {
+        let dir = std::env::temp_dir().join(format!("loft-bus-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        // kernel: an `Image` that has these drivers built in.
+        let kernel = |drivers: &[&[u8]]| {
+            let mut image = vec![0; 8192];
+            image[56..60].copy_from_slice(b"ARM\x64");
+            image[16..24].copy_from_slice(&8192u64.to_le_bytes());
+            for (n, driver) in drivers.iter().enumerate() {
+                image[5000 + 100 * n..][..driver.len()].copy_from_slice(driver);
+            }
+            let path = dir.join("Image");
+            std::fs::write(&path, image).unwrap();
+            Kernel::open(&path).unwrap()
+        };
+        let tree = |dep: &str| {
+            std::fs::write(dir.join("modules.dep"), dep).unwrap();
+            Tree::open(&dir, None).unwrap()
+        };
+        let [(_, host), (_, virtio)] = PCI_DRIVERS;
+        let both = tree("a/pci-host-generic.ko:\nb/virtio_pci.ko.xz:\n");
+        let one = tree("b/virtio_pci.ko:\n");
+        let none = tree("b/virtio_mmio.ko:\n");
+        for (drivers, modules, found) in [
+            (&[host, virtio][..], None, TransportKind::Pci),
+            (&[host, virtio], Some(&none), TransportKind::Pci),
+            (&[host], Some(&one), TransportKind::Pci),
+            (&[], Some(&both), TransportKind::Pci),
+            (&[host], Some(&none), TransportKind::Mmio),
+            (&[virtio], Some(&one), TransportKind::Mmio),
+            (&[], Some(&one), TransportKind::Mmio),
+            (&[], None, TransportKind::Mmio),
+        ] {
+            assert_eq!(transport(&kernel(drivers), modules).unwrap(), found, "{drivers:?} {modules:?}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -253,7 +253,7 @@ fn once(
     let (nets, network) = networks(args)?;
     // The program ends after the machine.
     let (mut passt, mut socket) = network.unzip();
-    let Plan { kernel, initrd, cmdline, console, terminal, nets, shares, own_init } = plan(args, nets)?;
+    let Plan { kernel, initrd, cmdline, console, terminal, transport, nets, shares, own_init } = plan(args, nets)?;
     let command = !args.command.is_empty();
 
     let hidden = Arc::new(AtomicBool::new(false));
@@ -312,7 +312,7 @@ fn once(
             shared: !shares.is_empty(),
             vcpus: args.cpus,
             devices,
-            transport: args.transport,
+            transport,
             serial_output: Box::new(serial),
             gate,
         },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `loft run`: from the command line to a machine, and from its ending to an exit code.
 
-use crate::cli::{ConsoleKind, NetArg, RunArgs, UserNet};
+use crate::cli::{ConsoleKind, NetArg, RunArgs, TransportKind, UserNet};
 use crate::share::{self, Share};
 use crate::{cmdline, disks, ending::Ending, guest, initrd, memory, passt};
 use anyhow::{bail, Context, Result};
@@ -19,6 +19,7 @@ pub struct Plan {
     pub console: ConsoleKind,
     /// The command has a terminal.
     pub terminal: bool,
+    pub transport: TransportKind,
     /// The network cards.
     pub nets: Vec<NetArg>,
     /// Directories of this machine.
@@ -57,6 +58,7 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
     let host_root = command && initrd.is_none() && args.disks.is_empty();
     let shares = share::plan(args, host_root)?;
     let mut parts = Vec::new();
+    let mut transport = args.transport.unwrap_or(TransportKind::Mmio);
     if own_init {
         let root = match (args.disks.first(), found.first()) {
             (Some(arg), Some(found)) => match disks::root(arg, found) {
@@ -68,13 +70,9 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
             _ => shares.first().filter(|_| host_root).map(|share| Root::Host { tag: share.tag.clone() }),
         };
         let modules = guest::find_modules(args.modules.as_deref(), &kernel, &kernel_path)?;
-        let mut drivers = guest::drivers(
-            args.transport,
-            !args.disks.is_empty(),
-            !nets.is_empty(),
-            args.vsock.is_some(),
-            args.balloon,
-        );
+        transport = args.transport.map_or_else(|| guest::transport(&kernel, modules.as_ref()), Ok)?;
+        let mut drivers =
+            guest::drivers(transport, !args.disks.is_empty(), !nets.is_empty(), args.vsock.is_some(), args.balloon);
         if !shares.is_empty() {
             drivers.push(SHARE_FILE_SYSTEM);
         }
@@ -104,7 +102,7 @@ pub fn plan(args: &RunArgs, nets: Vec<NetArg>) -> Result<Plan> {
             cmdline::LIMIT
         );
     }
-    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, nets, shares, own_init })
+    Ok(Plan { kernel, initrd: parts, cmdline, console, terminal, transport, nets, shares, own_init })
 }
 
 /// The kernel that was given, or this machine's own.
