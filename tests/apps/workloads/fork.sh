@@ -2,5 +2,5 @@
 # shellcheck shell=bash
 # Address spaces: page tables copied and torn down, in the guest's stage 1.
 work="100 times fork, a write to a page, exit and wait, of a process with 4 MiB"
-prepare() { inside /apps/bin/lat fork 20; }
-run() { inside /apps/bin/lat fork 100; }
+prepare() { inside /tmp/lat fork 20; }
+run() { inside /tmp/lat fork 100; }

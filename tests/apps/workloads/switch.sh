@@ -2,5 +2,5 @@
 # shellcheck shell=bash
 # Nothing of it needs the hypervisor.
 work="5,000 bytes to another process and back through pipes, both on one CPU"
-prepare() { inside /apps/bin/lat switch 100; }
-run() { inside /apps/bin/lat switch 5000; }
+prepare() { inside /tmp/lat switch 100; }
+run() { inside /tmp/lat switch 5000; }

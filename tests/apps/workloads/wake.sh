@@ -2,5 +2,5 @@
 # shellcheck shell=bash
 # Each byte wakes an idle CPU: an interrupt between CPUs, and two ends of a WFI.
 work="1,000 bytes to another process and back through pipes, each on its own CPU"
-prepare() { inside /apps/bin/lat wake 100; }
-run() { inside /apps/bin/lat wake 1000; }
+prepare() { inside /tmp/lat wake 100; }
+run() { inside /tmp/lat wake 1000; }
