@@ -21,9 +21,10 @@ from results import Result, cargo, failures_said, ktap
 OUT = TOP / "out"
 LOGS = OUT / "log"
 DEBUG, LONG, TEST = (os.environ.get(name, "") for name in ("DEBUG", "LONG", "TEST"))
-HYP = os.environ.get("HYP") or "loft"
+# On loft beside the server's KVM, as it is on users' servers; on the kernels that look for mistakes alone, so that both are seen.
+HYP = os.environ.get("HYP") or ("alone" if DEBUG else "beside")
 KERNEL = os.environ.get("KERNEL") or "7.2"
-DEVICE = {"loft": "/dev/loft", "beside": "/dev/loft", "kvm": "/dev/kvm"}[HYP]
+DEVICE = "/dev/kvm" if HYP == "kvm" else "/dev/loft"
 # LPA2 makes the emulator slow, and the debug kernel's checks are slow enough.
 CPU = os.environ.get("CPU") or ("max,lpa2=off" if DEBUG else "max")
 SLOW = 8 if DEBUG else 1
@@ -342,7 +343,7 @@ class Bench(Commands):
     PART = 6
 
     def commands(self):
-        if HYP != "loft" or part() not in (None, self.PART - 1):
+        if HYP == "kvm" or part() not in (None, self.PART - 1):
             return {}
         return {"apps": ("--only", "fork")}
 
@@ -428,6 +429,8 @@ class Served(Suite):
     parts = ("module",)
     # So many servers have its programs, in turn.
     servers = 1
+    # Whether KVM is on there.
+    kvm = HYP != "alone"
 
     def __init__(self, name, selection):
         super().__init__(name, selection)
@@ -485,7 +488,7 @@ class Served(Suite):
         # not be taken to be read after it, since the barriers in there are not seen.
         if DEBUG == "kcsan":
             options += ["--append", "kcsan.skip_watch=400 kcsan.weak_memory=0"]
-        if HYP != "loft":
+        if self.kvm:
             options.append("--kvm")
         if HYP == "kvm":
             return "[ -e /dev/kvm ]", options
@@ -558,7 +561,7 @@ sed 's/^/@@dmesg <4>/' /sys/kernel/debug/kmemleak
             # The others are run on the kernel that users have.
             rows = checked if DEBUG else [row for row in rows if row not in checked]
         for name, seconds in rows:
-            if name in ("beside_kvm", "migrate_kvm") and HYP != "beside":
+            if name in ("beside_kvm", "migrate_kvm") and (HYP != "beside" or not DEBUG):
                 continue  # machine/beside_kvm runs them
             if self.selection.wants_program(f"{self.name}/{name}"):
                 yield Program(name, int(seconds) * SLOW, f"LOFT_SLOW={SLOW} {long}/kselftest/{name} {DEVICE}")
@@ -668,10 +671,10 @@ class Boot(Served):
 class Machine(Served):
     """The same guest on machines that differ: in the CPU's width of VMIDs, GICv4, SVE, pointer authentication, nested
     virtualization, LPA2, FWB (which the kselftest `caches` is about); in the tables from which the host knows its
-    interrupts; and in KVM, which is on beside loft."""
+    interrupts; and in KVM: on as soon as the server is, while it has a VM, or not at all."""
 
     parts = ("module", "userspace", "kselftest")
-    MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full beside_kvm dax".split()
+    MACHINES = "cortex-a76 neoverse-n1 neoverse-v1 neoverse-n2 a64fx max max,lpa2=off max,pauth=off acpi nohz_full beside_kvm dax alone".split()
 
     def part_of(self, machine):
         """Two with each commit, beside those from which most can be learned."""
@@ -687,6 +690,8 @@ class Machine(Served):
             elif machine == "beside_kvm":
                 guests = f"DEVICE={DEVICE} sh /boot/debian_7_2.sh && DEVICE=/dev/kvm sh /boot/debian_7_2.sh"
                 yield Program(machine, 360 * SLOW, f"{guests} && /kselftest/beside_kvm {DEVICE} && /kselftest/migrate_kvm {DEVICE}")
+            elif machine == "alone":
+                yield Program(machine, 180 * SLOW, f"[ ! -e /dev/kvm ] && DEVICE={DEVICE} sh /boot/debian_7_2.sh && /kselftest/tracing {DEVICE}")
             # The debug kernels have no ACPI.
             elif not DEBUG or machine != "acpi":
                 on = "taskset 0xe " if machine == "nohz_full" else ""
@@ -701,6 +706,8 @@ class Machine(Served):
                 # Guests on CPUs without a tick, which RCU does not watch while they are in one.
                 "nohz_full": ["--cpu", "neoverse-n1", "--append", "nohz_full=1-3 rcu_nocbs=1-3"],
                 "acpi": ["--acpi"],
+                # perf asks loft then what a guest does.
+                "alone": ["--file", f"{OUT}/kselftest/tracing=/kselftest/tracing"],
                 # KVM is on only while it has a VM, and offers guests that are hypervisors.
                 "beside_kvm": ["--kvm", "--cpu", "max,lpa2=off", "--append", "kvm.enable_virt_at_load=0 kvm-arm.mode=nested"]
                 + [word for name in ("beside_kvm", "migrate_kvm") for word in ("--file", f"{OUT}/kselftest/{name}=/kselftest/{name}")],
@@ -711,7 +718,8 @@ class Machine(Served):
                 + ["--file", f"{TOP}/tests/kselftest/dax.sh=/kselftest/dax.sh"],
             }.get(program.name, ["--cpu", program.name])
             first = "[ -e /sys/firmware/acpi/tables/GTDT ] && " if program.name == "acpi" else ""
-            self.serve([program], first + prelude, [*options, *more])
+            mine = [word for word in options if word != "--kvm" or program.name != "alone"]
+            self.serve([program], first + prelude, [*mine, *more])
 
 
 class Parity(Served):
@@ -725,7 +733,7 @@ class Parity(Served):
     }
 
     def programs(self):
-        if HYP == "loft" and not DEBUG:
+        if HYP != "kvm" and not DEBUG:
             yield from self.on("/dev/loft", self.COMPARED)
 
     def on(self, device, names):
@@ -774,12 +782,14 @@ class Vmm(Served):
 
     parts = ("module", "userspace")
     servers = 1 if DEBUG else 2
+    # They open /dev/kvm, which is loft's where KVM is not on.
+    kvm = HYP == "kvm"
 
     def programs(self):
         for file in without_other_parts(self.name, sorted((TOP / "tests/vmm").glob("*.sh"))):
             if not self.cpu_beside_kvm(file.stem):
                 yield Program(file.stem, seconds_of(file, 300) * SLOW, f"sh /vmm/{file.name}")
-            elif HYP == "loft":
+            elif HYP != "kvm":
                 yield Program(file.stem, seconds_of(file, 300) * SLOW * (5 if LONG else 1), f"LOFT_LONG={LONG} sh /vmm/{file.name}")
 
     def cpu_beside_kvm(self, name):
@@ -794,7 +804,6 @@ class Vmm(Served):
         options += ["--module", "virtio_blk", "--module", "ext4"]
         options += ["--qemu-arg", "-drive", "--qemu-arg", f"file={image},format=raw,if=virtio,readonly=on"]
         own = [program for program in programs if self.cpu_beside_kvm(program.name)]
-        # They open /dev/kvm.
         if others := [program for program in programs if program not in own]:
             self.serve_in_turn(others, prelude.replace("loft.ko", "loft.ko kvm_node=1"), options)
         for program in own:
@@ -807,7 +816,7 @@ class Packages(Served):
     parts = ()
 
     def programs(self):
-        if HYP == "loft" and not DEBUG:
+        if HYP != "kvm" and not DEBUG:
             for file in without_other_parts(self.name, [TOP / "tests/packages/debian.sh"]):
                 yield Program(file.stem, seconds_of(file, 300), "sh /packages/server.sh")
 
@@ -876,7 +885,7 @@ class KvmSelftests(Served):
         # With LPA2 the emulator takes three times as long.
         options = ["--cpu", os.environ.get("CPU") or "max,lpa2=off", "--file", f"{tests}=/selftests"]
         prelude = "[ -e /dev/kvm ]"
-        if HYP != "loft":
+        if self.kvm:
             options += ["--kvm"]
         if HYP != "kvm":
             options += ["--file", f"{OUT}/{KERNEL}/loft.ko=/loft.ko"]

@@ -271,7 +271,7 @@ def test_nothing_is_built_twice(monkeypatch, tmp_path):
     build = tmp_path / "scripts/build"
     build.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/built; [ ! -e {tmp_path}/broken ]\n')
     build.chmod(0o755)
-    for name, value in {"TOP": tmp_path, "LOGS": tmp_path, "BUILT": set(), "HYP": "loft"}.items():
+    for name, value in {"TOP": tmp_path, "LOGS": tmp_path, "BUILT": set(), "HYP": "beside"}.items():
         monkeypatch.setattr(suites, name, value)
     (tmp_path / "broken").touch()
     assert outcomes(suites.built("one", "module", "userspace")) == [("fail", "one/build")]
@@ -346,6 +346,7 @@ def test_each_kselftest_is_on_one_kernel(monkeypatch, tmp_path):
 
     def names(debug, part):
         monkeypatch.setattr(suites, "DEBUG", debug)
+        monkeypatch.setattr(suites, "HYP", "alone")
         monkeypatch.setenv("PART", part)
         return {program.name for program in suite.programs()} - {"rmmod", "reload", "leaks"}
 
