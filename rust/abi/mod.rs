@@ -22,7 +22,9 @@ mod vm;
 mod vm_attributes;
 
 use crate::host::miscdevice::Node;
+use crate::vm::debugfs::AllVms;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use system::System;
 
 /// The device nodes, there while this lives.
@@ -35,10 +37,14 @@ impl Nodes {
     /// Registers `/dev/loft`, and with `kvm` also `/dev/kvm`.
     pub(crate) fn register(kvm: bool) -> Result<Self> {
         let dynamic = kernel::bindings::MISC_DYNAMIC_MINOR as i32;
-        let loft = KBox::try_pin_init(Node::register(c"loft", dynamic, MODE), GFP_KERNEL)?;
+        let system = Arc::new(System::new(AllVms::new()?), GFP_KERNEL)?;
+        let node = |name| {
+            let system = system.clone();
+            KBox::try_pin_init(Node::register(name, dynamic, MODE, system), GFP_KERNEL)
+        };
+        let loft = node(c"loft")?;
         let kvm = if kvm {
-            let node = KBox::try_pin_init(Node::register(c"kvm", dynamic, MODE), GFP_KERNEL);
-            Some(node.inspect_err(|_| {
+            Some(node(c"kvm").inspect_err(|_| {
                 pr_err!("/dev/kvm exists already: KVM is active, load without kvm_node=1\n")
             })?)
         } else {

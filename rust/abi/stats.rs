@@ -6,8 +6,8 @@
 use crate::host::ffi::*;
 use crate::host::{anon_inode::new_fd, file::FileObject};
 use crate::vm::vcpu_handle::VcpuHandle;
-use crate::vm::vcpu_stats::{self as stats, StatKind, StatRow};
-use crate::vm::Vm;
+use crate::vm::vcpu_stats::{self, StatKind, StatRow};
+use crate::vm::{vm_stats, Vm};
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::Arc;
@@ -16,14 +16,6 @@ use kernel::uaccess::UserSliceWriter;
 const NAME_SIZE: usize = KVM_STATS_NAME_SIZE as usize;
 const ID_OFFSET: usize = size_of::<kvm_stats_header>();
 const DESC_OFFSET: usize = ID_OFFSET + NAME_SIZE;
-
-/// A VM's: how often what its CPUs know of its stage 2 was taken from them. Each request leads to
-/// one such flush. And how often the lock of the interrupts that its vCPUs share was taken.
-const VM_ROWS: [StatRow; 3] = [
-    StatRow::number("remote_tlb_flush"),
-    StatRow::number("remote_tlb_flush_requests"),
-    StatRow::number("gic_shared_locks"),
-];
 
 /// Whose counters they are.
 enum Of {
@@ -67,13 +59,11 @@ impl FileObject for StatsFile {
         let content = match &self.of {
             Of::Vm(vm) => {
                 let id = CString::try_from_fmt(fmt!("kvm-{pid}"))?;
-                let flushes = vm.memory.flushes();
-                let locks = vm.gic.model().map_or(0, |model| model.shared_locks());
-                content.write(&id, &VM_ROWS, [flushes, flushes, locks].into_iter())
+                content.write(&id, &vm_stats::ROWS, vm.stats.values().into_iter())
             }
             Of::Vcpu(vcpu) => {
                 let id = CString::try_from_fmt(fmt!("kvm-{pid}/vcpu-{}", vcpu.number))?;
-                content.write(&id, &stats::ROWS, vcpu.stats.values())
+                content.write(&id, &vcpu_stats::ROWS, vcpu.stats.values())
             }
         };
         to.write_slice_partial(&content?, offset)
@@ -122,7 +112,7 @@ impl Content {
             // The exponent in the lower half, the number of values in the upper one.
             let sizes = u32::from(exponent as u16) | count << 16;
             self.words(&[flags, sizes, at, 0])?;
-            self.name(row.name.as_bytes())?;
+            self.name(row.name.to_bytes())?;
             at += count * size_of::<u64>() as u32;
         }
         for value in values {

@@ -5,27 +5,27 @@
 use super::capability;
 use crate::arch::cpu;
 use crate::host::ffi::*;
-use crate::host::{anon_inode::new_fd, file::FileObject, miscdevice::OpenNode};
-use crate::vm::{Vm, DEFAULT_IPA_BITS};
+use crate::host::{anon_inode::NewFd, file::FileObject};
+use crate::vm::{debugfs::AllVms, Vm, DEFAULT_IPA_BITS};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// An open /dev/loft. It has no state.
-pub(crate) struct System;
+/// /dev/loft, the same for all who have it open.
+pub(super) struct System(Arc<AllVms>);
 
-impl OpenNode for System {
-    fn open() -> Result<Arc<Self>> {
-        Ok(Arc::new(System, GFP_KERNEL_ACCOUNT)?)
+impl System {
+    pub(super) fn new(vms: Arc<AllVms>) -> Self {
+        Self(vms)
     }
 }
 
 impl FileObject for System {
     const NAME: &'static CStr = c"loft";
 
-    fn ioctl(_this: &Arc<Self>, command: u32, argument: usize) -> Result<isize> {
+    fn ioctl(this: &Arc<Self>, command: u32, argument: usize) -> Result<isize> {
         match command {
             LOFT_KVM_GET_API_VERSION if argument == 0 => Ok(KVM_API_VERSION as isize),
-            LOFT_KVM_CREATE_VM => create_vm(argument),
+            LOFT_KVM_CREATE_VM => create_vm(&this.0, argument),
             LOFT_KVM_CHECK_EXTENSION => capability::check(argument, None),
             LOFT_KVM_GET_VCPU_MMAP_SIZE if argument == 0 => Ok(kernel::page::PAGE_SIZE as isize),
             // As for a VM and a vCPU: what KVM/arm64 says of a command that it does not know.
@@ -35,7 +35,7 @@ impl FileObject for System {
 }
 
 /// Serves KVM_CREATE_VM. The machine type is the IPA size in bits, or 0 for the default.
-fn create_vm(machine: usize) -> Result<isize> {
+fn create_vm(vms: &Arc<AllVms>, machine: usize) -> Result<isize> {
     if machine & !(KVM_VM_TYPE_ARM_IPA_SIZE_MASK as usize) != 0 {
         return Err(EINVAL);
     }
@@ -46,5 +46,8 @@ fn create_vm(machine: usize) -> Result<isize> {
         bits if bits < crate::model::stage2::MIN_IPA_BITS || bits > limit => return Err(EINVAL),
         bits => bits,
     };
-    new_fd(Vm::new(ipa_bits)?)
+    let vm = Vm::new(ipa_bits)?;
+    let fd = NewFd::prepare(vm.clone())?;
+    vm.list(vms, fd.number());
+    Ok(fd.install())
 }

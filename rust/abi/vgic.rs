@@ -199,7 +199,7 @@ fn set_maintenance(vm: &Vm, intid: u32) -> Result {
 fn control(vm: &Vm, command: u64) -> Result {
     let _config = vm.config.lock();
     match command {
-        INIT => vm.gic.init(vm.vcpus()),
+        INIT => vm.init_gic(),
         SAVE_PENDING_TABLES => vm.while_stopped(|| {
             if vm.gic.is_ready() {
                 LpiTables(vm).save_pending()

@@ -64,7 +64,7 @@ pub(crate) trait FileObject: Send + Sync + Sized + 'static {
 
 /// `THIS_MODULE` of C. The `module!` macro has it too, but under another name in each kernel
 /// version.
-const OWNER: *mut bindings::module = {
+pub(super) const OWNER: *mut bindings::module = {
     // Its address is all that is used, so its layout does not matter.
     #[allow(improper_ctypes)]
     extern "C" {

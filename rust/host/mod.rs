@@ -9,6 +9,7 @@ pub(crate) mod anon_inode;
 pub(crate) mod bug;
 pub(crate) mod context_tracking;
 pub(crate) mod cpu;
+pub(crate) mod debugfs;
 pub(crate) mod entry_virt;
 pub(crate) mod errno;
 pub(crate) mod eventfd;

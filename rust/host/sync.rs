@@ -3,6 +3,8 @@
 //! The lock order of loft, outermost first; a thread takes them in this order only:
 //!
 //! ```text
+//! AllVms::vms      mutex      listing VMs, and reading their counters
+//!   VmStats::vcpus mutex      finding them; nothing is taken inside
 //! Vm::making_vcpu  mutex      creating a vCPU
 //! Vcpu::state      mutex      one vCPU's ioctls
 //!   Vm::config     mutex      creating vCPUs and devices, memory slots
@@ -12,6 +14,7 @@
 //!       Its::events  raw, irq   its translations
 //!         Gic::shared
 //!     GuestMemory::mmu  rwlock  page faults read, mmu notifiers and slot changes write
+//!     VmStats::vcpus mutex    adding one
 //!     VcpuHandle::interface  spin  a stopped vCPU's CPU interface; nothing is taken inside
 //!     NEXT_VMID    mutex      handing out VMIDs; interrupts all CPUs inside
 //!     Gic::shared  raw, irq   the interrupts that all vCPUs share

@@ -2,6 +2,7 @@
 
 //! A virtual machine: its memory, its interrupt controller, its vCPUs and its events.
 
+pub(crate) mod debugfs;
 pub(crate) mod events;
 pub(crate) mod gic;
 mod interrupts;
@@ -12,6 +13,7 @@ mod s2_mmu;
 pub(crate) mod timers;
 pub(crate) mod vcpu_handle;
 pub(crate) mod vcpu_stats;
+pub(crate) mod vm_stats;
 pub(crate) mod vmid;
 
 use crate::arch::cpu::{self, Flaws};
@@ -32,6 +34,7 @@ use kernel::sync::{new_mutex, static_lock_class, Arc, Mutex, SetOnce};
 use memory::GuestMemory;
 use timers::TimerPpis;
 use vcpu_handle::VcpuHandle;
+use vm_stats::VmStats;
 
 /// The IPA size of a VM whose maker does not say one, as KVM's.
 pub(crate) const DEFAULT_IPA_BITS: u32 = 40;
@@ -83,6 +86,10 @@ pub(crate) struct Vm {
     halt: HaltLimits,
     /// It was started without what it needs, and is of no more use.
     dead: AtomicBool,
+    /// What its counters are read from.
+    pub(crate) stats: Arc<VmStats>,
+    /// Its place among all VMs, and its directory in debugfs.
+    listed: SetOnce<debugfs::Listed>,
 }
 
 /// How long a vCPU that waits keeps its CPU: the module's parameters, or KVM_CAP_HALT_POLL.
@@ -270,6 +277,8 @@ impl Vm {
         }
         Arc::pin_init(
             try_pin_init!(Self {
+                stats: VmStats::new(memory.clone(), no_vcpus.clone())?,
+                listed: SetOnce::new(),
                 memory,
                 _notifier: notifier,
                 making_vcpu <- new_mutex!((), "loft::Vm::making_vcpu"),
@@ -295,6 +304,14 @@ impl Vm {
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Lists the VM among `all`, if there is memory for that; once, before userspace has its
+    /// descriptor `fd`.
+    pub(crate) fn list(&self, all: &Arc<debugfs::AllVms>, fd: u32) {
+        if let Ok(listed) = debugfs::Listed::new(&self.stats, all, fd) {
+            self.listed.populate(listed);
+        }
     }
 
     /// Sets for how many nanoseconds its vCPUs keep their CPUs while they wait, in either way
@@ -333,8 +350,19 @@ impl Vm {
         }
         list.push_within_capacity(handle)?;
         let list = Arc::new(list, GFP_KERNEL_ACCOUNT)?;
-        let replaced = core::mem::replace(&mut *self.vcpus.lock(), list);
+        let replaced = core::mem::replace(&mut *self.vcpus.lock(), list.clone());
         drop(replaced);
+        self.stats.note_vcpus(list);
+        Ok(())
+    }
+
+    /// Initialises the interrupt controller, for all vCPUs that there are; the caller holds
+    /// `config`. Nothing if that has been done.
+    pub(crate) fn init_gic(&self) -> Result {
+        self.gic.init(self.vcpus())?;
+        if let Some(model) = self.gic.model() {
+            self.stats.note_gic(model);
+        }
         Ok(())
     }
 

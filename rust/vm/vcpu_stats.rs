@@ -8,6 +8,7 @@
 //! counts what the vector did not answer, and so did cost the way out to the run loop: KVM's
 //! meaning of that name. `exits_all` is the sum of all kinds, which is what KVM's is beside.
 
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What is counted.
@@ -109,22 +110,22 @@ impl StatKind {
 
 /// A name in a file of counters.
 pub(crate) struct StatRow {
-    pub(crate) name: &'static str,
+    pub(crate) name: &'static CStr,
     pub(crate) kind: StatKind,
 }
 
 impl StatRow {
-    pub(crate) const fn number(name: &'static str) -> Self {
+    pub(crate) const fn number(name: &'static CStr) -> Self {
         let kind = StatKind::Number;
         Self { name, kind }
     }
 
-    const fn nanoseconds(name: &'static str) -> Self {
+    const fn nanoseconds(name: &'static CStr) -> Self {
         let kind = StatKind::Nanoseconds;
         Self { name, kind }
     }
 
-    const fn histogram(name: &'static str) -> Self {
+    const fn histogram(name: &'static CStr) -> Self {
         let kind = StatKind::NanosecondsHistogram;
         Self { name, kind }
     }
@@ -136,43 +137,43 @@ const BUCKETS: usize = 32;
 
 /// A vCPU's, in the order of [`Count`] and then of [`Histogram`]. Names that KVM has too are KVM's;
 /// no other file has any of them, or some readers take neither.
-pub(crate) const ROWS: [StatRow; COUNTS + HISTOGRAMS] = [
-    StatRow::number("exits"),
-    StatRow::number("hvc_exit_stat"),
-    StatRow::number("sysreg_exit_stat"),
-    StatRow::number("wfe_exit_stat"),
-    StatRow::number("wfi_exit_stat"),
-    StatRow::number("abort_exit_stat"),
-    StatRow::number("irq_exit_stat"),
-    StatRow::number("other_exit_stat"),
-    StatRow::number("exits_all"),
-    StatRow::number("sysreg_exits_left"),
-    StatRow::number("abort_exits_left"),
-    StatRow::number("irq_exits_left"),
-    StatRow::number("irq_exits_in_place"),
-    StatRow::number("abort_exits_retried"),
-    StatRow::number("stage2_faults"),
-    StatRow::number("fp_loads"),
-    StatRow::number("ioeventfd_signals"),
-    StatRow::number("mmio_exit_user"),
-    StatRow::number("mmio_exit_kernel"),
-    StatRow::number("signal_exits"),
-    StatRow::number("halt_attempted_in_vector"),
-    StatRow::number("halt_successful_in_vector"),
-    StatRow::number("halt_attempted_poll"),
-    StatRow::number("halt_successful_poll"),
-    StatRow::number("halt_poll_invalid"),
-    StatRow::number("halt_wakeup"),
-    StatRow::nanoseconds("halt_poll_success_ns"),
-    StatRow::nanoseconds("halt_poll_fail_ns"),
-    StatRow::nanoseconds("halt_wait_ns"),
+pub(crate) static ROWS: [StatRow; COUNTS + HISTOGRAMS] = [
+    StatRow::number(c"exits"),
+    StatRow::number(c"hvc_exit_stat"),
+    StatRow::number(c"sysreg_exit_stat"),
+    StatRow::number(c"wfe_exit_stat"),
+    StatRow::number(c"wfi_exit_stat"),
+    StatRow::number(c"abort_exit_stat"),
+    StatRow::number(c"irq_exit_stat"),
+    StatRow::number(c"other_exit_stat"),
+    StatRow::number(c"exits_all"),
+    StatRow::number(c"sysreg_exits_left"),
+    StatRow::number(c"abort_exits_left"),
+    StatRow::number(c"irq_exits_left"),
+    StatRow::number(c"irq_exits_in_place"),
+    StatRow::number(c"abort_exits_retried"),
+    StatRow::number(c"stage2_faults"),
+    StatRow::number(c"fp_loads"),
+    StatRow::number(c"ioeventfd_signals"),
+    StatRow::number(c"mmio_exit_user"),
+    StatRow::number(c"mmio_exit_kernel"),
+    StatRow::number(c"signal_exits"),
+    StatRow::number(c"halt_attempted_in_vector"),
+    StatRow::number(c"halt_successful_in_vector"),
+    StatRow::number(c"halt_attempted_poll"),
+    StatRow::number(c"halt_successful_poll"),
+    StatRow::number(c"halt_poll_invalid"),
+    StatRow::number(c"halt_wakeup"),
+    StatRow::nanoseconds(c"halt_poll_success_ns"),
+    StatRow::nanoseconds(c"halt_poll_fail_ns"),
+    StatRow::nanoseconds(c"halt_wait_ns"),
     StatRow {
-        name: "blocking",
+        name: c"blocking",
         kind: StatKind::Truth,
     },
-    StatRow::histogram("halt_poll_success_hist"),
-    StatRow::histogram("halt_poll_fail_hist"),
-    StatRow::histogram("halt_wait_hist"),
+    StatRow::histogram(c"halt_poll_success_hist"),
+    StatRow::histogram(c"halt_poll_fail_hist"),
+    StatRow::histogram(c"halt_wait_hist"),
 ];
 
 /// The kinds of exits: each is counted as one of these.

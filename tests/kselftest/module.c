@@ -97,6 +97,28 @@ TEST(each_file_holds_it)
 	wait_references(idle);
 }
 
+/* Also when it shows a VM no more: closing it calls the module. */
+TEST(a_file_of_debugfs_holds_it)
+{
+	char path[64];
+	int idle, vm, file;
+
+	need_module();
+	idle = references();
+	vm = CHECK_OK(ioctl(sys_fd(), KVM_CREATE_VM, 0));
+	snprintf(path, sizeof(path), "/sys/kernel/debug/loft/%d-%d/exits", getpid(), vm);
+	file = open(path, O_RDONLY);
+	if (file < 0)
+		SKIP("%s: %s", path, strerrorname_np(errno));
+	close(vm);
+	close(sys_fd());
+	while (access(path, F_OK) == 0)
+		sleep_us(1000);
+	expect_busy("a file of debugfs");
+	close(file);
+	wait_references(idle);
+}
+
 TEST(a_mapping_holds_it)
 {
 	int idle;

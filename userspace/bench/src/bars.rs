@@ -49,6 +49,8 @@ const BARS: &[(&str, Bar)] = &[
     ("stage2_fault_4k", Bar::OfKvm(2, 3)),
     ("vm_switch", Bar::OfKvm(1, 2)),
     ("run_immediate_exit", Bar::OfKvm(1, 2)),
+    // Most of it are the files in debugfs, of which both make one for each counter.
+    ("vm_create_destroy", Bar::OfKvm(1, 3)),
     // 20 us, where an instruction takes a nanosecond.
     ("host_wakeup", Bar::AtMost(20_000.0)),
     // The host's interrupts are off meanwhile.
