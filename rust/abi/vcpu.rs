@@ -13,10 +13,12 @@ use crate::model::psci;
 use crate::vcpu::debug::Debugger;
 use crate::vcpu::Vcpu;
 use crate::vm::vcpu_handle::Power;
+use crate::vm::vcpu_stats::Count;
 use crate::vm::VcpuFeatures;
 use core::ffi::c_int;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
+use kernel::seq_file::{seq_print, SeqFile};
 use kernel::sync::Arc;
 
 impl FileObject for Vcpu {
@@ -35,6 +37,22 @@ impl FileObject for Vcpu {
 
     fn mmap(&self, vma: &VmaNew) -> Result {
         self.run_page.mmap(vma)
+    }
+
+    fn show_fdinfo(&self, to: &SeqFile) {
+        let vcpu = &self.handle;
+        let state = if !vcpu.is_outside() {
+            "guest"
+        } else if vcpu.power() == Power::Off {
+            "off"
+        } else if vcpu.stats.get(Count::Blocking) != 0 {
+            "waits"
+        } else {
+            "host"
+        };
+        seq_print!(to, "vcpu:\t{}\n", vcpu.number);
+        seq_print!(to, "mpidr:\t{:#x}\n", vcpu.affinity());
+        seq_print!(to, "state:\t{state}\n");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::vcpu::Vcpu;
 use crate::vm::memory::MemSlot;
 use crate::vm::Vm;
 use kernel::prelude::*;
+use kernel::seq_file::{seq_print, SeqFile};
 use kernel::sync::Arc;
 use kernel::transmute::AsBytes;
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -81,6 +82,19 @@ impl FileObject for Vm {
                 vm_attributes::writable_masks(user::read(argument)?)
             }
             _ => Err(EINVAL),
+        }
+    }
+
+    fn show_fdinfo(&self, to: &SeqFile) {
+        let slots = self.memory.slots();
+        let ipa_bits = self.memory.end().trailing_zeros();
+        seq_print!(to, "vcpus:\t{}\n", self.vcpu_count());
+        seq_print!(to, "memory:\t{} kB\n", slots.size() / 1024);
+        seq_print!(to, "ipa_bits:\t{ipa_bits}\n");
+        // Whoever sets the interrupt controller up may wait for memory.
+        if let Some(setup) = self.gic.setup.try_lock() {
+            let kind = if setup.created { "GICv3" } else { "none" };
+            seq_print!(to, "irqchip:\t{kind}\n");
         }
     }
 

@@ -32,6 +32,7 @@ use core::mem::ManuallyDrop;
 use kernel::bindings;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
 use kernel::sync::Arc;
 use kernel::types::{ForeignOwnable, Opaque};
 use kernel::uaccess::{UserPtr, UserSlice, UserSliceWriter};
@@ -57,6 +58,9 @@ pub(crate) trait FileObject: Send + Sync + Sized + 'static {
     fn mmap(&self, _vma: &VmaNew) -> Result {
         Err(ENODEV)
     }
+
+    /// Adds lines to `/proc/PID/fdinfo/FD`. Waits for no lock that an ioctl may hold for long.
+    fn show_fdinfo(&self, _to: &SeqFile) {}
 
     /// Learns that the last reference to the file is gone.
     fn release(&self) {}
@@ -86,6 +90,7 @@ impl<T: FileObject> FileOps<T> {
         compat_ioctl: None,
         mmap: Some(Self::mmap),
         llseek: Some(bindings::noop_llseek),
+        show_fdinfo: Some(Self::show_fdinfo),
         ..pin_init::zeroed()
     };
 
@@ -169,5 +174,15 @@ impl<T: FileObject> FileOps<T> {
             Ok(()) => 0,
             Err(error) => error.to_errno(),
         }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the kernel for a file with these operations.
+    unsafe extern "C" fn show_fdinfo(to: *mut bindings::seq_file, file: *mut bindings::file) {
+        // SAFETY: The kernel calls this for an open file of ours; `to` is this thread's for the
+        // call.
+        let (this, to) = unsafe { (Self::borrow(file), SeqFile::from_raw(to)) };
+        this.show_fdinfo(to);
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* debugfs has the counters of VMs. */
+/* What is there to watch VMs with beside the ioctls: debugfs has their counters, fdinfo says what a descriptor is. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -279,4 +279,77 @@ TEST_SECONDS(read_while_vms_come_and_go, 60)
 	for (int i = 0; i < 2; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	ktap_note("%llu reads", (unsigned long long)(reads[0] + reads[1]));
+}
+
+/* The value of a line of fdinfo, without its newline; empty if there is none. */
+static struct path fdinfo(int fd, const char *key)
+{
+	struct path path, value = { "" };
+	char line[128];
+	FILE *file;
+
+	snprintf(path.text, sizeof(path.text), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path.text, "r");
+	CHECK(file);
+	while (fgets(line, sizeof(line), file)) {
+		size_t size = strlen(key);
+
+		if (!strncmp(line, key, size) && !strncmp(line + size, ":\t", 2))
+			snprintf(value.text, sizeof(value.text), "%.*s", (int)strcspn(line + size + 2, "\n"), line + size + 2);
+	}
+	fclose(file);
+	return value;
+}
+
+static void expect_fdinfo(int fd, const char *key, const char *wanted)
+{
+	struct path value = fdinfo(fd, key);
+
+	if (strcmp(value.text, wanted))
+		ktap_expect(__FILE__, __LINE__, "%s: '%s', wanted '%s'", key, value.text, wanted);
+}
+
+static u64 spinning;
+
+static void guest_spins_and_waits(u64 arg)
+{
+	GUEST_SYNC(1);
+	while (READ_ONCE(spinning))
+		;
+	wfi();
+}
+
+TEST(descriptors)
+{
+	struct vm *vm = vm_create(.main = guest_spins_and_waits, .vcpus = 2, .type = 36);
+	struct vm *bare = vm_create(.main = guest_calls, .vcpus = 2, .secondaries_off = true);
+	struct vcpu *vcpu = &vm->vcpus[1];
+
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	expect_fdinfo(vm->fd, "vcpus", "2");
+	expect_fdinfo(vm->fd, "memory", "4096 kB");
+	expect_fdinfo(vm->fd, "ipa_bits", "36");
+	expect_fdinfo(vm->fd, "irqchip", "none");
+	expect_fdinfo(bare->fd, "ipa_bits", "40");
+	expect_fdinfo(bare->vcpus[0].fd, "state", "host");
+	expect_fdinfo(bare->vcpus[1].fd, "state", "off");
+	gic_create(vm);
+	gic_init(vm);
+	CHECK_OK(vm_slot(vm, 1, 0, 0x80000000, 0x10000, host_alloc(0x10000, 0x1000)));
+	expect_fdinfo(vm->fd, "irqchip", "GICv3");
+	expect_fdinfo(vm->fd, "memory", "4160 kB");
+
+	VM_GLOBAL(vm, spinning) = 1;
+	expect_fdinfo(vcpu->fd, "vcpu", "1");
+	expect_fdinfo(vcpu->fd, "mpidr", "0x1");
+	expect_fdinfo(vcpu->fd, "state", "host");
+	vcpu_sync(vcpu, 1);
+	expect_fdinfo(vcpu->fd, "state", "host");
+	vcpu_start(vcpu);
+	while (strcmp(fdinfo(vcpu->fd, "state").text, "guest"))
+		sleep_us(1000);
+	VM_GLOBAL(vm, spinning) = 0;
+	while (strcmp(fdinfo(vcpu->fd, "state").text, "waits"))
+		sleep_us(1000);
 }

@@ -253,6 +253,12 @@ impl Slots {
         Ok((slot, slot.log.as_ref().ok_or(ENOENT)?))
     }
 
+    /// Returns how many bytes of guest memory there are.
+    pub(crate) fn size(&self) -> u64 {
+        let slots = self.by_ipa.runs.iter().flat_map(|run| run.slots.iter());
+        slots.fold(0, |sum, slot| sum.wrapping_add(slot.size))
+    }
+
     /// Returns whether another slot has any of the addresses of `new`.
     pub(super) fn collide(&self, new: &MemSlot) -> bool {
         let before = |end: u64| self.by_ipa.last(end.checked_sub(1)?);
