@@ -50,6 +50,7 @@ impl FileObject for Vcpu {
         } else {
             "host"
         };
+        seq_print!(to, "vm:\t{}\n", self.vm.number);
         seq_print!(to, "vcpu:\t{}\n", vcpu.number);
         seq_print!(to, "mpidr:\t{:#x}\n", vcpu.affinity());
         seq_print!(to, "state:\t{state}\n");

@@ -11,6 +11,7 @@ use crate::model::vcpus::VcpuId;
 use crate::model::vgic::{IntId, Line};
 use crate::vcpu::Vcpu;
 use crate::vm::memory::MemSlot;
+use crate::vm::vm_stats::VmStat;
 use crate::vm::Vm;
 use kernel::prelude::*;
 use kernel::seq_file::{seq_print, SeqFile};
@@ -88,6 +89,7 @@ impl FileObject for Vm {
     fn show_fdinfo(&self, to: &SeqFile) {
         let slots = self.memory.slots();
         let ipa_bits = self.memory.end().trailing_zeros();
+        seq_print!(to, "vm:\t{}\n", self.number);
         seq_print!(to, "vcpus:\t{}\n", self.vcpu_count());
         seq_print!(to, "memory:\t{} kB\n", slots.size() / 1024);
         seq_print!(to, "ipa_bits:\t{ipa_bits}\n");
@@ -95,6 +97,9 @@ impl FileObject for Vm {
         if let Some(setup) = self.gic.setup.try_lock() {
             let kind = if setup.created { "GICv3" } else { "none" };
             seq_print!(to, "irqchip:\t{kind}\n");
+        }
+        for counter in VmStat::all() {
+            seq_print!(to, "{}:\t{}\n", counter.name, self.stats.get(counter));
         }
     }
 

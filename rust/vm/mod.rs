@@ -86,6 +86,8 @@ pub(crate) struct Vm {
     halt: HaltLimits,
     /// It was started without what it needs, and is of no more use.
     dead: AtomicBool,
+    /// What tells it from all VMs that have been since the module was loaded.
+    pub(crate) number: u64,
     /// What its counters are read from.
     pub(crate) stats: Arc<VmStats>,
     /// Its place among all VMs, and its directory in debugfs.
@@ -255,6 +257,9 @@ fn firmware() -> Firmware {
     }
 }
 
+/// How many VMs there have been.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// The counters' offsets, one for all vCPUs: what a guest's counter is behind the machine's, in
 /// ticks.
 pub(crate) struct Offsets {
@@ -277,6 +282,7 @@ impl Vm {
         }
         Arc::pin_init(
             try_pin_init!(Self {
+                number: MADE.fetch_add(1, Relaxed),
                 stats: VmStats::new(memory.clone(), no_vcpus.clone())?,
                 listed: SetOnce::new(),
                 memory,

@@ -61,7 +61,7 @@ impl VmStats {
     }
 
     /// Returns a counter's value as it is now.
-    pub(super) fn get(&self, counter: VmStat) -> u64 {
+    pub(crate) fn get(&self, counter: VmStat) -> u64 {
         match counter.place {
             Place::Vm(n) => self.values().get(n).copied().unwrap_or(0),
             Place::Vcpus(n) => {
@@ -75,8 +75,8 @@ impl VmStats {
 
 /// A counter that a whole VM has one value of: its own, or the sum over its vCPUs.
 #[derive(Clone, Copy)]
-pub(super) struct VmStat {
-    pub(super) name: &'static CStr,
+pub(crate) struct VmStat {
+    pub(crate) name: &'static CStr,
     place: Place,
 }
 
@@ -90,7 +90,7 @@ enum Place {
 impl VmStat {
     /// Returns all of them. Histograms are none: their values come after all the others, so those
     /// stand where their rows do.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         let of_vm = ROWS.iter().enumerate().map(|(n, row)| Self {
             name: row.name,
             place: Place::Vm(n),

@@ -353,3 +353,45 @@ TEST(descriptors)
 	while (strcmp(fdinfo(vcpu->fd, "state").text, "waits"))
 		sleep_us(1000);
 }
+
+/* The number of the VM in all its descriptors, which no other one has. */
+TEST(which_descriptors_are_of_one_vm)
+{
+	struct vm *a = vm_create(.main = guest_calls, .vcpus = 2), *b = vm_create(.main = guest_calls);
+	struct path number = fdinfo(a->fd, "vm");
+
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	CHECK(number.text[0]);
+	for (int i = 0; i < 2; i++)
+		expect_fdinfo(a->vcpus[i].fd, "vm", number.text);
+	EXPECT(strcmp(fdinfo(b->fd, "vm").text, number.text) != 0);
+	expect_fdinfo(b->vcpus[0].fd, "vm", fdinfo(b->fd, "vm").text);
+}
+
+/* Those of debugfs, also for whom debugfs is closed. */
+TEST(a_vms_descriptor_has_the_counters)
+{
+	struct vm *vm = vm_create(.main = guest_calls, .vcpus = 2);
+	struct path dir = dir_of(vm->fd);
+	struct dirent *file;
+	DIR *files;
+
+	need_debugfs();
+	if (ktap_on_kvm())
+		SKIP("about loft alone");
+	for (int i = 0; i < 2; i++)
+		vcpu_sync(&vm->vcpus[i], 1);
+	CHECK(number_in(file_in(dir.text, "hvc_exit_stat")) >= 2 * CALLS);
+	files = opendir(dir.text);
+	CHECK(files);
+	while ((file = readdir(files))) {
+		char wanted[32];
+
+		if (file->d_type != DT_REG)
+			continue;
+		snprintf(wanted, sizeof(wanted), "%llu", (unsigned long long)number_in(file_in(dir.text, file->d_name)));
+		expect_fdinfo(vm->fd, file->d_name, wanted);
+	}
+	closedir(files);
+}
