@@ -24,7 +24,7 @@ pub struct Cli {
 pub enum Command {
     /// Boot a guest
     Run(Box<RunArgs>),
-    /// List the guests that run
+    /// List the guests that run, and VMs of other programs
     Ps(PsArgs),
     /// Show what the hypervisor has counted of guests that run
     Stat(StatArgs),
@@ -317,9 +317,18 @@ pub enum OnReboot {
     Restart,
 }
 
+const PS_HELP: &str = "\
+Columns:
+  STATE    running, paused, restarting; or foreign: another program's, such as QEMU's, on /dev/loft. Its name is
+           that program's, in brackets, with the VM's descriptor where the program has several. A user sees the
+           VMs of the own programs, root all
+  UPTIME   since the guest was started; a foreign one's program
+  EXITS/s  exits that left the guest, on average since then
+";
+
 /// What `loft ps` takes.
 #[derive(Debug, Args)]
-#[command(after_long_help = control::PROTOCOL)]
+#[command(after_long_help = format!("{PS_HELP}\n{}", control::PROTOCOL))]
 pub struct PsArgs {
     /// Print one JSON object for each guest
     #[arg(long)]
@@ -331,7 +340,8 @@ Counters:
   Those of KVM_GET_STATS_FD: the sum over the vCPUs and, where there are at most 8, what each has.
   Added are the times of the vCPUs' threads: guest_time_ms, that in the guest; user_time_ms, which
   has that in it; system_time_ms; steal_time_ms, in which a thread was ready and had no CPU. What
-  the hypervisor or this machine does not count is left out.";
+  the hypervisor or this machine does not count is left out. Without NAME the VMs of other programs
+  are there as well (loft ps --help), with the sums and the times of their processes.";
 
 /// What `loft stat` takes.
 #[derive(Debug, Args)]
@@ -349,8 +359,8 @@ pub struct StatArgs {
 const TOP_HELP: &str = "\
 Pictures:
   On a terminal one replaces another until q or Ctrl-c; elsewhere they follow one another. A line
-  is a guest, with the sums over its vCPUs, or a vCPU. What is not counted, or has just begun, is a
-  dash.
+  is a guest, with the sums over its vCPUs, or a vCPU; or the VM of another program (loft ps --help),
+  of which GUEST% is the whole process's. What is not counted, or has just begun, is a dash.
 
 Columns:
   GUEST%    of the time, what its thread was in the guest

@@ -2,12 +2,14 @@
 //! The commands that reach a guest that runs: `loft ps`, `stop`, `reboot`, `pause`, `resume`, `console`, `exec`.
 
 use crate::cli::{ExecArgs, MemoryArgs, NameArgs, PsArgs, StopArgs};
-use crate::control::{Answer, Hub, Mailbox, Request, Status};
+use crate::control::{Answer, Hub, Mailbox, Request, Stat, State, Status};
 use crate::ending::{Ending, FAILED};
 use crate::guests::{self, directory};
+use crate::others::{self, Other};
 use crate::output::{self, Refused};
 use crate::session::{self, Hvc, Session, Wiring};
-use crate::{run, signals};
+use crate::ssh::Ways;
+use crate::{run, signals, stat};
 use anyhow::{bail, Context, Result};
 use loft_boot::size;
 use loft_devices::serial::Uart;
@@ -15,6 +17,7 @@ use loft_devices::terminal::Raw;
 use nix::errno::Errno;
 use nix::sys::socket::{recv, MsgFlags};
 use rustix::stdio;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsRawFd;
@@ -27,39 +30,82 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The longest answer.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Lists the guests.
+/// A line of `loft ps`.
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    status: Status,
+    /// Exits that left the guest, each second since it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exits_per_second: Option<u64>,
+}
+
+impl Row {
+    fn of_guest(name: &str, stream: &mut UnixStream) -> Result<Self> {
+        let status = ask(stream, &Request::Status)?.status.context("its launcher does not say how it is")?;
+        // While it restarts it has no counters.
+        let stat = stat::take(name, stream, ANSWER_LIMIT).ok();
+        Ok(Self { status, exits_per_second: stat.as_ref().and_then(exits_per_second) })
+    }
+
+    fn of_other(vm: &Other) -> Self {
+        let status = Status {
+            name: vm.stat.name.clone(),
+            pid: vm.stat.pid,
+            state: State::Foreign,
+            vcpus: vm.vcpus,
+            memory: vm.memory,
+            balloon: 0,
+            uptime: vm.stat.uptime_ms / 1000,
+            command: Vec::new(),
+            ssh: Ways::default(),
+        };
+        Self { status, exits_per_second: exits_per_second(&vm.stat) }
+    }
+
+    fn line(&self) -> String {
+        let Status { name, pid, state, vcpus, memory, uptime, command, .. } = &self.status;
+        let (memory, uptime, command) = (size::show(*memory), time(*uptime), command.join(" "));
+        let exits = self.exits_per_second.map_or("-".to_owned(), |exits| exits.to_string());
+        let text = format!("{name:<20} {pid:>7} {state:<10} {vcpus:>4} {memory:>8} {uptime:>8} {exits:>8}  {command}");
+        text.trim_end().to_owned() + "\n"
+    }
+}
+
+fn exits_per_second(stat: &Stat) -> Option<u64> {
+    let of_vcpus = stat.counts.vcpus.iter().map(|vcpu| &vcpu.counters);
+    let mut exits = of_vcpus.chain([&stat.counts.vm]).filter_map(|counters| counters.get("exits")).peekable();
+    exits.peek()?;
+    exits.sum::<u64>().checked_mul(1000)?.checked_div(stat.uptime_ms)
+}
+
+/// Lists the guests, and VMs of other programs.
 pub fn ps(args: &PsArgs) -> Result<u8> {
-    let mut text = String::new();
+    let mut rows = Vec::new();
     let mut code = 0;
     for (name, mut stream) in guests::all(&directory())? {
-        let answer = ask(&mut stream, &Request::Status);
-        match answer.and_then(|answer| answer.status.context("its launcher does not say how it is")) {
-            Ok(status) if args.json => text += &(serde_json::to_string(&status)? + "\n"),
-            Ok(status) => text += &line(&status),
+        match Row::of_guest(&name, &mut stream) {
+            Ok(row) => rows.push(row),
             Err(error) => {
                 output::message(&format!("loft: {name}: {error:#}"));
                 code = FAILED;
             }
         }
     }
-    if !args.json {
-        text.insert_str(
-            0,
-            &format!(
-                "{:<20} {:>7} {:<10} {:>4} {:>8} {:>8}  COMMAND\n",
-                "NAME", "PID", "STATE", "CPUS", "MEMORY", "UPTIME"
-            ),
+    let ours = rows.iter().map(|row| row.status.pid).collect();
+    rows.extend(others::all(&ours).iter().map(Row::of_other));
+    let text = if args.json {
+        let rows: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
+        rows?.into_iter().map(|row| row + "\n").collect()
+    } else {
+        let heading = format!(
+            "{:<20} {:>7} {:<10} {:>4} {:>8} {:>8} {:>8}  COMMAND\n",
+            "NAME", "PID", "STATE", "CPUS", "MEMORY", "UPTIME", "EXITS/s"
         );
-    }
+        heading + &rows.iter().map(Row::line).collect::<String>()
+    };
     output::write_all(stdio::stdout(), text.as_bytes())?;
     Ok(code)
-}
-
-fn line(status: &Status) -> String {
-    let Status { name, pid, state, vcpus, memory, uptime, command, .. } = status;
-    let (memory, command) = (size::show(*memory), command.join(" "));
-    let text = format!("{name:<20} {pid:>7} {state:<10} {vcpus:>4} {memory:>8} {:>8}  {command}", time(*uptime));
-    text.trim_end().to_owned() + "\n"
 }
 
 /// Shows how long something has been.
@@ -277,8 +323,7 @@ fn read_line(stream: &mut UnixStream, deadline: Instant) -> io::Result<Vec<u8>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::State;
-    use crate::ssh::Ways;
+    use crate::stat::tests::guest;
 
     #[test]
     fn times() {
@@ -334,8 +379,29 @@ mod tests {
             command: vec![],
             ssh: Ways::default(),
         };
-        let text = line(&status);
-        assert_eq!(text.split_whitespace().collect::<Vec<_>>()[..4], ["web", "42", "paused", "2"]);
-        assert!(text.ends_with("1:01\n"));
+        let text = |exits_per_second| Row { status: status.clone(), exits_per_second }.line();
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&text(Some(17)))[..4], ["web", "42", "paused", "2"]);
+        assert!(text(Some(17)).ends_with(" 1:01       17\n") && text(None).ends_with(" 1:01        -\n"));
+    }
+
+    #[test]
+    fn so_is_another_programs_vm() {
+        let mut stat = guest("[qemu]", 61_000, &[]);
+        stat.counts.vm.insert("exits".into(), 6100);
+        let row = Row::of_other(&Other { vcpus: 2, memory: 512 << 20, stat });
+        let words = row.line().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words, ["[qemu]", "42", "foreign", "2", "512", "MiB", "1:01", "100"]);
+        let expected =
+            r#"{"name":"[qemu]","pid":42,"state":"foreign","vcpus":2,"memory":536870912,"balloon":0,"uptime":61,"#;
+        let expected = expected.to_owned() + r#""command":[],"exits_per_second":100}"#;
+        assert_eq!(serde_json::to_string(&row).unwrap(), expected);
+    }
+
+    #[test]
+    fn exits_are_those_of_all_vcpus() {
+        assert_eq!(exits_per_second(&guest("a", 2000, &[&[("exits", 10)], &[("exits", 30)]])), Some(20));
+        assert_eq!(exits_per_second(&guest("a", 2000, &[&[]])), None);
+        assert_eq!(exits_per_second(&guest("a", 0, &[&[("exits", 10)]])), None);
     }
 }

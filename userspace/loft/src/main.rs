@@ -23,6 +23,7 @@ mod jail;
 mod launch;
 mod memory;
 mod node;
+mod others;
 mod output;
 mod passt;
 mod program;

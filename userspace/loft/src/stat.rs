@@ -9,7 +9,7 @@ use crate::client::{ask_within, time, ANSWER_LIMIT};
 use crate::control::{Request, Stat};
 use crate::ending::FAILED;
 use crate::guests::{self, directory};
-use crate::output;
+use crate::{others, output};
 use anyhow::{Context, Result};
 use rustix::stdio;
 use serde_json::{json, Value};
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// The most vCPUs that have columns of their own.
 const MAX_COLUMNS: usize = 8;
 /// Milliseconds in the unit of /proc/PID/stat: USER_HZ is 100.
-const TICK_MS: u64 = 10;
+pub const TICK_MS: u64 = 10;
 
 /// The times of a vCPU's thread, beside its counters. In the guest:
 pub const GUEST_TIME: &str = "guest_time_ms";
@@ -48,6 +48,10 @@ pub fn main(args: &StatArgs) -> Result<u8> {
                 code = FAILED;
             }
         }
+    }
+    if args.name.is_none() {
+        let ours = stats.iter().map(|stat| stat.pid).collect();
+        stats.extend(others::all(&ours).into_iter().map(|vm| vm.stat));
     }
     let text = match (args.json, &args.name) {
         (false, _) => stats.iter().map(text).collect::<Vec<_>>().join("\n"),
@@ -89,21 +93,25 @@ fn is_counter(name: &str) -> bool {
 /// (Documentation/scheduler/sched-stats.rst). None where it is another thread: processes have other
 /// numbers in the launcher's namespace.
 fn times(id: usize, stat: &str, schedstat: &str) -> BTreeMap<String, u64> {
-    let mut times = BTreeMap::new();
-    let Some(fields) = stat.split_once(&format!(" (vcpu-{id}) ")).map(|(_, rest)| rest) else { return times };
-    // The first one there is the third of the file.
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    for (number, name) in [(14, USER_TIME), (15, SYSTEM_TIME), (43, GUEST_TIME)] {
-        if let Some(ticks) = fields.get(number - 3).and_then(|field| field.parse::<u64>().ok()) {
-            times.insert(name.to_owned(), ticks.saturating_mul(TICK_MS));
-        }
-    }
+    let Some((_, fields)) = stat.split_once(&format!(" (vcpu-{id}) ")) else { return BTreeMap::new() };
+    let mut times = cpu_times(fields);
     // Time on a CPU and without one, in nanoseconds. A kernel that does not account them says 0.
     let mut ns = schedstat.split_whitespace().map_while(|field| field.parse::<u64>().ok());
     if let (Some(1..), Some(delay)) = (ns.next(), ns.next()) {
         times.insert(STEAL_TIME.to_owned(), delay / 1_000_000);
     }
     times
+}
+
+/// The times on a CPU of a thread or of a process, by what follows the name in its file `stat`.
+pub fn cpu_times(fields: &str) -> BTreeMap<String, u64> {
+    // The first one there is the third of the file.
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let time = |(number, name): (usize, &str)| {
+        let ticks: u64 = fields.get(number - 3)?.parse().ok()?;
+        Some((name.to_owned(), ticks.saturating_mul(TICK_MS)))
+    };
+    [(14, USER_TIME), (15, SYSTEM_TIME), (43, GUEST_TIME)].into_iter().filter_map(time).collect()
 }
 
 fn document(stat: &Stat) -> Value {

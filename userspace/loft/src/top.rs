@@ -6,7 +6,7 @@ use crate::control::{Stat, VcpuCounts};
 use crate::guests::{self, directory};
 use crate::signals::{self, Event};
 use crate::stat::{self, GUEST_TIME, STEAL_TIME, USER_TIME};
-use crate::{output, session};
+use crate::{others, output, session};
 use anyhow::{Context, Result};
 use loft_devices::terminal::Raw;
 use nix::errno::Errno;
@@ -41,7 +41,7 @@ const COLUMNS: [Column; 7] = [
 /// The values of a line, as far as there are any.
 type Values = [Option<f64>; COLUMNS.len()];
 
-/// How far the counters of a vCPU have gone in a time.
+/// How far the counters of a vCPU or a VM have gone in a time.
 struct Growth {
     ms: u64,
     by: BTreeMap<String, u64>,
@@ -50,18 +50,23 @@ struct Growth {
 }
 
 impl Growth {
-    /// None where the two are not of the same run of a vCPU.
-    fn between(before: &VcpuCounts, after: &VcpuCounts, ms: u64) -> Option<Self> {
-        if before.thread != after.thread || ms == 0 {
+    /// None where the two are not of the same run.
+    fn between(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, ms: u64) -> Option<Self> {
+        if ms == 0 {
             return None;
         }
         let mut by = BTreeMap::new();
-        for (name, n) in &after.counters {
-            if let Some(past) = before.counters.get(name) {
+        for (name, n) in after {
+            if let Some(past) = before.get(name) {
                 by.insert(name.clone(), n.checked_sub(*past)?);
             }
         }
-        Some(Self { ms, by, accounted: after.counters.get(GUEST_TIME).is_some_and(|time| *time > 0) })
+        Some(Self { ms, by, accounted: after.get(GUEST_TIME).is_some_and(|time| *time > 0) })
+    }
+
+    /// None where the two are not of the same run of a vCPU.
+    fn of_vcpu(before: &VcpuCounts, after: &VcpuCounts, ms: u64) -> Option<Self> {
+        (before.thread == after.thread).then(|| Self::between(&before.counters, &after.counters, ms)).flatten()
     }
 
     /// How often a second.
@@ -99,7 +104,7 @@ struct Round {
     notes: Vec<String>,
 }
 
-/// Asks all guests. One that has ended meanwhile is none.
+/// Asks all guests, and looks at the VMs of other programs. One that has ended meanwhile is none.
 fn ask_all() -> Result<Round> {
     let mut round = Round::default();
     for (name, mut stream) in guests::all(&directory())? {
@@ -109,6 +114,8 @@ fn ask_all() -> Result<Round> {
             Err(error) => round.notes.push(format!("{name}: {error:#}")),
         }
     }
+    let ours = round.stats.iter().map(|stat| stat.pid).collect();
+    round.stats.extend(others::all(&ours).into_iter().map(|vm| vm.stat));
     Ok(round)
 }
 
@@ -133,10 +140,12 @@ fn picture(before: &[Stat], round: &Round) -> Vec<String> {
             .enumerate()
             .map(|(id, vcpu)| {
                 let past = past.and_then(|past| past.counts.vcpus.get(id));
-                past.and_then(|past| Growth::between(past, vcpu, ms)).map_or([None; COLUMNS.len()], |g| g.values())
+                past.and_then(|past| Growth::of_vcpu(past, vcpu, ms)).map_or([None; COLUMNS.len()], |g| g.values())
             })
             .collect();
-        lines.push(line(&stat.name, width, &sum(&vcpus)));
+        // Another program's VM has all in one; of the guests' own counters none is shown.
+        let whole = past.and_then(|past| Growth::between(&past.counts.vm, &stat.counts.vm, ms)).map(|g| g.values());
+        lines.push(line(&stat.name, width, &sum(vcpus.iter().chain(&whole))));
         lines.extend(vcpus.iter().enumerate().map(|(id, values)| line(&format!("  vcpu-{id}"), width, values)));
     }
     lines.extend_from_slice(&round.notes);
@@ -146,10 +155,10 @@ fn picture(before: &[Stat], round: &Round) -> Vec<String> {
     lines
 }
 
-/// Of those vCPUs that have a value.
-fn sum(vcpus: &[Values]) -> Values {
+/// Of those that have a value.
+fn sum<'a>(all: impl Iterator<Item = &'a Values>) -> Values {
     let mut sum = [None; COLUMNS.len()];
-    for values in vcpus {
+    for values in all {
         for (sum, value) in sum.iter_mut().zip(values) {
             if let Some(value) = value {
                 *sum = Some(sum.unwrap_or(0.0) + value);
@@ -338,9 +347,20 @@ web            75.0      100      450      500        0        0      0.5
         assert!(got[1].starts_with("web           300.0      400 "), "{}", got[1]);
     }
 
+    #[test]
+    fn another_programs_vm_is_a_line() {
+        let [before, after] = [(5000, PAST), (7000, NOW)].map(|(ms, counters)| {
+            let mut stat = guest("[qemu]", ms, &[counters]);
+            stat.counts.vm = stat.counts.vcpus.remove(0).counters;
+            stat
+        });
+        let got = lines(&[before], vec![after]);
+        assert_eq!(got[1..], ["[qemu]         75.0      100      450      500        0        0      0.5"]);
+    }
+
     fn values(past: &[(&str, u64)], now: &[(&str, u64)]) -> Option<Values> {
         let [past, now] = [past, now].map(|list| guest("a", 0, &[list]).counts.vcpus.remove(0));
-        Some(Growth::between(&past, &now, 1000)?.values())
+        Some(Growth::of_vcpu(&past, &now, 1000)?.values())
     }
 
     #[test]

@@ -178,6 +178,8 @@ pub enum State {
     Paused,
     /// It has not got any at the moment.
     Restarting,
+    /// Another program's: nobody knows.
+    Foreign,
 }
 
 impl std::fmt::Display for State {
@@ -186,6 +188,7 @@ impl std::fmt::Display for State {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Restarting => "restarting",
+            Self::Foreign => "foreign",
         })
     }
 }
