@@ -13,7 +13,7 @@ endif
 ifdef TEST
 override TEST := $(value TEST)
 endif
-export CMD TEST K RERUN HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS ONLY ROUNDS
+export CMD TEST K RERUN HOST GUEST HYP CPU CPUS MEM TIMEOUT DEBUG LONG UPDATE BARS WEIGHTS ONLY EXPLAIN ROUNDS
 
 all: module userspace ## build the module and the launcher (the default)
 
@@ -62,7 +62,7 @@ bench: ## what operations cost on loft and on KVM, and whether they became slowe
 bench-anatomy: ## what single exits are made of, on loft and on KVM, instruction by instruction
 	@scripts/bench-anatomy
 
-bench-apps: ## what applications cost natively, on KVM and on loft (half an hour); ONLY='NAME...' runs some
+bench-apps: ## what applications cost natively, on KVM and on loft (half an hour); ONLY='NAME...' runs some, EXPLAIN=NAME says where one's instructions are
 	@scripts/bench-apps
 
 bench-boot: ## what booting a guest costs: loft's launcher on loft and on KVM, and QEMU on KVM; BARS=1, ROUNDS=N

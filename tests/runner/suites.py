@@ -336,26 +336,42 @@ class Server(Commands):
 
 
 class Bench(Commands):
-    """A benchmark that takes too long to be run whole: that it runs, and makes its table."""
+    """A benchmark that takes too long to be run whole: that it runs, and makes its tables."""
 
     parts = ("module", "userspace", "apps")
-    # What makes it long is that there are three servers.
+    # What makes it long is that there are five servers.
     PART = 6
 
     def commands(self):
         if HYP == "kvm" or part() not in (None, self.PART - 1):
             return {}
-        return {"apps": ("--only", "fork")}
+        return {"apps": ("ONLY", self.compared), "explain": ("EXPLAIN", self.explained)}
 
-    def run_one(self, name, *words):
+    def run_one(self, name, variable, fault):
         log = LOGS / f"{self.name}.{name}.log"
-        mine = {key: value for key, value in os.environ.items() if key not in ("BARS", "ONLY")} | {"PREBUILT": "1"}
-        status, out, err = self.call([TOP / f"scripts/bench-{name}", *words], env=mine)
+        mine = {key: value for key, value in os.environ.items() if key not in ("BARS", "ONLY", "EXPLAIN")}
+        status, out, err = self.call([TOP / "scripts/bench-apps"], env={**mine, "PREBUILT": "1", variable: "fork"})
         log.write_text(out + err)
-        if status:
-            return f"exit code {status}; see {shown(log)}"
+        said = f"exit code {status}" if status else fault(out)
+        return said and f"{said}; see {shown(log)}"
+
+    def compared(self, out):
+        """What is wrong with the table of a workload's sums."""
         figures = r"( +[\d,.]+ ± *[\d.]+%){3}( +[\d.]+){3}"
-        return None if re.search(rf"^fork{figures}$", out, re.M) else f"no row with all sides; see {shown(log)}"
+        return None if re.search(rf"^fork{figures}$", out, re.M) else "no row with all sides"
+
+    def explained(self, out):
+        """What is wrong with the tables of where the instructions are."""
+        rows = re.findall(r"^((?:host|guest) (?:kernel|user)|all) +([\d,]+) +([\d,]+) +[-+]", out, re.M)
+        if [name for name, *_ in rows] != ["host kernel", "host user", "guest kernel", "guest user", "all"]:
+            return "not whose all of it is"
+        for side in zip(*([int(figure.replace(",", "")) for figure in figures] for _, *figures in rows)):
+            # Each is rounded.
+            if abs(sum(side[:4]) - side[4]) > 4:
+                return "the sum is not that of its parts"
+            if not side[0] or not side[2]:
+                return "a kernel that executes nothing"
+        return None if re.search(r"^WFI( +[\d,.]+){6} +[-+]", out, re.M) else "no exits for a WFI on both sides"
 
 
 class Run(Commands):

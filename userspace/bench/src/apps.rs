@@ -70,10 +70,10 @@ type Counters = BTreeMap<String, u64>;
 /// One workload, as the driver prints it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    name: String,
+pub struct Line {
+    pub name: String,
     work: String,
-    rounds: Vec<Round>,
+    pub rounds: Vec<Round>,
     /// How many of them the figure is of, the last ones: they agree, or are all.
     agree: usize,
     /// The hypervisor's counters before the first round.
@@ -85,9 +85,9 @@ struct Line {
 /// What one round took.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Round {
+pub struct Round {
     /// Executed by all CPUs.
-    instructions: u64,
+    pub instructions: u64,
     /// Ticks of the clock; it also goes on where all CPUs are idle.
     elapsed: u64,
 }
@@ -200,7 +200,8 @@ pub fn main(arguments: &Apps) -> Result<()> {
     Ok(())
 }
 
-fn parse(side: &str, text: &str) -> Result<Vec<Line>> {
+/// What the driver printed on one side.
+pub fn parse(side: &str, text: &str) -> Result<Vec<Line>> {
     text.lines()
         .map(|line| serde_json::from_str(line).with_context(|| format!("not understood, of {side}: {line}")))
         .collect()

@@ -4,6 +4,7 @@
 //! `report` reads what they printed on loft and on KVM, prints the table, writes it as JSON and as a picture, and says what
 //! has become slower than the baseline and which bars are not met. `capture` and `anatomy` take single exits apart. `apps` is
 //! the report of the application workloads in `tests/apps`, `boot` that of `tests/bench-boot`.
+//! `explain` says where the instructions of an application workload are.
 
 mod anatomy;
 mod apps;
@@ -11,6 +12,7 @@ mod bars;
 mod baseline;
 mod boot;
 mod capture;
+mod explain;
 mod groups;
 mod instructions;
 mod measured;
@@ -44,6 +46,8 @@ enum Command {
     Anatomy(anatomy::Anatomy),
     /// The table of the application workloads
     Apps(apps::Apps),
+    /// Where a workload's instructions are
+    Explain(explain::Explain),
     /// The table of what booting costs
     Boot(boot::Boots),
 }
@@ -86,6 +90,7 @@ fn main() -> Result<ExitCode> {
         Command::Capture(arguments) => capture::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Anatomy(arguments) => anatomy::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Apps(arguments) => apps::main(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Explain(arguments) => explain::main(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Boot(arguments) => Ok(if boot::main(&arguments)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
 }
