@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Memory that a guest does not use is the host's again, by itself and when it is asked for; and it gets back what it needs.
-# seconds: 300
+# seconds: 600
 # part: 4
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # What a guest writes is there in the next one; a read-only disk stays as it is; a disk is never opened for writing twice.
-# seconds: 300
+# seconds: 600
 # part: 4
 . /boot/lib
 guest -- sh -c 'echo kept >/root/file && dd if=/dev/urandom of=/root/big bs=1M count=8 2>/dev/null && md5sum </root/big >/root/sum && sync'

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Power-off, reboot and crash of the guest are three different endings.
-# seconds: 300
+# seconds: 600
 # part: 5
 . /boot/lib
 guest -- sh -c 'poweroff -f; sleep 60'

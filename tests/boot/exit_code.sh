@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The command's exit code and its two outputs are loft's own.
-# seconds: 300
+# seconds: 600
 . /boot/lib
 # The launcher raises this for itself.
 ulimit -Sn 16

@@ -78,8 +78,14 @@ loft resume one || fail "it cannot be resumed"
 inside one true
 expect_code 0
 
-# The console, from its past on.
-(sleep 3; echo 'echo con"sole"'; sleep 5) | timeout 30 loft console one >"$dir/console" 2>&1
+# The console, from its past on, until it has answered.
+# shellcheck disable=SC2094
+{
+    sleep 3
+    echo 'echo con"sole"'
+    i=0
+    until grep -q '^console' "$dir/console" || [ $i -ge 50 ]; do sleep 0.5 && i=$((i + 1)); done
+} | timeout 60 loft console one >"$dir/console" 2>&1
 says "$(cat "$dir/console")" 'This is Linux'
 says "$(cat "$dir/console")" '^console'
 

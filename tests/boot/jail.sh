@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # A launcher in a jail: nobody, nowhere, with bounds; its guest does not notice, and nothing is left of it.
-# seconds: 300
+# seconds: 600
 # part: 5
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"

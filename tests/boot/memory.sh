@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # A guest with little memory boots, or is refused before it starts, and then boots with what the refusal names.
-# seconds: 300
+# seconds: 600
 # part: 4
 . /boot/lib
 # boots SIZE

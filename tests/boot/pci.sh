@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A guest whose devices are on a PCI bus has all that one with windows has; its interrupts are messages, a queue's goes to the CPU
 # whose queue it is, and no register is read or written to take one.
-# seconds: 400
+# seconds: 600
 # part: 1
 . /boot/lib
 export LOFT_RUNTIME_DIR="$dir/run"
